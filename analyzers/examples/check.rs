@@ -1,0 +1,50 @@
+//! Runs all rules over recorded clusters (a v1 List in JSON each) and prints what they find.
+//!
+//! `cargo run -p kubectl-gpt-analyzers --example check -- cluster.json …`
+
+use kubectl_gpt_analyzers::decode::{Decoded, object};
+use kubectl_gpt_analyzers::{Builder, Extent, Kind, Now, Origin, analyze, rules};
+
+#[derive(serde::Deserialize)]
+struct List {
+    items: Vec<Box<serde_json::value::RawValue>>,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    for file in std::env::args().skip(1) {
+        let list: List = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+        let mut builder = Builder::new();
+        for kind in Kind::ALL {
+            builder.cover(*kind, Extent::Everything);
+        }
+        for item in list.items {
+            match object(item.get()) {
+                Ok(Decoded::Known(batch)) => builder.add(batch),
+                Ok(Decoded::Custom(custom)) => builder.add_custom(*custom),
+                Err(broken) => builder.add_broken(broken),
+            }
+        }
+        let cluster = builder.build(Now::NewestInData, Origin::Cluster);
+        let analysis = analyze(&cluster, &rules::all());
+        println!("## {file} at {}", cluster.now());
+        for finding in &analysis.findings {
+            println!("{} {} [{}] {}: {}", finding.id, finding.severity, finding.rule, finding.object, finding.message);
+            if finding.pods > 0 {
+                println!("    {} pods, since {:?}", finding.pods, finding.since);
+            }
+            for evidence in &finding.evidence {
+                println!("    - {} ({:?})", evidence.text, evidence.path);
+            }
+            for fix in &finding.fix {
+                println!("    > {} {}", fix.text, fix.command.as_deref().unwrap_or_default());
+            }
+            if !finding.caused_by.is_empty() {
+                println!("    caused by {}", finding.caused_by.join(", "));
+            }
+        }
+        for gap in &analysis.not_evaluated {
+            println!("not evaluated: {gap:?}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,400 @@
+//! The snapshot that rules look at: all objects, indexed, and what is known of their completeness.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::coverage::{Broken, Coverage, Extent};
+use crate::finding::ObjectRef;
+use crate::kind::{Batch, Kind, Object, Objects};
+use crate::model::{
+    CronJob, CustomResource, DaemonSet, Deployment, EndpointSlice, Event, Job, Pod, ReplicaSet, ReplicationController,
+    Route, StatefulSet, Timestamp,
+};
+use crate::owner::{PodGroup, topmost};
+use crate::selector::Selector;
+
+/// Where the objects come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A cluster, or a recording of a whole one.
+    Cluster,
+    /// Files with some objects of a cluster.
+    Extract,
+    /// Files that nobody applied yet: no status, and what they name may already be in the cluster.
+    Manifests,
+}
+
+/// What the time is.
+#[derive(Clone, Copy, Debug)]
+pub enum Now {
+    At(Timestamp),
+    /// For recordings: the newest time stamp in the data.
+    NewestInData,
+}
+
+/// What a lookup of one object by name gave.
+#[derive(Debug)]
+pub enum Lookup<'a, T> {
+    Found(&'a T),
+    /// It does not exist: everything that could hold it was read.
+    Missing,
+    /// It was not found, but not everything was read.
+    Unknown,
+}
+
+impl<T> Clone for Lookup<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Lookup<'_, T> {}
+
+impl<'a, T> Lookup<'a, T> {
+    pub fn found(self) -> Option<&'a T> {
+        match self {
+            Lookup::Found(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    pub fn is_missing(self) -> bool {
+        matches!(self, Lookup::Missing)
+    }
+}
+
+/// The end of a container's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerLog {
+    pub lines: Vec<String>,
+    /// Of the run before the current one.
+    pub previous: bool,
+}
+
+/// Collects what was read; [`Builder::build`] makes a [`Cluster`] of it.
+#[derive(Debug, Default)]
+pub struct Builder {
+    objects: Objects,
+    coverage: Coverage,
+    logs: BTreeMap<(String, String, String), ContainerLog>,
+    server_version: Option<String>,
+}
+
+impl Builder {
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    pub fn add(&mut self, batch: Batch) {
+        self.objects.extend(batch);
+    }
+
+    pub fn add_custom(&mut self, object: CustomResource) {
+        self.objects.custom.push(object);
+    }
+
+    pub fn cover(&mut self, kind: Kind, extent: Extent) {
+        self.coverage.set(kind, extent);
+    }
+
+    /// Notes an object that could not be understood.
+    pub fn add_broken(&mut self, broken: Broken) {
+        self.coverage.broken.push(broken);
+    }
+
+    /// The log of one container; the previous run's is kept where both are given, for it tells why it ended.
+    pub fn add_log(&mut self, namespace: &str, pod: &str, container: &str, log: ContainerLog) {
+        let entry = self.logs.entry((namespace.to_string(), pod.to_string(), container.to_string()));
+        let kept = entry.or_default();
+        if kept.lines.is_empty() || (log.previous && !log.lines.is_empty()) {
+            *kept = log;
+        }
+    }
+
+    /// The API server's version, as it says it: `v1.36.3`.
+    pub fn server_version(&mut self, version: &str) {
+        self.server_version = Some(version.to_string());
+    }
+
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    pub fn coverage(&self) -> &Coverage {
+        &self.coverage
+    }
+
+    pub fn build(mut self, now: Now, origin: Origin) -> Cluster {
+        self.objects.sort();
+        let now = match now {
+            Now::At(now) => now,
+            Now::NewestInData => newest(&self.objects).unwrap_or(Timestamp::UNIX_EPOCH),
+        };
+        let index = Index::new(&self.objects);
+        Cluster {
+            objects: self.objects,
+            coverage: self.coverage,
+            now,
+            origin,
+            index,
+            logs: self.logs,
+            server_version: self.server_version,
+        }
+    }
+}
+
+/// A snapshot of a cluster. It never changes; rules share it.
+#[derive(Debug)]
+pub struct Cluster {
+    objects: Objects,
+    coverage: Coverage,
+    now: Timestamp,
+    origin: Origin,
+    index: Index,
+    logs: BTreeMap<(String, String, String), ContainerLog>,
+    server_version: Option<String>,
+}
+
+/// Indexes by what rules look things up by. Keys are hashes of names: a hit is always compared with the real thing.
+#[derive(Debug, Default)]
+struct Index {
+    pods_by_label: HashMap<u64, Vec<u32>>,
+    pods_by_node: HashMap<u64, Vec<u32>>,
+    slices_by_service: HashMap<u64, Vec<u32>>,
+    events_by_object: HashMap<u64, Vec<u32>>,
+    groups: Vec<PodGroup>,
+    /// The group of each pod.
+    group_of: Vec<u32>,
+}
+
+fn hash(parts: &[&str]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    parts.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Index {
+    fn new(objects: &Objects) -> Index {
+        let mut index = Index::default();
+        let mut groups: BTreeMap<ObjectRef, Vec<u32>> = BTreeMap::new();
+        for (n, pod) in (0u32..).zip(objects.pods.iter()) {
+            for (key, value) in pod.metadata.labels.iter() {
+                index.pods_by_label.entry(hash(&[&pod.metadata.namespace, key, value])).or_default().push(n);
+            }
+            if !pod.spec.node_name.is_empty() {
+                index.pods_by_node.entry(hash(&[&pod.spec.node_name])).or_default().push(n);
+            }
+            groups.entry(topmost(objects, pod)).or_default().push(n);
+        }
+        index.group_of = vec![0; objects.pods.len()];
+        for (n, (owner, pods)) in (0u32..).zip(groups) {
+            for pod in &pods {
+                index.group_of[*pod as usize] = n;
+            }
+            index.groups.push(PodGroup { owner, pods });
+        }
+        for (n, slice) in (0u32..).zip(objects.endpoint_slices.iter()) {
+            if let Some(service) = slice.service() {
+                index.slices_by_service.entry(hash(&[&slice.metadata.namespace, service])).or_default().push(n);
+            }
+        }
+        for (n, event) in (0u32..).zip(objects.events.iter()) {
+            let about = &event.involved_object;
+            index.events_by_object.entry(hash(&[&about.kind, &about.namespace, &about.name])).or_default().push(n);
+        }
+        index
+    }
+}
+
+impl Cluster {
+    /// The time by which ages are reckoned.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    pub fn coverage(&self) -> &Coverage {
+        &self.coverage
+    }
+
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// The API server's version, where it is known: `v1.36.3`.
+    pub fn server_version(&self) -> Option<&str> {
+        self.server_version.as_deref()
+    }
+
+    /// All objects of a kind, by namespace and name.
+    pub fn all<T: Object>(&self) -> &[T] {
+        T::table(&self.objects).all()
+    }
+
+    /// The objects of a kind in one namespace, by name.
+    pub fn in_namespace<T: Object>(&self, namespace: &str) -> &[T] {
+        let table = T::table(&self.objects);
+        &table.all()[table.range(namespace)]
+    }
+
+    /// One object by name (`namespace` is empty for objects of cluster scope).
+    pub fn get<T: Object>(&self, namespace: &str, name: &str) -> Lookup<'_, T> {
+        match T::table(&self.objects).get(namespace, name) {
+            Some(object) => Lookup::Found(object),
+            None if self.coverage.covers(T::KIND, namespace) => Lookup::Missing,
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// Custom resources and objects of kinds that have no type in the model.
+    pub fn custom(&self) -> &[CustomResource] {
+        &self.objects.custom
+    }
+
+    /// Whether all objects of a kind in a namespace are known.
+    pub fn covers(&self, kind: Kind, namespace: &str) -> bool {
+        self.coverage.covers(kind, namespace)
+    }
+
+    /// Whether all objects of a kind in the whole cluster are known.
+    pub fn covers_all(&self, kind: Kind) -> bool {
+        self.coverage.covers_all(kind)
+    }
+
+    /// All Gateway API routes of whatever kind.
+    pub fn routes(&self) -> impl Iterator<Item = (Kind, &Route)> {
+        let o = &self.objects;
+        (o.http_routes.iter().map(|r| (Kind::HTTPRoute, &r.0)))
+            .chain(o.grpc_routes.iter().map(|r| (Kind::GRPCRoute, &r.0)))
+            .chain(o.tls_routes.iter().map(|r| (Kind::TLSRoute, &r.0)))
+            .chain(o.tcp_routes.iter().map(|r| (Kind::TCPRoute, &r.0)))
+            .chain(o.udp_routes.iter().map(|r| (Kind::UDPRoute, &r.0)))
+    }
+
+    /// The pods of a namespace that a selector matches, by name. An empty selector matches all of them.
+    pub fn pods_matching(&self, namespace: &str, selector: &Selector) -> Vec<&Pod> {
+        let pods = self.all::<Pod>();
+        let Some((key, values)) = selector.indexable() else {
+            return self
+                .in_namespace::<Pod>(namespace)
+                .iter()
+                .filter(|p| selector.matches(&p.metadata.labels))
+                .collect();
+        };
+        let mut found: Vec<u32> = values
+            .iter()
+            .filter_map(|value| self.index.pods_by_label.get(&hash(&[namespace, key, value])))
+            .flatten()
+            .copied()
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        let candidates = found.into_iter().map(|n| &pods[n as usize]);
+        candidates.filter(|p| p.metadata.namespace == namespace && selector.matches(&p.metadata.labels)).collect()
+    }
+
+    /// The pods bound to a node, finished ones too.
+    pub fn pods_on_node(&self, node: &str) -> Vec<&Pod> {
+        let found = self.index.pods_by_node.get(&hash(&[node]));
+        let pods = found.into_iter().flatten().map(|n| &self.all::<Pod>()[*n as usize]);
+        pods.filter(|p| p.spec.node_name == node).collect()
+    }
+
+    /// All pods by their topmost owner, in the order of the owners.
+    pub fn pod_groups(&self) -> &[PodGroup] {
+        &self.index.groups
+    }
+
+    /// The pods of a group, by namespace and name.
+    pub fn pods_of<'a>(&'a self, group: &'a PodGroup) -> impl Iterator<Item = &'a Pod> {
+        group.pods.iter().map(|n| &self.all::<Pod>()[*n as usize])
+    }
+
+    /// The topmost owner of a pod of this cluster; the pod itself if nothing controls it.
+    pub fn owner_of(&self, pod: &Pod) -> ObjectRef {
+        let pods = self.all::<Pod>();
+        let key = (pod.metadata.namespace.as_str(), pod.metadata.name.as_str());
+        match pods.binary_search_by(|p| (p.metadata.namespace.as_str(), p.metadata.name.as_str()).cmp(&key)) {
+            Ok(at) => self.index.groups[self.index.group_of[at] as usize].owner.clone(),
+            Err(_) => pod.reference(),
+        }
+    }
+
+    /// The group of pods that a topmost owner has, if it has any.
+    pub fn group_of_owner(&self, owner: &ObjectRef) -> Option<&PodGroup> {
+        let at = self.index.groups.binary_search_by(|group| group.owner.cmp(owner)).ok()?;
+        Some(&self.index.groups[at])
+    }
+
+    /// All EndpointSlices of a Service.
+    pub fn endpoint_slices(&self, namespace: &str, service: &str) -> Vec<&EndpointSlice> {
+        let found = self.index.slices_by_service.get(&hash(&[namespace, service]));
+        let slices = found.into_iter().flatten().map(|n| &self.all::<EndpointSlice>()[*n as usize]);
+        slices.filter(|s| s.metadata.namespace == namespace && s.service() == Some(service)).collect()
+    }
+
+    /// The Warning events about an object, the newest first.
+    pub fn events(&self, object: &ObjectRef) -> Vec<&Event> {
+        let found = self.index.events_by_object.get(&hash(&[&object.kind, object.namespace(), &object.name]));
+        let mut events: Vec<&Event> = found
+            .into_iter()
+            .flatten()
+            .map(|n| &self.all::<Event>()[*n as usize])
+            .filter(|event| {
+                let about = &event.involved_object;
+                about.kind == object.kind && about.namespace == object.namespace() && about.name == object.name
+            })
+            .collect();
+        events.sort_by(|a, b| b.last_seen().cmp(&a.last_seen()).then_with(|| a.metadata.name.cmp(&b.metadata.name)));
+        events
+    }
+
+    /// The end of a container's log, where it was fetched.
+    pub fn log(&self, namespace: &str, pod: &str, container: &str) -> Option<&ContainerLog> {
+        self.logs.get(&(namespace.to_string(), pod.to_string(), container.to_string()))
+    }
+
+    /// Adds logs that were fetched after a first look.
+    pub fn add_log(&mut self, namespace: &str, pod: &str, container: &str, log: ContainerLog) {
+        self.logs.insert((namespace.to_string(), pod.to_string(), container.to_string()), log);
+    }
+
+    /// The namespaces in which there are workloads.
+    pub(crate) fn workload_namespaces(&self) -> BTreeSet<&str> {
+        fn of<T: Object>(cluster: &Cluster) -> impl Iterator<Item = &str> {
+            cluster.all::<T>().iter().map(Object::namespace)
+        }
+        of::<Deployment>(self)
+            .chain(of::<StatefulSet>(self))
+            .chain(of::<DaemonSet>(self))
+            .chain(of::<ReplicaSet>(self))
+            .chain(of::<ReplicationController>(self))
+            .chain(of::<CronJob>(self))
+            .chain(of::<Job>(self))
+            .collect()
+    }
+}
+
+/// The newest time stamp that some component of a cluster wrote: the time at which a recording was made, near enough.
+fn newest(objects: &Objects) -> Option<Timestamp> {
+    let leases = objects.leases.iter().filter_map(|lease| {
+        let spec = lease.spec.as_ref()?;
+        spec.renew_time.as_ref().map(|t| t.0)
+    });
+    let events = objects.events.iter().filter_map(Event::last_seen);
+    let nodes = objects.nodes.iter().flat_map(|node| &node.status.conditions);
+    let pods = objects.pods.iter().flat_map(|pod| &pod.status.conditions);
+    let deployments = objects.deployments.iter().flat_map(|deployment| &deployment.status.conditions);
+    let jobs = objects.jobs.iter().flat_map(|job| &job.status.conditions);
+    let conditions = nodes.chain(pods).chain(deployments).chain(jobs);
+    let conditions = conditions.flat_map(|c| [c.last_transition_time, c.last_update_time]).flatten();
+    let containers = objects.pods.iter().flat_map(Pod::container_statuses).filter_map(|status| {
+        let running = status.state.running.as_ref().and_then(|state| state.started_at);
+        let ended = status.state.terminated.as_ref().and_then(|state| state.finished_at);
+        running.max(ended)
+    });
+    leases.chain(events).chain(conditions).chain(containers).chain(objects.newest_created()).max()
+}

@@ -1,0 +1,145 @@
+//! What was read and what was not, and why: the difference between "there is none" and "I could not look".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::kind::Kind;
+
+/// Why something could not be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub enum Reason {
+    /// The API server refused (403), or did not know who asks (401).
+    #[serde(rename = "forbidden")]
+    Forbidden,
+    #[serde(rename = "timeout")]
+    Timeout,
+    /// The API, or the aggregated server behind it, did not answer properly.
+    #[serde(rename = "unavailable")]
+    Unavailable,
+    /// An answer or a file that cannot be understood.
+    #[serde(rename = "malformed")]
+    Malformed,
+    /// More than the tool reads.
+    #[serde(rename = "too many")]
+    TooMany,
+    /// The files hold no object of this kind and do not say that they would.
+    #[serde(rename = "not in the input")]
+    NotInInput,
+    /// Stopped before it was read.
+    #[serde(rename = "interrupted")]
+    Interrupted,
+    /// A rule that failed: a defect of this program.
+    #[serde(rename = "internal error")]
+    Internal,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Forbidden => "forbidden",
+            Reason::Timeout => "timeout",
+            Reason::Unavailable => "unavailable",
+            Reason::Malformed => "malformed",
+            Reason::TooMany => "too many",
+            Reason::NotInInput => "not in the input",
+            Reason::Interrupted => "interrupted",
+            Reason::Internal => "internal error",
+        })
+    }
+}
+
+/// Why a kind, or part of it, was not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub reason: Reason,
+    /// The error in full, for people.
+    pub message: String,
+}
+
+/// How much of a kind was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// No rule that was chosen needs it.
+    #[default]
+    NotRequested,
+    /// Every object of the cluster.
+    Everything,
+    /// Every object in these namespaces, because nothing else was asked for.
+    Namespaces(BTreeSet<String>),
+    /// Every object in these namespaces; the others could not be read.
+    Partly(BTreeSet<String>, Gap),
+    /// The cluster has no such API, so it has no such objects.
+    NotServed,
+    /// Nothing.
+    Failed(Gap),
+}
+
+/// One thing that could not be looked at; as a line of the report.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotEvaluated {
+    pub rule: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    pub reason: Reason,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// An object that was there but could not be understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    pub kind: Option<Kind>,
+    /// Kind and name as far as they could be read, for people: `Pod shop/cart-0`, `item 3 of pods.yaml`.
+    pub name: String,
+    pub message: String,
+}
+
+/// The extent of every kind, and the objects that were lost.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    extents: BTreeMap<Kind, Extent>,
+    pub broken: Vec<Broken>,
+}
+
+impl Coverage {
+    pub fn set(&mut self, kind: Kind, extent: Extent) {
+        self.extents.insert(kind, extent);
+    }
+
+    pub fn extent(&self, kind: Kind) -> &Extent {
+        self.extents.get(&kind).unwrap_or(&Extent::NotRequested)
+    }
+
+    /// Whether all objects of a kind in a namespace are known, so that one that is not found does not exist.
+    pub fn covers(&self, kind: Kind, namespace: &str) -> bool {
+        if self.broken.iter().any(|broken| broken.kind.is_none_or(|k| k == kind)) {
+            return false;
+        }
+        match self.extent(kind) {
+            Extent::Everything | Extent::NotServed => true,
+            Extent::Namespaces(namespaces) | Extent::Partly(namespaces, _) => namespaces.contains(namespace),
+            Extent::NotRequested | Extent::Failed(_) => false,
+        }
+    }
+
+    /// Whether all objects of a kind in the whole cluster are known.
+    pub fn covers_all(&self, kind: Kind) -> bool {
+        !self.broken.iter().any(|broken| broken.kind.is_none_or(|k| k == kind))
+            && matches!(self.extent(kind), Extent::Everything | Extent::NotServed)
+    }
+
+    /// Why a kind was not read, or not everywhere.
+    pub fn gap(&self, kind: Kind) -> Option<&Gap> {
+        match self.extent(kind) {
+            Extent::Failed(gap) | Extent::Partly(_, gap) => Some(gap),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! From JSON to objects of the model.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::coverage::Broken;
+use crate::kind::{Batch, Decoder, Kind, Object};
+use crate::model::CustomResource;
+
+/// One page of a list.
+#[derive(Debug)]
+pub struct Page {
+    pub batch: Batch,
+    /// The token for the next page; empty on the last one.
+    pub continue_token: String,
+    pub resource_version: String,
+    /// Items that could not be understood.
+    pub broken: Vec<Broken>,
+}
+
+/// Whether the server was asked for whole objects or for their metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    Whole,
+    MetadataOnly,
+}
+
+/// A body that is no list.
+#[derive(Debug, thiserror::Error)]
+#[error("the list of {kind} cannot be understood: {source}")]
+pub struct DecodeError {
+    pub kind: Kind,
+    pub source: serde_json::Error,
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
+struct List<T> {
+    #[serde(default, deserialize_with = "null_as_default")]
+    metadata: ListMeta,
+    // A body without `items` is no list: an error page, half an answer, another API.
+    #[serde(deserialize_with = "null_as_default")]
+    items: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ListMeta {
+    #[serde(rename = "continue", deserialize_with = "null_as_default")]
+    continue_token: String,
+    #[serde(deserialize_with = "null_as_default")]
+    resource_version: String,
+}
+
+fn null_as_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
+}
+
+/// Reads one page of a list of one kind. An item that does not fit the kind is named in [`Page::broken`] and left out.
+///
+/// # Errors
+/// When the body is not JSON, or no list.
+pub fn list_page(kind: Kind, body: &[u8], content: Content) -> Result<Page, DecodeError> {
+    let decoded = Batch::decode(kind, PageOf { kind, body, content });
+    let (batch, (metadata, broken)) = decoded.map_err(|source| DecodeError { kind, source })?;
+    Ok(Page { batch, continue_token: metadata.continue_token, resource_version: metadata.resource_version, broken })
+}
+
+struct PageOf<'a> {
+    kind: Kind,
+    body: &'a [u8],
+    content: Content,
+}
+
+impl Decoder for PageOf<'_> {
+    type Rest = (ListMeta, Vec<Broken>);
+    type Error = serde_json::Error;
+
+    fn decode<T: Object>(self) -> Result<(Vec<T>, Self::Rest), serde_json::Error> {
+        let (metadata, mut items, mut broken) = match serde_json::from_slice::<List<T>>(self.body) {
+            Ok(list) => (list.metadata, list.items, Vec::new()),
+            Err(_) => self.one_by_one::<T>()?,
+        };
+        items.retain(|item| {
+            let named = !item.name().is_empty();
+            if !named {
+                let message = "it has no metadata.name".to_string();
+                broken.push(Broken { kind: Some(self.kind), name: format!("a {} without a name", self.kind), message });
+            }
+            named
+        });
+        if self.content == Content::Whole {
+            items.iter_mut().for_each(Object::read_whole);
+        }
+        Ok((items, (metadata, broken)))
+    }
+}
+
+impl PageOf<'_> {
+    /// The slow way, for a page with an item that does not fit: finds which one.
+    fn one_by_one<T: Object>(&self) -> Result<(ListMeta, Vec<T>, Vec<Broken>), serde_json::Error> {
+        let list: List<Box<RawValue>> = serde_json::from_slice(self.body)?;
+        let (mut items, mut broken) = (Vec::with_capacity(list.items.len()), Vec::new());
+        for (n, item) in list.items.iter().enumerate() {
+            match serde_json::from_str::<T>(item.get()) {
+                Ok(item) => items.push(item),
+                Err(error) => broken.push(Broken {
+                    kind: Some(self.kind),
+                    name: name_of(item.get()).unwrap_or_else(|| format!("item {n} of the list of {}", self.kind)),
+                    message: error.to_string(),
+                }),
+            }
+        }
+        Ok((list.metadata, items, broken))
+    }
+}
+
+/// What one object of unknown kind turned out to be.
+#[derive(Debug)]
+pub enum Decoded {
+    /// Of a kind that rules read.
+    Known(Batch),
+    /// Of any other kind.
+    Custom(Box<CustomResource>),
+}
+
+/// Reads one object of whatever kind its `apiVersion` and `kind` say. One of a namespaced kind that has no namespace
+/// gets `default`, as kubectl would do.
+///
+/// # Errors
+/// Names the object, as far as it can be named, and says what is wrong with it.
+pub fn object(json: &str) -> Result<Decoded, Broken> {
+    let broken = |kind, message: String| Broken { kind, name: name_of(json).unwrap_or_default(), message };
+    let head: Head = serde_json::from_str(json).map_err(|error| broken(None, error.to_string()))?;
+    if head.api_version.is_empty() || head.kind.is_empty() {
+        return Err(broken(None, "it has no apiVersion and kind, so it is no Kubernetes object".to_string()));
+    }
+    if head.metadata.name.is_empty() {
+        return Err(broken(Kind::from_api(&head.api_version, &head.kind), "it has no metadata.name".to_string()));
+    }
+    match Kind::from_api(&head.api_version, &head.kind) {
+        Some(kind) => match Batch::decode(kind, One { json }) {
+            Ok((batch, ())) => Ok(Decoded::Known(batch)),
+            Err(error) => Err(broken(Some(kind), error.to_string())),
+        },
+        None => match serde_json::from_str(json) {
+            Ok(custom) => Ok(Decoded::Custom(Box::new(custom))),
+            Err(error) => Err(broken(None, error.to_string())),
+        },
+    }
+}
+
+struct One<'a> {
+    json: &'a str,
+}
+
+impl Decoder for One<'_> {
+    type Rest = ();
+    type Error = serde_json::Error;
+
+    fn decode<T: Object>(self) -> Result<(Vec<T>, ()), serde_json::Error> {
+        let mut object: T = serde_json::from_str(self.json)?;
+        if T::KIND.api().namespaced && object.namespace().is_empty() {
+            object.set_namespace("default");
+        }
+        object.read_whole();
+        Ok((vec![object], ()))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Head {
+    #[serde(deserialize_with = "null_as_default")]
+    api_version: String,
+    #[serde(deserialize_with = "null_as_default")]
+    kind: String,
+    #[serde(deserialize_with = "null_as_default")]
+    metadata: HeadMeta,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct HeadMeta {
+    #[serde(deserialize_with = "null_as_default")]
+    name: String,
+    #[serde(deserialize_with = "null_as_default")]
+    namespace: String,
+}
+
+/// `Pod shop/cart-0`, for an object of which at least the head can be read.
+fn name_of(json: &str) -> Option<String> {
+    let head: Head = serde_json::from_str(json).ok()?;
+    let kind = if head.kind.is_empty() { "object" } else { &head.kind };
+    match (head.metadata.namespace.as_str(), head.metadata.name.as_str()) {
+        ("", "") => None,
+        ("", name) => Some(format!("{kind} {name}")),
+        (namespace, name) => Some(format!("{kind} {namespace}/{name}")),
+    }
+}

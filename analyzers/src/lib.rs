@@ -1,0 +1,34 @@
+//! The rules of kubectl-gpt: from a snapshot of a Kubernetes cluster to findings.
+//!
+//! Nothing here touches the network, files, the clock or the environment: a [`Cluster`] goes in, an [`Analysis`] comes
+//! out, and the same input gives the same output to the byte.
+
+pub mod causes;
+pub mod cluster;
+pub mod coverage;
+pub mod decode;
+pub mod endpoints;
+mod finding;
+pub mod kind;
+pub mod model;
+mod owner;
+pub mod rule;
+pub mod rules;
+mod selector;
+mod table;
+pub mod time;
+pub mod words;
+mod workload;
+
+#[cfg(test)]
+mod testing;
+
+pub use cluster::{Builder, Cluster, ContainerLog, Lookup, Now, Origin};
+pub use coverage::{Coverage, Extent, Gap, NotEvaluated, Reason};
+pub use finding::{Evidence, Finding, Fix, ObjectRef, Severity, kubectl};
+pub use kind::{Api, Batch, Kind, Object, Objects};
+pub use owner::PodGroup;
+pub use rule::{Analysis, Report, Rule, RuleMeta, analyze};
+pub use selector::Selector;
+pub use table::Table;
+pub use workload::Workload;

@@ -1,0 +1,168 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use super::{Meta, api_types};
+
+api_types! {
+    /// A ConfigMap: which keys it has, and the few values that rules read.
+    pub struct ConfigMap {
+        pub metadata: Meta,
+        pub data: ConfigMapData,
+        pub binary_data: Option<Keys>,
+        pub immutable: Option<bool>,
+    }
+
+    /// A Secret: which keys it has, and `tls.crt`. No other value is ever kept.
+    pub struct Secret {
+        pub metadata: Meta,
+        #[serde(rename = "type")]
+        pub type_: String,
+        pub data: SecretData,
+        pub string_data: Option<Keys>,
+    }
+}
+
+/// The keys of a map, without the values.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Keys(pub Vec<String>);
+
+/// `data` of a ConfigMap. `None` for the keys means that they are not known (a list of metadata only).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConfigMapData {
+    pub keys: Option<Keys>,
+    /// Values of keys that hold CoreDNS configuration: `Corefile`, and `*.server`, `*.override` (AKS, k3s).
+    pub values: BTreeMap<String, String>,
+}
+
+/// `data` of a Secret. `None` for the keys means that they are not known (a list of metadata only).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SecretData {
+    pub keys: Option<Keys>,
+    /// Base64 as in the API; a public certificate chain.
+    pub tls_crt: Option<String>,
+}
+
+impl ConfigMap {
+    /// Whether it has the key; `None` where its keys are not known.
+    pub fn has_key(&self, key: &str) -> Option<bool> {
+        has_key(&self.data.keys, &self.binary_data, key)
+    }
+}
+
+impl Secret {
+    /// Whether it has the key; `None` where its keys are not known.
+    pub fn has_key(&self, key: &str) -> Option<bool> {
+        has_key(&self.data.keys, &self.string_data, key)
+    }
+}
+
+fn has_key(data: &Option<Keys>, more: &Option<Keys>, key: &str) -> Option<bool> {
+    if data.is_none() && more.is_none() {
+        return None;
+    }
+    Some([data, more].into_iter().flatten().any(|keys| keys.0.iter().any(|k| k == key)))
+}
+
+impl ConfigMap {
+    /// For an object that was read whole: no `data` then means no keys, not unknown ones.
+    pub(crate) fn read_whole(&mut self) {
+        self.data.keys.get_or_insert_default();
+    }
+}
+
+impl Secret {
+    /// For an object that was read whole: no `data` then means no keys, not unknown ones.
+    pub(crate) fn read_whole(&mut self) {
+        self.data.keys.get_or_insert_default();
+    }
+}
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Keys, D::Error> {
+        Ok(read_map(deserializer, |_| false)?.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConfigMapData {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ConfigMapData, D::Error> {
+        let is_corefile = |key: &str| key == "Corefile" || key.ends_with(".server") || key.ends_with(".override");
+        let (keys, values) = read_map(deserializer, is_corefile)?;
+        Ok(ConfigMapData { keys: Some(keys), values })
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretData {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SecretData, D::Error> {
+        let (keys, mut values) = read_map(deserializer, |key| key == "tls.crt")?;
+        Ok(SecretData { keys: Some(keys), tls_crt: values.remove("tls.crt") })
+    }
+}
+
+/// Reads all keys of a map and only the wanted values; the others are skipped without being kept.
+fn read_map<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    wanted: fn(&str) -> bool,
+) -> Result<(Keys, BTreeMap<String, String>), D::Error> {
+    struct Map(fn(&str) -> bool);
+    impl<'de> Visitor<'de> for Map {
+        type Value = (Keys, BTreeMap<String, String>);
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a map of strings")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Default::default())
+        }
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(Default::default())
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_map(self)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let (mut keys, mut values) = (Vec::new(), BTreeMap::new());
+            while let Some(key) = map.next_key::<String>()? {
+                if (self.0)(&key) {
+                    values.insert(key.clone(), map.next_value::<Option<String>>()?.unwrap_or_default());
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                keys.push(key);
+            }
+            keys.sort();
+            Ok((Keys(keys), values))
+        }
+    }
+    deserializer.deserialize_option(Map(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ConfigMap, Secret};
+
+    #[test]
+    fn keeps_keys_and_no_secret_value() {
+        let secret: Secret = serde_json::from_str(
+            r#"{"metadata":{"name":"s"},"data":{"tls.key":"c2VjcmV0","tls.crt":"Y2VydA==","empty":null}}"#,
+        )
+        .unwrap();
+        assert_eq!(secret.has_key("tls.key"), Some(true));
+        assert_eq!(secret.has_key("other"), Some(false));
+        assert!(!format!("{secret:?}").contains("c2VjcmV0"));
+        assert_eq!(secret.data.tls_crt.as_deref(), Some("Y2VydA=="));
+    }
+
+    #[test]
+    fn keys_are_unknown_until_read_whole() {
+        let mut map: ConfigMap = serde_json::from_str(r#"{"metadata":{"name":"c"},"data":null}"#).unwrap();
+        assert_eq!(map.has_key("a"), None);
+        map.read_whole();
+        assert_eq!(map.has_key("a"), Some(false));
+    }
+}

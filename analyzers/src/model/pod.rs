@@ -1,0 +1,384 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Affinity, TopologySpreadConstraint};
+
+use super::{Condition, IntOrString, Meta, Quantity, Timestamp, api_types};
+
+/// Amounts by resource name (`cpu`, `memory`, `pods`, `nvidia.com/gpu` …), as the API writes them.
+pub type ResourceList = BTreeMap<String, Quantity>;
+
+api_types! {
+    pub struct Pod {
+        pub metadata: Meta,
+        pub spec: PodSpec,
+        pub status: PodStatus,
+    }
+
+    /// The pod that a workload makes.
+    pub struct PodTemplate {
+        pub metadata: Meta,
+        pub spec: PodSpec,
+    }
+
+    pub struct PodSpec {
+        pub node_name: String,
+        pub service_account_name: String,
+        pub automount_service_account_token: Option<bool>,
+        pub host_network: bool,
+        #[serde(rename = "hostPID")]
+        pub host_pid: bool,
+        #[serde(rename = "hostIPC")]
+        pub host_ipc: bool,
+        pub dns_policy: String,
+        pub dns_config: PodDnsConfig,
+        pub hostname: String,
+        pub subdomain: String,
+        pub restart_policy: String,
+        pub scheduler_name: String,
+        pub priority: Option<i32>,
+        pub priority_class_name: String,
+        pub preemption_policy: String,
+        pub runtime_class_name: String,
+        pub termination_grace_period_seconds: Option<i64>,
+        pub active_deadline_seconds: Option<i64>,
+        pub node_selector: BTreeMap<String, String>,
+        pub affinity: Option<Box<Affinity>>,
+        pub tolerations: Vec<Toleration>,
+        pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+        pub overhead: ResourceList,
+        /// Pod-level requests and limits (KEP-2837).
+        pub resources: ResourceRequirements,
+        pub scheduling_gates: Vec<NamedReference>,
+        pub readiness_gates: Vec<PodReadinessGate>,
+        pub image_pull_secrets: Vec<NamedReference>,
+        pub security_context: SecurityContext,
+        pub init_containers: Vec<Container>,
+        pub containers: Vec<Container>,
+        pub volumes: Vec<Volume>,
+    }
+
+    pub struct PodDnsConfig {
+        pub nameservers: Vec<String>,
+    }
+
+    pub struct PodReadinessGate {
+        pub condition_type: String,
+    }
+
+    /// A name alone, where the API wraps it in an object (`imagePullSecrets`, `schedulingGates` …).
+    pub struct NamedReference {
+        pub name: String,
+    }
+
+    pub struct Toleration {
+        pub key: String,
+        pub operator: String,
+        pub value: String,
+        pub effect: String,
+        pub toleration_seconds: Option<i64>,
+    }
+
+    pub struct ResourceRequirements {
+        pub requests: ResourceList,
+        pub limits: ResourceList,
+    }
+
+    /// What rules read of a pod's and of a container's security context.
+    pub struct SecurityContext {
+        pub privileged: Option<bool>,
+        pub run_as_user: Option<i64>,
+        pub run_as_non_root: Option<bool>,
+        pub allow_privilege_escalation: Option<bool>,
+    }
+
+    pub struct Container {
+        pub name: String,
+        pub image: String,
+        pub image_pull_policy: String,
+        pub command: Vec<String>,
+        pub args: Vec<String>,
+        pub ports: Vec<ContainerPort>,
+        pub env: Vec<EnvVar>,
+        pub env_from: Vec<EnvFromSource>,
+        pub resources: ResourceRequirements,
+        pub volume_mounts: Vec<VolumeMount>,
+        pub liveness_probe: Option<Box<Probe>>,
+        pub readiness_probe: Option<Box<Probe>>,
+        pub startup_probe: Option<Box<Probe>>,
+        pub security_context: SecurityContext,
+        /// `Always` on an init container makes it a native sidecar (KEP-753).
+        pub restart_policy: String,
+    }
+
+    pub struct ContainerPort {
+        pub name: String,
+        pub container_port: i32,
+        pub host_port: i32,
+        #[serde(rename = "hostIP")]
+        pub host_ip: String,
+        pub protocol: String,
+    }
+
+    pub struct VolumeMount {
+        pub name: String,
+        pub mount_path: String,
+        pub sub_path: String,
+    }
+
+    pub struct EnvVar {
+        pub name: String,
+        pub value: String,
+        pub value_from: Option<Box<EnvVarSource>>,
+    }
+
+    pub struct EnvVarSource {
+        pub config_map_key_ref: Option<KeySelector>,
+        pub secret_key_ref: Option<KeySelector>,
+    }
+
+    /// One key of a ConfigMap or Secret.
+    pub struct KeySelector {
+        pub name: String,
+        pub key: String,
+        pub optional: bool,
+    }
+
+    pub struct EnvFromSource {
+        pub config_map_ref: Option<OptionalReference>,
+        pub secret_ref: Option<OptionalReference>,
+    }
+
+    pub struct OptionalReference {
+        pub name: String,
+        pub optional: bool,
+    }
+
+    pub struct Probe {
+        pub http_get: Option<HttpGetAction>,
+        pub tcp_socket: Option<TcpSocketAction>,
+        pub grpc: Option<GrpcAction>,
+        pub exec: Option<ExecAction>,
+        pub initial_delay_seconds: i32,
+        pub timeout_seconds: Option<i32>,
+        pub period_seconds: Option<i32>,
+        pub failure_threshold: Option<i32>,
+        pub success_threshold: Option<i32>,
+    }
+
+    pub struct HttpGetAction {
+        pub port: Option<IntOrString>,
+        pub path: String,
+        pub scheme: String,
+        pub host: String,
+    }
+
+    pub struct TcpSocketAction {
+        pub port: Option<IntOrString>,
+        pub host: String,
+    }
+
+    pub struct GrpcAction {
+        pub port: i32,
+        pub service: String,
+    }
+
+    pub struct ExecAction {
+        pub command: Vec<String>,
+    }
+
+    pub struct Volume {
+        pub name: String,
+        pub config_map: Option<ConfigMapVolumeSource>,
+        pub secret: Option<SecretVolumeSource>,
+        pub persistent_volume_claim: Option<ClaimVolumeSource>,
+        pub projected: Option<ProjectedVolumeSource>,
+        pub host_path: Option<HostPathVolumeSource>,
+        /// A generic ephemeral volume: its claim is named after pod and volume.
+        pub ephemeral: Option<EphemeralVolumeSource>,
+    }
+
+    pub struct EphemeralVolumeSource {}
+
+    pub struct ConfigMapVolumeSource {
+        pub name: String,
+        pub items: Vec<KeyToPath>,
+        pub optional: bool,
+    }
+
+    pub struct SecretVolumeSource {
+        pub secret_name: String,
+        pub items: Vec<KeyToPath>,
+        pub optional: bool,
+    }
+
+    pub struct KeyToPath {
+        pub key: String,
+    }
+
+    pub struct ClaimVolumeSource {
+        pub claim_name: String,
+        pub read_only: bool,
+    }
+
+    pub struct HostPathVolumeSource {
+        pub path: String,
+    }
+
+    pub struct ProjectedVolumeSource {
+        pub sources: Vec<VolumeProjection>,
+    }
+
+    pub struct VolumeProjection {
+        pub config_map: Option<ProjectedReference>,
+        pub secret: Option<ProjectedReference>,
+    }
+
+    pub struct ProjectedReference {
+        pub name: String,
+        pub items: Vec<KeyToPath>,
+        pub optional: bool,
+    }
+
+    pub struct PodStatus {
+        pub phase: String,
+        pub reason: String,
+        pub message: String,
+        pub nominated_node_name: String,
+        pub start_time: Option<Timestamp>,
+        #[serde(rename = "podIP")]
+        pub pod_ip: String,
+        #[serde(rename = "podIPs")]
+        pub pod_ips: Vec<PodIp>,
+        #[serde(rename = "hostIP")]
+        pub host_ip: String,
+        pub conditions: Vec<Condition>,
+        pub init_container_statuses: Vec<ContainerStatus>,
+        pub container_statuses: Vec<ContainerStatus>,
+    }
+
+    pub struct PodIp {
+        pub ip: String,
+    }
+
+    pub struct ContainerStatus {
+        pub name: String,
+        pub image: String,
+        pub ready: bool,
+        pub started: Option<bool>,
+        pub restart_count: i32,
+        pub state: ContainerState,
+        pub last_state: ContainerState,
+    }
+
+    /// One of the three; none of them means waiting (the API's default).
+    pub struct ContainerState {
+        pub waiting: Option<Box<ContainerStateWaiting>>,
+        pub running: Option<Box<ContainerStateRunning>>,
+        pub terminated: Option<Box<ContainerStateTerminated>>,
+    }
+
+    pub struct ContainerStateWaiting {
+        pub reason: String,
+        pub message: String,
+    }
+
+    pub struct ContainerStateRunning {
+        pub started_at: Option<Timestamp>,
+    }
+
+    pub struct ContainerStateTerminated {
+        pub exit_code: i32,
+        pub signal: i32,
+        pub reason: String,
+        pub message: String,
+        pub started_at: Option<Timestamp>,
+        pub finished_at: Option<Timestamp>,
+    }
+}
+
+impl Pod {
+    /// Ready as Services see it: the `Ready` condition, which counts the readiness gates in.
+    pub fn is_ready(&self) -> bool {
+        self.condition("Ready").is_some_and(Condition::is_true)
+    }
+
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        super::condition(&self.status.conditions, type_)
+    }
+
+    /// Succeeded or Failed: it runs nothing and never will again.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    pub fn is_terminating(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Counts for Services and workloads: neither finished nor on its way out.
+    pub fn is_active(&self) -> bool {
+        !self.is_finished() && !self.is_terminating()
+    }
+
+    /// A mirror of a static pod, which the kubelet runs from a file of its node.
+    pub fn is_static(&self) -> bool {
+        self.metadata.annotations.get("kubernetes.io/config.mirror").is_some()
+    }
+
+    /// Statuses of init containers and containers, in the order of the spec.
+    pub fn container_statuses(&self) -> impl Iterator<Item = &ContainerStatus> {
+        self.status.init_container_statuses.iter().chain(&self.status.container_statuses)
+    }
+}
+
+impl PodSpec {
+    /// Init containers, then containers.
+    pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        self.init_containers.iter().chain(&self.containers)
+    }
+
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.all_containers().find(|container| container.name == name)
+    }
+
+    /// Containers that run as long as the pod does: the containers and the native sidecars. Their ports count.
+    pub fn running_containers(&self) -> impl Iterator<Item = &Container> {
+        self.init_containers.iter().filter(|container| container.is_sidecar()).chain(&self.containers)
+    }
+
+    /// The ServiceAccount it runs as; an empty name means `default`.
+    pub fn service_account(&self) -> &str {
+        if self.service_account_name.is_empty() { "default" } else { &self.service_account_name }
+    }
+}
+
+impl Container {
+    /// A native sidecar, if this is an init container: it goes on beside the containers (KEP-753).
+    pub fn is_sidecar(&self) -> bool {
+        self.restart_policy == "Always"
+    }
+
+    /// The number of a declared port, by its name.
+    pub fn named_port(&self, name: &str) -> Option<&ContainerPort> {
+        self.ports.iter().find(|port| port.name == name)
+    }
+}
+
+impl ContainerPort {
+    /// The protocol, TCP if none is said.
+    pub fn protocol(&self) -> &str {
+        if self.protocol.is_empty() { "TCP" } else { &self.protocol }
+    }
+}
+
+impl Probe {
+    /// The port it asks, if it asks one.
+    pub fn port(&self) -> Option<IntOrString> {
+        match (&self.http_get, &self.tcp_socket, &self.grpc) {
+            (Some(http), _, _) => http.port.clone(),
+            (_, Some(tcp), _) => tcp.port.clone(),
+            (_, _, Some(grpc)) => Some(IntOrString::Int(grpc.port)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Pods by the workload that a person would name: the topmost owner.
+
+use crate::finding::ObjectRef;
+use crate::kind::{Kind, Object, Objects};
+use crate::model::Pod;
+
+/// The pods of one topmost owner, or one pod that nothing controls.
+#[derive(Debug)]
+pub struct PodGroup {
+    /// Deployment, StatefulSet, DaemonSet, Job, CronJob, ReplicaSet, ReplicationController, the custom resource that
+    /// makes pods itself, or the Pod.
+    pub owner: ObjectRef,
+    /// Indexes into the table of pods, ascending.
+    pub(crate) pods: Vec<u32>,
+}
+
+/// The workload at the top: Pod → ReplicaSet → Deployment, Pod → Job → CronJob. A custom resource that owns a
+/// Deployment, StatefulSet, DaemonSet, Job or CronJob is not climbed to: people look at the workload. One that owns
+/// pods or ReplicaSets directly (Argo Rollouts, Strimzi) is the workload.
+pub(crate) fn topmost(objects: &Objects, pod: &Pod) -> ObjectRef {
+    let namespace = &pod.metadata.namespace;
+    // A static pod is "owned" by its Node (kubernetes.io/docs/tasks/configure-pod-container/static-pod).
+    let Some(owner) = pod.controller().filter(|owner| !owner.is(Kind::Node)) else {
+        return pod.reference();
+    };
+    if owner.is(Kind::ReplicaSet) {
+        return match objects.replica_sets.get(namespace, &owner.name) {
+            Some(replica_set) => replica_set.controller().unwrap_or(owner),
+            None => deployment_of(pod, &owner).unwrap_or(owner),
+        };
+    }
+    if owner.is(Kind::Job) {
+        let job = objects.jobs.get(namespace, &owner.name);
+        return job.and_then(Object::controller).filter(|above| above.is(Kind::CronJob)).unwrap_or(owner);
+    }
+    owner
+}
+
+/// Where ReplicaSets could not be read: a Deployment names its ReplicaSets after itself and the template's hash, which
+/// its pods carry as a label.
+fn deployment_of(pod: &Pod, replica_set: &ObjectRef) -> Option<ObjectRef> {
+    let hash = pod.metadata.labels.get("pod-template-hash")?;
+    let name = replica_set.name.strip_suffix(hash)?.strip_suffix('-')?;
+    Some(ObjectRef::new(Kind::Deployment, &pod.metadata.namespace, name))
+}

@@ -1,0 +1,293 @@
+//! What a rule is, and how rules are run.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::causes;
+use crate::cluster::{Cluster, Origin};
+use crate::coverage::{Extent, NotEvaluated, Reason};
+use crate::finding::{Finding, ObjectRef, Severity};
+use crate::kind::Kind;
+
+/// The constant description of a rule.
+#[derive(Clone, Debug)]
+pub struct RuleMeta {
+    /// `service/target-port`; stable once released.
+    pub id: Cow<'static, str>,
+    /// The worst severity that it reports.
+    pub severity: Severity,
+    /// One line.
+    pub summary: Cow<'static, str>,
+    /// Kinds without which it cannot say anything.
+    pub needs: &'static [Kind],
+    /// Kinds that only make its findings better or rarer.
+    pub optional: &'static [Kind],
+    /// The rules, with `*` as a wildcard, whose findings on the objects of [`Finding::because`], or on the same object,
+    /// explain this rule's findings.
+    pub explained_by: &'static [&'static str],
+    /// The page of documentation, in Markdown.
+    pub documentation: Cow<'static, str>,
+}
+
+impl RuleMeta {
+    /// The page of documentation, without the indentation that doc comments have.
+    pub fn page(&self) -> String {
+        let lines = self.documentation.lines().map(|line| line.strip_prefix(' ').unwrap_or(line));
+        lines.fold(String::new(), |page, line| page + line + "\n")
+    }
+}
+
+/// A check of a cluster.
+pub trait Rule: Sync + Send {
+    fn meta(&self) -> &RuleMeta;
+
+    /// Adds what it finds to the report. It reads nothing but the cluster.
+    fn check(&self, cluster: &Cluster, report: &mut Report);
+}
+
+/// A rule that comes with the program, declared by [`declare_rule!`](crate::rule::declare_rule).
+pub(crate) struct BuiltIn {
+    pub meta: RuleMeta,
+    pub check: fn(&Cluster, &mut Report),
+}
+
+impl Rule for BuiltIn {
+    fn meta(&self) -> &RuleMeta {
+        &self.meta
+    }
+
+    fn check(&self, cluster: &Cluster, report: &mut Report) {
+        (self.check)(cluster, report);
+    }
+}
+
+/// Declares a rule as `pub static RULE`. The doc comment is the published page: *What it checks*, *Why it matters*,
+/// *How to confirm*, *How to fix*, *When it stays quiet*. The file's `fn check(&Cluster, &mut Report)` does the work.
+macro_rules! declare_rule {
+    (
+        $(#[doc = $doc:literal])+
+        $id:literal: $severity:ident,
+        $summary:literal,
+        needs: [$($need:ident),* $(,)?],
+        optional: [$($optional:ident),* $(,)?],
+        explained_by: [$($explains:literal),* $(,)?] $(,)?
+    ) => {
+        $(#[doc = $doc])+
+        pub static RULE: crate::rule::BuiltIn = crate::rule::BuiltIn {
+            meta: crate::rule::RuleMeta {
+                id: std::borrow::Cow::Borrowed($id),
+                severity: crate::finding::Severity::$severity,
+                summary: std::borrow::Cow::Borrowed($summary),
+                needs: &[$(crate::kind::Kind::$need),*],
+                optional: &[$(crate::kind::Kind::$optional),*],
+                explained_by: &[$($explains),*],
+                documentation: std::borrow::Cow::Borrowed(concat!($($doc, "\n"),+)),
+            },
+            check,
+        };
+    };
+}
+pub(crate) use declare_rule;
+
+/// Takes what one rule finds.
+#[derive(Debug, Default)]
+pub struct Report {
+    findings: Vec<Finding>,
+    gaps: Vec<(Option<Kind>, Option<ObjectRef>, Reason, String)>,
+}
+
+impl Report {
+    pub fn add(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// Says that one object could not be judged, and why: something that it depends on was not read.
+    pub fn not_evaluated(&mut self, object: &ObjectRef, reason: Reason, message: impl Into<String>) {
+        self.gaps.push((None, Some(object.clone()), reason, message.into()));
+    }
+}
+
+/// What came out of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Analysis {
+    /// Sorted by severity (the worst first), rule and object.
+    pub findings: Vec<Finding>,
+    pub not_evaluated: Vec<NotEvaluated>,
+    /// How many rules were evaluated, at least in part.
+    pub rules_run: usize,
+}
+
+/// Runs rules over a cluster, one after the other, and links what they find.
+pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
+    let mut analysis = Analysis::default();
+    for rule in rules {
+        let meta = rule.meta();
+        let mut gaps = unread(cluster, meta);
+        let blind = gaps.iter().any(|gap| gap.is_total);
+        analysis.not_evaluated.extend(gaps.drain(..).map(|gap| gap.line));
+        if blind {
+            continue;
+        }
+        let mut report = Report::default();
+        match catch_unwind(AssertUnwindSafe(|| rule.check(cluster, &mut report))) {
+            Ok(()) => analysis.rules_run += 1,
+            Err(panic) => {
+                analysis.not_evaluated.push(NotEvaluated {
+                    rule: meta.id.to_string(),
+                    kind: String::new(),
+                    reason: Reason::Internal,
+                    namespace: None,
+                    name: None,
+                    message: panic_message(panic.as_ref()),
+                });
+                continue;
+            }
+        }
+        analysis.not_evaluated.extend(report.gaps.into_iter().map(|(kind, object, reason, message)| NotEvaluated {
+            rule: meta.id.to_string(),
+            kind: object.as_ref().map(|o| o.kind.to_string()).or(kind.map(|k| k.to_string())).unwrap_or_default(),
+            reason,
+            namespace: object.as_ref().and_then(|o| o.namespace.clone()),
+            name: object.map(|o| o.name),
+            message,
+        }));
+        analysis.findings.extend(report.findings.into_iter().map(|finding| finish(finding, meta, cluster.origin())));
+    }
+    merge_twins(&mut analysis.findings);
+    causes::link(&mut analysis.findings, rules);
+    analysis
+        .findings
+        .sort_by(|a, b| (b.severity, &a.rule, &a.object, &a.key).cmp(&(a.severity, &b.rule, &b.object, &b.key)));
+    analysis.not_evaluated.sort();
+    analysis.not_evaluated.dedup();
+    analysis
+}
+
+struct Unread {
+    line: NotEvaluated,
+    is_total: bool,
+}
+
+/// The kinds that a rule needs and that were not read, or not everywhere.
+fn unread(cluster: &Cluster, meta: &RuleMeta) -> Vec<Unread> {
+    let mut unread = Vec::new();
+    for kind in meta.needs {
+        let (is_total, gap) = match cluster.coverage().extent(*kind) {
+            Extent::Failed(gap) => (true, gap.clone()),
+            Extent::Partly(_, gap) => (false, gap.clone()),
+            Extent::Everything | Extent::Namespaces(_) | Extent::NotServed | Extent::NotRequested => continue,
+        };
+        unread.push(Unread {
+            line: NotEvaluated {
+                rule: meta.id.to_string(),
+                kind: kind.to_string(),
+                reason: gap.reason,
+                namespace: None,
+                name: None,
+                message: gap.message,
+            },
+            is_total,
+        });
+    }
+    // An object that was lost may have been the broken one.
+    for broken in &cluster.coverage().broken {
+        if broken.kind.is_some_and(|kind| meta.needs.contains(&kind)) {
+            unread.push(Unread {
+                line: NotEvaluated {
+                    rule: meta.id.to_string(),
+                    kind: broken.kind.map(|kind| kind.to_string()).unwrap_or_default(),
+                    reason: Reason::Malformed,
+                    namespace: None,
+                    name: (!broken.name.is_empty()).then(|| broken.name.clone()),
+                    message: broken.message.clone(),
+                },
+                is_total: false,
+            });
+        }
+    }
+    unread
+}
+
+fn finish(mut finding: Finding, meta: &RuleMeta, origin: Origin) -> Finding {
+    finding.rule = meta.id.to_string();
+    finding.docs = meta.id.to_string();
+    finding.id = fingerprint(&meta.id, &finding.object, &finding.key);
+    if finding.rests_on_absence && origin == Origin::Manifests {
+        finding.severity = Severity::Info;
+    }
+    finding
+}
+
+/// Twelve hexadecimal digits over rule, object and key: FNV-1a, which will give the same in every release and on every
+/// machine (the standard library's hasher promises neither).
+fn fingerprint(rule: &str, object: &ObjectRef, key: &str) -> String {
+    struct Fnv(u64);
+    impl Hasher for Fnv {
+        fn finish(&self) -> u64 {
+            self.0
+        }
+
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+    }
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    // The version of an API is no part of an object's identity.
+    let group = object.api_version.split_once('/').map_or("", |(group, _)| group);
+    for part in [rule, group, &object.kind, object.namespace(), &object.name, key] {
+        hasher.write(part.as_bytes());
+        hasher.write(&[0]);
+    }
+    format!("{:012x}", hasher.finish() >> 16)
+}
+
+/// Two findings with one id would be two lines of one baseline: the later one becomes evidence of the first.
+fn merge_twins(findings: &mut Vec<Finding>) {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
+    for finding in findings.drain(..) {
+        match seen.get(&finding.id) {
+            None => {
+                seen.insert(finding.id.clone(), kept.len());
+                kept.push(finding);
+            }
+            Some(at) => {
+                let first: &mut Finding = &mut kept[*at];
+                first.severity = first.severity.max(finding.severity);
+                first.evidence.push(crate::finding::Evidence {
+                    text: finding.message,
+                    object: Some(finding.object),
+                    path: None,
+                });
+                first.evidence.extend(finding.evidence);
+                first.because.extend(finding.because);
+            }
+        }
+    }
+    *findings = kept;
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("the rule failed, which is a defect of kubectl-gpt: {}", text.unwrap_or_default())
+}
+
+/// Whether an id matches a pattern in which `*` stands for any characters.
+///
+/// ```
+/// # use kubectl_gpt_analyzers::rule::id_matches;
+/// assert!(id_matches("pod/*", "pod/crash-loop"));
+/// assert!(!id_matches("pod/*", "service/target-port"));
+/// ```
+pub fn id_matches(pattern: &str, id: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == id,
+        Some((start, rest)) => id
+            .strip_prefix(start)
+            .is_some_and(|tail| (0..=tail.len()).any(|n| tail.is_char_boundary(n) && id_matches(rest, &tail[n..]))),
+    }
+}

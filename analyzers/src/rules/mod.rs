@@ -1,0 +1,120 @@
+//! The rules that come with the program: one folder a kind, one file a rule.
+
+mod apiservice;
+mod certificate;
+mod controlplane;
+mod crd;
+mod cronjob;
+mod daemonset;
+mod deployment;
+mod dns;
+mod gateway;
+mod hpa;
+mod httproute;
+mod ingress;
+mod job;
+mod namespace;
+mod network_policy;
+mod node;
+mod pdb;
+mod pod;
+mod priorityclass;
+mod pv;
+mod pvc;
+mod quota;
+mod rbac;
+mod resource;
+mod service;
+mod serviceaccount;
+mod statefulset;
+mod storageclass;
+mod volumeattachment;
+mod webhook;
+mod workload;
+
+use crate::rule::{BuiltIn, Rule};
+
+/// All rules, by id.
+pub fn all() -> Vec<&'static dyn Rule> {
+    let folders: &[&[&'static BuiltIn]] = &[
+        apiservice::RULES,
+        certificate::RULES,
+        controlplane::RULES,
+        crd::RULES,
+        cronjob::RULES,
+        daemonset::RULES,
+        deployment::RULES,
+        dns::RULES,
+        gateway::RULES,
+        hpa::RULES,
+        httproute::RULES,
+        ingress::RULES,
+        job::RULES,
+        namespace::RULES,
+        network_policy::RULES,
+        node::RULES,
+        pdb::RULES,
+        pod::RULES,
+        priorityclass::RULES,
+        pv::RULES,
+        pvc::RULES,
+        quota::RULES,
+        rbac::RULES,
+        resource::RULES,
+        service::RULES,
+        serviceaccount::RULES,
+        statefulset::RULES,
+        storageclass::RULES,
+        volumeattachment::RULES,
+        webhook::RULES,
+        workload::RULES,
+    ];
+    let mut rules: Vec<&'static dyn Rule> = folders.iter().copied().flatten().map(|rule| *rule as &dyn Rule).collect();
+    rules.sort_by(|a, b| a.meta().id.cmp(&b.meta().id));
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::all;
+
+    /// What every rule owes its reader: a page with all headings, a test that fires and one that stays quiet, and a
+    /// file that is named after it.
+    #[test]
+    fn every_rule_is_complete() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rules");
+        let mut ids = BTreeSet::new();
+        for rule in all() {
+            let meta = rule.meta();
+            assert!(ids.insert(meta.id.clone()), "{} is there twice", meta.id);
+            for heading in ["What it checks", "Why it matters", "How to confirm", "How to fix", "When it stays quiet"] {
+                assert!(meta.page().contains(&format!("## {heading}\n")), "{}: the page lacks {heading:?}", meta.id);
+            }
+            assert!(!meta.summary.ends_with('.'), "{}: the summary is a phrase, not a sentence", meta.id);
+            let file = source.join(format!("{}.rs", meta.id.replace('-', "_")));
+            let code = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            for prefix in ["fires", "quiet"] {
+                assert!(code.contains(&format!("fn {prefix}_")), "{}: no test named {prefix}_…", meta.id);
+            }
+        }
+    }
+
+    /// A rule that is written but not registered would never run.
+    #[test]
+    fn every_file_is_registered() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rules");
+        let ids: BTreeSet<String> = all().iter().map(|rule| rule.meta().id.replace('-', "_")).collect();
+        for folder in std::fs::read_dir(&source).unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.is_dir()) {
+            for file in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+                let code = std::fs::read_to_string(&file).unwrap();
+                if code.contains("declare_rule! {") {
+                    let id = file.strip_prefix(&source).unwrap().with_extension("").display().to_string();
+                    assert!(ids.contains(&id), "{id} is not registered");
+                }
+            }
+        }
+    }
+}

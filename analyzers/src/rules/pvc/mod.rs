@@ -1,0 +1,3 @@
+use crate::rule::BuiltIn;
+
+pub(super) const RULES: &[&BuiltIn] = &[];

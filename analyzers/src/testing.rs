@@ -1,0 +1,135 @@
+//! For the tests of rules: a world in a few lines of YAML, and what a rule says about it.
+
+use crate::cluster::{Builder, Cluster, ContainerLog, Now, Origin};
+use crate::coverage::{Extent, Gap, Reason};
+use crate::decode::{self, Decoded};
+use crate::finding::Finding;
+use crate::kind::Kind;
+use crate::model::Timestamp;
+use crate::rule::{Analysis, Rule, analyze};
+
+/// The time in tests, unless a world says otherwise.
+pub const NOW: &str = "2026-11-21T12:00:00Z";
+
+/// A cluster under construction: everything that is not in it does not exist.
+pub struct World {
+    builder: Builder,
+    now: Timestamp,
+    origin: Origin,
+}
+
+impl World {
+    /// Each document may hold several objects, separated by `---`.
+    pub fn new(documents: &[&str]) -> World {
+        let mut builder = Builder::new();
+        for kind in Kind::ALL {
+            builder.cover(*kind, Extent::Everything);
+        }
+        for document in documents {
+            let objects: Vec<serde_json::Value> =
+                serde_saphyr::from_multiple(document).unwrap_or_else(|error| panic!("{error}\n{document}"));
+            for object in objects {
+                match decode::object(&object.to_string()).unwrap_or_else(|broken| panic!("{broken:?}")) {
+                    Decoded::Known(batch) => builder.add(batch),
+                    Decoded::Custom(custom) => builder.add_custom(*custom),
+                }
+            }
+        }
+        World { builder, now: NOW.parse().unwrap(), origin: Origin::Cluster }
+    }
+
+    pub fn now(mut self, now: &str) -> World {
+        self.now = now.parse().unwrap();
+        self
+    }
+
+    pub fn origin(mut self, origin: Origin) -> World {
+        self.origin = origin;
+        self
+    }
+
+    /// The list of a kind was refused.
+    pub fn forbid(mut self, kind: Kind) -> World {
+        let gap = Gap { reason: Reason::Forbidden, message: "forbidden".to_string() };
+        self.builder.cover(kind, Extent::Failed(gap));
+        self
+    }
+
+    pub fn cover(mut self, kind: Kind, extent: Extent) -> World {
+        self.builder.cover(kind, extent);
+        self
+    }
+
+    pub fn log(mut self, namespace: &str, pod: &str, container: &str, lines: &[&str]) -> World {
+        let lines = lines.iter().map(|line| line.to_string()).collect();
+        self.builder.add_log(namespace, pod, container, ContainerLog { lines, previous: true });
+        self
+    }
+
+    pub fn server_version(mut self, version: &str) -> World {
+        self.builder.server_version(version);
+        self
+    }
+
+    pub fn build(self) -> Cluster {
+        self.builder.build(Now::At(self.now), self.origin)
+    }
+
+    pub fn check(self, rule: &'static dyn Rule) -> Said {
+        Said(analyze(&self.build(), &[rule]))
+    }
+
+    /// Runs all rules, so that causes are linked.
+    pub fn check_all(self) -> Said {
+        Said(analyze(&self.build(), &crate::rules::all()))
+    }
+}
+
+/// What one rule says about a world at [`NOW`].
+pub fn check(rule: &'static dyn Rule, documents: &[&str]) -> Said {
+    World::new(documents).check(rule)
+}
+
+/// What rules said.
+pub struct Said(pub Analysis);
+
+impl Said {
+    /// Each finding as `error Service shop/cart: message`, in the order of the report.
+    #[track_caller]
+    pub fn finds(&self, expected: &[&str]) -> &Said {
+        let found: Vec<String> =
+            self.0.findings.iter().map(|f| format!("{} {}: {}", f.severity, f.object, f.message)).collect();
+        assert_eq!(found, expected);
+        self
+    }
+
+    #[track_caller]
+    pub fn finds_nothing(&self) -> &Said {
+        self.finds(&[])
+    }
+
+    /// The one finding.
+    #[track_caller]
+    pub fn finding(&self) -> &Finding {
+        assert_eq!(self.0.findings.len(), 1, "{:#?}", self.0.findings);
+        &self.0.findings[0]
+    }
+
+    /// The finding of a rule, of which there is one.
+    #[track_caller]
+    pub fn by(&self, rule: &str) -> &Finding {
+        let found: Vec<&Finding> = self.0.findings.iter().filter(|f| f.rule == rule).collect();
+        assert_eq!(found.len(), 1, "{rule} in {:#?}", self.0.findings);
+        found[0]
+    }
+
+    /// All text of all findings, evidence and fixes, for `contains`.
+    pub fn text(&self) -> String {
+        serde_json::to_string(&self.0.findings).unwrap()
+    }
+
+    /// Each line of what was not evaluated, as `kind reason`.
+    pub fn gaps(&self) -> Vec<String> {
+        self.0.not_evaluated.iter().map(|gap| format!("{} {}", gap.kind, gap.reason)).collect()
+    }
+}

@@ -1,0 +1,58 @@
+//! Small pieces of English that many messages share.
+
+/// `1 pod`, `3 pods`; `noun` in the singular.
+pub fn count(n: usize, noun: &str) -> String {
+    match n {
+        1 => format!("1 {noun}"),
+        _ if noun.ends_with('s') || noun.ends_with("ch") || noun.ends_with('x') => {
+            format!("{n} {noun}es")
+        }
+        _ if noun.ends_with("cy") => format!("{n} {}ies", &noun[..noun.len() - 1]),
+        _ => format!("{n} {noun}s"),
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`; of more than `most` the rest is counted: `a, b and 5 more`.
+pub fn list<S: AsRef<str>>(items: &[S], most: usize) -> String {
+    let shown: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
+    match shown.len() {
+        0 => String::new(),
+        1 => shown[0].to_string(),
+        n if n <= most => format!("{} and {}", shown[..n - 1].join(", "), shown[n - 1]),
+        n => format!("{} and {} more", shown[..most].join(", "), n - most),
+    }
+}
+
+/// The first `most` characters, with an ellipsis where something was cut.
+pub fn shorten(text: &str, most: usize) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(most) {
+        None => text.to_string(),
+        Some((at, _)) => format!("{}…", text[..at].trim_end()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts() {
+        assert_eq!(count(1, "pod"), "1 pod");
+        assert_eq!(count(0, "Ingress"), "0 Ingresses");
+        assert_eq!(count(2, "NetworkPolicy"), "2 NetworkPolicies");
+    }
+
+    #[test]
+    fn lists() {
+        assert_eq!(list(&["a", "b", "c"], 3), "a, b and c");
+        assert_eq!(list(&["a", "b", "c", "d"], 2), "a, b and 2 more");
+        assert_eq!(list::<&str>(&[], 2), "");
+    }
+
+    #[test]
+    fn shortens_at_characters() {
+        assert_eq!(shorten("äöü", 2), "äö…");
+        assert_eq!(shorten("ab", 2), "ab");
+    }
+}
