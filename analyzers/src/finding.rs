@@ -54,11 +54,11 @@ impl ObjectRef {
 
     /// The owner that an object in `namespace` refers to. A Node, the owner of static pods, has no namespace.
     pub fn of_owner(owner: &OwnerReference, namespace: &str) -> ObjectRef {
-        let namespaced = !namespace.is_empty() && !(owner.kind == "Node" && owner.api_version == "v1");
+        let is_node = owner.kind == "Node" && owner.api_version == "v1";
         ObjectRef {
             api_version: owner.api_version.clone().into(),
             kind: owner.kind.clone().into(),
-            namespace: namespaced.then(|| namespace.to_string()),
+            namespace: (!namespace.is_empty() && !is_node).then(|| namespace.to_string()),
             name: owner.name.clone(),
         }
     }

@@ -33,7 +33,7 @@ enum Operator {
 
 impl Selector {
     /// The selector of a Service or ReplicationController: equality only.
-    pub fn equals<'a, L: LabelSet + ?Sized>(labels: &'a L) -> Selector {
+    pub fn equals<L: LabelSet + ?Sized>(labels: &L) -> Selector {
         let requirements = labels
             .pairs()
             .map(|(key, value)| Requirement { key: key.to_string(), operator: Operator::In(vec![value.to_string()]) })

@@ -1,5 +1,7 @@
 //! For the tests of rules: a world in a few lines of YAML, and what a rule says about it.
 
+#![allow(dead_code, reason = "a vocabulary for tests, of which not every word is in use at all times")]
+
 use crate::cluster::{Builder, Cluster, ContainerLog, Now, Origin};
 use crate::coverage::{Extent, Gap, Reason};
 use crate::decode::{self, Decoded};
