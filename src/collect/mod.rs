@@ -1,0 +1,1 @@
+//! Reads a cluster into a [`Builder`](kubectl_gpt_analyzers::Builder).
