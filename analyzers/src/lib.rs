@@ -12,6 +12,7 @@ mod finding;
 pub mod kind;
 pub mod model;
 mod owner;
+pub mod quantity;
 pub mod rule;
 pub mod rules;
 mod selector;
