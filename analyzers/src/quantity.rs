@@ -281,7 +281,10 @@ mod tests {
 
     #[test]
     fn refuses_garbage() {
-        for text in ["", "-", "+", ".", "m", "1K", "1ki", "1 ", " 1", "1.2.3", "--1", "1e", "1e+", "1e1.5", "1Kim", "٣", "0x10", "NaN", "1mm"] {
+        for text in [
+            "", "-", "+", ".", "m", "1K", "1ki", "1 ", " 1", "1.2.3", "--1", "1e", "1e+", "1e1.5", "1Kim", "٣", "0x10",
+            "NaN", "1mm",
+        ] {
             assert_eq!(nanos(text), None, "{text}");
         }
     }
