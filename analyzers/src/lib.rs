@@ -5,12 +5,14 @@
 
 pub mod causes;
 pub mod cluster;
+pub mod cluster_dns;
 pub mod coverage;
 pub mod decode;
 pub mod endpoints;
 mod finding;
 pub mod kind;
 pub mod model;
+pub mod nearest;
 mod owner;
 pub mod quantity;
 pub mod rule;
