@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn openshift_listens_elsewhere_than_it_answers() {
-        let world = World::new(&["
+        let world = World::new(&[
+            "
             apiVersion: v1
             kind: Service
             metadata: {name: dns-default, namespace: openshift-dns}
@@ -154,7 +155,8 @@ mod tests {
               - {name: dns, port: 53, protocol: UDP, targetPort: dns}
               - {name: dns-tcp, port: 53, targetPort: dns-tcp}
               - {name: metrics, port: 9154, targetPort: metrics}
-            ", "
+            ",
+            "
             apiVersion: v1
             kind: Pod
             metadata:
@@ -166,10 +168,12 @@ mod tests {
               - name: dns
                 ports:
                 - {name: dns, containerPort: 5353, protocol: UDP}
-                - {name: dns-tcp, containerPort: 5353}"]);
+                - {name: dns-tcp, containerPort: 5353}",
+        ]);
         let cluster = world.build();
         let dns = cluster.dns();
-        let ports: Vec<String> = dns.ports().iter().map(|p| format!("{} {}→{}", p.protocol, p.port, p.target)).collect();
+        let ports: Vec<String> =
+            dns.ports().iter().map(|p| format!("{} {}→{}", p.protocol, p.port, p.target)).collect();
         assert_eq!(ports, ["TCP 53→5353", "UDP 53→5353"]);
         assert_eq!(dns.cluster_ips().into_iter().collect::<Vec<_>>(), ["172.30.0.10", "fd02::a"]);
         assert_eq!(dns.pods.len(), 1);

@@ -125,10 +125,8 @@ impl Cluster {
     pub fn nearest_workload(&self, namespace: &str, selector: &Selector) -> Option<Nearest> {
         let workloads = self.workloads_in(namespace);
         let known: Vec<&ObjectRef> = workloads.iter().map(|workload| &workload.object).collect();
-        let mut candidates: Vec<(ObjectRef, &dyn LabelSet)> = workloads
-            .iter()
-            .map(|w| (w.object.clone(), &w.template.metadata.labels as &dyn LabelSet))
-            .collect();
+        let mut candidates: Vec<(ObjectRef, &dyn LabelSet)> =
+            workloads.iter().map(|w| (w.object.clone(), &w.template.metadata.labels as &dyn LabelSet)).collect();
         for group in self.pod_groups().iter().filter(|group| group.owner.namespace() == namespace) {
             if !known.contains(&&group.owner)
                 && let Some(pod) = self.pods_of(group).find(|pod| pod.is_active())
