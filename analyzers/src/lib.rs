@@ -9,12 +9,19 @@ pub mod cluster_dns;
 pub mod coverage;
 pub mod decode;
 pub mod endpoints;
+#[allow(dead_code, reason = "the rules that use it follow")]
+mod exit;
 mod finding;
 pub mod kind;
+pub mod logs;
 pub mod model;
 pub mod nearest;
 mod owner;
+#[allow(dead_code, reason = "the rules that use it follow")]
+mod probe;
 pub mod quantity;
+#[allow(dead_code, reason = "the rules that use it follow")]
+mod restarts;
 pub mod rule;
 pub mod rules;
 mod selector;

@@ -32,6 +32,34 @@ pub fn shorten(text: &str, most: usize) -> String {
     }
 }
 
+/// Text from the cluster as one line that is safe to print: without terminal escapes, control characters and marks that
+/// turn the direction of writing around; any white space is one blank.
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            // ESC [ … letter (colours, cursor), ESC ] … BEL or ESC \ (titles, links), ESC and one character.
+            '\u{1b}' => match chars.next() {
+                Some('[') => while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
+                Some(']' | 'P' | '^' | '_') => {
+                    while chars.next().is_some_and(|c| !matches!(c, '\u{7}' | '\u{1b}' | '\u{9c}')) {}
+                }
+                _ => {}
+            },
+            c if c.is_whitespace() => {
+                if !plain.ends_with(' ') {
+                    plain.push(' ');
+                }
+            }
+            c if c.is_control() => {}
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {}
+            c => plain.push(c),
+        }
+    }
+    plain.trim().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +76,12 @@ mod tests {
         assert_eq!(list(&["a", "b", "c"], 3), "a, b and c");
         assert_eq!(list(&["a", "b", "c", "d"], 2), "a, b and 2 more");
         assert_eq!(list::<&str>(&[], 2), "");
+    }
+
+    #[test]
+    fn plain_text_has_no_escapes() {
+        assert_eq!(plain("\u{1b}[1;31mfatal\u{1b}[0m:\tno\u{0} \r\n way\u{202e}"), "fatal: no way");
+        assert_eq!(plain("\u{1b}]0;title\u{7}x\u{1b}"), "x");
     }
 
     #[test]
