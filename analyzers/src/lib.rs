@@ -4,6 +4,7 @@
 //! out, and the same input gives the same output to the byte.
 
 pub mod causes;
+pub mod certificate;
 pub mod cluster;
 pub mod cluster_dns;
 pub mod coverage;

@@ -1,3 +1,7 @@
+mod expired;
+mod host;
+mod served;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&expired::RULE, &host::RULE];
