@@ -13,6 +13,7 @@ pub mod endpoints;
 #[allow(dead_code, reason = "the rules that use it follow")]
 mod exit;
 mod finding;
+pub mod image_pull;
 pub mod kind;
 pub mod logs;
 pub mod model;
@@ -21,6 +22,7 @@ mod owner;
 #[allow(dead_code, reason = "the rules that use it follow")]
 mod probe;
 pub mod quantity;
+pub mod references;
 #[allow(dead_code, reason = "the rules that use it follow")]
 mod restarts;
 pub mod rule;

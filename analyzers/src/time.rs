@@ -8,6 +8,8 @@ use crate::model::{PodSpec, Timestamp};
 pub const START: Duration = Duration::from_secs(120);
 /// Finding a node.
 pub const SCHEDULE: Duration = Duration::from_secs(60);
+/// Where the kubelet or a controller itself says what is wrong: only what heals at the next try or two.
+pub const REPORTED: Duration = Duration::from_secs(60);
 /// An address for a Service, Ingress or Gateway; a volume for a claim.
 pub const PROVISION: Duration = Duration::from_secs(300);
 /// After the grace period of a deletion.

@@ -315,6 +315,27 @@ impl Pod {
         self.metadata.deletion_timestamp.is_some()
     }
 
+    /// When it was bound to a node, so that the kubelet's work on it began; when it was made, if it says no better.
+    pub fn scheduled_at(&self) -> Option<Timestamp> {
+        let scheduled = self.condition("PodScheduled").filter(|condition| condition.is_true());
+        scheduled.and_then(|condition| condition.last_transition_time).or(self.metadata.creation_timestamp)
+    }
+
+    /// Bound to a node where none of its containers, not even an init container, was ever started: the kubelet still
+    /// makes its sandbox, its volumes or its first container.
+    pub fn is_being_created(&self) -> bool {
+        let untouched = |state: &ContainerState| state.running.is_none() && state.terminated.is_none();
+        self.status.phase == "Pending"
+            && !self.spec.node_name.is_empty()
+            && self.container_statuses().all(|status| {
+                let waits = status.state.waiting.as_deref();
+                let creating = |w: &ContainerStateWaiting| {
+                    matches!(w.reason.as_str(), "" | "ContainerCreating" | "PodInitializing")
+                };
+                waits.is_none_or(creating) && untouched(&status.state) && untouched(&status.last_state)
+            })
+    }
+
     /// Counts for Services and workloads: neither finished nor on its way out.
     pub fn is_active(&self) -> bool {
         !self.is_finished() && !self.is_terminating()

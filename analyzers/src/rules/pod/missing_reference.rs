@@ -1,0 +1,596 @@
+use std::collections::BTreeMap;
+
+use crate::cluster::{Cluster, Origin};
+use crate::finding::{Finding, ObjectRef, Severity, kubectl};
+use crate::kind::{Kind, Object};
+use crate::model::{ConfigMap, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec, Secret, Timestamp};
+use crate::references::{Reference, Standing, nearest, references};
+use crate::rule::{Report, declare_rule};
+use crate::time::{REPORTED, START, age};
+use crate::words::{list, shorten};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That every ConfigMap, Secret, key and PersistentVolumeClaim that a pod cannot start without exists: in `env`,
+    /// `envFrom`, volumes and projected volumes, of containers and init containers. It looks at the objects first, and
+    /// where those could not be read (or only their metadata) at what the kubelet and the scheduler say.
+    ///
+    /// ## Why it matters
+    ///
+    /// The kubelet starts no container whose variables it cannot fill and no pod whose volumes it cannot mount, and the
+    /// scheduler places no pod whose claim does not exist. The pod waits, as `CreateContainerConfigError`,
+    /// `ContainerCreating` or `Pending`, until somebody makes the object. A pod that runs goes on when the object is
+    /// deleted, but the next one will not start; that is a warning.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE describe pod POD` shows the event `configmap "NAME" not found`, `couldn't find key KEY in
+    /// Secret NAMESPACE/NAME` or `MountVolume.SetUp failed`; `kubectl -n NAMESPACE get configmap,secret,pvc` does not
+    /// list the object.
+    ///
+    /// ## How to fix
+    ///
+    /// Make the object or the key in the pod's own namespace, or correct the name in the pod template. The pod starts
+    /// by itself within a minute or two. If it can do without, mark the reference `optional: true`.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// For references with `optional: true`; for image pull secrets (the kubelet pulls without those that do not exist);
+    /// for claims of generic ephemeral volumes, which are made with the pod; for pods younger than a minute; for
+    /// workloads scaled to zero, suspended or done; where the kinds could not be read and nobody says that the object
+    /// is missing.
+    "pod/missing-reference": Error,
+    "a ConfigMap, Secret, key or claim that a pod needs does not exist",
+    needs: [Pod],
+    optional: [ConfigMap, Secret, PersistentVolumeClaim, Event, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
+    explained_by: ["resource/not-ready"],
+}
+
+/// How much a missing object matters to a pod, the least first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Hold {
+    /// No pod yet; the next one will not start.
+    Next,
+    /// The pod runs; it would not start again.
+    Again,
+    /// The pod waits for it.
+    Now,
+}
+
+/// One missing object or key, as one pod or template sees it.
+struct Missing<'a> {
+    reference: Reference<'a>,
+    what: Standing,
+    hold: Hold,
+    /// What the kubelet or scheduler says.
+    said: Option<String>,
+}
+
+/// The same for a whole workload.
+struct Trouble<'a> {
+    missing: Missing<'a>,
+    places: Vec<Reference<'a>>,
+    sample: Option<&'a Pod>,
+    pods: usize,
+    since: Option<Timestamp>,
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for group in cluster.pod_groups() {
+        let pods: Vec<&Pod> = cluster.pods_of(group).filter(|pod| pod.is_active()).collect();
+        let mut troubles: BTreeMap<(Kind, &str, Option<&str>), Trouble> = BTreeMap::new();
+        for pod in pods {
+            let found = if pod.metadata.is_live() {
+                missing_of(cluster, pod)
+            } else {
+                missing_of_template(cluster, &pod.metadata.namespace, &pod.spec)
+            };
+            collect(&mut troubles, found, Some(pod));
+        }
+        troubles.retain(|_, trouble| {
+            trouble.missing.hold != Hold::Again || is_still_wanted(cluster, &group.owner, &trouble.missing.reference)
+        });
+        add(cluster, report, &group.owner, troubles);
+    }
+    for workload in cluster.workloads() {
+        if has_pods(cluster, &workload.object) || !wants_pods(cluster, &workload) {
+            continue;
+        }
+        let mut troubles = BTreeMap::new();
+        let namespace = workload.object.namespace();
+        collect(&mut troubles, missing_of_template(cluster, namespace, &workload.template.spec), None);
+        add(cluster, report, &workload.object, troubles);
+    }
+}
+
+fn has_pods(cluster: &Cluster, owner: &ObjectRef) -> bool {
+    cluster.group_of_owner(owner).is_some_and(|group| cluster.pods_of(group).any(Pod::is_active))
+}
+
+/// Whether a workload without pods is about to have some, and not only just made.
+fn wants_pods(cluster: &Cluster, workload: &crate::Workload) -> bool {
+    let created = workload.metadata.creation_timestamp;
+    let young = created.is_some_and(|created| age(cluster.now(), created) < START);
+    if young || workload.is_scaled_to_zero() || workload.metadata.deletion_timestamp.is_some() {
+        return false;
+    }
+    let (namespace, name) = (workload.object.namespace(), workload.object.name.as_str());
+    if workload.object.is(Kind::Job) {
+        let job = cluster.get::<crate::model::Job>(namespace, name).found();
+        return job.is_some_and(|job| {
+            job.status.completion_time.is_none()
+                && !job
+                    .status
+                    .conditions
+                    .iter()
+                    .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.is_true())
+        });
+    }
+    if workload.object.is(Kind::DaemonSet) && workload.metadata.is_live() {
+        let daemon_set = cluster.get::<crate::model::DaemonSet>(namespace, name).found();
+        return daemon_set.is_some_and(|d| d.status.desired_number_scheduled > 0);
+    }
+    true
+}
+
+/// Of objects that keep pods from starting, these three kinds; the others keep pods from being made.
+fn is_needed(reference: &Reference) -> bool {
+    !reference.optional && matches!(reference.kind, Kind::ConfigMap | Kind::Secret | Kind::PersistentVolumeClaim)
+}
+
+fn missing_of_template<'a>(cluster: &Cluster, namespace: &str, spec: &'a PodSpec) -> Vec<Missing<'a>> {
+    let needed = references(spec).into_iter().filter(is_needed).filter(|r| !is_published(r));
+    needed
+        .filter_map(|reference| {
+            let what = reference.standing(cluster, namespace);
+            matches!(what, Standing::ObjectMissing | Standing::KeyMissing).then_some(Missing {
+                reference,
+                what,
+                hold: Hold::Next,
+                said: None,
+            })
+        })
+        .collect()
+}
+
+fn missing_of<'a>(cluster: &Cluster, pod: &'a Pod) -> Vec<Missing<'a>> {
+    let namespace = &pod.metadata.namespace;
+    if pod.scheduled_at().is_some_and(|since| age(cluster.now(), since) < REPORTED) {
+        return Vec::new();
+    }
+    let mut messages: Option<Vec<String>> = None;
+    let mut found = Vec::new();
+    for reference in references(&pod.spec).into_iter().filter(is_needed) {
+        let standing = reference.standing(cluster, namespace);
+        if standing == Standing::Present {
+            continue;
+        }
+        let Some(hold) = hold(pod, &reference) else { continue };
+        let messages = messages.get_or_insert_with(|| complaints(cluster, pod));
+        let said = messages.iter().find(|message| reference.is_said_missing(namespace, message)).cloned();
+        let what = match standing {
+            Standing::Unknown if said.is_some() && hold == Hold::Now => unread_standing(cluster, namespace, &reference),
+            Standing::ObjectMissing | Standing::KeyMissing => standing,
+            _ => continue,
+        };
+        // Of a running pod the kubelet says nothing, and a list without a single Secret may be one that nobody took.
+        if hold == Hold::Again && (is_published(&reference) || cluster.objects().count(reference.kind) == 0) {
+            continue;
+        }
+        found.push(Missing { reference, what, hold, said });
+    }
+    found
+}
+
+/// Every namespace has this one again within seconds (the controller root-ca-cert-publisher).
+fn is_published(reference: &Reference) -> bool {
+    reference.kind == Kind::ConfigMap && reference.name == "kube-root-ca.crt"
+}
+
+/// What is missing by the kubelet's word: the key, where the object is known to be there.
+fn unread_standing(cluster: &Cluster, namespace: &str, reference: &Reference) -> Standing {
+    let exists = Reference { key: None, ..*reference }.standing(cluster, namespace) == Standing::Present;
+    if exists && reference.key.is_some() { Standing::KeyMissing } else { Standing::ObjectMissing }
+}
+
+/// How far the pod has come towards a reference; `None` where an init container may still make what is missing.
+fn hold(pod: &Pod, reference: &Reference) -> Option<Hold> {
+    let is_scheduled = !pod.spec.node_name.is_empty();
+    let Some(container) = reference.container() else {
+        return Some(match reference.kind {
+            _ if is_scheduled && pod.is_being_created() => Hold::Now,
+            _ if is_scheduled => Hold::Again,
+            // The scheduler looks at claims, and the kubelet at the others later.
+            Kind::PersistentVolumeClaim => Hold::Now,
+            _ => Hold::Next,
+        });
+    };
+    let status = pod.container_statuses().find(|status| status.name == container);
+    match status {
+        Some(status) if waits_for(status, "CreateContainerConfigError") => Some(Hold::Now),
+        Some(status) if status.state.running.is_some() || status.state.terminated.is_some() => Some(Hold::Again),
+        _ => pod.spec.init_containers.is_empty().then_some(Hold::Next),
+    }
+}
+
+fn waits_for(status: &ContainerStatus, reason: &str) -> bool {
+    status.state.waiting.as_deref().is_some_and(|waiting| waiting.reason == reason)
+}
+
+/// What the kubelet and the scheduler say about a pod.
+fn complaints(cluster: &Cluster, pod: &Pod) -> Vec<String> {
+    let waiting = pod.container_statuses().filter_map(|status| status.state.waiting.as_deref());
+    let mut said: Vec<String> = waiting.map(|waiting| waiting.message.clone()).collect();
+    said.extend(pod.condition("PodScheduled").map(|condition| condition.message.clone()));
+    let events = cluster.events(&pod.reference());
+    let own = events.iter().filter(|event| {
+        event.involved_object.uid.is_empty()
+            || pod.metadata.uid.is_empty()
+            || event.involved_object.uid == pod.metadata.uid
+    });
+    said.extend(own.map(|event| event.message.clone()));
+    said.retain(|message| !message.is_empty());
+    said
+}
+
+/// Whether the next pod of a workload will need it too: the template may have moved on.
+fn is_still_wanted(cluster: &Cluster, owner: &ObjectRef, reference: &Reference) -> bool {
+    let workloads = cluster.workloads_in(owner.namespace());
+    let Some(workload) = workloads.iter().find(|workload| workload.object == *owner) else { return false };
+    !workload.object.is(Kind::Job)
+        && !workload.is_scaled_to_zero()
+        && references(&workload.template.spec)
+            .iter()
+            .any(|r| !r.optional && (r.kind, r.name, r.key) == (reference.kind, reference.name, reference.key))
+}
+
+/// Merges what several pods and places say of one object.
+fn collect<'a>(
+    troubles: &mut BTreeMap<(Kind, &'a str, Option<&'a str>), Trouble<'a>>,
+    found: Vec<Missing<'a>>,
+    pod: Option<&'a Pod>,
+) {
+    let mut counted = Vec::new();
+    for missing in found {
+        let key = missing.reference.key.filter(|_| missing.what == Standing::KeyMissing);
+        let id = (missing.reference.kind, missing.reference.name, key);
+        let trouble = troubles.entry(id).or_insert_with(|| Trouble {
+            places: Vec::new(),
+            sample: pod,
+            pods: 0,
+            since: None,
+            missing: Missing { said: missing.said.clone(), ..missing },
+        });
+        if missing.hold > trouble.missing.hold
+            || (missing.hold == trouble.missing.hold && trouble.missing.said.is_none())
+        {
+            // The pods that wait are the ones to count and to show.
+            if missing.hold > trouble.missing.hold {
+                (trouble.pods, trouble.since) = (0, None);
+                counted.retain(|counted| *counted != id);
+            }
+            trouble.sample = pod;
+            trouble.missing = Missing { said: missing.said.clone(), ..missing };
+        }
+        if !trouble.places.iter().any(|place| place.place() == missing.reference.place()) {
+            trouble.places.push(missing.reference);
+        }
+        if missing.hold == trouble.missing.hold && !counted.contains(&id) {
+            counted.push(id);
+            trouble.pods += usize::from(pod.is_some());
+            let since = pod.filter(|_| missing.hold == Hold::Now).and_then(Pod::scheduled_at);
+            trouble.since = [trouble.since, since].into_iter().flatten().min();
+        }
+    }
+}
+
+fn add(
+    cluster: &Cluster,
+    report: &mut Report,
+    owner: &ObjectRef,
+    troubles: BTreeMap<(Kind, &str, Option<&str>), Trouble>,
+) {
+    for ((kind, name, key), trouble) in troubles {
+        report.add(finding(cluster, owner, kind, name, key, &trouble));
+    }
+}
+
+fn finding(
+    cluster: &Cluster,
+    owner: &ObjectRef,
+    kind: Kind,
+    name: &str,
+    key: Option<&str>,
+    trouble: &Trouble,
+) -> Finding {
+    let namespace = owner.namespace();
+    let missing = &trouble.missing;
+    let object = ObjectRef::new(kind, namespace, name);
+    let fact = match key {
+        Some(key) => format!("{kind} {name} has no key {key}"),
+        None => format!("{kind} {name} does not exist"),
+    };
+    let (severity, consequence) = match missing.hold {
+        Hold::Now => (Severity::Error, "cannot start"),
+        Hold::Again => (Severity::Warning, "will not start again"),
+        // A manifest is judged as if it were applied.
+        Hold::Next if cluster.origin() == Origin::Manifests => (Severity::Error, "will not start"),
+        Hold::Next => (Severity::Warning, "will not start"),
+    };
+    let mut places: Vec<String> = trouble.places.iter().map(Reference::place).collect();
+    places.dedup();
+    let message = format!("{} {} {consequence}: {fact} ({})", owner.kind, owner.name, list(&places, 2));
+    let identity = key.map_or_else(|| format!("{kind}/{name}"), |key| format!("{kind}/{name}/{key}"));
+    let sample = trouble.sample.map_or_else(|| owner.clone(), Pod::reference);
+    let mut finding = Finding::new(severity, owner.clone(), message)
+        .key(identity)
+        .pods(if sample.is(Kind::Pod) { trouble.pods } else { 0 })
+        .since(trouble.since);
+    for place in trouble.places.iter().take(3) {
+        finding = finding.evidence(format!("{} names {kind} {name}", place.place()), &sample, &place.path());
+    }
+    if let Some(said) = &missing.said {
+        finding = finding.evidence(shorten(said, 300), &sample, "");
+    } else {
+        finding = finding.rests_on_absence();
+    }
+    for maker in makers(cluster, namespace, kind, name) {
+        finding = finding.because(maker);
+    }
+    advise(cluster, finding, owner, &object, key)
+}
+
+/// Adds how to fix it, and the name or key that was perhaps meant.
+fn advise(cluster: &Cluster, finding: Finding, owner: &ObjectRef, object: &ObjectRef, key: Option<&str>) -> Finding {
+    let (namespace, name) = (owner.namespace(), object.name.as_str());
+    let resource = if object.is(Kind::ConfigMap) { "configmap" } else { "secret" };
+    let mut finding = finding;
+    if let Some(key) = key {
+        if let Some(keys) = keys_of(cluster, object) {
+            let has = if keys.is_empty() { "no keys".to_string() } else { format!("the keys {}", list(&keys, 8)) };
+            finding = finding.evidence(format!("{} {name} has {has}", object.kind), object, "data");
+        }
+        let text = format!("Add the key {key} to {} {name}, or correct the key in the pod template", object.kind);
+        return finding.fix_command(text, kubectl(["-n", namespace, "edit", resource, name]));
+    }
+    let candidates: Vec<&str> = match object.kind.as_ref() {
+        "ConfigMap" => cluster.in_namespace::<ConfigMap>(namespace).iter().map(Object::name).collect(),
+        "Secret" => cluster.in_namespace::<Secret>(namespace).iter().map(Object::name).collect(),
+        _ => cluster.in_namespace::<PersistentVolumeClaim>(namespace).iter().map(Object::name).collect(),
+    };
+    if let Some(near) = nearest(name, candidates) {
+        let meant = ObjectRef { name: near.to_string(), ..object.clone() };
+        finding = finding.evidence(format!("There is a {} {near}", object.kind), &meant, "metadata.name").fix_command(
+            format!("If {near} is meant, correct the name"),
+            kubectl(["-n", namespace, "edit", &owner.kind.to_lowercase(), &owner.name]),
+        );
+    }
+    match object.kind.as_ref() {
+        "ConfigMap" => finding.fix_command(
+            "Make the ConfigMap, with the keys that the pods read",
+            kubectl(["-n", namespace, "create", "configmap", name, "--from-literal=KEY=VALUE"]),
+        ),
+        "Secret" => finding.fix_command(
+            "Make the Secret, with the keys that the pods read",
+            kubectl(["-n", namespace, "create", "secret", "generic", name, "--from-literal=KEY=VALUE"]),
+        ),
+        _ => finding.fix_command(
+            format!("Apply a PersistentVolumeClaim {name}, or name one that exists"),
+            kubectl(["-n", namespace, "get", "persistentvolumeclaims"]),
+        ),
+    }
+}
+
+fn keys_of(cluster: &Cluster, object: &ObjectRef) -> Option<Vec<String>> {
+    let (namespace, name) = (object.namespace(), object.name.as_str());
+    let keys = if object.is(Kind::ConfigMap) {
+        cluster.get::<ConfigMap>(namespace, name).found()?.data.keys.as_ref()
+    } else {
+        cluster.get::<Secret>(namespace, name).found()?.data.keys.as_ref()
+    };
+    keys.map(|keys| keys.0.clone())
+}
+
+/// Custom resources that say of themselves that they make the Secret: cert-manager's Certificate, ExternalSecret,
+/// SealedSecret.
+fn makers(cluster: &Cluster, namespace: &str, kind: Kind, name: &str) -> Vec<ObjectRef> {
+    if kind != Kind::Secret {
+        return Vec::new();
+    }
+    let makes = |custom: &&crate::model::CustomResource| {
+        let target = match (custom.group(), custom.kind.as_str()) {
+            ("cert-manager.io", "Certificate") => custom.spec.pointer("/secretName"),
+            ("external-secrets.io", "ExternalSecret") => custom.spec.pointer("/target/name"),
+            ("bitnami.com", "SealedSecret") => None,
+            _ => return false,
+        };
+        let target = target.and_then(|target| target.as_str()).unwrap_or(&custom.metadata.name);
+        custom.metadata.namespace == namespace && target == name
+    };
+    let found = cluster.custom().iter().filter(makes);
+    found
+        .map(|custom| ObjectRef {
+            api_version: custom.api_version.clone().into(),
+            kind: custom.kind.clone().into(),
+            namespace: Some(namespace.to_string()),
+            name: custom.metadata.name.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::cluster::Origin;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    fn pod(spec: &str, status: &str) -> String {
+        format!(
+            "
+            apiVersion: v1
+            kind: Pod
+            metadata: {{name: web, namespace: shop, uid: u, creationTimestamp: '2026-11-21T11:50:00Z'}}
+            spec: {{nodeName: n1, {spec}}}
+            status: {{phase: Pending, {status}}}"
+        )
+    }
+
+    const ENV_FROM: &str = "containers: [{name: app, envFrom: [{configMapRef: {name: app-settings}}]}]";
+    const CONFIG_ERROR: &str = "containerStatuses: [{name: app, state: {waiting: \
+        {reason: CreateContainerConfigError, message: 'configmap \"app-settings\" not found'}}}]";
+    const RUNNING: &str = "containerStatuses: [{name: app, ready: true, state: {running: {}}}]";
+    const KEY: &str =
+        "containers: [{name: app, env: [{name: PW, valueFrom: {secretKeyRef: {name: db, key: password}}}]}]";
+    const KEY_ERROR: &str = "containerStatuses: [{name: app, state: {waiting: \
+        {reason: CreateContainerConfigError, message: \"couldn't find key password in Secret shop/db\"}}}]";
+    const VOLUME: &str = "containers: [{name: app}], volumes: [{name: v, secret: {secretName: tls}}]";
+    const CREATING: &str = "containerStatuses: [{name: app, state: {waiting: {reason: ContainerCreating}}}]";
+    const MOUNT: &str = "
+        apiVersion: v1
+        kind: Event
+        metadata: {name: e, namespace: shop}
+        type: Warning
+        reason: FailedMount
+        message: 'MountVolume.SetUp failed for volume \"v\" : secret \"tls\" not found'
+        involvedObject: {kind: Pod, namespace: shop, name: web}";
+
+    #[test]
+    fn fires_when_a_config_map_is_missing() {
+        let near = "{apiVersion: v1, kind: ConfigMap, metadata: {name: app-setting, namespace: shop}}";
+        let said = check(&RULE, &[&pod(ENV_FROM, CONFIG_ERROR), near]);
+        said.finds(&["error Pod shop/web: Pod web cannot start: ConfigMap app-settings does not exist (envFrom of container app)"]);
+        assert!(said.text().contains("There is a ConfigMap app-setting"));
+        assert_eq!(said.finding().pods, 1);
+    }
+
+    #[test]
+    fn quiet_when_the_config_map_is_there_by_now() {
+        let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: app-settings, namespace: shop}}";
+        check(&RULE, &[&pod(ENV_FROM, CONFIG_ERROR), map]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_when_optional() {
+        let spec = ENV_FROM.replace("name: app-settings", "name: app-settings, optional: true");
+        check(&RULE, &[&pod(&spec, CREATING)]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_in_the_first_minute() {
+        World::new(&[&pod(ENV_FROM, CONFIG_ERROR)]).now("2026-11-21T11:50:59Z").check(&RULE).finds_nothing();
+    }
+
+    #[test]
+    fn fires_when_a_key_is_missing() {
+        let secret = "{apiVersion: v1, kind: Secret, metadata: {name: db, namespace: shop}, data: {user: eA==}}";
+        let said = check(&RULE, &[&pod(KEY, KEY_ERROR), secret]);
+        said.finds(&[
+            "error Pod shop/web: Pod web cannot start: Secret db has no key password (env PW of container app)",
+        ]);
+        assert!(said.text().contains("has the keys user"));
+    }
+
+    #[test]
+    fn fires_by_the_kubelets_word_when_secrets_are_forbidden() {
+        World::new(&[&pod(VOLUME, CREATING), MOUNT])
+            .forbid(Kind::Secret)
+            .check(&RULE)
+            .finds(&["error Pod shop/web: Pod web cannot start: Secret tls does not exist (volume v)"]);
+    }
+
+    #[test]
+    fn quiet_when_secrets_are_forbidden_and_nobody_complains() {
+        World::new(&[&pod(VOLUME, CREATING)]).forbid(Kind::Secret).check(&RULE).finds_nothing();
+    }
+
+    #[test]
+    fn fires_for_a_missing_claim_of_an_unscheduled_pod() {
+        let pod = "
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: web, namespace: shop, uid: u, creationTimestamp: '2026-11-21T11:50:00Z'}
+            spec: {volumes: [{name: d, persistentVolumeClaim: {claimName: data}}], containers: [{name: app}]}
+            status: {phase: Pending}";
+        check(&RULE, &[pod])
+            .finds(&["error Pod shop/web: Pod web cannot start: PersistentVolumeClaim data does not exist (volume d)"]);
+        check(&RULE, &[pod, "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data, namespace: shop}}"])
+            .finds_nothing();
+    }
+
+    const DEPLOYMENT: &str = "
+        apiVersion: apps/v1
+        kind: Deployment
+        metadata: {name: web, namespace: shop, uid: d, creationTimestamp: '2026-11-21T10:00:00Z'}
+        spec: {template: {spec: {containers: [{name: app, envFrom: [{configMapRef: {name: app-settings}}]}]}}}
+";
+    const REPLICA_SET: &str = "
+        apiVersion: apps/v1
+        kind: ReplicaSet
+        metadata: {name: web-1, namespace: shop, uid: r, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: web, controller: true}]}";
+    const OTHER: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: other, namespace: shop}}";
+
+    fn owned(status: &str) -> String {
+        pod(ENV_FROM, status).replace(
+            "uid: u,",
+            "uid: u, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-1, controller: true}],",
+        )
+    }
+
+    #[test]
+    fn fires_as_a_warning_when_the_pods_still_run() {
+        check(&RULE, &[DEPLOYMENT, REPLICA_SET, &owned(RUNNING), OTHER])
+            .finds(&["warning Deployment shop/web: Deployment web will \
+            not start again: ConfigMap app-settings does not exist (envFrom of container app)"]);
+    }
+
+    #[test]
+    fn quiet_when_pods_run_and_no_config_map_was_recorded() {
+        check(&RULE, &[DEPLOYMENT, REPLICA_SET, &owned(RUNNING)]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_when_the_template_moved_on() {
+        check(&RULE, &[&DEPLOYMENT.replace("app-settings", "other"), REPLICA_SET, &owned(RUNNING), OTHER])
+            .finds_nothing();
+    }
+
+    #[test]
+    fn fires_as_a_warning_for_a_cron_job_between_runs() {
+        let cron = |suspend| {
+            format!(
+                "
+                apiVersion: batch/v1
+                kind: CronJob
+                metadata: {{name: nightly, namespace: shop, uid: c, creationTimestamp: '2026-11-21T10:00:00Z'}}
+                spec: {{suspend: {suspend}, jobTemplate: {{spec: {{template: {{spec: {{{VOLUME}}}}}}}}}}}"
+            )
+        };
+        check(&RULE, &[&cron(false)]).finds(&[
+            "warning CronJob shop/nightly: CronJob nightly will not start: Secret tls does not exist (volume v)",
+        ]);
+        check(&RULE, &[&cron(true)]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_as_info_for_manifests() {
+        let manifest = "
+            apiVersion: apps/v1
+            kind: Deployment
+            metadata: {name: web, namespace: shop}
+            spec: {template: {spec: {containers: [{name: app, envFrom: [{configMapRef: {name: app-settings}}]}]}}}";
+        World::new(&[manifest]).origin(Origin::Manifests).check(&RULE).finds(&[
+            "info Deployment shop/web: Deployment web will not start: ConfigMap app-settings does not exist (envFrom of \
+             container app)",
+        ]);
+    }
+
+    #[test]
+    fn quiet_about_what_the_init_container_may_still_make() {
+        let spec = ENV_FROM.replace("containers:", "initContainers: [{name: i}], containers:");
+        let status = "initContainerStatuses: [{name: i, state: {running: {}}}], containerStatuses: [{name: app, \
+            state: {waiting: {reason: PodInitializing}}}]";
+        check(&RULE, &[&pod(&spec, status)]).finds_nothing();
+    }
+}
