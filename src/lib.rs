@@ -2,4 +2,33 @@
 //!
 //! This crate is everything that touches the world; what to make of a cluster is in `kubectl-gpt-analyzers`.
 
+pub mod cli;
 pub mod collect;
+pub mod commands;
+pub mod exit;
+pub mod report;
+pub mod scope;
+pub mod terminal;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::exit::Exit;
+
+/// Runs the program with these arguments (the program's name first).
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return cli::usage(&error),
+    };
+    let outcome = match &cli.command {
+        Command::Analyze(arguments) => commands::analyze::run(arguments),
+        Command::Rules(arguments) => commands::rules::run(arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {}", terminal::plain(&error.to_string()));
+        error.exit
+    })
+}

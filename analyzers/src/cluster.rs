@@ -7,8 +7,8 @@ use crate::coverage::{Broken, Coverage, Extent};
 use crate::finding::ObjectRef;
 use crate::kind::{Batch, Kind, Object, Objects};
 use crate::model::{
-    CronJob, CustomResource, DaemonSet, Deployment, EndpointSlice, Event, Job, Pod, ReplicaSet, ReplicationController,
-    Route, StatefulSet, Timestamp,
+    CronJob, CustomResource, DaemonSet, Deployment, EndpointSlice, Event, Job, LabelSet, Pod, ReplicaSet,
+    ReplicationController, Route, StatefulSet, Timestamp,
 };
 use crate::owner::{PodGroup, topmost};
 use crate::selector::Selector;
@@ -246,6 +246,20 @@ impl Cluster {
             Some(object) => Lookup::Found(object),
             None if self.coverage.covers(T::KIND, namespace) => Lookup::Missing,
             None => Lookup::Unknown,
+        }
+    }
+
+    /// The labels of an object, if it is in the snapshot.
+    pub fn labels_of(&self, object: &ObjectRef) -> Option<&dyn LabelSet> {
+        match Kind::from_api(&object.api_version, &object.kind) {
+            Some(kind) => self.objects.labels(kind, object.namespace(), &object.name),
+            None => self.objects.custom.iter().find_map(|custom| {
+                let same = custom.api_version == object.api_version
+                    && custom.kind == object.kind
+                    && custom.metadata.namespace == object.namespace()
+                    && custom.metadata.name == object.name;
+                same.then_some(&custom.metadata.labels as &dyn LabelSet)
+            }),
         }
     }
 

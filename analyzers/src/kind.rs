@@ -124,6 +124,13 @@ macro_rules! kinds {
                 }
             }
 
+            /// The labels of one object.
+            pub(crate) fn labels(&self, kind: Kind, namespace: &str, name: &str) -> Option<&dyn LabelSet> {
+                match kind {
+                    $(Kind::$kind => self.$field.get(namespace, name).map(Object::labels),)*
+                }
+            }
+
             /// Whether any object comes from a cluster, and not from a manifest that nobody applied yet.
             pub fn any_live(&self) -> bool {
                 self.custom.iter().any(|o| o.metadata.is_live()) $(|| self.$field.iter().any(Object::is_live))*
@@ -347,6 +354,21 @@ kinds! {
     MutatingWebhookConfiguration: MutatingWebhookConfiguration openapi, mutating_webhooks, "admissionregistration.k8s.io" ["v1"] "mutatingwebhookconfigurations" cluster;
     APIService: APIService openapi, api_services, "apiregistration.k8s.io" ["v1"] "apiservices" cluster;
     CustomResourceDefinition: CustomResourceDefinition slim, custom_resource_definitions, "apiextensions.k8s.io" ["v1"] "customresourcedefinitions" cluster;
+}
+
+impl Objects {
+    /// The namespaces in which there is a pod of this name. It also works while the objects are still being read.
+    pub fn namespaces_of_pod(&self, name: &str) -> Vec<String> {
+        let mut namespaces: Vec<String> = self
+            .pods
+            .iter()
+            .filter(|pod| pod.metadata.name == name)
+            .map(|pod| pod.metadata.namespace.clone())
+            .collect();
+        namespaces.sort();
+        namespaces.dedup();
+        namespaces
+    }
 }
 
 /// Something that decodes objects of whatever kind it is asked for.

@@ -155,6 +155,7 @@ pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
         }));
         analysis.findings.extend(report.findings.into_iter().map(|finding| finish(finding, meta, cluster.origin())));
     }
+    analysis.not_evaluated.extend(unrecognized(cluster));
     merge_twins(&mut analysis.findings);
     causes::link(&mut analysis.findings, rules);
     analysis
@@ -208,6 +209,18 @@ fn unread(cluster: &Cluster, meta: &RuleMeta) -> Vec<Unread> {
         }
     }
     unread
+}
+
+/// Input of which not even the kind could be told: any rule might have needed it.
+fn unrecognized(cluster: &Cluster) -> impl Iterator<Item = NotEvaluated> {
+    cluster.coverage().broken.iter().filter(|broken| broken.kind.is_none()).map(|broken| NotEvaluated {
+        rule: "*".to_string(),
+        kind: String::new(),
+        reason: Reason::Malformed,
+        namespace: None,
+        name: (!broken.name.is_empty()).then(|| broken.name.clone()),
+        message: broken.message.clone(),
+    })
 }
 
 fn finish(mut finding: Finding, meta: &RuleMeta, origin: Origin) -> Finding {

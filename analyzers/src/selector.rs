@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use crate::model::{LabelSelector, LabelSet};
 
@@ -109,6 +110,73 @@ impl Requirement {
             Operator::DoesNotExist => value.is_none(),
             Operator::Unknown(_) => false,
         }
+    }
+}
+
+/// A selector as kubectl's `-l` takes it: `app=web,tier in (a,b),!canary`.
+///
+/// ```
+/// # use kubectl_gpt_analyzers::Selector;
+/// let selector: Selector = "app == web, tier notin (a,b), x, !y, z!=1".parse().unwrap();
+/// assert_eq!(selector.to_string(), "app=web,tier notin (a,b),x,!y,z!=1");
+/// assert!("app in web".parse::<Selector>().is_err());
+/// ```
+impl FromStr for Selector {
+    type Err = ParseSelectorError;
+
+    fn from_str(text: &str) -> Result<Selector, ParseSelectorError> {
+        let mut requirements = Vec::new();
+        let mut rest = text.trim();
+        while !rest.is_empty() {
+            // A comma between parentheses separates values.
+            let end = match (rest.find(','), rest.find('(')) {
+                (Some(comma), Some(open)) if open < comma => {
+                    let close = rest.find(')').ok_or_else(|| ParseSelectorError(rest.to_string()))?;
+                    rest[close..].find(',').map_or(rest.len(), |n| close + n)
+                }
+                (comma, _) => comma.unwrap_or(rest.len()),
+            };
+            requirements.push(rest[..end].trim().parse()?);
+            rest = rest.get(end + 1..).unwrap_or_default().trim_start();
+        }
+        Ok(Selector { requirements })
+    }
+}
+
+/// Text that is no selector.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected KEY=VALUE, KEY!=VALUE, KEY in (A,B), KEY notin (A,B), KEY or !KEY, found {0:?}")]
+pub struct ParseSelectorError(String);
+
+impl FromStr for Requirement {
+    type Err = ParseSelectorError;
+
+    fn from_str(text: &str) -> Result<Requirement, ParseSelectorError> {
+        let fail = || ParseSelectorError(text.to_string());
+        let one = |value: &str| vec![value.trim().to_string()];
+        let (key, operator) = if let Some((key, value)) = text.split_once("!=") {
+            (key, Operator::NotIn(one(value)))
+        } else if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
+            (key, Operator::In(one(value)))
+        } else if let Some(key) = text.strip_prefix('!') {
+            (key, Operator::DoesNotExist)
+        } else if let Some((left, values)) = text.split_once('(') {
+            let values = values.strip_suffix(')').ok_or_else(fail)?;
+            let values = values.split(',').map(|value| value.trim().to_string()).collect();
+            match left.split_whitespace().collect::<Vec<_>>()[..] {
+                [key, "in"] => (key, Operator::In(values)),
+                [key, "notin"] => (key, Operator::NotIn(values)),
+                _ => return Err(fail()),
+            }
+        } else {
+            (text, Operator::Exists)
+        };
+        let key = key.trim();
+        let valid = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        if key.is_empty() || !key.chars().all(valid) {
+            return Err(fail());
+        }
+        Ok(Requirement { key: key.to_string(), operator })
     }
 }
 

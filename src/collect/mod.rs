@@ -1,1 +1,3 @@
-//! Reads a cluster into a [`Builder`](kubectl_gpt_analyzers::Builder).
+//! Reads a cluster, or files, into a [`Builder`](kubectl_gpt_analyzers::Builder).
+
+pub mod files;

@@ -1,0 +1,237 @@
+//! Every command and flag, with kubectl's names where kubectl has one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kubectl_gpt_analyzers::Severity;
+
+use crate::exit::Exit;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything was evaluated; no finding at or above --fail-on
+  1  findings at or above --fail-on
+  2  wrong usage or configuration
+  3  nothing at or above --fail-on, but something could not be evaluated
+  4  no cluster reached, or the input could not be read";
+
+/// Finds what is wrong in a Kubernetes cluster and tells causes from consequences.
+///
+/// It only reads: get, list and logs. Secret values stay unread.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-gpt", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Analyze(Box<AnalyzeArgs>),
+    Rules(RulesArgs),
+}
+
+/// Look at a cluster, or at files, and report what is wrong.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct AnalyzeArgs {
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    #[command(flatten)]
+    pub input: InputArgs,
+    #[command(flatten)]
+    pub rules: RuleArgs,
+
+    /// What to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Report nothing less severe.
+    #[arg(long, value_enum, default_value_t = Level::Info, value_name = "SEVERITY")]
+    pub min_severity: Level,
+    /// The severity from which on findings make the exit code 1.
+    #[arg(long, value_enum, default_value_t = FailOn::Error, value_name = "SEVERITY")]
+    pub fail_on: FailOn,
+    /// Exit with 0 instead of 3 if something could not be evaluated.
+    #[arg(long)]
+    pub allow_partial: bool,
+    /// Colors; `auto` follows NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+    /// Do not fetch the last log lines of crashed containers.
+    #[arg(long, overrides_with = "logs")]
+    pub no_logs: bool,
+    /// Fetch the last log lines of crashed containers, one pod a workload (the default).
+    #[arg(long)]
+    pub logs: bool,
+}
+
+/// How to reach the cluster: kubectl's flags with kubectl's meaning.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct ConnectionArgs {
+    /// The kubeconfig file, instead of KUBECONFIG or ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig to use.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The cluster of the kubeconfig to use.
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// The user of the kubeconfig to use.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// The user to impersonate.
+    #[arg(long = "as", value_name = "NAME")]
+    pub as_user: Option<String>,
+    /// A group to impersonate (repeatable).
+    #[arg(long = "as-group", value_name = "NAME", requires = "as_user")]
+    pub as_groups: Vec<String>,
+    /// How long one request may take: 30s, 1m, or a number of seconds; 0 for no limit.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub request_timeout: Option<Duration>,
+}
+
+/// What to look at.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Scope")]
+pub struct InputArgs {
+    /// Files instead of a cluster: a v1 List or objects in JSON or YAML, a folder of these, `-` for standard input; may
+    /// be gzipped (repeatable).
+    #[arg(short, long, value_name = "PATH")]
+    pub filename: Vec<PathBuf>,
+    /// Only this namespace (repeatable).
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub namespace: Vec<String>,
+    /// All namespaces; the default, but without falling back to one namespace where that is forbidden.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// Only findings about objects with these labels.
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub selector: Option<String>,
+}
+
+/// Which rules to run.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Rules")]
+pub struct RuleArgs {
+    /// Only these rules; `*` stands for any characters, as in `service/*` (repeatable).
+    #[arg(long = "rule", value_name = "ID", value_delimiter = ',')]
+    pub rules: Vec<String>,
+    /// Not these rules (repeatable).
+    #[arg(long = "skip-rule", value_name = "ID", value_delimiter = ',')]
+    pub skip_rules: Vec<String>,
+}
+
+/// List the rules, or show one rule's documentation.
+#[derive(Debug, Args)]
+pub struct RulesArgs {
+    /// The rule to explain.
+    pub id: Option<String>,
+    /// What to print.
+    #[arg(short, long, value_enum, default_value_t = RulesFormat::Table)]
+    pub output: RulesFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people: root causes first, what follows from them beneath.
+    Table,
+    /// One line a finding, with all columns.
+    Wide,
+    /// For programs; described by docs/findings.schema.json.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RulesFormat {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    Error,
+    Warning,
+    Info,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<Level> for Severity {
+    fn from(level: Level) -> Severity {
+        match level {
+            Level::Info => Severity::Info,
+            Level::Warning => Severity::Warning,
+            Level::Error => Severity::Error,
+        }
+    }
+}
+
+impl FailOn {
+    /// The least severity that fails, if any does.
+    pub fn threshold(self) -> Option<Severity> {
+        match self {
+            FailOn::Error => Some(Severity::Error),
+            FailOn::Warning => Some(Severity::Warning),
+            FailOn::Info => Some(Severity::Info),
+            FailOn::Never => None,
+        }
+    }
+}
+
+/// Prints clap's message where it belongs. Help and version are no errors, everything else is wrong usage.
+pub fn usage(error: &clap::Error) -> Exit {
+    // Nothing can be done about a standard output that is gone.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage } else { Exit::Clean }
+}
+
+/// A duration as kubectl takes it: `30s`, `1m30s`, `500ms`, or a plain number of seconds. Zero means no limit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("expected a duration such as 30s or 1m, found {text:?}");
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let span: jiff::SignedDuration = text.parse().map_err(|_| expected())?;
+    Duration::try_from(span).map_err(|_| expected())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::CommandFactory;
+
+    use super::{Cli, duration};
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_as_kubectl_takes_them() {
+        assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        for wrong in ["", "-1s", "soon", "5 parsecs"] {
+            assert!(duration(wrong).unwrap_err().contains("expected a duration"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `kubectl-gpt rules`: the table of rules, or one rule's page.
+
+use anyhow::anyhow;
+use kubectl_gpt_analyzers::Rule;
+use kubectl_gpt_analyzers::rule::id_matches;
+use kubectl_gpt_analyzers::rules::all;
+use serde_json::json;
+use tabled::builder::Builder;
+use tabled::settings::{Padding, Style};
+
+use crate::cli::{Color, RuleArgs, RulesArgs, RulesFormat};
+use crate::exit::{Exit, Failure};
+use crate::terminal;
+
+pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
+    let text = match (&arguments.id, arguments.output) {
+        (Some(id), RulesFormat::Table) => page(find(id)?),
+        (Some(id), RulesFormat::Json) => json_text(&description(find(id)?)),
+        (None, RulesFormat::Table) => table(),
+        (None, RulesFormat::Json) => json_text(&all().into_iter().map(description).collect()),
+    };
+    terminal::write(&text, Color::Auto).map_err(Failure::unreadable)?;
+    Ok(Exit::Clean)
+}
+
+/// The rules that the flags choose.
+///
+/// # Errors
+/// When a pattern matches no rule: a misspelled rule that silently checks nothing would be a gate that is always open.
+pub fn choose(arguments: &RuleArgs) -> Result<Vec<&'static dyn Rule>, Failure> {
+    for pattern in arguments.rules.iter().chain(&arguments.skip_rules) {
+        if !all().iter().any(|rule| id_matches(pattern, &rule.meta().id)) {
+            return Err(unknown(pattern));
+        }
+    }
+    let any = |patterns: &[String], rule: &dyn Rule| patterns.iter().any(|p| id_matches(p, &rule.meta().id));
+    let mut rules = all();
+    rules.retain(|rule| {
+        (arguments.rules.is_empty() || any(&arguments.rules, *rule)) && !any(&arguments.skip_rules, *rule)
+    });
+    if rules.is_empty() {
+        return Err(Failure::usage(anyhow!("--rule and --skip-rule together leave no rule to run")));
+    }
+    Ok(rules)
+}
+
+fn find(id: &str) -> Result<&'static dyn Rule, Failure> {
+    all().into_iter().find(|rule| rule.meta().id == id).ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &str) -> Failure {
+    let word = id.rsplit('/').next().unwrap_or(id).trim_matches('*');
+    let similar: Vec<String> = all()
+        .iter()
+        .map(|rule| rule.meta().id.to_string())
+        .filter(|known| !word.is_empty() && (known.contains(word) || known.rsplit('/').next() == Some(word)))
+        .take(3)
+        .collect();
+    let hint = match similar.as_slice() {
+        [] => "`kubectl-gpt rules` lists them".to_string(),
+        similar => format!("did you mean {}?", similar.join(" or ")),
+    };
+    Failure::usage(anyhow!("no rule is called {id:?}; {hint}"))
+}
+
+fn page(rule: &dyn Rule) -> String {
+    let meta = rule.meta();
+    format!("# {} ({})\n\n{}.\n\n{}", meta.id, meta.severity, capitalized(&meta.summary), meta.page())
+}
+
+fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+fn table() -> String {
+    let rules = all();
+    let longest = rules.iter().map(|rule| rule.meta().id.len()).max().unwrap_or(0);
+    let room = terminal::width().saturating_sub(longest + "  SEVERITY  ".len()).max(20);
+    let mut builder = Builder::new();
+    builder.push_record(["RULE", "SEVERITY", "FINDS"]);
+    for rule in rules {
+        let meta = rule.meta();
+        let summary = textwrap::wrap(&meta.summary, room).join("\n");
+        builder.push_record([meta.id.to_string(), meta.severity.to_string(), summary]);
+    }
+    let mut table = builder.build();
+    table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
+    table.to_string().lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
+}
+
+fn description(rule: &dyn Rule) -> serde_json::Value {
+    let meta = rule.meta();
+    let kinds = |kinds: &[kubectl_gpt_analyzers::Kind]| kinds.iter().map(ToString::to_string).collect::<Vec<_>>();
+    json!({
+        "id": meta.id,
+        "severity": meta.severity,
+        "summary": meta.summary,
+        "needs": kinds(meta.needs),
+        "optional": kinds(meta.optional),
+        "documentation": meta.page(),
+    })
+}
+
+fn json_text(value: &serde_json::Value) -> String {
+    format!("{value:#}\n")
+}

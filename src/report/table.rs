@@ -1,0 +1,165 @@
+//! `-o table`: for people. Root causes first, each with what convinced us, what to do, and what follows from it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use kubectl_gpt_analyzers::{Finding, NotEvaluated, Reason, Severity, words};
+use tabled::builder::Builder;
+use tabled::settings::{Padding, Style as Lines};
+
+use crate::report::{Problem, Report, problems};
+use crate::terminal::plain;
+
+/// The width of the column of labels, with the gap behind it.
+const LABEL: usize = 9;
+/// How many consequences are shown beneath one cause.
+const MOST_CONSEQUENCES: usize = 20;
+/// How many facts are shown for one finding; the rest is in the JSON.
+const MOST_EVIDENCE: usize = 8;
+
+pub fn render(report: &Report, width: usize) -> String {
+    let mut text = String::new();
+    for problem in problems(report.findings) {
+        text.push_str(&block(&problem, width));
+        text.push('\n');
+    }
+    text + &last_lines(report)
+}
+
+/// One problem: label and text in two columns. Commands are not wrapped, so that they can be pasted.
+fn block(problem: &Problem, width: usize) -> String {
+    let root = problem.root;
+    let mut text = heading(root, width);
+    let mut rows = vec![(String::new(), plain(&root.message))];
+    let facts = root.evidence.iter().map(|evidence| plain(&evidence.text)).filter(|fact| !root.message.contains(fact));
+    for (n, fact) in facts.take(MOST_EVIDENCE).enumerate() {
+        rows.push((if n == 0 { "because" } else { "" }.to_string(), fact));
+    }
+    text.push_str(&columns(&rows, width));
+    for (n, fix) in root.fix.iter().enumerate() {
+        text.push_str(&columns(&[(if n == 0 { "fix" } else { "" }.to_string(), plain(&fix.text))], width));
+        if let Some(command) = &fix.command {
+            let _ = writeln!(text, "{:LABEL$}{}{}{:#}", "", BOLD, plain(command), BOLD);
+        }
+    }
+    text + &consequences(problem, width)
+}
+
+const BOLD: Style = Style::new().bold();
+
+fn heading(finding: &Finding, width: usize) -> String {
+    let style = color(finding.severity);
+    let object = plain(&finding.object.to_string());
+    let rule = &finding.rule;
+    let used = LABEL + object.chars().count() + rule.len();
+    let gap = width.saturating_sub(used).max(2);
+    let dim = Style::new().dimmed();
+    let severity = finding.severity.to_string();
+    let object_styled = format!("{BOLD}{object}{BOLD:#}");
+    format!("{style}{severity:LABEL$}{style:#}{object_styled}{:gap$}{dim}{rule}{dim:#}\n", "")
+}
+
+fn consequences(problem: &Problem, width: usize) -> String {
+    let mut rows = Vec::new();
+    for (distance, finding) in problem.consequences.iter().take(MOST_CONSEQUENCES) {
+        let label = if rows.is_empty() { "so also" } else { "" };
+        let indent = "  ".repeat(distance - 1);
+        rows.push((
+            label.to_string(),
+            format!("{indent}{}: {}", plain(&finding.object.to_string()), plain(&finding.message)),
+        ));
+    }
+    if problem.consequences.len() > MOST_CONSEQUENCES {
+        rows.push((String::new(), format!("and {} more", problem.consequences.len() - MOST_CONSEQUENCES)));
+    }
+    columns(&rows, width)
+}
+
+fn columns(rows: &[(String, String)], width: usize) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut builder = Builder::new();
+    for (label, text) in rows {
+        let lines = textwrap::wrap(text, width.saturating_sub(LABEL).max(20));
+        builder.push_record([format!("{label:LABEL$}"), lines.join("\n")]);
+    }
+    let mut table = builder.build();
+    table.with(Lines::empty()).with(Padding::zero());
+    table.to_string().lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
+}
+
+fn color(severity: Severity) -> Style {
+    match severity {
+        Severity::Error => AnsiColor::Red.on_default().bold(),
+        Severity::Warning => AnsiColor::Yellow.on_default().bold(),
+        Severity::Info => AnsiColor::Cyan.on_default(),
+    }
+}
+
+/// What was found in numbers, what was looked at, and what was not.
+pub(super) fn last_lines(report: &Report) -> String {
+    let summary = &report.summary;
+    let looked =
+        format!("{} checked by {}", words::count(summary.objects, "object"), words::count(summary.rules_run, "rule"));
+    let mut text = if report.findings.is_empty() {
+        let complete = gaps(report.not_evaluated).next().is_none();
+        if complete {
+            format!("Nothing is wrong: {looked}.\n")
+        } else {
+            format!("Nothing found, but not everything could be looked at: {looked}.\n")
+        }
+    } else {
+        format!(
+            "{}, {}, {} info: {looked}.\n",
+            words::count(summary.error, "error"),
+            words::count(summary.warning, "warning"),
+            summary.info
+        )
+    };
+    for note in &report.source.notes {
+        let _ = writeln!(text, "note: {}", plain(note));
+    }
+    text + &not_evaluated(report.not_evaluated)
+}
+
+/// Gaps that matter: not those that only say that the files hold no such kind.
+fn gaps(lines: &[NotEvaluated]) -> impl Iterator<Item = &NotEvaluated> {
+    lines.iter().filter(|line| line.reason != Reason::NotInInput)
+}
+
+/// One line for everything that one missing kind kept from being looked at.
+fn not_evaluated(lines: &[NotEvaluated]) -> String {
+    let mut by_cause: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
+    for line in gaps(lines) {
+        let what = match (&line.name, line.kind.as_str()) {
+            (Some(name), "") => name.clone(),
+            (Some(name), kind) => match &line.namespace {
+                Some(namespace) => format!("{kind} {namespace}/{name}"),
+                None if name.contains(' ') => name.clone(),
+                None => format!("{kind} {name}"),
+            },
+            (None, kind) => kind.to_string(),
+        };
+        let why = if line.message.is_empty() {
+            line.reason.to_string()
+        } else {
+            format!("{}: {}", line.reason, line.message)
+        };
+        by_cause.entry((what, why)).or_default().push(&line.rule);
+    }
+    let mut text = String::new();
+    for ((what, why), rules) in by_cause {
+        let what = if what.is_empty() { "a rule".to_string() } else { what };
+        let _ = writeln!(text, "not evaluated: {} ({}); rules: {}", plain(&what), plain(&why), words::list(&rules, 4));
+    }
+    let absent: Vec<&str> = {
+        let kinds = lines.iter().filter(|line| line.reason == Reason::NotInInput).map(|line| line.kind.as_str());
+        kinds.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    };
+    if !absent.is_empty() {
+        let _ = writeln!(text, "not in the input: {}", words::list(&absent, 12));
+    }
+    text
+}

@@ -1,0 +1,63 @@
+//! Text from a cluster on a terminal: harmless, and as wide as there is room.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::cli::Color;
+use anstream::{AutoStream, ColorChoice};
+
+/// The width to write for: the terminal's, else `COLUMNS`, else 80.
+pub fn width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    let width = if io::stdout().is_terminal() { terminal.or(columns) } else { columns };
+    width.unwrap_or(80).clamp(40, 200)
+}
+
+/// Makes text that somebody else wrote harmless: no control character, no escape sequence and none of the invisible
+/// characters that reorder or hide text reaches the terminal; each is shown as `\u{…}`, line breaks and tabs as spaces.
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => plain.push(' '),
+            _ if c.is_control() || is_invisible(c) => plain.extend(c.escape_unicode()),
+            _ => plain.push(c),
+        }
+    }
+    plain
+}
+
+/// Characters that show nothing but change how the text around them is shown (Unicode UAX #9, "Trojan Source").
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Writes a report to standard output, with its colors or without. A reader that has gone (`| head`) is no error.
+///
+/// # Errors
+/// When standard output cannot be written for another reason, such as a full disk.
+pub fn write(text: &str, color: Color) -> io::Result<()> {
+    let stdout = io::stdout().lock();
+    let choice = match color {
+        Color::Always => ColorChoice::Always,
+        Color::Never => ColorChoice::Never,
+        Color::Auto => AutoStream::choice(&stdout),
+    };
+    let mut out = AutoStream::new(stdout, choice);
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn escapes_are_made_harmless() {
+        assert_eq!(plain("a\u{1b}[31mred\u{7}\nb"), "a\\u{1b}[31mred\\u{7} b");
+        assert_eq!(plain("\u{202e}gpj.exe \u{9b}2J"), "\\u{202e}gpj.exe \\u{9b}2J");
+        assert_eq!(plain("größe 東京"), "größe 東京");
+    }
+}

@@ -1,0 +1,218 @@
+//! The program as people and pipelines call it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::{Value, json};
+
+/// The program without the caller's environment.
+fn kubectl_gpt() -> Command {
+    let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
+    command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+fn recorded(name: &str) -> String {
+    format!("tests/scenarios/{name}/cluster.json")
+}
+
+fn analyze(arguments: &[&str]) -> Output {
+    kubectl_gpt().arg("analyze").args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))
+}
+
+/// A file with these objects, in a folder that goes away with the value.
+fn file(objects: &Value) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cluster.json");
+    fs::write(&path, json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()).unwrap();
+    (folder, path)
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn exit_codes() {
+    let broken = recorded("selector-mismatch");
+    let healthy = recorded("healthy-shop");
+    let cases: &[(&[&str], i32)] = &[
+        (&["-f", &healthy], 0),
+        (&["-f", &broken], 1),
+        (&["-f", &broken, "--fail-on", "never"], 0),
+        (&["-f", &broken, "--fail-on", "warning"], 1),
+        (&["-f", &broken, "--no-such-flag"], 2),
+        (&["-f", &broken, "--rule", "service/selector"], 2),
+        (&["-f", &broken, "-l", "app in x"], 2),
+        (&["-f", &broken, "-n", "nowhere"], 4),
+        (&["-f", "no/such/file.json"], 4),
+        (&["-f", "Cargo.toml"], 4),
+    ];
+    for (arguments, code) in cases {
+        let output = analyze(arguments);
+        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {}{}", stdout(&output), stderr(&output));
+    }
+}
+
+#[test]
+fn standard_output_carries_only_the_report() {
+    let output = analyze(&["-f", "no/such/file.json", "-o", "json"]);
+    assert_eq!(stdout(&output), "");
+    assert_eq!(stderr(&output), "error: reading no/such/file.json: No such file or directory (os error 2)\n");
+}
+
+#[test]
+fn json_follows_the_schema() {
+    let schema: Value = serde_json::from_str(&fs::read_to_string("docs/findings.schema.json").unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let mut findings = 0;
+    for entry in fs::read_dir("tests/scenarios").unwrap() {
+        let folder = entry.unwrap().path();
+        let output = analyze(&["-o", "json", "-f", path(&folder.join("cluster.json"))]);
+        let report = json(&output);
+        let errors: Vec<String> = schema.iter_errors(&report).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{folder:?}: {errors:?}");
+        findings += report["findings"].as_array().unwrap().len();
+    }
+    assert!(findings > 0);
+}
+
+/// An object that fits no type is lost: whatever needed its kind is not evaluated, and the exit code says so.
+#[test]
+fn a_broken_item_is_named_and_not_healthy() {
+    let (_folder, cluster) = file(&json!([
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}},
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop"}, "spec": {"containers": 5}},
+    ]));
+    let output = analyze(&["-o", "json", "-f", path(&cluster), "--rule", "service/selector-matches-nothing"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let gap = &json(&output)["notEvaluated"][0];
+    assert_eq!(gap["name"], "Pod shop/p");
+    assert_eq!(gap["reason"], "malformed");
+    let allowed = analyze(&["-f", path(&cluster), "--rule", "service/selector-matches-nothing", "--allow-partial"]);
+    assert_eq!(allowed.status.code(), Some(0));
+    let table = stdout(&allowed);
+    assert!(table.contains("not everything could be looked at"), "{table}");
+    assert!(table.contains("not evaluated: Pod shop/p"), "{table}");
+}
+
+#[test]
+fn what_is_not_in_a_partial_input_is_told_and_does_not_fail() {
+    let (_folder, objects) = file(
+        &json!([{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "shop", "uid": "1"},
+            "spec": {"selector": {"app": "s"}}}]),
+    );
+    let output = analyze(&["-f", path(&objects), "--rule", "service/selector-matches-nothing"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    assert!(stdout(&output).contains("not in the input: Pod"), "{}", stdout(&output));
+}
+
+#[test]
+fn names_from_the_cluster_cannot_move_the_cursor() {
+    let (_folder, objects) = file(&json!([
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}},
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a\u{1b}[2Jb", "namespace": "shop"},
+            "spec": {"selector": {"app": "\u{202e}x"}}}]));
+    let output = analyze(&["-f", path(&objects), "--color", "never"]);
+    let table = stdout(&output);
+    assert!(!table.contains('\u{1b}') && !table.contains('\u{202e}'), "{table:?}");
+    assert!(table.contains("\\u{1b}[2Jb"), "{table}");
+}
+
+#[test]
+fn colors_on_request_only() {
+    let broken = recorded("selector-mismatch");
+    let run = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let output = kubectl_gpt()
+            .args(["analyze", "-f", &broken])
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        stdout(&output).contains('\u{1b}')
+    };
+    assert!(!run(&[], &[]), "piped");
+    assert!(run(&[("CLICOLOR_FORCE", "1")], &[]));
+    assert!(run(&[], &["--color", "always"]));
+    assert!(!run(&[("CLICOLOR_FORCE", "1")], &["--color", "never"]));
+    assert!(!run(&[("NO_COLOR", "1")], &[]));
+}
+
+#[test]
+fn selects_by_namespace_and_label() {
+    let broken = recorded("selector-mismatch");
+    let services = |arguments: &[&str]| {
+        let output = analyze(&[&["-o", "json", "-f", &broken, "--rule", "service/*"], arguments].concat());
+        json(&output)["findings"].as_array().unwrap().len()
+    };
+    assert_eq!(services(&["-n", "selector-mismatch"]), 1);
+    assert_eq!(services(&["-n", "kube-system"]), 0);
+    assert_eq!(services(&["-l", "no=such"]), 0);
+    assert_eq!(services(&["-l", "!no"]), 1);
+}
+
+#[test]
+fn reads_standard_input_gzip_yaml_and_folders() {
+    use std::io::Write;
+
+    let plain = fs::read(recorded("selector-mismatch")).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&plain).unwrap();
+    let yaml = serde_saphyr::to_string(&serde_json::from_slice::<Value>(&plain).unwrap()).unwrap();
+    let expected = kubectl_gpt().args(["analyze", "-f", &recorded("selector-mismatch")]).output().unwrap().stdout;
+    for input in [plain.clone(), gzip.finish().unwrap(), yaml.into_bytes()] {
+        let output = kubectl_gpt().args(["analyze", "-f", "-"]).write_stdin(input).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&expected), "{}", stderr(&output));
+    }
+    let folder = analyze(&["-f", "tests/scenarios/selector-mismatch"]);
+    assert_eq!(folder.status.code(), Some(1), "{}", stderr(&folder));
+}
+
+#[test]
+fn rules_are_listed_and_explained() {
+    let table = stdout(&kubectl_gpt().arg("rules").output().unwrap());
+    assert!(table.contains("service/selector-matches-nothing"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let page = stdout(&kubectl_gpt().args(["rules", "service/selector-matches-nothing"]).output().unwrap());
+    for heading in ["What it checks", "Why it matters", "How to confirm", "How to fix", "When it stays quiet"] {
+        assert!(page.contains(&format!("\n## {heading}\n")), "{page}");
+    }
+    let unknown = kubectl_gpt().args(["rules", "service/selector"]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("did you mean service/selector-matches-nothing?"), "{}", stderr(&unknown));
+}
+
+/// `kubectl-gpt … | head -1`
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    use std::process::{Command, Stdio};
+
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("kubectl-gpt"))
+        .args(["analyze", "-o", "json", "-f", &recorded("selector-mismatch")])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(1));
+}
