@@ -1,0 +1,224 @@
+use std::time::Duration;
+
+use crate::cluster::Cluster;
+use crate::finding::{Finding, ObjectRef, kubectl};
+use crate::kind::{Kind, Object};
+use crate::lease;
+use crate::model::{Condition, Lease, Node, Timestamp};
+use crate::rule::{Report, declare_rule};
+use crate::time::{SCHEDULE, START, age, human};
+use crate::words;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That the condition `Ready` of every node is True, and that a node which says so still renews its lease.
+    ///
+    /// ## Why it matters
+    ///
+    /// `False` is the kubelet saying that it cannot run pods, mostly for the container runtime or the network plugin. `Unknown` is
+    /// the control plane saying that the kubelet has stopped reporting: the machine is down, cut off, or the kubelet is dead. No new
+    /// pods are placed there, Services stop sending traffic to its pods, and after five minutes most pods are evicted; volumes that
+    /// only one node may use stay attached to the lost node.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl describe node NODE` shows conditions, events and what runs there. On the node: `systemctl status kubelet`,
+    /// `journalctl -u kubelet -n 100`.
+    ///
+    /// ## How to fix
+    ///
+    /// Follow the condition's message: start the container runtime or the kubelet, install or repair the network plugin, bring the machine back. If the machine is
+    /// gone for good, `kubectl delete node NODE` lets its pods and volumes go.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// For the first two minutes of a node, in the first minute of `False` (a kubelet that restarts), and, as far as leases go, where none is kept for the node,
+    /// where nothing else in the cluster renews leases, or where the node has reported its status since.
+    "node/not-ready": Error,
+    "a node is not ready, or its kubelet gives no sign of life",
+    needs: [Node],
+    optional: [Pod, Lease],
+    explained_by: [],
+}
+
+/// The kubelet renews its lease every ten seconds, and the control plane gives up after 50. Where that did not happen, be sure.
+const LEASE_LOST: Duration = Duration::from_secs(300);
+/// The kubelet writes its status at least every five minutes.
+const STATUS_LOST: Duration = Duration::from_secs(360);
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for node in cluster.all::<Node>() {
+        let is_new = node.created().is_some_and(|created| age(cluster.now(), created) < START);
+        let Some(ready) = node.condition("Ready").filter(|_| !is_new) else { continue };
+        let finding = if ready.is_true() { silent(cluster, node, ready) } else { not_ready(cluster, node, ready) };
+        if let Some(finding) = finding {
+            report.add(finding);
+        }
+    }
+}
+
+fn not_ready(cluster: &Cluster, node: &Node, ready: &Condition) -> Option<Finding> {
+    let now = cluster.now();
+    let since = ready.last_transition_time;
+    let lasts = since.map(|since| age(now, since));
+    if ready.is_false() && lasts.is_some_and(|lasts| lasts < SCHEDULE) {
+        return None;
+    }
+    let object = node.reference();
+    let lasting = lasts.map_or(String::new(), |lasts| format!(" for {}", human(lasts)));
+    let why = if ready.is_false() {
+        let why = if ready.message.is_empty() { &ready.reason } else { &ready.message };
+        words::shorten(why, 200)
+    } else {
+        let silent = heartbeat(node).map_or(String::new(), |last| format!(" {} ago", human(age(now, last))));
+        format!("its kubelet stopped reporting{silent}")
+    };
+    let why = if why.is_empty() { "no reason is given".to_string() } else { why };
+    let message = format!("Node {} is not ready{lasting}: {why}{}", node.name(), pods_there(cluster, node));
+    let finding = Finding::error(object.clone(), message)
+        .evidence(
+            format!("condition Ready is {} ({}): {}", ready.status, ready.reason, words::shorten(&ready.message, 300)),
+            &object,
+            "status.conditions[Ready]",
+        )
+        .since(since);
+    Some(complete(finding, cluster, node))
+}
+
+/// A node that says it is ready and does not speak any more, and nobody has marked it.
+fn silent(cluster: &Cluster, node: &Node, ready: &Condition) -> Option<Finding> {
+    let now = cluster.now();
+    let lease = cluster.get::<Lease>("kube-node-lease", node.name()).found()?;
+    let renewed = lease::renewed(lease)?;
+    let is_lost = age(now, renewed) > LEASE_LOST
+        && heartbeat(node).is_none_or(|last| age(now, last) > STATUS_LOST)
+        && cluster.has_a_fresh_lease();
+    if !is_lost {
+        return None;
+    }
+    let object = node.reference();
+    let lease = ObjectRef::new(Kind::Lease, "kube-node-lease", node.name());
+    let message = format!(
+        "Node {} still says that it is ready, but its kubelet has not renewed its lease for {}{}",
+        node.name(),
+        human(age(now, renewed)),
+        pods_there(cluster, node)
+    );
+    let finding = Finding::error(object.clone(), message)
+        .evidence(format!("the lease was last renewed at {renewed}"), &lease, "spec.renewTime")
+        .evidence(
+            format!("condition Ready is {} ({})", ready.status, ready.reason),
+            &object,
+            "status.conditions[Ready]",
+        )
+        .since(Some(renewed));
+    Some(complete(finding, cluster, node))
+}
+
+fn heartbeat(node: &Node) -> Option<Timestamp> {
+    // The control plane changes the status of Ready but leaves the kubelet's last heartbeat in it.
+    node.condition("Ready")?.last_update_time
+}
+
+fn running(cluster: &Cluster, node: &Node) -> usize {
+    cluster.pods_on_node(node.name()).iter().filter(|pod| !pod.is_finished()).count()
+}
+
+fn pods_there(cluster: &Cluster, node: &Node) -> String {
+    match running(cluster, node) {
+        0 => String::new(),
+        pods => format!(" ({} there)", words::count(pods, "pod")),
+    }
+}
+
+fn complete(finding: Finding, cluster: &Cluster, node: &Node) -> Finding {
+    let object = node.reference();
+    let finding = match heartbeat(node) {
+        Some(last) => finding.evidence(
+            format!("the last heartbeat was at {last}"),
+            &object,
+            "status.conditions[Ready].lastHeartbeatTime",
+        ),
+        None => finding,
+    };
+    finding.pods(running(cluster, node)).fix_command(
+        "See the node's conditions and events, then the kubelet's log on the machine (journalctl -u kubelet)",
+        kubectl(["describe", "node", node.name()]),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    fn node(name: &str, ready: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Node, metadata: {{name: {name}, creationTimestamp: '2026-11-01T00:00:00Z'}},
+            status: {{conditions: [{{type: MemoryPressure, status: Unknown}}, {{type: Ready, {ready}}}]}}}}"
+        )
+    }
+
+    fn lease(namespace: &str, name: &str, renewed: &str) -> String {
+        format!(
+            "{{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{name: {name}, namespace: {namespace}}},
+            spec: {{leaseDurationSeconds: 40, renewTime: '{renewed}'}}}}"
+        )
+    }
+
+    const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop}, spec: {nodeName: worker-1}}";
+
+    #[test]
+    fn fires_when_the_kubelet_stopped_reporting() {
+        let lost = "status: Unknown, reason: NodeStatusUnknown, message: Kubelet stopped posting node status.,
+            lastHeartbeatTime: '2026-11-21T11:40:00Z', lastTransitionTime: '2026-11-21T11:41:00Z'";
+        let said = check(&RULE, &[&node("worker-1", lost), POD]);
+        said.finds(&["error Node worker-1: Node worker-1 is not ready for 19m: its kubelet stopped reporting 20m ago (1 pod there)"]);
+        assert_eq!(said.finding().pods, 1);
+    }
+
+    #[test]
+    fn fires_with_the_kubelets_own_words() {
+        let down = "status: 'False', reason: KubeletNotReady, message: container runtime is down,
+            lastTransitionTime: '2026-11-21T11:00:00Z'";
+        let expected = "error Node worker-1: Node worker-1 is not ready for 60m: container runtime is down";
+        World::new(&[&node("worker-1", down)]).forbid(Kind::Pod).forbid(Kind::Lease).check(&RULE).finds(&[expected]);
+        check(&RULE, &[&node("worker-1", "status: 'False'")])
+            .finds(&["error Node worker-1: Node worker-1 is not ready: no reason is given"]);
+    }
+
+    #[test]
+    fn quiet_in_the_first_minute_and_on_a_new_node() {
+        let restarting = "status: 'False', lastTransitionTime: '2026-11-21T11:59:30Z'";
+        check(&RULE, &[&node("worker-1", restarting)]).finds_nothing();
+        let new = node("worker-1", "status: 'False'").replace("2026-11-01T00:00:00Z", "2026-11-21T11:58:30Z");
+        check(&RULE, &[&new]).finds_nothing();
+    }
+
+    const READY: &str = "status: 'True', reason: KubeletReady, lastHeartbeatTime: '2026-11-21T11:30:00Z'";
+
+    #[test]
+    fn fires_when_a_ready_node_lost_its_lease() {
+        let documents = [
+            node("worker-1", READY),
+            lease("kube-node-lease", "worker-1", "2026-11-21T11:30:00.000000Z"),
+            lease("kube-system", "apiserver-x", "2026-11-21T11:59:55.000000Z"),
+        ];
+        check(&RULE, &documents.each_ref().map(String::as_str)).finds(&[
+            "error Node worker-1: Node worker-1 still says that it is ready, but its kubelet has not renewed its lease for 30m",
+        ]);
+    }
+
+    #[test]
+    fn quiet_when_no_lease_is_fresh_or_the_status_is() {
+        let stale = lease("kube-node-lease", "worker-1", "2026-11-21T11:30:00.000000Z");
+        let alive = lease("kube-system", "apiserver-x", "2026-11-21T11:59:55.000000Z");
+        check(&RULE, &[&node("worker-1", READY), &stale]).finds_nothing();
+        check(&RULE, &[&node("worker-1", READY), &alive]).finds_nothing();
+        let reporting = READY.replace("11:30", "11:58");
+        check(&RULE, &[&node("worker-1", &reporting), &stale, &alive]).finds_nothing();
+        check(&RULE, &["{apiVersion: v1, kind: Node, metadata: {name: worker-1}}"]).finds_nothing();
+    }
+}
