@@ -27,6 +27,13 @@ pub struct Backends<'a> {
     pub slices: usize,
 }
 
+impl Backend<'_> {
+    /// Ready, or on its way out but still serving.
+    pub fn takes_traffic(&self) -> bool {
+        self.ready || (self.serving && self.terminating)
+    }
+}
+
 impl Backends<'_> {
     pub fn ready(&self) -> usize {
         self.backends.iter().filter(|backend| backend.ready).count()
@@ -39,7 +46,12 @@ impl Backends<'_> {
     /// Whether traffic gets through: something is ready, or, when nothing is, something on its way out still serves
     /// (kube-proxy falls back to those: KEP-1669).
     pub fn takes_traffic(&self) -> bool {
-        self.backends.iter().any(|backend| backend.ready || (backend.serving && backend.terminating))
+        self.backends.iter().any(Backend::takes_traffic)
+    }
+
+    /// The same for one port of the Service, by its name: slices leave out the ports that their pods do not have.
+    pub fn takes_traffic_on(&self, port: &str) -> bool {
+        self.backends.iter().any(|b| b.takes_traffic() && b.ports.iter().any(|p| p.name == port))
     }
 }
 

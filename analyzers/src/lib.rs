@@ -19,9 +19,11 @@ pub mod lease;
 pub mod logs;
 pub mod model;
 pub mod nearest;
+pub mod outage;
 mod owner;
 #[allow(dead_code, reason = "the rules that use it follow")]
 mod probe;
+pub mod readiness;
 pub mod quantity;
 pub mod references;
 #[allow(dead_code, reason = "the rules that use it follow")]

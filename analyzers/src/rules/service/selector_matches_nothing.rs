@@ -2,6 +2,7 @@ use crate::cluster::Cluster;
 use crate::finding::{Finding, Severity, kubectl};
 use crate::kind::{Kind, Object};
 use crate::model::Service;
+use crate::outage::Outage;
 use crate::rule::{Report, declare_rule};
 use crate::selector::Selector;
 
@@ -27,62 +28,115 @@ declare_rule! {
     ///
     /// ## When it stays quiet
     ///
-    /// For Services without a selector, for `ExternalName`, where the pods or workloads of the namespace could not be
-    /// read, and where a matching workload is between pods. If the matching workload is scaled to zero it is only `info`.
+    /// For Services without a selector, for `ExternalName`, for Services or namespaces that are being deleted, where the
+    /// pods or workloads of the namespace could not be read, and where a matching workload is between pods (then
+    /// `service/no-ready-endpoints` looks at it). If the matching workload is scaled to zero it is only `info`.
+    ///
+    /// Some Services follow a label that an operator gives to single pods at run time (`role=master`,
+    /// `vault-active=true`). If only that label is missing it is a `warning` for the leader, and nothing for followers, of
+    /// which there need not be any. Headless Services in kube-system by which monitoring looks for control-plane pods are
+    /// left alone, because managed clusters hide those. The Service of the cluster's DNS is left to `dns/down`.
     "service/selector-matches-nothing": Error,
     "the selector of a Service matches no pod and no workload",
     needs: [Service, Pod],
-    optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
+    optional: [
+        Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, EndpointSlice, Endpoints,
+        Namespace,
+    ],
     explained_by: [],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for service in cluster.all::<Service>() {
-        let namespace = &service.metadata.namespace;
-        if service.spec.selector.is_empty() || service.is_external_name() || !cluster.covers(Kind::Pod, namespace) {
-            continue;
+    let dns = cluster.dns();
+    for service in cluster.all::<Service>().iter().filter(|service| !dns.has(service)) {
+        match cluster.outage(service) {
+            Some(Outage::SelectsNothing) => report.add(selects_nothing(cluster, service)),
+            Some(Outage::NoLeader { label }) => report.add(no_leader(service, &label)),
+            Some(Outage::Parked { workload, why }) => {
+                let message = format!("Service {} has no pod: {} {} {why}", service.name(), workload.kind, workload.name);
+                report.add(finding(Severity::Info, service, message));
+            }
+            Some(_) => {}
+            None => note_unread_workloads(cluster, service, report),
         }
-        let selector = Selector::equals(&service.spec.selector);
-        if !cluster.pods_matching(namespace, &selector).is_empty() {
-            continue;
-        }
-        let object = service.reference();
-        let workloads = cluster.workloads_in(namespace);
-        let matching: Vec<_> = workloads.iter().filter(|w| selector.matches(&w.template.metadata.labels)).collect();
-        if let Some(parked) = matching.iter().find(|workload| workload.is_scaled_to_zero()) {
-            report.add(
-                Finding::new(
-                    Severity::Info,
-                    object.clone(),
-                    format!(
-                        "Service {} has no pod: {} {} is scaled to zero",
-                        service.name(),
-                        parked.object.kind,
-                        parked.object.name
-                    ),
-                )
-                .evidence(format!("spec.selector is {selector}"), &object, "spec.selector"),
-            );
-            continue;
-        }
-        if !matching.is_empty() {
-            continue;
-        }
-        let finding = Finding::error(
-            object.clone(),
-            format!("Service {} selects no pod: it asks for {selector}", service.name()),
-        )
+    }
+}
+
+fn finding(severity: Severity, service: &Service, message: String) -> Finding {
+    let object = service.reference();
+    let selector = Selector::equals(&service.spec.selector);
+    Finding::new(severity, object.clone(), message)
         .evidence(format!("spec.selector is {selector}"), &object, "spec.selector")
-        .fix_command("Make the selector match the pods", kubectl(["-n", namespace, "edit", "service", service.name()]))
-        .rests_on_absence();
-        report.add(finding);
+        .rests_on_absence()
+}
+
+fn selects_nothing(cluster: &Cluster, service: &Service) -> Finding {
+    let (namespace, name) = (service.namespace(), service.name());
+    let selector = Selector::equals(&service.spec.selector);
+    let Some(nearest) = cluster.nearest_workload(namespace, &selector) else {
+        let message = format!("Service {name} selects no pod: no pod and no workload has {selector}");
+        return finding(Severity::Error, service, message).fix_command(
+            "See which labels the pods have and correct the selector, or delete the Service if nothing needs it",
+            kubectl(["-n", namespace, "get", "pods", "--show-labels"]),
+        );
+    };
+    let message = format!("Service {name} selects no pod: {}", nearest.difference());
+    let has = format!("{} has {}", nearest.object, nearest.has);
+    let path = if nearest.object.is(Kind::Pod) { "metadata.labels" } else { "spec.template.metadata.labels" };
+    let finding = finding(Severity::Error, service, message).evidence(has, &nearest.object, path);
+    // `set selector` replaces the whole selector, so it takes values that the pods have for all keys.
+    let corrected: Option<Vec<String>> = corrected(&selector, &nearest.has);
+    match corrected {
+        Some(pairs) => finding.fix_command(
+            "Make the selector match the pods",
+            kubectl(["-n", namespace, "set", "selector", "service", name, &pairs.join(",")]),
+        ),
+        None => finding.fix_command(
+            "Make the selector and the labels of the pods the same",
+            kubectl(["-n", namespace, "edit", "service", name]),
+        ),
+    }
+}
+
+/// The selector with the one value that differs replaced by what the pods have.
+fn corrected(selector: &Selector, has: &str) -> Option<Vec<String>> {
+    let (key, value) = has.split_once('=').filter(|(_, value)| !value.contains([' ', ',']))?;
+    let pairs = || selector.equalities();
+    pairs().any(|(k, _)| k == key).then(|| {
+        pairs().map(|(k, v)| if k == key { format!("{k}={value}") } else { format!("{k}={v}") }).collect()
+    })
+}
+
+fn no_leader(service: &Service, label: &str) -> Finding {
+    let (namespace, name) = (service.namespace(), service.name());
+    let key = label.split_once('=').map_or(label, |(key, _)| key);
+    let message = format!("Service {name} selects no pod: none has the label {label}, which is set at run time");
+    finding(Severity::Warning, service, message).fix_command(
+        "See which pod should lead, and why whatever elects it gave none the label",
+        kubectl(["-n", namespace, "get", "pods", "-L", key]),
+    )
+}
+
+/// A Service without pods may be waiting for a workload that nobody could see.
+fn note_unread_workloads(cluster: &Cluster, service: &Service, report: &mut Report) {
+    let namespace = service.namespace();
+    let selector = Selector::equals(&service.spec.selector);
+    let judged = selector.is_empty() || service.is_external_name() || !cluster.covers(Kind::Pod, namespace);
+    if judged || !cluster.pods_matching(namespace, &selector).is_empty() {
+        return;
+    }
+    if let Some((kind, Some(gap))) = cluster.unread_workloads(namespace) {
+        let message = format!("it has no pod, and {kind}s that may make them could not be read");
+        report.not_evaluated(&service.reference(), gap.reason, message);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::testing::check;
+    use crate::cluster::Origin;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
 
     const SERVICE: &str = "
         apiVersion: v1
@@ -90,13 +144,64 @@ mod tests {
         metadata: {name: cart, namespace: shop}
         spec: {selector: {app: carts}, ports: [{port: 80}]}";
 
+    const VERSIONED: &str = "
+        apiVersion: v1
+        kind: Service
+        metadata: {name: orders, namespace: shop}
+        spec: {selector: {app: orders, version: v1}}";
+
+    fn deployment(name: &str, labels: &str, replicas: u32) -> String {
+        format!(
+            "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}, namespace: shop}}, \
+             spec: {{replicas: {replicas}, template: {{metadata: {{labels: {labels}}}}}}}}}"
+        )
+    }
+
     #[test]
     fn fires_when_no_pod_and_no_workload_matches() {
-        check(
-            &RULE,
-            &[SERVICE, "{apiVersion: v1, kind: Pod, metadata: {name: cart-0, namespace: shop, labels: {app: cart}}}"],
-        )
-        .finds(&["error Service shop/cart: Service cart selects no pod: it asks for app=carts"]);
+        let said = check(&RULE, &[SERVICE, &deployment("cart", "{app: cart}", 1)]);
+        said.finds(&[
+            "error Service shop/cart: Service cart selects no pod: it asks for app=carts, Deployment cart has app=cart",
+        ]);
+        let fix = said.finding().fix[0].command.as_deref();
+        assert_eq!(fix, Some("kubectl -n shop set selector service cart app=cart"));
+    }
+
+    #[test]
+    fn fires_for_a_stale_version() {
+        let said = check(&RULE, &[VERSIONED, &deployment("orders", "{app: orders, version: v2}", 1)]);
+        said.finds(&["error Service shop/orders: Service orders selects no pod: it asks for version=v1, \
+                      Deployment orders has version=v2"]);
+        let fix = said.finding().fix[0].command.as_deref();
+        assert_eq!(fix, Some("kubectl -n shop set selector service orders app=orders,version=v2"));
+    }
+
+    #[test]
+    fn fires_where_nothing_is_near() {
+        let pod = "{apiVersion: v1, kind: Pod, metadata: {name: mail, namespace: shop, labels: {app: mail}}}";
+        check(&RULE, &[SERVICE, pod]).finds(&[
+            "error Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts",
+        ]);
+        // Files that nobody applied may leave the pods to somebody else.
+        World::new(&[SERVICE]).origin(Origin::Manifests).check(&RULE).finds(&[
+            "info Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts",
+        ]);
+    }
+
+    #[test]
+    fn fires_as_warning_without_a_leader() {
+        let service = "{apiVersion: v1, kind: Service, metadata: {name: vault-active, namespace: shop}, \
+                       spec: {selector: {app: vault, vault-active: 'true'}}}";
+        check(&RULE, &[service, &deployment("vault", "{app: vault}", 1)]).finds(&[
+            "warning Service shop/vault-active: Service vault-active selects no pod: \
+             none has the label vault-active=true, which is set at run time",
+        ]);
+    }
+
+    #[test]
+    fn fires_as_info_when_scaled_to_zero() {
+        check(&RULE, &[SERVICE, &deployment("cart", "{app: carts}", 0)])
+            .finds(&["info Service shop/cart: Service cart has no pod: Deployment cart is scaled to zero"]);
     }
 
     #[test]
@@ -106,5 +211,37 @@ mod tests {
             &[SERVICE, "{apiVersion: v1, kind: Pod, metadata: {name: cart-0, namespace: shop, labels: {app: carts}}}"],
         )
         .finds_nothing();
+    }
+
+    #[test]
+    fn quiet_when_a_workload_is_between_pods() {
+        check(&RULE, &[SERVICE, &deployment("cart", "{app: carts}", 1)]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_for_followers_and_other_clusters_components() {
+        let standby = "{apiVersion: v1, kind: Service, metadata: {name: vault-standby, namespace: shop}, \
+                       spec: {selector: {app: vault, vault-active: 'false'}}}";
+        check(&RULE, &[standby, &deployment("vault", "{app: vault}", 1)]).finds_nothing();
+        let scheduler = "{apiVersion: v1, kind: Service, metadata: {name: prom-kube-scheduler, namespace: kube-system}, \
+                         spec: {clusterIP: None, selector: {component: kube-scheduler}}}";
+        check(&RULE, &[scheduler]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_while_the_namespace_is_deleted() {
+        let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, deletionTimestamp: \
+                         '2026-11-21T11:59:00Z'}}";
+        check(&RULE, &[SERVICE, namespace]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_where_workloads_could_not_be_read() {
+        let said = World::new(&[SERVICE]).forbid(Kind::Deployment).check(&RULE);
+        said.finds_nothing();
+        assert_eq!(said.gaps(), ["Service forbidden"]);
+        World::new(&[SERVICE]).forbid(Kind::EndpointSlice).check(&RULE).finds(&[
+            "error Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts",
+        ]);
     }
 }

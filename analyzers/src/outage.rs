@@ -1,0 +1,341 @@
+//! Why a Service has nothing that it could send traffic to: asked by the rules about Services, the cluster's DNS,
+//! Ingresses, routes, webhooks and APIServices, so that all of them give the same answer.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::Cluster;
+use crate::coverage::{Extent, Gap};
+use crate::endpoints::Backends;
+use crate::finding::ObjectRef;
+use crate::kind::{Kind, Object};
+use crate::model::{DaemonSet, LabelSet, Namespace, Pod, Service, Timestamp};
+use crate::readiness;
+use crate::selector::Selector;
+use crate::time;
+use crate::workload::Workload;
+
+/// Why a Service has no endpoint that takes traffic.
+#[derive(Debug)]
+pub enum Outage<'a> {
+    /// Its selector matches no pod and no workload's template.
+    SelectsNothing,
+    /// Pods are there, but none has the label that something gives to their leader at run time (`role=master`).
+    NoLeader { label: String },
+    /// The workload that would make its pods is asked for none; `why` is what is to be read after its name.
+    Parked { workload: ObjectRef, why: String },
+    /// Workloads that should have made pods have none.
+    NoPods(Vec<ObjectRef>),
+    NotReady(NotReady<'a>),
+    /// Pods have been ready for a while, yet no EndpointSlice lists them.
+    NotPublished(Vec<&'a Pod>),
+    /// It has no selector, and nothing gave it an address.
+    NoAddress,
+}
+
+/// Pods that a Service selects, none of which is ready, and some of which should be by now.
+#[derive(Debug)]
+pub struct NotReady<'a> {
+    pods: Vec<&'a Pod>,
+    /// Their topmost owners, whose findings explain it.
+    pub owners: Vec<ObjectRef>,
+    /// When the last one stopped being ready.
+    pub since: Option<Timestamp>,
+}
+
+impl NotReady<'_> {
+    pub fn pods(&self) -> &[&Pod] {
+        &self.pods
+    }
+}
+
+impl Outage<'_> {
+    /// The objects whose findings explain it, apart from the Service.
+    pub fn causes(&self) -> Vec<ObjectRef> {
+        match self {
+            Outage::NoPods(workloads) => workloads.clone(),
+            Outage::NotReady(not_ready) => {
+                let nodes = not_ready.pods.iter().filter(|pod| readiness::is_lost(pod));
+                let nodes = nodes.map(|pod| ObjectRef::new(Kind::Node, "", &pod.spec.node_name));
+                not_ready.owners.iter().cloned().chain(nodes).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Cluster {
+    /// Why a Service has no endpoint that takes traffic. `None` if it has one, if too little was read to tell, and as
+    /// long as its pods have not had the time that they take.
+    pub fn outage(&self, service: &Service) -> Option<Outage<'_>> {
+        let backends = self.backends(service);
+        if service.is_external_name()
+            || self.is_going_away(service)
+            || is_shared_between_clusters(service)
+            || backends.as_ref().is_some_and(Backends::takes_traffic)
+        {
+            return None;
+        }
+        if service.spec.selector.is_empty() {
+            return self.without_selector(service, backends?);
+        }
+        let namespace = service.namespace();
+        if !self.covers(Kind::Pod, namespace) {
+            return None;
+        }
+        let pods = self.pods_matching(namespace, &Selector::equals(&service.spec.selector));
+        let active: Vec<&Pod> = pods.iter().copied().filter(|pod| pod.is_active()).collect();
+        if active.is_empty() {
+            self.without_pods(service, &pods)
+        } else {
+            self.with_pods(service, active, &backends?)
+        }
+    }
+
+    /// Whether an object, or the namespace it is in, is being deleted.
+    pub fn is_going_away<T: Object>(&self, object: &T) -> bool {
+        let namespace = self.get::<Namespace>("", object.namespace()).found();
+        object.deleted().is_some() || namespace.is_some_and(|namespace| namespace.deleted().is_some())
+    }
+
+    /// Why not all workloads of a namespace are known, if so.
+    pub fn unread_workloads(&self, namespace: &str) -> Option<(Kind, Option<Gap>)> {
+        const WORKLOADS: [Kind; 7] = [
+            Kind::Deployment,
+            Kind::StatefulSet,
+            Kind::DaemonSet,
+            Kind::ReplicaSet,
+            Kind::ReplicationController,
+            Kind::Job,
+            Kind::CronJob,
+        ];
+        let unread = WORKLOADS.into_iter().find(|kind| !self.covers(*kind, namespace))?;
+        Some((unread, self.coverage().gap(unread).cloned()))
+    }
+
+    fn without_selector(&self, service: &Service, backends: Backends<'_>) -> Option<Outage<'_>> {
+        // Slices or Endpoints without an address are how some controllers keep their state (Patroni).
+        let endpoints = self.get::<crate::model::Endpoints>(service.namespace(), service.name()).found();
+        let made_by_operator = service.metadata.controller().is_some();
+        let needs_none = service.is_headless() && service.spec.ports.is_empty();
+        let known = backends.slices > 0 || endpoints.is_some() || made_by_operator || needs_none;
+        (!known && !self.is_younger(service.created(), time::START)).then_some(Outage::NoAddress)
+    }
+
+    /// For a Service that no active pod belongs to; `pods` are finished or on their way out.
+    fn without_pods(&self, service: &Service, pods: &[&Pod]) -> Option<Outage<'_>> {
+        let namespace = service.namespace();
+        if self.unread_workloads(namespace).is_some() {
+            return None;
+        }
+        let selector = Selector::equals(&service.spec.selector);
+        let workloads = self.workloads_in(namespace);
+        let matching: Vec<&Workload> =
+            workloads.iter().filter(|w| selector.matches(&w.template.metadata.labels)).collect();
+        if matching.is_empty() {
+            return if pods.is_empty() { self.selects_nothing(service, &workloads) } else { None };
+        }
+        if let Some(parked) = matching.iter().find(|w| w.is_scaled_to_zero())
+            && matching.iter().all(|w| w.is_scaled_to_zero() || is_batch(w))
+        {
+            return Some(Outage::Parked { workload: parked.object.clone(), why: "is scaled to zero".to_string() });
+        }
+        let leaving = pods.iter().any(|pod| pod.is_terminating() && !readiness::is_overdue(pod, self.now()));
+        let wanting = matching.iter().filter(|w| self.should_have_pods(w)).map(|w| w.object.clone());
+        let wanting: Vec<ObjectRef> = wanting.collect();
+        (!leaving && !wanting.is_empty()).then_some(Outage::NoPods(wanting))
+    }
+
+    /// Whether a workload that has no pod should have had one by now.
+    fn should_have_pods(&self, workload: &Workload) -> bool {
+        // A DaemonSet for nodes that an autoscaler has not made yet runs nowhere, and rightly so.
+        let wants_none = self
+            .get::<DaemonSet>(workload.object.namespace(), &workload.object.name)
+            .found()
+            .is_some_and(|d| workload.object.is(Kind::DaemonSet) && d.status.desired_number_scheduled == 0);
+        workload.metadata.is_live()
+            && !workload.is_scaled_to_zero()
+            && !is_batch(workload)
+            && !wants_none
+            && !self.is_younger(workload.metadata.creation_timestamp, time::START)
+    }
+
+    fn selects_nothing(&self, service: &Service, workloads: &[Workload]) -> Option<Outage<'_>> {
+        // An operator makes the Service first and the pods in its own time.
+        let grace = if service.metadata.controller().is_some() { time::START } else { time::START / 4 };
+        if self.is_younger(service.created(), grace) || watches_absent_component(service) {
+            return None;
+        }
+        if let Some(outage) = pod_of_set(service, workloads) {
+            return Some(outage);
+        }
+        match self.missing_leader(service, workloads) {
+            None => Some(Outage::SelectsNothing),
+            Some(role) if role.is_follower => None,
+            Some(role) => Some(Outage::NoLeader { label: role.label }),
+        }
+    }
+
+    /// The label by which a Service follows a role that pods are given at run time, if the rest of its selector
+    /// matches pods, or templates of pods.
+    fn missing_leader(&self, service: &Service, workloads: &[Workload]) -> Option<Role> {
+        let in_templates = |key: &str| workloads.iter().any(|w| w.template.metadata.labels.get(key).is_some());
+        let asked = service.spec.selector.iter();
+        let (roles, rest): (BTreeMap<&String, &String>, BTreeMap<&String, &String>) =
+            asked.partition(|(key, _)| is_given_at_run_time(key) && !in_templates(key));
+        let (key, value) = roles.first_key_value()?;
+        let rest: BTreeMap<String, String> = rest.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let selector = Selector::equals(&rest);
+        let followed = !rest.is_empty()
+            && (!self.pods_matching(service.namespace(), &selector).is_empty()
+                || workloads.iter().any(|w| selector.matches(&w.template.metadata.labels)));
+        followed.then(|| Role { label: format!("{key}={value}"), is_follower: !is_leader(value) })
+    }
+
+    fn with_pods<'a>(
+        &'a self,
+        service: &Service,
+        pods: Vec<&'a Pod>,
+        backends: &Backends<'_>,
+    ) -> Option<Outage<'a>> {
+        let ready: Vec<&Pod> = pods.iter().copied().filter(|pod| pod.is_ready()).collect();
+        if !ready.is_empty() {
+            let by_slices = !matches!(self.coverage().extent(Kind::EndpointSlice), Extent::NotServed);
+            let settled = |pod: &&Pod| !self.is_younger(readiness::since(pod), time::SCHEDULE);
+            let unlisted = by_slices
+                && ready.iter().any(settled)
+                && ready.iter().all(|pod| !backends.backends.iter().any(|b| b.pod == Some(pod.name()) && b.ready))
+                && !self.is_younger(service.created(), time::SCHEDULE);
+            return unlisted.then_some(Outage::NotPublished(ready));
+        }
+        let serving: Vec<&Pod> = pods.into_iter().filter(|pod| !self.is_of_a_job(pod)).collect();
+        if !serving.iter().any(|pod| readiness::is_overdue(pod, self.now())) {
+            return None;
+        }
+        let mut owners: Vec<ObjectRef> = serving.iter().map(|pod| self.owner_of(pod)).collect();
+        owners.sort();
+        owners.dedup();
+        let since = serving.iter().filter_map(|pod| readiness::since(pod)).max();
+        Some(Outage::NotReady(NotReady { pods: serving, owners, since }))
+    }
+
+    fn is_of_a_job(&self, pod: &Pod) -> bool {
+        let owner = self.owner_of(pod);
+        owner.is(Kind::Job) || owner.is(Kind::CronJob)
+    }
+
+    fn is_younger(&self, created: Option<Timestamp>, than: std::time::Duration) -> bool {
+        created.is_some_and(|created| time::age(self.now(), created) < than)
+    }
+}
+
+struct Role {
+    label: String,
+    is_follower: bool,
+}
+
+fn is_batch(workload: &Workload) -> bool {
+    workload.object.is(Kind::Job) || workload.object.is(Kind::CronJob)
+}
+
+/// A Service for one pod of a StatefulSet, by the label that the StatefulSet controller puts on it.
+fn pod_of_set<'a>(service: &Service, workloads: &[Workload]) -> Option<Outage<'a>> {
+    let pod = service.spec.selector.get("statefulset.kubernetes.io/pod-name")?;
+    let (set, ordinal) = pod.rsplit_once('-')?;
+    let ordinal: i32 = ordinal.parse().ok()?;
+    let set = workloads.iter().find(|w| w.object.is(Kind::StatefulSet) && w.object.name == set)?;
+    let replicas = set.replicas.unwrap_or(1);
+    Some(match replicas {
+        0 => Outage::Parked { workload: set.object.clone(), why: "is scaled to zero".to_string() },
+        _ if ordinal >= replicas => {
+            Outage::Parked { workload: set.object.clone(), why: format!("is scaled to {replicas}") }
+        }
+        _ => Outage::NoPods(vec![set.object.clone()]),
+    })
+}
+
+/// Labels that no template has because something gives them to single pods at run time: Patroni, Vault,
+/// CloudNativePG, Redis operators and others mark the leader, Argo Rollouts the pods of one revision.
+fn is_given_at_run_time(key: &str) -> bool {
+    let name = key.rsplit('/').next().unwrap_or(key).to_ascii_lowercase();
+    let marks = ["role", "leader", "master", "primary", "active", "pod-name", "pod-index", "hash"];
+    marks.iter().any(|mark| name.contains(mark))
+}
+
+/// Whether a role's value means the one that has to be there, and not the others, of which there may be none.
+fn is_leader(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    ["master", "primary", "leader", "main", "active", "true", "read-write", "rw"].contains(&value.as_str())
+}
+
+/// Headless Services of monitoring stacks for components that not every cluster runs as pods: managed clusters hide
+/// their control plane, some network plugins replace kube-proxy, and DNS is either kube-dns or CoreDNS.
+fn watches_absent_component(service: &Service) -> bool {
+    const COMPONENTS: [&str; 6] =
+        ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "kube-proxy", "kube-dns"];
+    service.namespace() == "kube-system"
+        && service.is_headless()
+        && service.spec.selector.pairs().any(|(_, value)| COMPONENTS.contains(&value))
+}
+
+/// Endpoints in another cluster count, and cannot be seen from here (Cilium Cluster Mesh).
+fn is_shared_between_clusters(service: &Service) -> bool {
+    ["service.cilium.io/global", "io.cilium/global-service"]
+        .iter()
+        .any(|key| service.annotation(key) == Some("true"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outage;
+    use crate::model::Service;
+    use crate::testing::World;
+
+    fn outage(selector: &str, more: &[&str]) -> String {
+        let service = format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: db, namespace: shop}}, spec: {{selector: {selector}}}}}"
+        );
+        let documents: Vec<&str> = [service.as_str()].into_iter().chain(more.iter().copied()).collect();
+        let cluster = World::new(&documents).build();
+        let service = cluster.get::<Service>("shop", "db").found().unwrap();
+        match cluster.outage(service) {
+            None => "none".to_string(),
+            Some(Outage::SelectsNothing) => "selects nothing".to_string(),
+            Some(Outage::NoLeader { label }) => format!("no leader {label}"),
+            Some(Outage::Parked { workload, why }) => format!("{} {why}", workload.name),
+            Some(Outage::NoPods(workloads)) => format!("no pods of {}", workloads[0].name),
+            Some(Outage::NotReady(not_ready)) => format!("{} not ready", not_ready.pods().len()),
+            Some(Outage::NotPublished(pods)) => format!("{} not published", pods.len()),
+            Some(Outage::NoAddress) => "no address".to_string(),
+        }
+    }
+
+    const SET: &str = "
+        apiVersion: apps/v1
+        kind: StatefulSet
+        metadata: {name: db, namespace: shop, creationTimestamp: '2026-11-20T12:00:00Z'}
+        spec: {replicas: 2, template: {metadata: {labels: {app: db, version: v2}}}}";
+
+    #[test]
+    fn roles_that_are_given_at_run_time() {
+        assert_eq!(outage("{app: db, role: master}", &[SET]), "no leader role=master");
+        // There may well be no replica.
+        assert_eq!(outage("{app: db, role: replica}", &[SET]), "none");
+        assert_eq!(outage("{app: db, version: v1}", &[SET]), "selects nothing");
+        assert_eq!(outage("{app: dbs, role: master}", &[SET]), "selects nothing");
+    }
+
+    #[test]
+    fn services_of_single_pods() {
+        assert_eq!(outage("{statefulset.kubernetes.io/pod-name: db-1}", &[SET]), "no pods of db");
+        assert_eq!(outage("{statefulset.kubernetes.io/pod-name: db-2}", &[SET]), "db is scaled to 2");
+        assert_eq!(outage("{statefulset.kubernetes.io/pod-name: other-0}", &[SET]), "selects nothing");
+    }
+
+    #[test]
+    fn workloads_without_pods() {
+        assert_eq!(outage("{app: db}", &[SET]), "no pods of db");
+        let pod = "{apiVersion: v1, kind: Pod, metadata: {name: db-0, namespace: shop, labels: {app: db}, \
+                   deletionTimestamp: '2026-11-21T11:59:50Z'}}";
+        assert_eq!(outage("{app: db}", &[SET, pod]), "none");
+    }
+}

@@ -1,0 +1,234 @@
+use crate::cluster::Cluster;
+use crate::finding::{Finding, ObjectRef, kubectl};
+use crate::kind::Object;
+use crate::model::{Pod, Service};
+use crate::outage::{NotReady, Outage};
+use crate::rule::{Report, declare_rule};
+use crate::selector::Selector;
+use crate::words;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That a Service which selects pods has at least one endpoint that takes traffic: a ready one, or, while nothing is
+    /// ready, one that is terminating and still serves.
+    ///
+    /// ## Why it matters
+    ///
+    /// Without a ready endpoint every connection to the Service fails. The Service itself is mostly fine: what keeps its
+    /// pods from being ready is the cause, and this finding is listed beneath it.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=NAME -o yaml` shows no endpoint with
+    /// `ready: true`; `kubectl -n NAMESPACE get pods -l SELECTOR` shows what the pods do.
+    ///
+    /// ## How to fix
+    ///
+    /// Make the pods ready: the cause says what is wrong with them. If pods are ready and no EndpointSlice lists them, the
+    /// EndpointSlice controller of kube-controller-manager does not work.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// With `publishNotReadyAddresses`, for `ExternalName`, for Services whose only pods belong to Jobs, while pods have
+    /// not had their time to start, during deletion, for Services that Cilium shares between clusters, and where pods or
+    /// EndpointSlices could not be read. The Service of the cluster's DNS is left to `dns/down`, one whose selector matches
+    /// nothing to `service/selector-matches-nothing`.
+    "service/no-ready-endpoints": Error,
+    "a Service has no endpoint that takes traffic",
+    needs: [Service, Pod, EndpointSlice],
+    optional: [
+        Endpoints, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Namespace,
+    ],
+    explained_by: [
+        "pod/crash-loop", "pod/oom-killed", "pod/liveness-kills", "pod/cannot-start", "pod/image-pull",
+        "pod/missing-reference", "pod/volume", "pod/sandbox", "pod/unschedulable", "pod/init-stuck", "pod/not-ready",
+        "pod/terminating", "pod/lost", "workload/cannot-create-pods", "workload/unavailable", "workload/rollout-stuck",
+        "workload/not-observed", "node/not-ready",
+    ],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    let dns = cluster.dns();
+    for service in cluster.all::<Service>().iter().filter(|service| !dns.has(service)) {
+        let Some(outage) = cluster.outage(service) else { continue };
+        let finding = match &outage {
+            Outage::NotReady(not_ready) => not_ready_finding(service, not_ready),
+            Outage::NoPods(workloads) => no_pods(service, workloads),
+            Outage::NotPublished(pods) => not_published(service, pods),
+            _ => continue,
+        };
+        report.add(outage.causes().into_iter().fold(finding, Finding::because));
+    }
+}
+
+fn not_ready_finding(service: &Service, not_ready: &NotReady) -> Finding {
+    let object = service.reference();
+    let count = not_ready.pods().len();
+    let (all, are) = match count {
+        1 => ("the only pod", "is"),
+        2 => ("both pods", "are"),
+        _ => ("all pods", "are"),
+    };
+    let owners = owners(&not_ready.owners);
+    let message = match not_ready.owners.as_slice() {
+        [owner] if owner.kind == "Pod" => {
+            format!("Service {} has no ready endpoint: {owners} {are} not ready", service.name())
+        }
+        _ => format!("Service {} has no ready endpoint: {all} of {owners} {are} not ready", service.name()),
+    };
+    let mut finding = Finding::error(object.clone(), message)
+        .evidence(format!("{} not ready, 0 ready", words::count(count, "endpoint")), &object, "")
+        .pods(count)
+        .since(not_ready.since);
+    if let Some(pod) = not_ready.pods().first() {
+        finding = finding.evidence(readiness_text(pod), &pod.reference(), "status.conditions");
+    }
+    let selector = Selector::equals(&service.spec.selector).to_string();
+    finding.fix_command(
+        "See why the pods are not ready",
+        kubectl(["-n", service.namespace(), "describe", "pods", "-l", &selector]),
+    )
+}
+
+fn readiness_text(pod: &Pod) -> String {
+    let name = pod.name();
+    match pod.condition("Ready") {
+        None => format!("Pod {name} has not been started"),
+        Some(ready) if ready.message.is_empty() => format!("Pod {name} has Ready={}", ready.status),
+        Some(ready) => format!("Pod {name} has Ready={}: {}", ready.status, words::shorten(&ready.message, 200)),
+    }
+}
+
+fn no_pods(service: &Service, workloads: &[ObjectRef]) -> Finding {
+    let has = if workloads.len() == 1 { "has" } else { "have" };
+    let message = format!("Service {} has no endpoint: {} {has} no pod", service.name(), owners(workloads));
+    let finding = Finding::error(service.reference(), message);
+    match workloads.first() {
+        Some(workload) => {
+            let what = format!("{}/{}", workload.kind.to_lowercase(), workload.name);
+            finding.evidence(format!("no pod of {workload} exists"), workload, "").fix_command(
+                "See why no pod is made",
+                kubectl(["-n", service.namespace(), "describe", &what]),
+            )
+        }
+        None => finding,
+    }
+}
+
+fn not_published(service: &Service, pods: &[&Pod]) -> Finding {
+    let object = service.reference();
+    let be = if pods.len() == 1 { "is" } else { "are" };
+    let message = format!(
+        "Service {} has no endpoint although {} {be} ready: nothing puts them into its EndpointSlices",
+        service.name(),
+        words::count(pods.len(), "pod"),
+    );
+    let finding = pods.first().into_iter().fold(Finding::error(object, message), |finding, pod| {
+        finding.evidence(format!("Pod {} is ready", pod.name()), &pod.reference(), "status.conditions")
+    });
+    finding.pods(pods.len()).fix_command(
+        "See whether kube-controller-manager, which runs the EndpointSlice controller, leads and works",
+        kubectl(["-n", "kube-system", "get", "lease", "kube-controller-manager", "-o", "yaml"]),
+    )
+}
+
+/// `Deployment cart and StatefulSet db`.
+fn owners(owners: &[ObjectRef]) -> String {
+    let names: Vec<String> = owners.iter().map(|owner| format!("{} {}", owner.kind, owner.name)).collect();
+    words::list(&names, 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    const SERVICE: &str = "
+        apiVersion: v1
+        kind: Service
+        metadata: {name: cart, namespace: shop, creationTimestamp: '2026-11-20T12:00:00Z'}
+        spec: {selector: {app: cart}, ports: [{port: 80}]}";
+
+    fn slice(conditions: &str) -> String {
+        format!(
+            "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: cart-x, namespace: shop, \
+             labels: {{kubernetes.io/service-name: cart}}}}, ports: [{{port: 80}}], endpoints: [{{addresses: \
+             [10.0.0.1], conditions: {conditions}, targetRef: {{kind: Pod, name: cart-a}}}}]}}"
+        )
+    }
+
+    fn pod(ready: &str, since: &str, more: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: cart-a, namespace: shop, uid: u, labels: {{app: cart}}, \
+             ownerReferences: [{{apiVersion: apps/v1, kind: StatefulSet, name: cart, controller: true}}]}}, status: \
+             {{phase: Running, conditions: [{{type: Ready, status: '{ready}', lastTransitionTime: '{since}'}}]{more}}}}}"
+        )
+    }
+
+    const LONG_AGO: &str = "2026-11-21T11:00:00Z";
+    const JUST_NOW: &str = "2026-11-21T11:59:00Z";
+
+    #[test]
+    fn fires_when_no_pod_is_ready() {
+        let said = check(&RULE, &[SERVICE, &pod("False", LONG_AGO, ""), &slice("{ready: false}")]);
+        said.finds(&["error Service shop/cart: Service cart has no ready endpoint: \
+                      the only pod of StatefulSet cart is not ready"]);
+        assert_eq!(said.finding().pods, 1);
+        assert_eq!(said.finding().since.unwrap().to_string(), LONG_AGO);
+    }
+
+    #[test]
+    fn fires_at_once_for_a_crash_loop() {
+        let waiting = ", containerStatuses: [{state: {waiting: {reason: CrashLoopBackOff}}}]";
+        check(&RULE, &[SERVICE, &pod("False", JUST_NOW, waiting), &slice("{ready: false}")]).finding();
+    }
+
+    #[test]
+    fn fires_when_ready_pods_are_not_published() {
+        check(&RULE, &[SERVICE, &pod("True", LONG_AGO, "")]).finds(&[
+            "error Service shop/cart: Service cart has no endpoint although 1 pod is ready: \
+             nothing puts them into its EndpointSlices",
+        ]);
+        check(&RULE, &[SERVICE, &pod("True", "2026-11-21T11:59:30Z", "")]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_when_a_workload_makes_no_pods() {
+        let set = "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: cart, namespace: shop, creationTimestamp: \
+                   '2026-11-21T11:00:00Z'}, spec: {template: {metadata: {labels: {app: cart}}}}}";
+        check(&RULE, &[SERVICE, set])
+            .finds(&["error Service shop/cart: Service cart has no endpoint: StatefulSet cart has no pod"]);
+        check(&RULE, &[SERVICE, &set.replace("11:00:00", "11:59:00")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_while_the_pod_starts() {
+        check(&RULE, &[SERVICE, &pod("False", JUST_NOW, ""), &slice("{ready: false}")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_with_an_endpoint_that_takes_traffic() {
+        let pod = pod("False", LONG_AGO, "");
+        check(&RULE, &[SERVICE, &pod, &slice("{ready: true}")]).finds_nothing();
+        check(&RULE, &[SERVICE, &pod, &slice("{}")]).finds_nothing();
+        check(&RULE, &[SERVICE, &pod, &slice("{ready: false, serving: true, terminating: true}")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_for_finished_jobs_and_bare_manifests() {
+        let done = pod("False", LONG_AGO, "").replace("Running", "Succeeded");
+        check(&RULE, &[SERVICE, &done]).finds_nothing();
+        let manifest = "{apiVersion: v1, kind: Pod, metadata: {name: cart, namespace: shop, labels: {app: cart}}}";
+        check(&RULE, &["{apiVersion: v1, kind: Service, metadata: {name: cart, namespace: shop}, spec: {selector: \
+                        {app: cart}}}", manifest]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_where_slices_were_refused() {
+        let said = World::new(&[SERVICE, &pod("False", LONG_AGO, "")]).forbid(Kind::EndpointSlice).check(&RULE);
+        said.finds_nothing();
+        assert_eq!(said.gaps(), ["EndpointSlice forbidden"]);
+    }
+}
