@@ -14,6 +14,7 @@ pub mod endpoints;
 mod exit;
 mod finding;
 pub mod image_pull;
+pub mod ingress;
 pub mod kind;
 pub mod lease;
 pub mod logs;
@@ -21,10 +22,11 @@ pub mod model;
 pub mod nearest;
 pub mod outage;
 mod owner;
+pub mod platform;
 #[allow(dead_code, reason = "the rules that use it follow")]
 mod probe;
-pub mod readiness;
 pub mod quantity;
+pub mod readiness;
 pub mod references;
 #[allow(dead_code, reason = "the rules that use it follow")]
 mod restarts;

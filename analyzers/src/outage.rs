@@ -12,6 +12,7 @@ use crate::model::{DaemonSet, LabelSet, Namespace, Pod, Service, Timestamp};
 use crate::readiness;
 use crate::selector::Selector;
 use crate::time;
+use crate::words;
 use crate::workload::Workload;
 
 /// Why a Service has no endpoint that takes traffic.
@@ -20,9 +21,14 @@ pub enum Outage<'a> {
     /// Its selector matches no pod and no workload's template.
     SelectsNothing,
     /// Pods are there, but none has the label that something gives to their leader at run time (`role=master`).
-    NoLeader { label: String },
+    NoLeader {
+        label: String,
+    },
     /// The workload that would make its pods is asked for none; `why` is what is to be read after its name.
-    Parked { workload: ObjectRef, why: String },
+    Parked {
+        workload: ObjectRef,
+        why: String,
+    },
     /// Workloads that should have made pods have none.
     NoPods(Vec<ObjectRef>),
     NotReady(NotReady<'a>),
@@ -46,9 +52,46 @@ impl NotReady<'_> {
     pub fn pods(&self) -> &[&Pod] {
         &self.pods
     }
+
+    /// `both pods of Deployment cart are not ready`.
+    fn who(&self) -> String {
+        let owners = names(&self.owners);
+        let are = if self.pods.len() == 1 { "is" } else { "are" };
+        let all = match self.pods.len() {
+            1 => "the only pod of ",
+            2 => "both pods of ",
+            _ => "all pods of ",
+        };
+        let all = if self.owners.iter().all(|owner| owner.is(Kind::Pod)) { "" } else { all };
+        format!("{all}{owners} {are} not ready")
+    }
+}
+
+/// `Deployment cart and StatefulSet db`.
+fn names(objects: &[ObjectRef]) -> String {
+    let names: Vec<String> = objects.iter().map(|object| format!("{} {}", object.kind, object.name)).collect();
+    words::list(&names, 3)
 }
 
 impl Outage<'_> {
+    /// A clause that says it, to go after "has no endpoint: ".
+    pub fn why(&self) -> String {
+        match self {
+            Outage::SelectsNothing => "its selector matches no pod".to_string(),
+            Outage::NoLeader { label } => format!("no pod has the label {label}"),
+            Outage::Parked { workload, why } => format!("{} {} {why}", workload.kind, workload.name),
+            Outage::NoPods(workloads) => {
+                let has = if workloads.len() == 1 { "has" } else { "have" };
+                format!("{} {has} no pod", names(workloads))
+            }
+            Outage::NotReady(not_ready) => not_ready.who(),
+            Outage::NotPublished(pods) => {
+                format!("nothing puts its {} into an EndpointSlice", words::count(pods.len(), "ready pod"))
+            }
+            Outage::NoAddress => "it has no selector and no EndpointSlice".to_string(),
+        }
+    }
+
     /// The objects whose findings explain it, apart from the Service.
     pub fn causes(&self) -> Vec<ObjectRef> {
         match self {
@@ -84,11 +127,7 @@ impl Cluster {
         }
         let pods = self.pods_matching(namespace, &Selector::equals(&service.spec.selector));
         let active: Vec<&Pod> = pods.iter().copied().filter(|pod| pod.is_active()).collect();
-        if active.is_empty() {
-            self.without_pods(service, &pods)
-        } else {
-            self.with_pods(service, active, &backends?)
-        }
+        if active.is_empty() { self.without_pods(service, &pods) } else { self.with_pods(service, active, &backends?) }
     }
 
     /// Whether an object, or the namespace it is in, is being deleted.
@@ -191,12 +230,7 @@ impl Cluster {
         followed.then(|| Role { label: format!("{key}={value}"), is_follower: !is_leader(value) })
     }
 
-    fn with_pods<'a>(
-        &'a self,
-        service: &Service,
-        pods: Vec<&'a Pod>,
-        backends: &Backends<'_>,
-    ) -> Option<Outage<'a>> {
+    fn with_pods<'a>(&'a self, service: &Service, pods: Vec<&'a Pod>, backends: &Backends<'_>) -> Option<Outage<'a>> {
         let ready: Vec<&Pod> = pods.iter().copied().filter(|pod| pod.is_ready()).collect();
         if !ready.is_empty() {
             let by_slices = !matches!(self.coverage().extent(Kind::EndpointSlice), Extent::NotServed);
@@ -279,9 +313,7 @@ fn watches_absent_component(service: &Service) -> bool {
 
 /// Endpoints in another cluster count, and cannot be seen from here (Cilium Cluster Mesh).
 fn is_shared_between_clusters(service: &Service) -> bool {
-    ["service.cilium.io/global", "io.cilium/global-service"]
-        .iter()
-        .any(|key| service.annotation(key) == Some("true"))
+    ["service.cilium.io/global", "io.cilium/global-service"].iter().any(|key| service.annotation(key) == Some("true"))
 }
 
 #[cfg(test)]

@@ -1,3 +1,8 @@
+mod backend_down;
+mod backend_port;
+mod backend_service;
+mod class;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&backend_down::RULE, &backend_port::RULE, &backend_service::RULE, &class::RULE];

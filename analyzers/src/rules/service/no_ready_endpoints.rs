@@ -53,8 +53,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
     for service in cluster.all::<Service>().iter().filter(|service| !dns.has(service)) {
         let Some(outage) = cluster.outage(service) else { continue };
         let finding = match &outage {
-            Outage::NotReady(not_ready) => not_ready_finding(service, not_ready),
-            Outage::NoPods(workloads) => no_pods(service, workloads),
+            Outage::NotReady(not_ready) => not_ready_finding(service, not_ready, &outage.why()),
+            Outage::NoPods(workloads) => no_pods(service, workloads, &outage.why()),
             Outage::NotPublished(pods) => not_published(service, pods),
             _ => continue,
         };
@@ -62,21 +62,10 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-fn not_ready_finding(service: &Service, not_ready: &NotReady) -> Finding {
+fn not_ready_finding(service: &Service, not_ready: &NotReady, why: &str) -> Finding {
     let object = service.reference();
     let count = not_ready.pods().len();
-    let (all, are) = match count {
-        1 => ("the only pod", "is"),
-        2 => ("both pods", "are"),
-        _ => ("all pods", "are"),
-    };
-    let owners = owners(&not_ready.owners);
-    let message = match not_ready.owners.as_slice() {
-        [owner] if owner.kind == "Pod" => {
-            format!("Service {} has no ready endpoint: {owners} {are} not ready", service.name())
-        }
-        _ => format!("Service {} has no ready endpoint: {all} of {owners} {are} not ready", service.name()),
-    };
+    let message = format!("Service {} has no ready endpoint: {why}", service.name());
     let mut finding = Finding::error(object.clone(), message)
         .evidence(format!("{} not ready, 0 ready", words::count(count, "endpoint")), &object, "")
         .pods(count)
@@ -100,17 +89,15 @@ fn readiness_text(pod: &Pod) -> String {
     }
 }
 
-fn no_pods(service: &Service, workloads: &[ObjectRef]) -> Finding {
-    let has = if workloads.len() == 1 { "has" } else { "have" };
-    let message = format!("Service {} has no endpoint: {} {has} no pod", service.name(), owners(workloads));
+fn no_pods(service: &Service, workloads: &[ObjectRef], why: &str) -> Finding {
+    let message = format!("Service {} has no endpoint: {why}", service.name());
     let finding = Finding::error(service.reference(), message);
     match workloads.first() {
         Some(workload) => {
             let what = format!("{}/{}", workload.kind.to_lowercase(), workload.name);
-            finding.evidence(format!("no pod of {workload} exists"), workload, "").fix_command(
-                "See why no pod is made",
-                kubectl(["-n", service.namespace(), "describe", &what]),
-            )
+            finding
+                .evidence(format!("no pod of {workload} exists"), workload, "")
+                .fix_command("See why no pod is made", kubectl(["-n", service.namespace(), "describe", &what]))
         }
         None => finding,
     }
@@ -131,12 +118,6 @@ fn not_published(service: &Service, pods: &[&Pod]) -> Finding {
         "See whether kube-controller-manager, which runs the EndpointSlice controller, leads and works",
         kubectl(["-n", "kube-system", "get", "lease", "kube-controller-manager", "-o", "yaml"]),
     )
-}
-
-/// `Deployment cart and StatefulSet db`.
-fn owners(owners: &[ObjectRef]) -> String {
-    let names: Vec<String> = owners.iter().map(|owner| format!("{} {}", owner.kind, owner.name)).collect();
-    words::list(&names, 3)
 }
 
 #[cfg(test)]
@@ -187,10 +168,9 @@ mod tests {
 
     #[test]
     fn fires_when_ready_pods_are_not_published() {
-        check(&RULE, &[SERVICE, &pod("True", LONG_AGO, "")]).finds(&[
-            "error Service shop/cart: Service cart has no endpoint although 1 pod is ready: \
-             nothing puts them into its EndpointSlices",
-        ]);
+        check(&RULE, &[SERVICE, &pod("True", LONG_AGO, "")])
+            .finds(&["error Service shop/cart: Service cart has no endpoint although 1 pod is ready: \
+             nothing puts them into its EndpointSlices"]);
         check(&RULE, &[SERVICE, &pod("True", "2026-11-21T11:59:30Z", "")]).finds_nothing();
     }
 
@@ -221,8 +201,15 @@ mod tests {
         let done = pod("False", LONG_AGO, "").replace("Running", "Succeeded");
         check(&RULE, &[SERVICE, &done]).finds_nothing();
         let manifest = "{apiVersion: v1, kind: Pod, metadata: {name: cart, namespace: shop, labels: {app: cart}}}";
-        check(&RULE, &["{apiVersion: v1, kind: Service, metadata: {name: cart, namespace: shop}, spec: {selector: \
-                        {app: cart}}}", manifest]).finds_nothing();
+        check(
+            &RULE,
+            &[
+                "{apiVersion: v1, kind: Service, metadata: {name: cart, namespace: shop}, spec: {selector: \
+                        {app: cart}}}",
+                manifest,
+            ],
+        )
+        .finds_nothing();
     }
 
     #[test]

@@ -53,7 +53,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
             Some(Outage::SelectsNothing) => report.add(selects_nothing(cluster, service)),
             Some(Outage::NoLeader { label }) => report.add(no_leader(service, &label)),
             Some(Outage::Parked { workload, why }) => {
-                let message = format!("Service {} has no pod: {} {} {why}", service.name(), workload.kind, workload.name);
+                let message =
+                    format!("Service {} has no pod: {} {} {why}", service.name(), workload.kind, workload.name);
                 report.add(finding(Severity::Info, service, message));
             }
             Some(_) => {}
@@ -102,9 +103,9 @@ fn selects_nothing(cluster: &Cluster, service: &Service) -> Finding {
 fn corrected(selector: &Selector, has: &str) -> Option<Vec<String>> {
     let (key, value) = has.split_once('=').filter(|(_, value)| !value.contains([' ', ',']))?;
     let pairs = || selector.equalities();
-    pairs().any(|(k, _)| k == key).then(|| {
-        pairs().map(|(k, v)| if k == key { format!("{k}={value}") } else { format!("{k}={v}") }).collect()
-    })
+    pairs()
+        .any(|(k, _)| k == key)
+        .then(|| pairs().map(|(k, v)| if k == key { format!("{k}={value}") } else { format!("{k}={v}") }).collect())
 }
 
 fn no_leader(service: &Service, label: &str) -> Finding {
@@ -179,23 +180,22 @@ mod tests {
     #[test]
     fn fires_where_nothing_is_near() {
         let pod = "{apiVersion: v1, kind: Pod, metadata: {name: mail, namespace: shop, labels: {app: mail}}}";
-        check(&RULE, &[SERVICE, pod]).finds(&[
-            "error Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts",
-        ]);
+        check(&RULE, &[SERVICE, pod])
+            .finds(&["error Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts"]);
         // Files that nobody applied may leave the pods to somebody else.
-        World::new(&[SERVICE]).origin(Origin::Manifests).check(&RULE).finds(&[
-            "info Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts",
-        ]);
+        World::new(&[SERVICE])
+            .origin(Origin::Manifests)
+            .check(&RULE)
+            .finds(&["info Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts"]);
     }
 
     #[test]
     fn fires_as_warning_without_a_leader() {
         let service = "{apiVersion: v1, kind: Service, metadata: {name: vault-active, namespace: shop}, \
                        spec: {selector: {app: vault, vault-active: 'true'}}}";
-        check(&RULE, &[service, &deployment("vault", "{app: vault}", 1)]).finds(&[
-            "warning Service shop/vault-active: Service vault-active selects no pod: \
-             none has the label vault-active=true, which is set at run time",
-        ]);
+        check(&RULE, &[service, &deployment("vault", "{app: vault}", 1)])
+            .finds(&["warning Service shop/vault-active: Service vault-active selects no pod: \
+             none has the label vault-active=true, which is set at run time"]);
     }
 
     #[test]
@@ -240,8 +240,9 @@ mod tests {
         let said = World::new(&[SERVICE]).forbid(Kind::Deployment).check(&RULE);
         said.finds_nothing();
         assert_eq!(said.gaps(), ["Service forbidden"]);
-        World::new(&[SERVICE]).forbid(Kind::EndpointSlice).check(&RULE).finds(&[
-            "error Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts",
-        ]);
+        World::new(&[SERVICE])
+            .forbid(Kind::EndpointSlice)
+            .check(&RULE)
+            .finds(&["error Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts"]);
     }
 }

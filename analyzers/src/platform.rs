@@ -1,0 +1,36 @@
+//! What can be seen of where a cluster runs and of what runs beside it, for the rules that must know who does a job.
+
+use crate::cluster::Cluster;
+use crate::model::{Node, Pod, Service};
+
+impl Cluster {
+    /// Google Kubernetes Engine: some of its controllers and its DNS run outside the cluster.
+    pub fn is_gke(&self) -> bool {
+        self.all::<Node>().iter().any(|node| {
+            node.metadata.labels.get("cloud.google.com/gke-nodepool").is_some()
+                || node.status.node_info.kubelet_version.contains("-gke.")
+        })
+    }
+
+    pub fn is_openshift(&self) -> bool {
+        !self.in_namespace::<Service>("openshift-dns").is_empty()
+            || self.all::<Node>().iter().any(|node| node.metadata.labels.get("node.openshift.io/os_id").is_some())
+    }
+
+    /// The cloud that the nodes belong to, by the scheme of their `providerID`: `aws`, `gce`, `azure` … Clusters on one
+    /// machine (kind, k3s, kwok) have such ids too, and no cloud.
+    pub fn cloud(&self) -> Option<&str> {
+        let schemes = self.all::<Node>().iter().filter_map(|node| node.spec.provider_id.split_once("://"));
+        schemes.map(|(scheme, _)| scheme).find(|scheme| !matches!(*scheme, "kind" | "k3s" | "rke2" | "kwok" | "k3d"))
+    }
+
+    /// Whether a container of some active pod has one of these words in its image, command or arguments.
+    pub fn runs(&self, words: &[&str]) -> bool {
+        let named = |text: &String| words.iter().any(|word| text.contains(word));
+        self.all::<Pod>().iter().filter(|pod| pod.is_active()).any(|pod| {
+            pod.spec.running_containers().any(|container| {
+                named(&container.image) || container.command.iter().any(named) || container.args.iter().any(named)
+            })
+        })
+    }
+}

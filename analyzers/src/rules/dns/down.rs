@@ -1,0 +1,179 @@
+use crate::cluster::Cluster;
+use crate::finding::{Finding, ObjectRef, Severity, kubectl};
+use crate::kind::Object;
+use crate::model::Service;
+use crate::outage::Outage;
+use crate::rule::{Report, declare_rule};
+use crate::selector::Selector;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That the Service of the cluster's DNS has an endpoint that takes traffic: kube-dns in kube-system (whatever its
+    /// pods: CoreDNS mostly), rke2-coredns-rke2-coredns on RKE2, dns-default in openshift-dns on OpenShift.
+    ///
+    /// ## Why it matters
+    ///
+    /// Without it no pod resolves a name, of the cluster or of the world. Applications report time-outs and "no such
+    /// host" everywhere at once, and seldom say that DNS is the reason.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n kube-system get endpointslices -l kubernetes.io/service-name=kube-dns` lists no ready address, and
+    /// `kubectl run -it --rm --restart=Never --image=busybox dns-test -- nslookup kubernetes.default` times out.
+    ///
+    /// ## How to fix
+    ///
+    /// Make the DNS pods ready: `kubectl -n kube-system get pods -l k8s-app=kube-dns` and their logs say what is wrong. A
+    /// crash loop right after a change of ConfigMap coredns is mostly a mistake in the Corefile (see `dns/corefile`). If
+    /// the Deployment is scaled to zero, scale it up.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// While the pods have not had their time to start, and where pods or EndpointSlices could not be read. On GKE a
+    /// kube-dns that is scaled to zero is only `info`, because Cloud DNS may serve the pods instead. Whether there is a DNS
+    /// Service at all is looked at by `dns/missing`.
+    "dns/down": Error,
+    "the Service of the cluster's DNS has no endpoint that takes traffic",
+    needs: [Service, Pod, EndpointSlice],
+    optional: [
+        Endpoints, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Namespace, Node,
+    ],
+    explained_by: [
+        "pod/crash-loop", "pod/oom-killed", "pod/liveness-kills", "pod/cannot-start", "pod/image-pull",
+        "pod/missing-reference", "pod/volume", "pod/sandbox", "pod/unschedulable", "pod/init-stuck", "pod/not-ready",
+        "pod/terminating", "pod/lost", "workload/cannot-create-pods", "workload/unavailable", "workload/rollout-stuck",
+        "workload/not-observed", "node/not-ready",
+    ],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    let Some(service) = cluster.dns().service() else { return };
+    let Some(outage) = cluster.outage(service) else { return };
+    let elsewhere = matches!(outage, Outage::Parked { .. }) && cluster.is_gke();
+    let (severity, what) = match elsewhere {
+        true => (Severity::Info, "The cluster's own DNS is off"),
+        false => (Severity::Error, "Cluster DNS is down"),
+    };
+    let why = match &outage {
+        Outage::SelectsNothing => selects_nothing(cluster, service),
+        outage => outage.why(),
+    };
+    let object = service.reference();
+    let message = format!("{what}, Service {} has no ready endpoint: {why}", service.name());
+    let mut finding = Finding::new(severity, object.clone(), message);
+    finding = finding.evidence("no ready endpoint in its EndpointSlices", &object, "");
+    if let Outage::NotReady(not_ready) = &outage {
+        finding = finding.pods(not_ready.pods().len()).since(not_ready.since);
+        for pod in not_ready.pods().iter().take(1) {
+            finding = finding.evidence("not ready", &pod.reference(), "status.conditions");
+        }
+    }
+    finding = fix(finding, service, &outage);
+    report.add(outage.causes().into_iter().fold(finding, Finding::because));
+}
+
+fn selects_nothing(cluster: &Cluster, service: &Service) -> String {
+    let selector = Selector::equals(&service.spec.selector);
+    match cluster.nearest_workload(service.namespace(), &selector) {
+        Some(nearest) => nearest.difference(),
+        None => format!("no pod and no workload has {selector}"),
+    }
+}
+
+fn fix(finding: Finding, service: &Service, outage: &Outage) -> Finding {
+    let namespace = service.namespace();
+    match outage {
+        Outage::Parked { workload, .. } => finding
+            .evidence("asked for 0 replicas", workload, "spec.replicas")
+            .fix_command("Scale it up", kubectl(["-n", namespace, "scale", &path(workload), "--replicas=2"])),
+        Outage::SelectsNothing | Outage::NoLeader { .. } | Outage::NoAddress => finding.fix_command(
+            "Make the Service select the DNS pods",
+            kubectl(["-n", namespace, "edit", "service", service.name()]),
+        ),
+        _ => {
+            let selector = Selector::equals(&service.spec.selector).to_string();
+            finding.fix_command(
+                "See why the DNS pods are not ready",
+                kubectl(["-n", namespace, "describe", "pods", "-l", &selector]),
+            )
+        }
+    }
+}
+
+/// `deployment/coredns`.
+fn path(workload: &ObjectRef) -> String {
+    format!("{}/{}", workload.kind.to_lowercase(), workload.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    const SERVICE: &str = "
+        apiVersion: v1
+        kind: Service
+        metadata: {name: kube-dns, namespace: kube-system, labels: {k8s-app: kube-dns}}
+        spec: {clusterIP: 10.96.0.10, selector: {k8s-app: kube-dns}, ports: [{port: 53, protocol: UDP}]}";
+
+    fn coredns(replicas: u32) -> String {
+        format!(
+            "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: coredns, namespace: kube-system}}, \
+             spec: {{replicas: {replicas}, template: {{metadata: {{labels: {{k8s-app: kube-dns}}}}}}}}}}"
+        )
+    }
+
+    fn pod(waiting: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: coredns-a, namespace: kube-system, uid: u, labels: {{k8s-app: \
+             kube-dns, pod-template-hash: h}}, ownerReferences: [{{apiVersion: apps/v1, kind: ReplicaSet, name: \
+             coredns-h, controller: true}}]}}, status: {{phase: Running, containerStatuses: [{{state: {{waiting: \
+             {{reason: {waiting}}}}}}}], conditions: [{{type: Ready, status: 'False', lastTransitionTime: \
+             '2026-11-21T11:59:30Z'}}]}}}}"
+        )
+    }
+
+    #[test]
+    fn fires_when_the_pods_crash() {
+        check(&RULE, &[SERVICE, &coredns(1), &pod("CrashLoopBackOff")]).finds(&[
+            "error Service kube-system/kube-dns: Cluster DNS is down, Service kube-dns has no ready endpoint: \
+             the only pod of Deployment coredns is not ready",
+        ]);
+    }
+
+    #[test]
+    fn fires_when_scaled_to_zero() {
+        let said = check(&RULE, &[SERVICE, &coredns(0)]);
+        said.finds(&[
+            "error Service kube-system/kube-dns: Cluster DNS is down, Service kube-dns has no ready endpoint: \
+                      Deployment coredns is scaled to zero",
+        ]);
+        let fix = said.finding().fix[0].command.as_deref();
+        assert_eq!(fix, Some("kubectl -n kube-system scale deployment/coredns --replicas=2"));
+        let gke = "{apiVersion: v1, kind: Node, metadata: {name: node-1, labels: {cloud.google.com/gke-nodepool: p}}}";
+        check(&RULE, &[SERVICE, &coredns(0), gke]).finds(&[
+            "info Service kube-system/kube-dns: The cluster's own DNS is off, Service kube-dns has no ready endpoint: \
+             Deployment coredns is scaled to zero",
+        ]);
+    }
+
+    #[test]
+    fn fires_when_the_selector_is_wrong() {
+        check(&RULE, &[&SERVICE.replace("selector: {k8s-app: kube-dns}", "selector: {k8s-app: kubedns}"), &coredns(1)])
+            .finds(&[
+                "error Service kube-system/kube-dns: Cluster DNS is down, Service kube-dns has no ready endpoint: \
+                      it asks for k8s-app=kubedns, Deployment coredns has k8s-app=kube-dns",
+            ]);
+    }
+
+    #[test]
+    fn quiet_while_the_pods_start() {
+        check(&RULE, &[SERVICE, &coredns(1), &pod("ContainerCreating")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_for_other_services() {
+        check(&RULE, &[&SERVICE.replace("kube-system", "shop"), &coredns(0)]).finds_nothing();
+    }
+}
