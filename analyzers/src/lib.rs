@@ -30,6 +30,7 @@ pub mod readiness;
 pub mod references;
 #[allow(dead_code, reason = "the rules that use it follow")]
 mod restarts;
+mod refusal;
 pub mod rule;
 pub mod rules;
 pub mod scheduling;

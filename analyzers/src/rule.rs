@@ -103,6 +103,15 @@ impl Report {
         self.findings.push(finding);
     }
 
+    /// Says which of these kinds could not be read: objects of the others were judged all the same.
+    pub fn not_read(&mut self, cluster: &Cluster, kinds: &[Kind]) {
+        for kind in kinds {
+            if let Some(gap) = cluster.coverage().gap(*kind) {
+                self.gaps.push((Some(*kind), None, gap.reason, gap.message.clone()));
+            }
+        }
+    }
+
     /// Says that one object could not be judged, and why: something that it depends on was not read.
     pub fn not_evaluated(&mut self, object: &ObjectRef, reason: Reason, message: impl Into<String>) {
         self.gaps.push((None, Some(object.clone()), reason, message.into()));

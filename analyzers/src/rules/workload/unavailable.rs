@@ -1,0 +1,304 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::cluster::Cluster;
+use crate::finding::{Finding, ObjectRef, Severity, kubectl};
+use crate::kind::{Kind, Object};
+use crate::model::{
+    Condition, DaemonSet, Deployment, Node, Pod, PodTemplate, ReplicaSet, ReplicationController, StatefulSet, Timestamp,
+    condition,
+};
+use crate::rule::{Report, declare_rule};
+use crate::time;
+use crate::words;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// Whether Deployments, StatefulSets, DaemonSets, and ReplicaSets and ReplicationControllers that nothing controls,
+    /// have as many available pods as they want, once the pods had the time that they may take to start.
+    ///
+    /// ## Why it matters
+    ///
+    /// With no pod available the application is down; with some missing it has less capacity than planned, and less to
+    /// lose when a node fails.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get deployment NAME` shows the numbers; `kubectl -n NAMESPACE get pods -o wide` and `kubectl
+    /// -n NAMESPACE describe pod POD` show which pods are not ready and why.
+    ///
+    /// ## How to fix
+    ///
+    /// Where another finding explains it, repair that one. Otherwise look at the pods' conditions, events and logs.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// While pods are younger than they may take to become ready (two minutes, or what their startup probes and initial
+    /// delays allow, plus `minReadySeconds`): during a rolling update or right after scaling up. Also for workloads that
+    /// are scaled to zero or being deleted, and where it is not known since when the pods are missing.
+    "workload/unavailable": Error,
+    "fewer pods are available than a workload wants",
+    needs: [],
+    optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Pod, Node, Job, CronJob],
+    explained_by: ["pod/*", "node/*", "pvc/*", "workload/cannot-create-pods", "workload/not-observed"],
+}
+
+/// A workload with the numbers that it wants and has.
+struct Replicas<'a> {
+    object: ObjectRef,
+    wanted: i32,
+    available: i32,
+    template: &'a PodTemplate,
+    min_ready_seconds: i32,
+    conditions: &'a [Condition],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    report.not_read(cluster, &[Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::Pod]);
+    for replicas in all_replicas(cluster) {
+        if replicas.available.max(0) < replicas.wanted
+            && let Some(finding) = judge(cluster, &replicas)
+        {
+            report.add(finding);
+        }
+    }
+}
+
+fn all_replicas(cluster: &Cluster) -> Vec<Replicas<'_>> {
+    let mut all = Vec::new();
+    all.extend(cluster.all::<Deployment>().iter().filter(|d| d.deleted().is_none()).map(|d| Replicas {
+        object: d.reference(),
+        wanted: d.spec.replicas.unwrap_or(1),
+        available: d.status.available_replicas,
+        template: &d.spec.template,
+        min_ready_seconds: d.spec.min_ready_seconds,
+        conditions: &d.status.conditions,
+    }));
+    all.extend(cluster.all::<StatefulSet>().iter().filter(|s| s.deleted().is_none()).map(|s| Replicas {
+        object: s.reference(),
+        wanted: s.spec.replicas.unwrap_or(1),
+        available: available(s.status.available_replicas, s.status.ready_replicas, s.spec.min_ready_seconds),
+        template: &s.spec.template,
+        min_ready_seconds: s.spec.min_ready_seconds,
+        conditions: &[],
+    }));
+    all.extend(cluster.all::<DaemonSet>().iter().filter(|d| d.deleted().is_none()).map(|d| Replicas {
+        object: d.reference(),
+        wanted: d.status.desired_number_scheduled,
+        available: available(d.status.number_available, d.status.number_ready, d.spec.min_ready_seconds),
+        template: &d.spec.template,
+        min_ready_seconds: d.spec.min_ready_seconds,
+        conditions: &[],
+    }));
+    let bare = cluster.all::<ReplicaSet>().iter().filter(|r| r.deleted().is_none() && r.controller().is_none());
+    all.extend(bare.map(|r| Replicas {
+        object: r.reference(),
+        wanted: r.spec.replicas.unwrap_or(1),
+        available: r.status.available_replicas,
+        template: &r.spec.template,
+        min_ready_seconds: r.spec.min_ready_seconds,
+        conditions: &[],
+    }));
+    let bare = cluster.all::<ReplicationController>().iter().filter(|r| r.deleted().is_none() && r.controller().is_none());
+    all.extend(bare.map(|r| Replicas {
+        object: r.reference(),
+        wanted: r.spec.replicas.unwrap_or(1),
+        available: r.status.available_replicas,
+        template: &r.spec.template,
+        min_ready_seconds: r.spec.min_ready_seconds,
+        conditions: &[],
+    }));
+    all
+}
+
+/// StatefulSets count available pods since 1.22; before, ready ones are the same unless `minReadySeconds` is set.
+fn available(available: i32, ready: i32, min_ready_seconds: i32) -> i32 {
+    if min_ready_seconds > 0 { available } else { available.max(ready) }
+}
+
+fn judge(cluster: &Cluster, replicas: &Replicas) -> Option<Finding> {
+    let now = cluster.now();
+    let object = &replicas.object;
+    let pods: Vec<&Pod> = match cluster.group_of_owner(object) {
+        Some(group) => cluster.pods_of(group).filter(|pod| pod.is_active() && !pod.is_ready()).collect(),
+        None => Vec::new(),
+    };
+    let min_ready = Duration::from_secs(u64::try_from(replicas.min_ready_seconds).unwrap_or(0));
+    let allowed = time::to_start(&replicas.template.spec) + min_ready;
+    let late: Vec<(&Pod, Timestamp)> = pods
+        .iter()
+        .filter_map(|pod| Some((*pod, not_ready_since(pod)?)))
+        .filter(|(_, since)| time::age(now, *since) >= allowed)
+        .collect();
+    let unavailable = condition(replicas.conditions, "Available").filter(|c| c.is_false());
+    let unavailable_since =
+        unavailable.and_then(|c| c.last_transition_time).filter(|since| time::age(now, *since) >= allowed);
+    // A rollout of a Deployment keeps enough of the old pods; so its own condition is proof where it says False.
+    let since = late.iter().map(|(_, since)| *since).chain(unavailable_since).min()?;
+    let mut finding =
+        Finding::new(severity(replicas), object.clone(), message(replicas)).since(Some(since)).pods(pods.len());
+    if let Some(c) = unavailable {
+        let text = format!("{}: {}", c.reason, words::shorten(&c.message, 200));
+        finding = finding.evidence(text, object, "status.conditions[Available]");
+    }
+    if let Some((pod, _)) = late.first() {
+        finding = finding.evidence(state(pod), &pod.reference(), "status.conditions[Ready]");
+    }
+    for node in not_ready_nodes(cluster, &late) {
+        finding = finding.because(ObjectRef::new(Kind::Node, "", node));
+    }
+    let (kind, namespace) = (object.kind.to_lowercase(), object.namespace());
+    Some(finding.fix_command(
+        "Look at its pods, their events and logs",
+        kubectl(["-n", namespace, "describe", &kind, &object.name]),
+    ))
+}
+
+/// Since when a pod is not ready, counted from its making at the earliest.
+fn not_ready_since(pod: &Pod) -> Option<Timestamp> {
+    let ready = pod.condition("Ready").and_then(|c| c.last_transition_time);
+    ready.max(pod.created())
+}
+
+fn severity(replicas: &Replicas) -> Severity {
+    if replicas.available <= 0 { Severity::Error } else { Severity::Warning }
+}
+
+fn message(replicas: &Replicas) -> String {
+    let Replicas { object, wanted, available, .. } = replicas;
+    let available = (*available).max(0);
+    if object.is(Kind::DaemonSet) {
+        let nodes = if *wanted == 1 { "node" } else { "nodes" };
+        return format!("DaemonSet {} is available on {available} of {wanted} {nodes}", object.name);
+    }
+    let noun = if *wanted == 1 { "pod" } else { "pods" };
+    format!("{} {} has {available} of {wanted} {noun} available", object.kind, object.name)
+}
+
+/// What a pod says of itself.
+fn state(pod: &Pod) -> String {
+    let said = pod.condition("Ready").map(|c| format!(", not ready: {} {}", c.reason, words::shorten(&c.message, 200)));
+    let phase = if pod.status.phase.is_empty() { "Unknown" } else { &pod.status.phase };
+    format!("phase {phase}{}", said.unwrap_or_default().trim_end())
+}
+
+fn not_ready_nodes<'a>(cluster: &'a Cluster, late: &[(&'a Pod, Timestamp)]) -> BTreeSet<&'a str> {
+    let nodes = late.iter().map(|(pod, _)| pod.spec.node_name.as_str()).filter(|node| !node.is_empty());
+    nodes.filter(|node| cluster.get::<Node>("", node).found().is_some_and(|node| !node.is_ready())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    fn deployment(available: i32, condition: &str, since: &str) -> String {
+        format!(
+            "
+            apiVersion: apps/v1
+            kind: Deployment
+            metadata: {{name: web, namespace: shop}}
+            spec: {{replicas: 2}}
+            status:
+              availableReplicas: {available}
+              conditions:
+              - type: Available
+                status: '{condition}'
+                reason: MinimumReplicasUnavailable
+                message: Deployment does not have minimum availability.
+                lastTransitionTime: '{since}'"
+        )
+    }
+
+    fn pod(kind: &str, created: &str, more: &str) -> String {
+        format!(
+            "
+            apiVersion: v1
+            kind: Pod
+            metadata:
+              name: web-0
+              namespace: shop
+              creationTimestamp: '{created}'
+              ownerReferences: [{{apiVersion: apps/v1, kind: {kind}, name: web, controller: true}}]
+            spec: {{nodeName: n1{more}}}
+            status: {{phase: Running, conditions: [{{type: Ready, status: 'False', reason: ContainersNotReady}}]}}"
+        )
+    }
+
+    const STATEFUL_SET: &str = "
+        apiVersion: apps/v1
+        kind: StatefulSet
+        metadata: {name: web, namespace: shop}
+        spec: {replicas: 3}
+        status: {replicas: 3, availableReplicas: 2, readyReplicas: 2}";
+
+    #[test]
+    fn fires_when_no_pod_is_available() {
+        let said = check(&RULE, &[&deployment(0, "False", "2026-11-21T11:50:00Z")]);
+        said.finds(&["error Deployment shop/web: Deployment web has 0 of 2 pods available"]);
+        assert_eq!(said.finding().since.unwrap().to_string(), "2026-11-21T11:50:00Z");
+    }
+
+    #[test]
+    fn fires_as_a_warning_when_some_are() {
+        check(&RULE, &[&deployment(1, "False", "2026-11-21T11:50:00Z")])
+            .finds(&["warning Deployment shop/web: Deployment web has 1 of 2 pods available"]);
+        check(&RULE, &[STATEFUL_SET, &pod("StatefulSet", "2026-11-21T11:50:00Z", "")])
+            .finds(&["warning StatefulSet shop/web: StatefulSet web has 2 of 3 pods available"]);
+    }
+
+    #[test]
+    fn quiet_right_after_scaling_up() {
+        check(&RULE, &[&deployment(0, "False", "2026-11-21T11:59:00Z")]).finds_nothing();
+        check(&RULE, &[STATEFUL_SET, &pod("StatefulSet", "2026-11-21T11:59:00Z", "")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_during_a_rollout_that_keeps_enough_pods() {
+        check(&RULE, &[&deployment(1, "True", "2026-11-21T09:00:00Z")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_while_startup_probes_allow_it() {
+        let slow = "
+            apiVersion: apps/v1
+            kind: StatefulSet
+            metadata: {name: web, namespace: shop}
+            spec:
+              replicas: 1
+              template:
+                spec:
+                  containers: [{name: a, startupProbe: {periodSeconds: 10, failureThreshold: 100, tcpSocket: {port: 80}}}]
+            status: {replicas: 1}";
+        check(&RULE, &[slow, &pod("StatefulSet", "2026-11-21T11:50:00Z", "")]).finds_nothing();
+        check(&RULE, &[slow, &pod("StatefulSet", "2026-11-21T11:40:00Z", "")])
+            .finds(&["error StatefulSet shop/web: StatefulSet web has 0 of 1 pod available"]);
+    }
+
+    #[test]
+    fn fires_because_of_a_node_that_is_not_ready() {
+        let set = "
+            apiVersion: apps/v1
+            kind: DaemonSet
+            metadata: {name: web, namespace: shop}
+            status: {desiredNumberScheduled: 3, currentNumberScheduled: 3, numberReady: 2, numberAvailable: 2}";
+        let node = "
+            apiVersion: v1
+            kind: Node
+            metadata: {name: n1}
+            status: {conditions: [{type: Ready, status: Unknown}]}";
+        let said = check(&RULE, &[set, node, &pod("DaemonSet", "2026-11-21T11:50:00Z", "")]);
+        said.finds(&["warning DaemonSet shop/web: DaemonSet web is available on 2 of 3 nodes"]);
+        assert_eq!(said.finding().because[0].to_string(), "Node n1");
+    }
+
+    #[test]
+    fn quiet_for_manifests_and_unknown_ages() {
+        check(&RULE, &["{apiVersion: apps/v1, kind: Deployment, metadata: {name: a, namespace: b}}"]).finds_nothing();
+        let said = World::new(&[STATEFUL_SET]).forbid(Kind::Pod).check(&RULE);
+        said.finds_nothing();
+        assert_eq!(said.gaps(), ["Pod forbidden"]);
+    }
+}
