@@ -1,0 +1,140 @@
+use crate::cluster::Cluster;
+use crate::finding::{Finding, kubectl};
+use crate::job::{Failing, Failure, keeps_failing};
+use crate::kind::Object;
+use crate::model::CronJob;
+use crate::rule::{Report, declare_rule};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// Whether the runs of a CronJob fail again and again: all Jobs of it that are kept failed, or the last three, or
+    /// three scheduled times have passed since its last success.
+    ///
+    /// ## Why it matters
+    ///
+    /// Nobody waits for a CronJob, so its failures are noticed late: when the backup that it should have made is needed.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get jobs` shows its Jobs with 0 of 1 completions, `kubectl -n NAMESPACE get cronjob NAME -o
+    /// jsonpath='{.status.lastSuccessfulTime}'` the last success.
+    ///
+    /// ## How to fix
+    ///
+    /// Repair what the container complains about, then run it at once to see: `kubectl -n NAMESPACE create job NAME-test
+    /// --from=cronjob/NAME`.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// When the CronJob is suspended, when its last finished run succeeded, and after a single failed run (which
+    /// `job/failed` says).
+    "cronjob/failing": Error,
+    "the runs of a CronJob fail again and again",
+    needs: [CronJob, Job],
+    optional: [Pod, ReplicaSet],
+    explained_by: ["pod/*", "workload/cannot-create-pods"],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for cron in cluster.all::<CronJob>().iter().filter(|cron| !cron.spec.suspend && cron.deleted().is_none()) {
+        let Some(failing) = keeps_failing(cluster, cron) else { continue };
+        let runs = cluster.runs_of(cron);
+        let Some(run) = runs.iter().find(|run| run.is_over()) else { continue };
+        let Some(failure) = Failure::of(cluster, run) else { continue };
+        let name = cron.name();
+        let subject = match failing {
+            Failing::All(1) => format!("the only finished run of CronJob {name} failed"),
+            Failing::All(n) => format!("all {n} finished runs of CronJob {name} failed"),
+            Failing::InARow(n) => format!("the last {n} runs of CronJob {name} failed"),
+            Failing::Since(success) => format!("CronJob {name} has not succeeded since {success:.0}"),
+        };
+        let object = cron.reference();
+        let first = runs.iter().filter(|run| run.is_over()).take_while(|run| run.failure().is_some()).last();
+        let since = first.and_then(|run| run.finished());
+        let mut finding = Finding::error(object.clone(), format!("{subject}; the last run: {}", failure.text()))
+            .since(since)
+            .pods(failure.pods);
+        if let Failing::Since(success) = failing {
+            finding = finding.evidence(format!("last success at {success:.0}"), &object, "status.lastSuccessfulTime");
+        }
+        let test = format!("{name}-test");
+        report.add(failure.prove(cluster, finding).fix_command(
+            "Repair what the container complains about and run it at once",
+            kubectl(["-n", cron.namespace(), "create", "job", &test, &format!("--from=cronjob/{name}")]),
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    fn cron(spec: &str, success: &str) -> String {
+        format!(
+            "
+            apiVersion: batch/v1
+            kind: CronJob
+            metadata: {{name: nightly, namespace: shop}}
+            spec: {{schedule: '0 3 * * *'{spec}}}
+            status: {{lastScheduleTime: '2026-11-21T03:00:00Z'{success}}}"
+        )
+    }
+
+    fn run(day: u32, condition: &str) -> String {
+        format!(
+            "
+            apiVersion: batch/v1
+            kind: Job
+            metadata:
+              name: nightly-{day}
+              namespace: shop
+              creationTimestamp: '2026-11-{day}T03:00:00Z'
+              ownerReferences: [{{apiVersion: batch/v1, kind: CronJob, name: nightly, controller: true}}]
+            status:
+              failed: 1
+              conditions:
+              - {{type: {condition}, status: 'True', reason: DeadlineExceeded, lastTransitionTime: '2026-11-{day}T03:10:00Z'}}"
+        )
+    }
+
+    #[test]
+    fn fires_when_all_runs_failed() {
+        let said = check(&RULE, &[&cron("", ""), &run(20, "Failed"), &run(21, "Failed")]);
+        said.finds(&[
+            "error CronJob shop/nightly: all 2 finished runs of CronJob nightly failed; the last run: DeadlineExceeded",
+        ]);
+        assert_eq!(said.finding().since.unwrap().to_string(), "2026-11-20T03:10:00Z");
+    }
+
+    #[test]
+    fn fires_after_three_in_a_row() {
+        let runs = [run(18, "Complete"), run(19, "Failed"), run(20, "Failed"), run(21, "Failed")];
+        let mut world: Vec<&str> = runs.iter().map(String::as_str).collect();
+        let cron = cron("", ", lastSuccessfulTime: '2026-11-18T03:01:00Z'");
+        world.push(&cron);
+        assert!(check(&RULE, &world).finding().message.starts_with("the last 3 runs of CronJob nightly failed"));
+    }
+
+    #[test]
+    fn fires_when_only_one_failed_run_is_kept_but_success_is_long_ago() {
+        let cron = cron("", ", lastSuccessfulTime: '2026-11-17T03:01:00Z'");
+        check(&RULE, &[&cron, &run(17, "Complete"), &run(21, "Failed")]).finds(&[
+            "error CronJob shop/nightly: CronJob nightly has not succeeded since 2026-11-17T03:01:00Z; the last run: \
+             DeadlineExceeded",
+        ]);
+    }
+
+    #[test]
+    fn quiet_after_one_failure_and_after_a_success() {
+        let cron = cron("", ", lastSuccessfulTime: '2026-11-20T03:01:00Z'");
+        check(&RULE, &[&cron, &run(20, "Complete"), &run(21, "Failed")]).finds_nothing();
+        check(&RULE, &[&cron, &run(19, "Failed"), &run(20, "Failed"), &run(21, "Complete")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_when_suspended() {
+        check(&RULE, &[&cron(", suspend: true", ""), &run(20, "Failed"), &run(21, "Failed")]).finds_nothing();
+    }
+}
