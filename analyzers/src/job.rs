@@ -48,7 +48,8 @@ impl Cluster {
     pub(crate) fn pods_of_job(&self, job: &Job) -> Vec<&Pod> {
         let reference = job.reference();
         let above = job.controller().filter(|owner| owner.is(Kind::CronJob));
-        let group = above.as_ref().and_then(|owner| self.group_of_owner(owner)).or_else(|| self.group_of_owner(&reference));
+        let group =
+            above.as_ref().and_then(|owner| self.group_of_owner(owner)).or_else(|| self.group_of_owner(&reference));
         let Some(group) = group else { return Vec::new() };
         let mut pods: Vec<&Pod> =
             self.pods_of(group).filter(|pod| pod.controller().as_ref() == Some(&reference)).collect();
@@ -111,7 +112,7 @@ impl<'a> Failure<'a> {
 
     /// `BackoffLimitExceeded: container app ended with exit code 3`.
     pub fn text(&self) -> String {
-        let reason = if self.condition.reason.is_empty() { "failed" } else { &self.condition.reason };
+        let reason = if self.condition.reason.is_empty() { "no reason given" } else { &self.condition.reason };
         match (self.end(), self.limit()) {
             (Some(end), Some(limit)) => format!("{reason}: {end}, {limit}"),
             (Some(text), None) | (None, Some(text)) => format!("{reason}: {text}"),

@@ -3,12 +3,14 @@
 //! Nothing here touches the network, files, the clock or the environment: a [`Cluster`] goes in, an [`Analysis`] comes
 //! out, and the same input gives the same output to the byte.
 
+mod autoscaler;
 pub mod causes;
 pub mod certificate;
 pub mod cluster;
 pub mod cluster_dns;
 pub mod coverage;
 pub mod decode;
+mod disruption;
 pub mod endpoints;
 #[allow(dead_code, reason = "the rules that use it follow")]
 mod exit;
@@ -29,13 +31,13 @@ mod probe;
 pub mod quantity;
 pub mod readiness;
 pub mod references;
+mod refusal;
 #[allow(dead_code, reason = "the rules that use it follow")]
 mod restarts;
-mod refusal;
 pub mod rule;
 pub mod rules;
-pub mod scheduling;
 mod schedule;
+pub mod scheduling;
 mod selector;
 mod table;
 pub mod time;

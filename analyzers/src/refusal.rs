@@ -9,21 +9,50 @@ use crate::words;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// A ResourceQuota is used up.
-    Quota { name: String, resources: Vec<Shortage> },
+    Quota {
+        name: String,
+        resources: Vec<Shortage>,
+    },
     /// A ResourceQuota wants an amount to be stated: resource and containers.
-    QuotaUnspecified { name: String, missing: Vec<(String, String)> },
-    LimitRange { limits: String },
-    PodSecurity { level: String, violations: String },
-    WebhookDenied { webhook: String, message: String },
-    WebhookFailed { webhook: String, message: String },
+    QuotaUnspecified {
+        name: String,
+        missing: Vec<(String, String)>,
+    },
+    LimitRange {
+        limits: String,
+    },
+    PodSecurity {
+        level: String,
+        violations: String,
+    },
+    WebhookDenied {
+        webhook: String,
+        message: String,
+    },
+    WebhookFailed {
+        webhook: String,
+        message: String,
+    },
     /// A ValidatingAdmissionPolicy.
-    Policy { policy: String, binding: String, message: String },
-    ServiceAccount { name: String },
-    PriorityClass { name: String },
-    RuntimeClass { name: String },
+    Policy {
+        policy: String,
+        binding: String,
+        message: String,
+    },
+    ServiceAccount {
+        name: String,
+    },
+    PriorityClass {
+        name: String,
+    },
+    RuntimeClass {
+        name: String,
+    },
     /// The namespace is being deleted.
     NamespaceTerminating,
-    Other { message: String },
+    Other {
+        message: String,
+    },
 }
 
 /// One resource of which a quota has too little.
@@ -120,15 +149,17 @@ fn read_quota(core: &str) -> Option<Refusal> {
         let (asked, rest) = rest.split_once(", used: ")?;
         let (used, hard) = rest.split_once(", limited: ")?;
         let amount = |list: &str, resource: &str| {
-            let found = list.split(',').filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == resource);
+            let found =
+                list.split(',').filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == resource);
             found.map_or_else(|| "?".to_string(), |(_, value)| value.to_string())
         };
-        let resources = asked.split(',').filter_map(|pair| pair.trim().split_once('=')).map(|(resource, asked)| Shortage {
-            resource: resource.to_string(),
-            asked: asked.to_string(),
-            used: amount(used, resource),
-            hard: amount(hard, resource),
-        });
+        let resources =
+            asked.split(',').filter_map(|pair| pair.trim().split_once('=')).map(|(resource, asked)| Shortage {
+                resource: resource.to_string(),
+                asked: asked.to_string(),
+                used: amount(used, resource),
+                hard: amount(hard, resource),
+            });
         return Some(Refusal::Quota { name: name.to_string(), resources: resources.collect() });
     }
     let (_, rest) = core.split_once("failed quota: ")?;

@@ -101,7 +101,8 @@ impl Pattern {
             _ => text.replace('?', "*"),
         };
         // robfig/cron reads `5/15` as `5-59/15`.
-        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).sloppy_ranges(true).build();
+        let parser =
+            CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).sloppy_ranges(true).build();
         Some(Pattern::Cron(Box::new(parser.parse(&text).ok()?)))
     }
 }

@@ -114,7 +114,10 @@ fn hung_run<'a>(cluster: &Cluster, cron: &'a CronJob) -> Option<(&'a str, Option
 fn why(cluster: &Cluster, cron: &CronJob, hung: Option<(&str, Option<Timestamp>)>) -> Option<String> {
     if let Some((job, start)) = hung {
         let age = start.map(|start| format!(" after {}", time::human(time::age(cluster.now(), start))));
-        return Some(format!("its Job {job} is still active{} and concurrencyPolicy is Forbid", age.unwrap_or_default()));
+        return Some(format!(
+            "its Job {job} is still active{} and concurrencyPolicy is Forbid",
+            age.unwrap_or_default()
+        ));
     }
     // The controller looks every 10 seconds at the latest (kubernetes.io/docs/concepts/workloads/controllers/cron-jobs).
     let deadline = cron.spec.starting_deadline_seconds.filter(|seconds| *seconds < 10)?;
@@ -179,7 +182,7 @@ mod tests {
     #[test]
     fn fires_when_it_never_started() {
         check(&RULE, &[&cron(OLD, "schedule: '0 3 * * *', timeZone: Europe/Berlin, startingDeadlineSeconds: 5", "")])
-            .finds(&["warning CronJob shop/report: CronJob report has never started and missed its time 51 times: \
+            .finds(&["warning CronJob shop/report: CronJob report has never started and missed its time 52 times: \
                       startingDeadlineSeconds is 5, and the controller may look only every 10 seconds"]);
     }
 
@@ -193,14 +196,18 @@ mod tests {
     fn quiet_when_suspended_or_not_understood_or_not_live() {
         check(&RULE, &[&cron(OLD, "schedule: '@hourly', suspend: true", "")]).finds_nothing();
         check(&RULE, &[&cron(OLD, "schedule: 'whenever'", "")]).finds_nothing();
-        check(&RULE, &["{apiVersion: batch/v1, kind: CronJob, metadata: {name: a, namespace: b}, spec: {schedule: '@hourly'}}"])
-            .finds_nothing();
+        check(
+            &RULE,
+            &["{apiVersion: batch/v1, kind: CronJob, metadata: {name: a, namespace: b}, spec: {schedule: '@hourly'}}"],
+        )
+        .finds_nothing();
     }
 
     #[test]
     fn quiet_when_it_may_just_have_been_resumed() {
         let spec = "schedule: '0 3 * * *', timeZone: UTC, startingDeadlineSeconds: 300";
-        let cron = cron(OLD, spec, "lastScheduleTime: '2026-11-01T03:00:00Z'").replace("generation: 1", "generation: 3");
+        let cron =
+            cron(OLD, spec, "lastScheduleTime: '2026-11-01T03:00:00Z'").replace("generation: 1", "generation: 3");
         check(&RULE, &[&cron]).finds_nothing();
     }
 

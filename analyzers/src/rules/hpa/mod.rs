@@ -1,3 +1,7 @@
+mod at_limit;
+mod no_metrics;
+mod target_missing;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&at_limit::RULE, &no_metrics::RULE, &target_missing::RULE];

@@ -134,7 +134,8 @@ mod tests {
         )
     }
 
-    const BACKOFF: &str = "type: Failed, reason: BackoffLimitExceeded, message: Job has reached the specified backoff limit";
+    const BACKOFF: &str =
+        "type: Failed, reason: BackoffLimitExceeded, message: Job has reached the specified backoff limit";
     const POD: &str = "
         apiVersion: v1
         kind: Pod
@@ -161,12 +162,11 @@ mod tests {
     #[test]
     fn fires_without_its_pods_and_milder_when_old() {
         let deadline = "type: Failed, reason: DeadlineExceeded, message: Job was active longer than specified deadline";
-        check(&RULE, &[&job("import", "2026-11-19T11:00:00Z", "", deadline)]).finds(&[
-            "warning Job shop/import: Job import failed, DeadlineExceeded: it was still active after \
-             activeDeadlineSeconds 60",
-        ]);
+        check(&RULE, &[&job("import", "2026-11-19T11:00:00Z", "", deadline)])
+            .finds(&["warning Job shop/import: Job import failed, DeadlineExceeded: it was still active after \
+             activeDeadlineSeconds 60"]);
         check(&RULE, &[&job("import", "2026-11-21T11:00:00Z", "", "type: Failed")])
-            .finds(&["error Job shop/import: Job import failed, failed"]);
+            .finds(&["error Job shop/import: Job import failed, no reason given"]);
     }
 
     #[test]

@@ -1,3 +1,5 @@
+mod blocks_drain;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&blocks_drain::RULE];

@@ -119,7 +119,8 @@ fn refusals(cluster: &Cluster) -> Vec<Refused<'_>> {
 /// How many pods a Job wants at the moment.
 fn active_wanted(job: &Job) -> i32 {
     let over = ["Complete", "Failed", "FailureTarget", "SuccessCriteriaMet", "Suspended"];
-    if job.spec.suspend || over.iter().any(|type_| condition(&job.status.conditions, type_).is_some_and(Condition::is_true))
+    if job.spec.suspend
+        || over.iter().any(|type_| condition(&job.status.conditions, type_).is_some_and(Condition::is_true))
     {
         return 0;
     }
@@ -217,7 +218,8 @@ fn newest_refusal<'a>(cluster: &'a Cluster, maker: &ObjectRef) -> Option<&'a Eve
 fn finding(cluster: &Cluster, refused: &Refused, refusal: &Refusal) -> Finding {
     let Refused { maker, owner, wanted, exist, .. } = refused;
     let subject = format!("{} {}", owner.kind, owner.name);
-    let newer = maker.is(Kind::ReplicaSet) && owner.is(Kind::Deployment) && has_other_pods(cluster, owner, *wanted, *exist);
+    let newer =
+        maker.is(Kind::ReplicaSet) && owner.is(Kind::Deployment) && has_other_pods(cluster, owner, *wanted, *exist);
     let text = refusal.text();
     let message = if refused.what != "pods" {
         format!("{subject} cannot make its {}: {text}", refused.what)
@@ -248,7 +250,9 @@ fn refusers(cluster: &Cluster, owner: &ObjectRef, refusal: &Refusal) -> Vec<Obje
         Refusal::Quota { name, .. } | Refusal::QuotaUnspecified { name, .. } => {
             vec![ObjectRef::new(Kind::ResourceQuota, namespace, name)]
         }
-        Refusal::LimitRange { .. } => cluster.in_namespace::<LimitRange>(namespace).iter().map(Object::reference).collect(),
+        Refusal::LimitRange { .. } => {
+            cluster.in_namespace::<LimitRange>(namespace).iter().map(Object::reference).collect()
+        }
         Refusal::ServiceAccount { name } => vec![ObjectRef::new(Kind::ServiceAccount, namespace, name)],
         Refusal::PriorityClass { name } => vec![ObjectRef::new(Kind::PriorityClass, "", name)],
         Refusal::WebhookDenied { webhook, .. } | Refusal::WebhookFailed { webhook, .. } => {
@@ -268,10 +272,7 @@ fn with_fix(finding: Finding, owner: &ObjectRef, refusal: &Refusal) -> Finding {
     let edit = kubectl(["-n", namespace, "edit", &kind, &owner.name]);
     match refusal {
         Refusal::Quota { name, .. } => finding
-            .fix_command(
-                "Raise the quota",
-                kubectl(["-n", namespace, "edit", "resourcequota", name]),
-            )
+            .fix_command("Raise the quota", kubectl(["-n", namespace, "edit", "resourcequota", name]))
             .fix_command("Or ask for less: lower the pods' requests, or the number of replicas", edit),
         Refusal::QuotaUnspecified { .. } => finding
             .fix_command("Set what the quota asks for in the pod template", edit)
@@ -366,8 +367,10 @@ mod tests {
     #[test]
     fn fires_with_the_quota_and_its_numbers() {
         let said = check(&RULE, &[&replica_set("capped-1", 3, 1, "2026-11-21T11:50:00Z")]);
-        said.finds(&["error Deployment shop/capped: Deployment capped has 1 of 3 pods: ResourceQuota small allows no \
-                      more: requests.cpu 150m of 200m used, 150m more asked"]);
+        said.finds(&[
+            "error Deployment shop/capped: Deployment capped has 1 of 3 pods: ResourceQuota small allows no \
+                      more: requests.cpu 150m of 200m used, 150m more asked",
+        ]);
         assert_eq!(said.finding().because[0].to_string(), "ResourceQuota shop/small");
     }
 
@@ -414,9 +417,8 @@ mod tests {
 
     #[test]
     fn fires_for_a_stateful_set_by_its_event() {
-        check(&RULE, &[&stateful_set(1), &event("StatefulSet", "db", REFUSED)]).finds(&[
-            "error StatefulSet shop/db: StatefulSet db has 1 of 3 pods: ServiceAccount db does not exist",
-        ]);
+        check(&RULE, &[&stateful_set(1), &event("StatefulSet", "db", REFUSED)])
+            .finds(&["error StatefulSet shop/db: StatefulSet db has 1 of 3 pods: ServiceAccount db does not exist"]);
     }
 
     #[test]
@@ -435,7 +437,8 @@ mod tests {
     #[test]
     fn quiet_without_the_event_and_without_status() {
         check(&RULE, &[&stateful_set(1)]).finds_nothing();
-        check(&RULE, &["{apiVersion: apps/v1, kind: ReplicaSet, metadata: {name: a, namespace: shop}}"]).finds_nothing();
+        check(&RULE, &["{apiVersion: apps/v1, kind: ReplicaSet, metadata: {name: a, namespace: shop}}"])
+            .finds_nothing();
     }
 
     #[test]
@@ -467,7 +470,11 @@ mod tests {
                 status: {{active: 0, conditions: [{condition}]}}"
             )
         };
-        let event = event("Job", "nightly-1", "Error creating: pods \"nightly-1-\" is forbidden: no PriorityClass with name x was found");
+        let event = event(
+            "Job",
+            "nightly-1",
+            "Error creating: pods \"nightly-1-\" is forbidden: no PriorityClass with name x was found",
+        );
         check(&RULE, &[&job(""), &event])
             .finds(&["error CronJob shop/nightly: CronJob nightly has 0 of 1 pod: PriorityClass x does not exist"]);
         check(&RULE, &[&job("{type: Failed, status: 'True'}"), &event]).finds_nothing();
@@ -485,8 +492,10 @@ mod tests {
                        \"p.example.com\": failed to call webhook: Post \"https://p.ops.svc:443/\": no endpoints \
                        available for service \"p\"";
         let said = check(&RULE, &[&stateful_set(0), &event("StatefulSet", "db", refused), webhook]);
-        said.finds(&["error StatefulSet shop/db: StatefulSet db has 0 of 3 pods: admission webhook p.example.com cannot \
-                      be called: no endpoints available for service \"p\""]);
+        said.finds(&[
+            "error StatefulSet shop/db: StatefulSet db has 0 of 3 pods: admission webhook p.example.com cannot \
+                      be called: no endpoints available for service \"p\"",
+        ]);
         assert_eq!(said.finding().because[0].to_string(), "ValidatingWebhookConfiguration policies");
     }
 }

@@ -5,8 +5,8 @@ use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, Severity, kubectl};
 use crate::kind::{Kind, Object};
 use crate::model::{
-    Condition, DaemonSet, Deployment, Node, Pod, PodTemplate, ReplicaSet, ReplicationController, StatefulSet, Timestamp,
-    condition,
+    Condition, DaemonSet, Deployment, Node, Pod, PodTemplate, ReplicaSet, ReplicationController, StatefulSet,
+    Timestamp, condition,
 };
 use crate::rule::{Report, declare_rule};
 use crate::time;
@@ -100,7 +100,8 @@ fn all_replicas(cluster: &Cluster) -> Vec<Replicas<'_>> {
         min_ready_seconds: r.spec.min_ready_seconds,
         conditions: &[],
     }));
-    let bare = cluster.all::<ReplicationController>().iter().filter(|r| r.deleted().is_none() && r.controller().is_none());
+    let bare =
+        cluster.all::<ReplicationController>().iter().filter(|r| r.deleted().is_none() && r.controller().is_none());
     all.extend(bare.map(|r| Replicas {
         object: r.reference(),
         wanted: r.spec.replicas.unwrap_or(1),
