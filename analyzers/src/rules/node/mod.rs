@@ -1,5 +1,10 @@
+mod cordoned;
 mod not_ready;
+mod overcommitted;
+mod pressure;
+mod version_skew;
 
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&not_ready::RULE];
+pub(super) const RULES: &[&BuiltIn] =
+    &[&cordoned::RULE, &not_ready::RULE, &overcommitted::RULE, &pressure::RULE, &version_skew::RULE];

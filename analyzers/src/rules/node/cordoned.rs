@@ -1,0 +1,113 @@
+use std::collections::BTreeMap;
+
+use crate::cluster::Cluster;
+use crate::finding::{Finding, ObjectRef, Severity, kubectl};
+use crate::kind::Object;
+use crate::model::Node;
+use crate::rule::{Report, declare_rule};
+use crate::scheduling::Refusal;
+use crate::scheduling::waiting::{Judge, blocked_only_by};
+use crate::time::{age, human};
+use crate::words;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// Nodes that are cordoned (`spec.unschedulable`), and whether pods wait that would fit there.
+    ///
+    /// ## Why it matters
+    ///
+    /// A cordoned node takes no new pods. That is meant so during maintenance, and often forgotten after it: the cluster is then
+    /// smaller than it looks.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl get nodes` shows `SchedulingDisabled`.
+    ///
+    /// ## How to fix
+    ///
+    /// `kubectl uncordon NODE` when the maintenance is over.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// It is only `info` unless a pod without a node would fit there.
+    "node/cordoned": Warning,
+    "a node is cordoned, perhaps while pods wait that would fit there",
+    needs: [Node],
+    optional: [Pod, Namespace, PersistentVolumeClaim, PersistentVolume, StorageClass, Event, ReplicaSet, Job],
+    explained_by: [],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    let cordoned: Vec<&Node> = cluster.all::<Node>().iter().filter(|node| node.spec.unschedulable).collect();
+    if cordoned.is_empty() {
+        return;
+    }
+    let waiting = waiting_for(cluster);
+    for node in cordoned {
+        let object = node.reference();
+        let taint = node.spec.taints.iter().find(|taint| taint.key == "node.kubernetes.io/unschedulable");
+        let since = taint.and_then(|taint| taint.time_added);
+        let lasting = since.map_or(String::new(), |since| format!(" for {}", human(age(cluster.now(), since))));
+        let owners = waiting.get(node.name()).map(Vec::as_slice).unwrap_or_default();
+        let names: Vec<String> = owners.iter().map(|owner| format!("{} {}", owner.kind, owner.name)).collect();
+        let (severity, consequence) = match names.len() {
+            0 => (Severity::Info, String::new()),
+            1 => (Severity::Warning, format!(", and {} waits for a node like it", names[0])),
+            _ => (Severity::Warning, format!(", and {} wait for a node like it", words::list(&names, 3))),
+        };
+        let finding = Finding::new(severity, object.clone(), format!("Node {} is cordoned{lasting}{consequence}", node.name()))
+            .evidence("spec.unschedulable is true", &object, "spec.unschedulable")
+            .since(since)
+            .fix_command("Let it take pods again when the maintenance is over", kubectl(["uncordon", node.name()]));
+        report.add(finding);
+    }
+}
+
+/// The owners of stuck pods by the nodes that would take them but for the cordon.
+fn waiting_for(cluster: &Cluster) -> BTreeMap<String, Vec<ObjectRef>> {
+    let mut waiting: BTreeMap<String, Vec<ObjectRef>> = BTreeMap::new();
+    let Some(judge) = Judge::new(cluster) else { return waiting };
+    for (pod, placement) in judge.stuck() {
+        for node in blocked_only_by(&placement, |refusal| *refusal == Refusal::Cordoned) {
+            waiting.entry(node.name().to_string()).or_default().push(cluster.owner_of(pod));
+        }
+    }
+    waiting
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    const NODE: &str = "{apiVersion: v1, kind: Node, metadata: {name: worker-1}, spec: {unschedulable: true, taints: [
+        {key: node.kubernetes.io/unschedulable, effect: NoSchedule, timeAdded: '2026-11-18T12:00:00Z'}]}}";
+
+    fn pending(spec: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: web, namespace: shop, uid: u}}, spec: {{{spec}}}, status: {{phase: Pending,
+            conditions: [{{type: PodScheduled, status: 'False', reason: Unschedulable, lastTransitionTime: '2026-11-21T11:00:00Z'}}]}}}}"
+        )
+    }
+
+    #[test]
+    fn fires_as_a_warning_when_a_pod_would_fit() {
+        check(&RULE, &[NODE, &pending("")])
+            .finds(&["warning Node worker-1: Node worker-1 is cordoned for 3d, and Pod web waits for a node like it"]);
+    }
+
+    #[test]
+    fn quiet_but_for_a_note_when_nothing_waits_for_it() {
+        let note = "info Node worker-1: Node worker-1 is cordoned for 3d";
+        check(&RULE, &[NODE]).finds(&[note]);
+        check(&RULE, &[NODE, &pending("nodeSelector: {disktype: nvme}")]).finds(&[note]);
+        World::new(&[NODE, &pending("")]).forbid(Kind::Pod).check(&RULE).finds(&[note]);
+    }
+
+    #[test]
+    fn quiet_for_other_nodes() {
+        check(&RULE, &["{apiVersion: v1, kind: Node, metadata: {name: worker-1}}", &pending("")]).finds_nothing();
+    }
+}
