@@ -56,10 +56,11 @@ fn check(cluster: &Cluster, report: &mut Report) {
             1 => (Severity::Warning, format!(", and {} waits for a node like it", names[0])),
             _ => (Severity::Warning, format!(", and {} wait for a node like it", words::list(&names, 3))),
         };
-        let finding = Finding::new(severity, object.clone(), format!("Node {} is cordoned{lasting}{consequence}", node.name()))
-            .evidence("spec.unschedulable is true", &object, "spec.unschedulable")
-            .since(since)
-            .fix_command("Let it take pods again when the maintenance is over", kubectl(["uncordon", node.name()]));
+        let finding =
+            Finding::new(severity, object.clone(), format!("Node {} is cordoned{lasting}{consequence}", node.name()))
+                .evidence("spec.unschedulable is true", &object, "spec.unschedulable")
+                .since(since)
+                .fix_command("Let it take pods again when the maintenance is over", kubectl(["uncordon", node.name()]));
         report.add(finding);
     }
 }

@@ -43,7 +43,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let usage = scheduler.usage().filter(|(node, _, _)| takes_pods(node));
         let usage: Vec<(&Node, Amount, Amount)> =
             usage.map(|(node, requested, has)| (node, requested.get(resource), has.get(resource))).collect();
-        let is_full = |(_, requested, has): &(&Node, Amount, Amount)| requested.percent_of(*has).is_some_and(|p| p >= FULL);
+        let is_full =
+            |(_, requested, has): &(&Node, Amount, Amount)| requested.percent_of(*has).is_some_and(|p| p >= FULL);
         let (Some((first, _, _)), true) = (usage.first(), usage.iter().all(is_full)) else { continue };
         let free = |(_, requested, has): &&(&Node, Amount, Amount)| (*has - *requested).max(Amount::ZERO);
         let Some(roomiest) = usage.iter().rev().max_by_key(free) else { continue };
@@ -53,7 +54,10 @@ fn check(cluster: &Cluster, report: &mut Report) {
             n => format!("on every one of {}", words::count(n, "node")),
         };
         let most = free(&roomiest).text(resource);
-        let message = format!("Requests take 95% or more of the {resource} {nodes}: at most {most} is free, on {}", roomiest.0.name());
+        let message = format!(
+            "Requests take 95% or more of the {resource} {nodes}: at most {most} is free, on {}",
+            roomiest.0.name()
+        );
         let finding = Finding::info(object, message)
             .key(resource)
             .evidence(

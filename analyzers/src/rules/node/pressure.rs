@@ -79,7 +79,8 @@ fn trouble(condition: &Condition) -> Option<(Severity, String)> {
     if !known.is_empty() {
         return condition.is_true().then(|| (Severity::Error, known.to_string()));
     }
-    let is_problem = (PROBLEMS.contains(&type_) && condition.is_true()) || (PARTS.contains(&type_) && condition.is_false());
+    let is_problem =
+        (PROBLEMS.contains(&type_) && condition.is_true()) || (PARTS.contains(&type_) && condition.is_false());
     is_problem.then(|| (Severity::Warning, format!("reports {type_} {}", condition.status)))
 }
 

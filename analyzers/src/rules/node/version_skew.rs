@@ -43,10 +43,13 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let is_newer = kubelet > server;
         let behind = if kubelet.0 == server.0 { server.1.saturating_sub(kubelet.1) } else { 0 };
         let (why, fix) = match (is_newer, behind) {
-            (true, _) => ("newer than".to_string(), "Upgrade the control plane first, or bring the node back to its version"),
-            (false, behind) if behind > MOST => {
-                (format!("{behind} minor versions behind"), "Upgrade the node: at most three minor versions are supported")
+            (true, _) => {
+                ("newer than".to_string(), "Upgrade the control plane first, or bring the node back to its version")
             }
+            (false, behind) if behind > MOST => (
+                format!("{behind} minor versions behind"),
+                "Upgrade the node: at most three minor versions are supported",
+            ),
             _ => continue,
         };
         let object = node.reference();
@@ -103,7 +106,9 @@ mod tests {
         );
         assert_eq!(
             against("v1.36.3-eks-3abbec1", "v1.32.9-eks-113cf36"),
-            ["Node worker-1 runs kubelet v1.32.9-eks-113cf36, 4 minor versions behind the API server (v1.36.3-eks-3abbec1)"]
+            [
+                "Node worker-1 runs kubelet v1.32.9-eks-113cf36, 4 minor versions behind the API server (v1.36.3-eks-3abbec1)"
+            ]
         );
     }
 

@@ -1,3 +1,5 @@
+mod exhausted;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&exhausted::RULE];

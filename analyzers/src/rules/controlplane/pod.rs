@@ -1,0 +1,150 @@
+use crate::cluster::Cluster;
+use crate::finding::{Finding, ObjectRef, kubectl};
+use crate::kind::{Kind, Object};
+use crate::model::{Condition, Pod};
+use crate::rule::{Report, declare_rule};
+use crate::time::{age, human, to_start};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That the static pods of the control plane (etcd, kube-apiserver, kube-controller-manager, kube-scheduler) are ready, and that
+    /// etcd has an odd number of members.
+    ///
+    /// ## Why it matters
+    ///
+    /// With one of several replicas down the cluster still works, but the next failure may stop it. An even number of etcd members
+    /// survives no more failures than one member fewer, and is likelier to see one.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n kube-system get pods -l tier=control-plane -o wide`
+    ///
+    /// ## How to fix
+    ///
+    /// `kubectl -n kube-system logs POD`; where the API server itself is down, `crictl logs` on the node. The manifests are in
+    /// /etc/kubernetes/manifests. For etcd, add or remove a member.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// Where the control plane is not run by static pods (managed clusters), and while a pod has its normal time to start. An even number of etcd
+    /// members is only `info`.
+    "controlplane/pod": Error,
+    "a pod of the control plane is not ready",
+    needs: [Pod],
+    optional: [Node],
+    explained_by: ["node/not-ready", "node/pressure", "pod/*"],
+}
+
+const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    let mut members = Vec::new();
+    for pod in cluster.in_namespace::<Pod>("kube-system") {
+        let component = pod.metadata.labels.get("component").unwrap_or_default();
+        if !pod.is_static() || pod.is_terminating() || !COMPONENTS.contains(&component) {
+            continue;
+        }
+        if component == "etcd" {
+            members.push(pod);
+        }
+        if let Some(finding) = not_ready(cluster, pod, component) {
+            report.add(finding);
+        }
+    }
+    if let Some(first) = members.first().filter(|_| members.len().is_multiple_of(2)) {
+        let object = first.reference();
+        let message =
+            format!("etcd has {} members: an even number survives no more failures than one less", members.len());
+        report.add(
+            Finding::info(object.clone(), message)
+                .key("members")
+                .evidence("the static pods with component=etcd are counted", &object, "metadata.labels")
+                .fix("Add a member, or remove one"),
+        );
+    }
+}
+
+fn not_ready(cluster: &Cluster, pod: &Pod, component: &str) -> Option<Finding> {
+    let ready = pod.condition("Ready").filter(|ready| !ready.is_true())?;
+    let since = ready.last_transition_time.or(pod.created());
+    if since.is_some_and(|since| age(cluster.now(), since) < to_start(&pod.spec)) {
+        return None;
+    }
+    let object = pod.reference();
+    let lasting = since.map_or(String::new(), |since| format!(" for {}", human(age(cluster.now(), since))));
+    let at = if pod.spec.node_name.is_empty() { String::new() } else { format!(" on {}", pod.spec.node_name) };
+    let message = format!("{component}{at} is not ready{lasting}{}", state(pod));
+    let finding = Finding::error(object.clone(), message)
+        .evidence(text(ready), &object, "status.conditions[Ready]")
+        .since(since)
+        .pods(1)
+        .because(ObjectRef::new(Kind::Node, "", &pod.spec.node_name))
+        .fix_command("See what it says", kubectl(["-n", "kube-system", "logs", pod.name()]));
+    Some(finding)
+}
+
+/// What its container waits for or ended with.
+fn state(pod: &Pod) -> String {
+    let states = pod.container_statuses().filter(|status| !status.ready).map(|status| &status.state);
+    let mut reasons = states.filter_map(|state| {
+        let waiting = state.waiting.as_ref().map(|waiting| waiting.reason.as_str());
+        let terminated = state.terminated.as_ref().map(|terminated| terminated.reason.as_str());
+        waiting.or(terminated).filter(|reason| !reason.is_empty())
+    });
+    reasons.next().map_or(String::new(), |reason| format!(" ({reason})"))
+}
+
+fn text(ready: &Condition) -> String {
+    let reason = if ready.reason.is_empty() { String::new() } else { format!(" ({})", ready.reason) };
+    format!("condition Ready is {}{reason}", ready.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    fn pod(name: &str, component: &str, annotation: &str, ready: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: kube-system, labels: {{component: {component}}},
+            annotations: {{{annotation}}}}}, spec: {{nodeName: cp-1}}, status: {{phase: Running,
+            containerStatuses: [{{name: c, state: {{waiting: {{reason: CrashLoopBackOff}}}}}}],
+            conditions: [{{type: Ready, {ready}}}]}}}}"
+        )
+    }
+
+    const MIRROR: &str = "kubernetes.io/config.mirror: x";
+    const DOWN: &str = "status: 'False', reason: ContainersNotReady, lastTransitionTime: '2026-11-21T11:00:00Z'";
+
+    #[test]
+    fn fires_when_a_static_pod_is_not_ready() {
+        check(&RULE, &[&pod("kube-scheduler-cp-1", "kube-scheduler", MIRROR, DOWN)]).finds(&[
+            "error Pod kube-system/kube-scheduler-cp-1: kube-scheduler on cp-1 is not ready for 60m (CrashLoopBackOff)",
+        ]);
+    }
+
+    #[test]
+    fn quiet_when_it_is_ready_or_just_starts_or_is_no_static_pod() {
+        check(&RULE, &[&pod("a", "kube-scheduler", MIRROR, "status: 'True'")]).finds_nothing();
+        check(&RULE, &[&pod("a", "kube-scheduler", "", DOWN)]).finds_nothing();
+        check(&RULE, &[&pod("a", "vault", MIRROR, DOWN)]).finds_nothing();
+        let starting = "status: 'False', lastTransitionTime: '2026-11-21T11:59:00Z'";
+        check(&RULE, &[&pod("a", "kube-scheduler", MIRROR, starting)]).finds_nothing();
+        check(
+            &RULE,
+            &["{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: kube-system, labels: {component: etcd},
+            annotations: {kubernetes.io/config.mirror: x}}}"],
+        )
+        .finds_nothing();
+    }
+
+    #[test]
+    fn fires_as_a_note_for_an_even_number_of_etcd_members() {
+        let member = |name: &str| pod(name, "etcd", MIRROR, "status: 'True'");
+        check(&RULE, &[&member("etcd-a"), &member("etcd-b")]).finds(&[
+            "info Pod kube-system/etcd-a: etcd has 2 members: an even number survives no more failures than one less",
+        ]);
+        check(&RULE, &[&member("etcd-a"), &member("etcd-b"), &member("etcd-c")]).finds_nothing();
+    }
+}

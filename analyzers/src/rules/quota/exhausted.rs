@@ -1,0 +1,218 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cluster::{Cluster, Lookup};
+use crate::finding::{Finding, ObjectRef, kubectl};
+use crate::kind::{Kind, Object};
+use crate::model::{Event, Job, ReplicaSet, ResourceQuota, StatefulSet, Timestamp};
+use crate::quantity::Amount;
+use crate::rule::{Report, declare_rule};
+use crate::time::{RECENT, age};
+use crate::words;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// ResourceQuotas by which the API server refused something in the last hour (`exceeded quota: NAME`), where what was asked for still does
+    /// not fit into what is left, and the workload that asked still lacks it.
+    ///
+    /// ## Why it matters
+    ///
+    /// A quota that is used up stops new pods: a Deployment cannot scale or roll out, a Job does not start. Nothing crashes; pods
+    /// are just missing.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE describe resourcequota NAME` shows what is used of what; `kubectl -n NAMESPACE get events --field-selector reason=FailedCreate`
+    /// shows what was refused.
+    ///
+    /// ## How to fix
+    ///
+    /// Raise the quota, lower requests or replicas, or remove what is not needed any more.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// When nothing was refused, however full the quota is; when there is room by now; when whoever was refused has got all its pods since, or is
+    /// gone.
+    "quota/exhausted": Warning,
+    "a ResourceQuota has no room for what was asked",
+    needs: [ResourceQuota, Event],
+    optional: [ReplicaSet, StatefulSet, Job],
+    explained_by: [],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for quota in cluster.all::<ResourceQuota>() {
+        let refusals: Vec<Refusal> = cluster
+            .in_namespace::<Event>(quota.namespace())
+            .iter()
+            .filter(|event| event.last_seen().is_none_or(|last| age(cluster.now(), last) <= RECENT))
+            .filter_map(|event| Refusal::new(cluster, event, quota.name()))
+            .collect();
+        if let Some(finding) = finding(quota, &refusals) {
+            report.add(finding);
+        }
+    }
+}
+
+/// What the API server refused, to whom.
+struct Refusal {
+    requested: BTreeMap<String, Amount>,
+    /// The topmost workload that wanted it.
+    by: ObjectRef,
+    event: ObjectRef,
+    first_seen: Option<Timestamp>,
+}
+
+impl Refusal {
+    /// Reads `exceeded quota: NAME, requested: requests.cpu=150m, used: …, limited: …`.
+    fn new(cluster: &Cluster, event: &Event, quota: &str) -> Option<Refusal> {
+        let (_, rest) = event.message.split_once("exceeded quota: ")?;
+        let rest = rest.strip_prefix(quota)?.strip_prefix(", requested: ")?;
+        let (requested, _) = rest.split_once(", used: ")?;
+        let pairs = requested.split(',').filter_map(|pair| pair.trim().split_once('='));
+        let requested = pairs.filter_map(|(resource, amount)| Some((resource.to_string(), Amount::parse(amount)?)));
+        let by = still_wanting(cluster, event)?;
+        let first_seen = event.first_timestamp.or(event.event_time).or(event.last_seen());
+        Some(Refusal { requested: requested.collect(), by, event: event.reference(), first_seen })
+    }
+
+    /// The resources of which there is too little left.
+    fn lacking<'a>(&'a self, quota: &'a ResourceQuota) -> impl Iterator<Item = Shortage<'a>> {
+        let status = quota.status.as_ref();
+        self.requested.iter().filter_map(move |(resource, requested)| {
+            let of = |list: Option<&BTreeMap<String, _>>| list?.get(resource).and_then(Amount::of);
+            let hard = of(status?.hard.as_ref())?;
+            let used = of(status?.used.as_ref())?;
+            (used + *requested > hard).then_some(Shortage { resource, requested: *requested, used, hard })
+        })
+    }
+}
+
+struct Shortage<'a> {
+    resource: &'a str,
+    requested: Amount,
+    used: Amount,
+    hard: Amount,
+}
+
+/// The workload that an event is about, unless it has got what it wanted or is gone.
+fn still_wanting(cluster: &Cluster, event: &Event) -> Option<ObjectRef> {
+    let about = &event.involved_object;
+    let (namespace, name) = (about.namespace.as_str(), about.name.as_str());
+    let top = |owner: Option<ObjectRef>, own: ObjectRef| owner.unwrap_or(own);
+    match about.kind.as_str() {
+        "ReplicaSet" => match cluster.get::<ReplicaSet>(namespace, name) {
+            Lookup::Found(set) => {
+                let wants = set.status.replicas < set.spec.replicas.unwrap_or(1);
+                wants.then(|| top(set.controller(), set.reference()))
+            }
+            Lookup::Missing => None,
+            Lookup::Unknown => Some(ObjectRef::new(Kind::ReplicaSet, namespace, name)),
+        },
+        "StatefulSet" => match cluster.get::<StatefulSet>(namespace, name) {
+            Lookup::Found(set) => (set.status.replicas < set.spec.replicas.unwrap_or(1)).then(|| set.reference()),
+            Lookup::Missing => None,
+            Lookup::Unknown => Some(ObjectRef::new(Kind::StatefulSet, namespace, name)),
+        },
+        "Job" => match cluster.get::<Job>(namespace, name) {
+            Lookup::Found(job) => {
+                let wants = job.status.active == 0 && job.status.completion_time.is_none();
+                wants.then(|| top(job.controller(), job.reference()))
+            }
+            Lookup::Missing => None,
+            Lookup::Unknown => Some(ObjectRef::new(Kind::Job, namespace, name)),
+        },
+        // Who made the object directly, and whether they still want it, is not known.
+        "DaemonSet" => Some(ObjectRef::new(Kind::DaemonSet, namespace, name)),
+        _ => None,
+    }
+}
+
+fn finding(quota: &ResourceQuota, refusals: &[Refusal]) -> Option<Finding> {
+    let refused: Vec<(&Refusal, Shortage)> =
+        refusals.iter().filter_map(|refusal| Some((refusal, refusal.lacking(quota).next()?))).collect();
+    let (first, shortage) = refused.first()?;
+    let wanting: BTreeSet<String> =
+        refused.iter().map(|(refusal, _)| format!("{} {}", refusal.by.kind, refusal.by.name)).collect();
+    let wanting: Vec<String> = wanting.into_iter().collect();
+    let object = quota.reference();
+    let Shortage { resource, requested, used, hard } = shortage;
+    let text = |amount: &Amount| amount.text(resource);
+    let message = format!(
+        "ResourceQuota {} has no room for {}: {} of {} {resource} is used, another {} is asked for",
+        quota.name(),
+        words::list(&wanting, 3),
+        text(used),
+        text(hard),
+        text(requested),
+    );
+    let finding = Finding::warning(object.clone(), message)
+        .evidence(format!("{resource} is {} of {}", text(used), text(hard)), &object, "status.used")
+        .evidence(
+            format!("{} {} was refused {} {resource}", first.by.kind, first.by.name, text(requested)),
+            &first.event,
+            "message",
+        )
+        .key(resource.to_string())
+        .since(refused.iter().filter_map(|(refusal, _)| refusal.first_seen).min())
+        .fix_command(
+            "Raise the quota, or lower requests or replicas",
+            kubectl(["-n", quota.namespace(), "edit", "resourcequota", quota.name()]),
+        );
+    Some(finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    fn quota(used: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: ResourceQuota, metadata: {{name: small, namespace: shop}},
+            status: {{hard: {{requests.cpu: 200m, pods: '10'}}, used: {{requests.cpu: {used}, pods: '1'}}}}}}"
+        )
+    }
+
+    fn set(replicas: i32) -> String {
+        format!(
+            "{{apiVersion: apps/v1, kind: ReplicaSet, metadata: {{name: web-1, namespace: shop, ownerReferences: [
+            {{apiVersion: apps/v1, kind: Deployment, name: web, controller: true}}]}}, spec: {{replicas: 2}}, status: {{replicas: {replicas}}}}}"
+        )
+    }
+
+    const EVENT: &str =
+        "{apiVersion: v1, kind: Event, metadata: {name: e, namespace: shop}, type: Warning, reason: FailedCreate,
+        involvedObject: {kind: ReplicaSet, namespace: shop, name: web-1}, lastTimestamp: '2026-11-21T11:58:00Z',
+        message: 'Error creating: pods \"web-1-x\" is forbidden: exceeded quota: small, requested: requests.cpu=150m,
+        used: requests.cpu=150m, limited: requests.cpu=200m'}";
+
+    #[test]
+    fn fires_when_something_was_refused_and_there_is_still_no_room() {
+        let expected = "warning ResourceQuota shop/small: ResourceQuota small has no room for Deployment web: \
+                        150m of 200m requests.cpu is used, another 150m is asked for";
+        check(&RULE, &[&quota("150m"), &set(1), EVENT]).finds(&[expected]);
+        World::new(&[&quota("150m"), EVENT])
+            .forbid(Kind::ReplicaSet)
+            .check(&RULE)
+            .finds(&[&expected.replace("Deployment web:", "ReplicaSet web-1:")]);
+    }
+
+    #[test]
+    fn quiet_when_there_is_room_or_it_got_its_pods_or_it_is_long_ago() {
+        check(&RULE, &[&quota("50m"), &set(1), EVENT]).finds_nothing();
+        check(&RULE, &[&quota("150m"), &set(2), EVENT]).finds_nothing();
+        check(&RULE, &[&quota("150m"), EVENT]).finds_nothing();
+        check(&RULE, &[&quota("200m"), &set(2)]).finds_nothing();
+        check(&RULE, &[&quota("150m"), &set(1), &EVENT.replace("11:58", "10:58")]).finds_nothing();
+        check(&RULE, &[&quota("150m").replace("status", "spec"), &set(1), EVENT]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_for_another_quota_and_for_hostile_messages() {
+        check(&RULE, &[&quota("150m"), &set(1), &EVENT.replace("quota: small", "quota: smaller")]).finds_nothing();
+        check(&RULE, &[&quota("150m"), &set(1), &EVENT.replace("requested: requests.cpu=150m", "requested: =,=,x")])
+            .finds_nothing();
+    }
+}
