@@ -178,7 +178,7 @@ impl Cluster {
         {
             return Some(Outage::Parked { workload: parked.object.clone(), why: "is scaled to zero".to_string() });
         }
-        let leaving = pods.iter().any(|pod| pod.is_terminating() && !readiness::is_overdue(pod, self.now()));
+        let leaving = pods.iter().any(|pod| pod.is_terminating() && !readiness::is_overdue(self, pod));
         let wanting = matching.iter().filter(|w| self.should_have_pods(w)).map(|w| w.object.clone());
         let wanting: Vec<ObjectRef> = wanting.collect();
         (!leaving && !wanting.is_empty()).then_some(Outage::NoPods(wanting))
@@ -242,7 +242,7 @@ impl Cluster {
             return unlisted.then_some(Outage::NotPublished(ready));
         }
         let serving: Vec<&Pod> = pods.into_iter().filter(|pod| !self.is_of_a_job(pod)).collect();
-        if !serving.iter().any(|pod| readiness::is_overdue(pod, self.now())) {
+        if !serving.iter().any(|pod| readiness::is_overdue(self, pod)) {
             return None;
         }
         let mut owners: Vec<ObjectRef> = serving.iter().map(|pod| self.owner_of(pod)).collect();

@@ -1,13 +1,13 @@
 //! Since when a pod has (not) been ready, and whether it should have been by now.
 
-use std::time::Duration;
-
+use crate::cluster::Cluster;
 use crate::model::{Pod, Timestamp};
+use crate::restarts;
 use crate::time;
 
-/// What a container waits for when something is wrong, and not only when it has to wait its turn.
-const TROUBLE: [&str; 11] = [
-    "CrashLoopBackOff",
+/// What a container waits for when something is wrong, and not only when it has to wait its turn. Crash loops are told
+/// otherwise, for they go on while the container does not wait.
+const TROUBLE: [&str; 10] = [
     "ImagePullBackOff",
     "ErrImagePull",
     "ErrImageNeverPull",
@@ -19,9 +19,6 @@ const TROUBLE: [&str; 11] = [
     "PreStartHookError",
     "PostStartHookError",
 ];
-
-/// The longest that the kubelet waits between two restarts, twice.
-const LOOP: Duration = Duration::from_secs(600);
 
 /// When a pod became ready, or stopped being it; its creation if it never was.
 pub fn since(pod: &Pod) -> Option<Timestamp> {
@@ -36,17 +33,14 @@ pub fn is_lost(pod: &Pod) -> bool {
 }
 
 /// Whether a pod that is not ready should be by now, or can be seen never to become it.
-pub fn is_overdue(pod: &Pod, now: Timestamp) -> bool {
+pub fn is_overdue(cluster: &Cluster, pod: &Pod) -> bool {
+    let now = cluster.now();
     if let Some(deleted) = pod.metadata.deletion_timestamp {
         return time::age(now, deleted) >= time::DELETE;
     }
-    let waits = |reason: &str| TROUBLE.contains(&reason);
-    let in_trouble = pod.container_statuses().any(|status| {
-        let waiting = status.state.waiting.as_ref().is_some_and(|state| waits(&state.reason));
-        // Between two restarts of a crash loop it is seen running or terminated.
-        let ended = status.last_state.terminated.as_ref().and_then(|state| state.finished_at);
-        waiting || (status.restart_count >= 3 && ended.is_some_and(|ended| time::age(now, ended) < LOOP))
-    });
+    let waiting = pod.container_statuses().filter_map(|status| status.state.waiting.as_ref());
+    let in_trouble = waiting.into_iter().any(|state| TROUBLE.contains(&state.reason.as_str()))
+        || restarts::containers(pod).any(|container| container.loops(cluster));
     let unscheduled = pod.condition("PodScheduled").filter(|condition| condition.is_false());
     let unplaced = unscheduled.and_then(|condition| condition.last_transition_time.or(pod.metadata.creation_timestamp));
     in_trouble
@@ -59,16 +53,18 @@ pub fn is_overdue(pod: &Pod, now: Timestamp) -> bool {
 mod tests {
     use super::is_overdue;
     use crate::model::Pod;
+    use crate::testing::World;
 
     fn overdue(status: &str) -> bool {
-        let pod: Pod = serde_json::from_str(&format!(r#"{{"metadata":{{"name":"p"}},"status":{status}}}"#)).unwrap();
-        is_overdue(&pod, "2026-11-21T12:00:00Z".parse().unwrap())
+        let pod = format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: shop}}, status: {status}}}");
+        let cluster = World::new(&[&pod]).build();
+        is_overdue(&cluster, cluster.get::<Pod>("shop", "p").found().unwrap())
     }
 
     #[test]
     fn gives_pods_their_time() {
         let unready = |at: &str| {
-            overdue(&format!(r#"{{"conditions":[{{"type":"Ready","status":"False","lastTransitionTime":"{at}"}}]}}"#))
+            overdue(&format!("{{conditions: [{{type: Ready, status: 'False', lastTransitionTime: '{at}'}}]}}"))
         };
         assert!(unready("2026-11-21T11:58:00Z"));
         assert!(!unready("2026-11-21T11:58:01Z"));
@@ -77,10 +73,9 @@ mod tests {
 
     #[test]
     fn does_not_wait_for_what_cannot_become_ready() {
-        let waiting = |reason: &str| {
-            overdue(&format!(r#"{{"containerStatuses":[{{"state":{{"waiting":{{"reason":"{reason}"}}}}}}]}}"#))
-        };
-        assert!(waiting("CrashLoopBackOff"));
+        let waiting =
+            |reason: &str| overdue(&format!("{{containerStatuses: [{{state: {{waiting: {{reason: {reason}}}}}}}]}}"));
+        assert!(waiting("ImagePullBackOff"));
         assert!(!waiting("ContainerCreating"));
     }
 }

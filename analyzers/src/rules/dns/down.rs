@@ -135,8 +135,8 @@ mod tests {
     }
 
     #[test]
-    fn fires_when_the_pods_crash() {
-        check(&RULE, &[SERVICE, &coredns(1), &pod("CrashLoopBackOff")]).finds(&[
+    fn fires_when_the_pods_cannot_start() {
+        check(&RULE, &[SERVICE, &coredns(1), &pod("ImagePullBackOff")]).finds(&[
             "error Service kube-system/kube-dns: Cluster DNS is down, Service kube-dns has no ready endpoint: \
              the only pod of Deployment coredns is not ready",
         ]);

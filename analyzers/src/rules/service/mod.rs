@@ -1,6 +1,19 @@
+mod external_name;
+mod load_balancer_pending;
+mod local_traffic;
+mod no_endpoints;
 mod no_ready_endpoints;
 mod selector_matches_nothing;
+mod target_port;
 
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&no_ready_endpoints::RULE, &selector_matches_nothing::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[
+    &external_name::RULE,
+    &load_balancer_pending::RULE,
+    &local_traffic::RULE,
+    &no_endpoints::RULE,
+    &no_ready_endpoints::RULE,
+    &selector_matches_nothing::RULE,
+    &target_port::RULE,
+];

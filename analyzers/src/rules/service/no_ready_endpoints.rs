@@ -161,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn fires_at_once_for_a_crash_loop() {
-        let waiting = ", containerStatuses: [{state: {waiting: {reason: CrashLoopBackOff}}}]";
+    fn fires_at_once_when_it_cannot_become_ready() {
+        let waiting = ", containerStatuses: [{state: {waiting: {reason: ImagePullBackOff}}}]";
         check(&RULE, &[SERVICE, &pod("False", JUST_NOW, waiting), &slice("{ready: false}")]).finding();
     }
 

@@ -1,0 +1,121 @@
+use std::net::IpAddr;
+
+use crate::cluster::Cluster;
+use crate::finding::{Finding, kubectl};
+use crate::kind::Object;
+use crate::model::Service;
+use crate::rule::{Report, declare_rule};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That the `externalName` of a Service is a name that can resolve: not empty, not an IP address, and, if it is the name
+    /// of a Service of this cluster (`NAME.NAMESPACE.svc.cluster.local`), that this Service exists.
+    ///
+    /// ## Why it matters
+    ///
+    /// An ExternalName Service is a CNAME record. An address that looks like `192.0.2.1` is taken for a name of digits,
+    /// which no DNS server resolves.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get service NAME -o jsonpath='{.spec.externalName}'`, and resolve that name from a pod.
+    ///
+    /// ## How to fix
+    ///
+    /// For an address use a Service without a selector and an EndpointSlice. Otherwise correct the name.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// For names outside the cluster, which cannot be checked from here, and where Services could not be read.
+    "service/external-name": Warning,
+    "the externalName of a Service cannot resolve",
+    needs: [Service],
+    optional: [Namespace],
+    explained_by: [],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for service in cluster.all::<Service>().iter().filter(|service| service.is_external_name()) {
+        if let Some(finding) = trouble(cluster, service) {
+            report.add(finding);
+        }
+    }
+}
+
+fn trouble(cluster: &Cluster, service: &Service) -> Option<Finding> {
+    let (name, target) = (service.name(), service.spec.external_name.trim_end_matches('.'));
+    let finding = |message: String| {
+        let object = service.reference();
+        Finding::warning(object.clone(), message)
+            .evidence(format!("spec.externalName is {target}"), &object, "spec.externalName")
+            .fix_command("Correct externalName", kubectl(["-n", service.namespace(), "edit", "service", name]))
+    };
+    if target.is_empty() {
+        return Some(finding(format!("Service {name} is of type ExternalName but has no externalName")));
+    }
+    if target.parse::<IpAddr>().is_ok() {
+        let message = format!("Service {name} has the address {target} as externalName, which has to be a DNS name");
+        return Some(finding(message).fix("For an address use a Service without selector and an EndpointSlice"));
+    }
+    let (namespace, other) = internal(target)?;
+    if !cluster.get::<Service>(namespace, other).is_missing() {
+        return None;
+    }
+    let message =
+        format!("Service {name} is an alias for Service {other} in namespace {namespace}, which does not exist");
+    Some(finding(message).rests_on_absence())
+}
+
+/// Namespace and name of the Service of this cluster that a DNS name means; also where it is the name of one of its pods.
+fn internal(name: &str) -> Option<(&str, &str)> {
+    let name = name.strip_suffix(".svc.cluster.local").or_else(|| name.strip_suffix(".svc"))?;
+    let (rest, namespace) = name.rsplit_once('.')?;
+    let service = rest.rsplit('.').next().unwrap_or(rest);
+    (!namespace.is_empty() && !service.is_empty()).then_some((namespace, service))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    fn service(external: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: db, namespace: shop}}, spec: {{type: ExternalName, \
+             externalName: '{external}'}}}}"
+        )
+    }
+
+    const PG: &str = "{apiVersion: v1, kind: Service, metadata: {name: pg, namespace: data}, spec: {}}";
+
+    #[test]
+    fn fires_for_an_address() {
+        check(&RULE, &[&service("192.0.2.1")]).finds(&[
+            "warning Service shop/db: Service db has the address 192.0.2.1 as externalName, which has to be a DNS name",
+        ]);
+    }
+
+    #[test]
+    fn fires_for_nothing_and_for_a_missing_service() {
+        check(&RULE, &[&service("")])
+            .finds(&["warning Service shop/db: Service db is of type ExternalName but has no externalName"]);
+        check(&RULE, &[&service("pg.data.svc.cluster.local")]).finds(&[
+            "warning Service shop/db: Service db is an alias for Service pg in namespace data, which does not exist",
+        ]);
+    }
+
+    #[test]
+    fn quiet_for_names_that_may_resolve() {
+        check(&RULE, &[&service("db.example.com")]).finds_nothing();
+        check(&RULE, &[&service("pg.data.svc.cluster.local."), PG]).finds_nothing();
+        check(&RULE, &[&service("pg-0.pg.data.svc.cluster.local"), PG]).finds_nothing();
+        World::new(&[&service("pg.data.svc.cluster.local")]).forbid(Kind::Service).check(&RULE).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_for_other_types() {
+        check(&RULE, &["{apiVersion: v1, kind: Service, metadata: {name: db, namespace: shop}}"]).finds_nothing();
+    }
+}
