@@ -4,6 +4,7 @@
 //! out, and the same input gives the same output to the byte.
 
 mod autoscaler;
+mod admission;
 pub mod causes;
 pub mod certificate;
 pub mod cluster;
@@ -32,6 +33,7 @@ pub mod quantity;
 pub mod readiness;
 pub mod references;
 mod refusal;
+
 #[allow(dead_code, reason = "the rules that use it follow")]
 mod restarts;
 pub mod rule;
@@ -39,6 +41,7 @@ pub mod rules;
 mod schedule;
 pub mod scheduling;
 mod selector;
+pub mod storage;
 mod table;
 pub mod time;
 pub mod words;
