@@ -1,0 +1,109 @@
+use crate::admission;
+use crate::cluster::Cluster;
+use crate::kind::Kind;
+use crate::rule::{Report, declare_rule};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That the ServiceAccount named by a workload's pod template exists in its namespace.
+    ///
+    /// ## Why it matters
+    ///
+    /// The API server refuses to make a pod whose ServiceAccount does not exist. There is then no pod to look at: only
+    /// the ReplicaSet, StatefulSet, DaemonSet or Job has a `FailedCreate` event. Pods that run lose their access to the
+    /// API when their tokens expire.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get serviceaccount NAME` answers NotFound; `kubectl -n NAMESPACE get events
+    /// --field-selector reason=FailedCreate` has `error looking up service account`.
+    ///
+    /// ## How to fix
+    ///
+    /// Make the ServiceAccount (and its role bindings), or correct `serviceAccountName` in the pod template.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// In the first minute of the workload; for `default` in a namespace that is being made, and in a namespace that is
+    /// being deleted; for finished Jobs; where ServiceAccounts could not be read. Workloads that have all their pods are
+    /// only a warning, those scaled to zero only `info`.
+    "serviceaccount/missing": Error,
+    "the ServiceAccount of a workload does not exist",
+    needs: [ServiceAccount],
+    optional: [Namespace, Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
+    explained_by: [],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for finding in admission::missing(cluster, Kind::ServiceAccount) {
+        report.add(finding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::cluster::Origin;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    fn deployment(replicas: i32) -> String {
+        format!(
+            "
+            apiVersion: apps/v1
+            kind: Deployment
+            metadata: {{name: web, namespace: shop, uid: d, creationTimestamp: '2026-11-21T11:50:00Z'}}
+            spec: {{replicas: {replicas}, template: {{spec: {{serviceAccountName: robot, containers: [{{name: app}}]}}}}}}"
+        )
+    }
+
+    const OTHER: &str = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: robots, namespace: shop}}";
+    const MISSING: &str = "error Deployment shop/web: Deployment web gets no pods: ServiceAccount robot does not exist";
+
+    #[test]
+    fn fires_when_it_is_missing() {
+        let said = check(&RULE, &[&deployment(1), OTHER]);
+        said.finds(&[MISSING]);
+        assert!(said.text().contains("If ServiceAccount robots is meant"));
+    }
+
+    #[test]
+    fn quiet_when_it_is_there() {
+        check(&RULE, &[&deployment(1), &OTHER.replace("robots", "robot")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_in_the_first_minute_and_when_forbidden() {
+        World::new(&[&deployment(1), OTHER]).now("2026-11-21T11:50:30Z").check(&RULE).finds_nothing();
+        World::new(&[&deployment(1)]).forbid(Kind::ServiceAccount).check(&RULE).finds_nothing();
+    }
+
+    #[test]
+    fn fires_more_softly_for_those_that_want_no_pods_now() {
+        check(&RULE, &[&deployment(0)]).finds(&[
+            "info Deployment shop/web: Deployment web will get no pods when it is scaled up: ServiceAccount robot does not exist",
+        ]);
+        let pod = "
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: web-1-a, namespace: shop, labels: {pod-template-hash: '1'}, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-1, controller: true}]}
+            status: {phase: Running}";
+        check(&RULE, &[&deployment(1), pod]).finds(&[
+            "warning Deployment shop/web: Deployment web will get no new pods: ServiceAccount robot does not exist",
+        ]);
+    }
+
+    #[test]
+    fn quiet_about_default_in_a_new_namespace() {
+        let namespace =
+            "{apiVersion: v1, kind: Namespace, metadata: {name: shop, creationTimestamp: '2026-11-21T11:59:00Z'}}";
+        check(&RULE, &[&deployment(1).replace("serviceAccountName: robot, ", ""), namespace]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_as_info_for_manifests() {
+        let manifest = deployment(1).replace(", uid: d, creationTimestamp: '2026-11-21T11:50:00Z'", "");
+        World::new(&[&manifest]).origin(Origin::Manifests).check(&RULE).finds(&[&MISSING.replace("error", "info")]);
+    }
+}
