@@ -3,8 +3,8 @@
 //! Nothing here touches the network, files, the clock or the environment: a [`Cluster`] goes in, an [`Analysis`] comes
 //! out, and the same input gives the same output to the byte.
 
-mod autoscaler;
 mod admission;
+mod autoscaler;
 pub mod causes;
 pub mod certificate;
 pub mod cluster;

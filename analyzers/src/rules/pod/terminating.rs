@@ -1,0 +1,165 @@
+use crate::cluster::{Cluster, Lookup};
+use crate::finding::{Finding, ObjectRef, kubectl};
+use crate::kind::{Kind, Object};
+use crate::model::{Node, Pod, Timestamp};
+use crate::rule::{Report, declare_rule};
+use crate::time::{DELETE, age, human};
+use crate::words::{list, shorten};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That pods which are being deleted are gone a minute after their grace period, and, where they are not, what holds
+    /// them: finalizers, a node that is lost, or a kubelet that cannot stop a container or unmount a volume.
+    ///
+    /// ## Why it matters
+    ///
+    /// A StatefulSet makes no new pod while the old one of that name is there; a volume stays attached to the old node;
+    /// a namespace or a node's drain waits for it.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get pod POD -o jsonpath='{.metadata.deletionTimestamp} {.metadata.finalizers}'`; the
+    /// deletion time shown is the end of the grace period. `kubectl get node NODE` tells whether its kubelet answers.
+    ///
+    /// ## How to fix
+    ///
+    /// Find out why the controller that set the finalizer does not remove it, and remove it by hand only when what it
+    /// guards is cleaned up. For a node that is really gone, delete the Node object or taint it with
+    /// `node.kubernetes.io/out-of-service`. Forcing the deletion (`--force --grace-period=0`) is safe only when the
+    /// containers certainly no longer run.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// During the grace period and one minute more.
+    "pod/terminating": Error,
+    "a pod is being deleted and does not go away",
+    needs: [Pod],
+    optional: [Node, Event],
+    explained_by: ["node/not-ready"],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for group in cluster.pod_groups() {
+        let mut stuck: Vec<(Timestamp, &Pod)> = cluster
+            .pods_of(group)
+            .filter_map(|pod| Some((pod.metadata.deletion_timestamp?, pod)))
+            .filter(|(deleted, _)| age(cluster.now(), *deleted) > DELETE)
+            .collect();
+        stuck.sort_by_key(|(deleted, _)| *deleted);
+        if let Some((deleted, pod)) = stuck.first() {
+            report.add(finding(cluster, &group.owner, pod, *deleted, stuck.len()));
+        }
+    }
+}
+
+fn finding(cluster: &Cluster, owner: &ObjectRef, pod: &Pod, deleted: Timestamp, pods: usize) -> Finding {
+    let (namespace, name, node) = (&pod.metadata.namespace, &pod.metadata.name, &pod.spec.node_name);
+    let sample = pod.reference();
+    let finalizers = &pod.metadata.finalizers;
+    let lost = lost_node(cluster, node);
+    let holder = if !finalizers.is_empty() {
+        format!("it has finalizer {}", list(finalizers, 3))
+    } else if let Some(lost) = &lost {
+        lost.clone()
+    } else if pod.container_statuses().any(|status| status.state.running.is_some()) {
+        format!("its containers still run on node {node}")
+    } else if node.is_empty() {
+        "nothing removes it".to_string()
+    } else {
+        format!("the kubelet of node {node} does not finish")
+    };
+    let overdue = human(age(cluster.now(), deleted));
+    let subject = if owner.is(Kind::Pod) { "Pod".to_string() } else { format!("A pod of {}", owner.kind) };
+    let message = format!("{subject} {} is terminating since {overdue} past its grace period: {holder}", owner.name);
+    let mut finding = Finding::error(owner.clone(), message).pods(pods).since(Some(deleted)).evidence(
+        format!("metadata.deletionTimestamp is {deleted}"),
+        &sample,
+        "metadata.deletionTimestamp",
+    );
+    if !finalizers.is_empty() {
+        finding = finding.evidence(format!("Finalizers: {}", finalizers.join(", ")), &sample, "metadata.finalizers");
+    }
+    if let Some(event) = cluster.events(&sample).first() {
+        finding = finding.evidence(format!("{}: {}", event.reason, shorten(&event.message, 300)), &sample, "");
+    }
+    if lost.is_some() {
+        let object = ObjectRef::new(Kind::Node, "", node);
+        finding = finding.evidence(format!("The pod is on node {node}"), &object, "").because(object);
+    }
+    if !finalizers.is_empty() {
+        let text =
+            "Find who sets the finalizer and why it is not removed; only if nothing is left to clean up, remove it";
+        let patch = r#"{"metadata":{"finalizers":null}}"#;
+        return finding
+            .fix_command(text, kubectl(["-n", namespace, "patch", "pod", name, "--type=merge", "-p", patch]));
+    }
+    if lost.is_some() {
+        return finding.fix_command(
+            "Bring the node back, or, if it is gone for good, delete it",
+            kubectl(["delete", "node", node]),
+        );
+    }
+    finding.fix_command(
+        "Read the kubelet's log on the node; if the containers certainly do not run, force the deletion",
+        kubectl(["-n", namespace, "delete", "pod", name, "--force", "--grace-period=0"]),
+    )
+}
+
+fn lost_node(cluster: &Cluster, node: &str) -> Option<String> {
+    if node.is_empty() {
+        return None;
+    }
+    match cluster.get::<Node>("", node) {
+        Lookup::Found(found) if found.is_ready() || found.condition("Ready").is_none() => None,
+        Lookup::Found(_) => Some(format!("its node {node} is not ready")),
+        Lookup::Missing => Some(format!("its node {node} no longer exists")),
+        Lookup::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    fn pod(metadata: &str) -> String {
+        format!(
+            "
+            apiVersion: v1
+            kind: Pod
+            metadata: {{name: db-0, namespace: shop, deletionTimestamp: '2026-11-21T11:50:00Z', {metadata}
+              ownerReferences: [{{apiVersion: apps/v1, kind: StatefulSet, name: db, controller: true}}]}}
+            spec: {{nodeName: w1}}
+            status: {{phase: Running}}"
+        )
+    }
+
+    const NODE: &str =
+        "{apiVersion: v1, kind: Node, metadata: {name: w1}, status: {conditions: [{type: Ready, status: 'True'}]}}";
+    const STUCK: &str =
+        "error StatefulSet shop/db: A pod of StatefulSet db is terminating since 10m past its grace period:";
+
+    #[test]
+    fn fires_for_finalizers_by_name() {
+        check(&RULE, &[&pod("finalizers: [example.com/guard],"), NODE])
+            .finds(&[&format!("{STUCK} it has finalizer example.com/guard")]);
+    }
+
+    #[test]
+    fn fires_for_a_lost_node() {
+        check(&RULE, &[&pod(""), &NODE.replace("'True'", "Unknown")])
+            .finds(&[&format!("{STUCK} its node w1 is not ready")]);
+        check(&RULE, &[&pod("")]).finds(&[&format!("{STUCK} its node w1 no longer exists")]);
+        World::new(&[&pod("")])
+            .forbid(Kind::Node)
+            .check(&RULE)
+            .finds(&[&format!("{STUCK} the kubelet of node w1 does not finish")]);
+    }
+
+    #[test]
+    fn quiet_in_the_grace_period_and_a_minute_more() {
+        World::new(&[&pod(""), NODE]).now("2026-11-21T11:51:00Z").check(&RULE).finds_nothing();
+    }
+}
