@@ -73,12 +73,15 @@ impl<'a> Claims<'a> {
                 Reach::Of(volume) => why.extend(out_of_reach(volume, node).map(Refusal::Volume)),
                 Reach::OneOf(class, volumes) => {
                     if !volumes.iter().any(|volume| out_of_reach(volume, node).is_none()) {
-                        why.push(Refusal::Volume(format!("no free volume of class {class}")));
+                        why.push(Refusal::Volume(format!("cannot get a volume: none of class {class} is free there")));
                     }
                 }
                 Reach::MadeBy(class) => {
                     if !may_make_at(class, node) {
-                        why.push(Refusal::Volume(format!("StorageClass {} makes no volume there", class.name())));
+                        why.push(Refusal::Volume(format!(
+                            "cannot get a volume: StorageClass {} makes none there",
+                            class.name()
+                        )));
                     }
                 }
             }
@@ -125,7 +128,11 @@ fn satisfies(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
 fn out_of_reach(volume: &PersistentVolume, node: &Node) -> Option<String> {
     let required = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref()?.required.as_ref());
     if let Some(required) = required.filter(|required| !node_affinity::matches(required, node)) {
-        return Some(format!("volume {} needs {}", volume.name(), node_affinity::unmet_of(required, node)));
+        return Some(format!(
+            "cannot reach volume {}, which needs {}",
+            volume.name(),
+            node_affinity::unmet_of(required, node)
+        ));
     }
     let zones = [
         "topology.kubernetes.io/zone",
@@ -139,7 +146,7 @@ fn out_of_reach(volume: &PersistentVolume, node: &Node) -> Option<String> {
         let is_here = |zone: &str| values.split("__").any(|value| value == zone);
         // Without any zone of its own a node is not checked (a cluster without a cloud provider).
         if node.metadata.labels.value(key).is_some_and(|zone| !is_here(zone)) {
-            return Some(format!("volume {} is in {key}={values}", volume.name()));
+            return Some(format!("cannot reach volume {}, which is in {key}={values}", volume.name()));
         }
     }
     None

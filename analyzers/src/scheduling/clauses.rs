@@ -93,7 +93,7 @@ impl<'a> Clause<'a> {
             Some(Refusal::HostPort(port)) => format!("{has} host port {port} in use"),
             Some(Refusal::TooManyPods) => format!("{has} no room for one more pod (maximum reached)"),
             Some(Refusal::Lacks(shortages)) => self.lacks(shortages, many),
-            Some(Refusal::Volume(why)) => format!("{is} out of reach: {why}"),
+            Some(Refusal::Volume(cannot)) => cannot.clone(),
             Some(Refusal::NoSpreadLabel(key)) => format!("{has} no label {key}, over which its pods must spread"),
             Some(Refusal::Spread { topology_key, max_skew }) => {
                 format!("would exceed maxSkew {max_skew} over {topology_key}")

@@ -42,7 +42,7 @@ pub enum Refusal {
     TooManyPods,
     /// Resources of which less is free than the pod requests, by name.
     Lacks(Vec<Shortage>),
-    /// The node cannot reach a volume of the pod.
+    /// What the node cannot do for a volume of the pod: `cannot reach volume data, which needs zone=a`.
     Volume(String),
     /// The node lacks the label over which the pod's spread constraint counts.
     NoSpreadLabel(String),

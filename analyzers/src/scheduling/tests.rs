@@ -253,9 +253,40 @@ fn volumes_that_only_some_nodes_reach() {
     };
     assert_eq!(
         ask("metadata: {name: pv, labels: {topology.kubernetes.io/zone: z2}}"),
-        ["a: is out of reach: volume pv is in topology.kubernetes.io/zone=z2", "b: "]
+        ["a: cannot reach volume pv, which is in topology.kubernetes.io/zone=z2", "b: "]
     );
     let local = "metadata: {name: pv}, spec: {nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [
         {key: kubernetes.io/hostname, operator: In, values: [a]}]}]}}}";
-    assert_eq!(ask(local), ["a: ", "b: is out of reach: volume pv needs kubernetes.io/hostname=a"]);
+    assert_eq!(ask(local), ["a: ", "b: cannot reach volume pv, which needs kubernetes.io/hostname=a"]);
+}
+
+#[test]
+fn volumes_of_a_class_that_makes_none() {
+    let ask = |size: &str| {
+        place(&[
+            node("a", "", ""),
+            node("b", "", ""),
+            CLASS.replace("CLASS", "local").replace("PROVISIONER", "kubernetes.io/no-provisioner").replace("MODE", "WaitForFirstConsumer"),
+            "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data, namespace: shop}, spec: {storageClassName: local,
+             accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}".to_string(),
+            format!("{{apiVersion: v1, kind: PersistentVolume, metadata: {{name: pv}}, status: {{phase: Available}}, spec: {{
+             storageClassName: local, accessModes: [ReadWriteOnce], capacity: {{storage: {size}}}, nodeAffinity: {{required: {{
+             nodeSelectorTerms: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [a]}}]}}]}}}}}}}}"),
+            pod("new", "", "volumes: [{name: v, persistentVolumeClaim: {claimName: data}}]"),
+        ])
+    };
+    let none = "cannot get a volume: none of class local is free there";
+    assert_eq!(ask("1Gi"), ["a: ".to_string(), format!("b: {none}")]);
+    assert_eq!(ask("500Mi"), [format!("a: {none}"), format!("b: {none}")]);
+}
+
+/// A cluster as large as they come, and many pods that fit nowhere: no more than some seconds, even unoptimized.
+#[test]
+fn many_nodes_and_pods() {
+    let mut documents: Vec<String> = (0..300).map(|n| node(&format!("n{n}"), "", "")).collect();
+    documents.extend((0..1500).map(|n| pod(&format!("p{n}"), "app: web", &format!("nodeName: n{}", n % 300))));
+    documents.push(pod("new", "app: web", APART));
+    let said = place(&documents);
+    assert_eq!(said.len(), 300);
+    assert!(said.iter().all(|line| line.ends_with("which its anti-affinity excludes")), "{said:?}");
 }

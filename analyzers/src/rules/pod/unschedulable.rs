@@ -8,7 +8,7 @@ use crate::owner::PodGroup;
 use crate::rule::{Report, declare_rule};
 use crate::scheduling::clauses::{Clause, clauses, sentence};
 use crate::scheduling::waiting::{Judge, Waiting, Why, blocked_only_by};
-use crate::scheduling::{Obstacle, Placement, Refusal, claim_reference, resources};
+use crate::scheduling::{Obstacle, Placement, Refusal, claim_names, claim_reference, resources};
 use crate::time::{SCHEDULE, START};
 use crate::words;
 
@@ -181,6 +181,12 @@ fn about_nodes(group: &PodGroup, same: &Same) -> Finding {
     for node in same.placements.iter().flat_map(culprits) {
         finding = finding.because(node.reference());
     }
+    let is_about_volumes = nodes.iter().flat_map(|(_, why)| why).any(|refusal| matches!(refusal, Refusal::Volume(_)));
+    for waiting in same.pods.iter().filter(|_| is_about_volumes) {
+        for claim in claim_names(waiting.pod) {
+            finding = finding.because(claim_reference(waiting.pod, &claim));
+        }
+    }
     finding
 }
 
@@ -270,7 +276,7 @@ fn about_claims(group: &PodGroup, same: &Same) -> Finding {
     let (subject, _) = subject(group, same.pods.len());
     let mut finding = Finding::error(group.owner.clone(), format!("{subject} cannot be scheduled: {why}"));
     for waiting in &same.pods {
-        for name in names.iter().filter(|name| crate::scheduling::claim_names(waiting.pod).iter().any(|n| n == *name)) {
+        for name in names.iter().filter(|name| claim_names(waiting.pod).iter().any(|n| n == *name)) {
             finding = finding.because(claim_reference(waiting.pod, name));
         }
     }

@@ -3,9 +3,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::cluster::{Cluster, Lookup};
 use crate::finding::{Finding, ObjectRef, kubectl};
 use crate::kind::{Kind, Object};
-use crate::model::{Event, Job, ReplicaSet, ResourceQuota, StatefulSet, Timestamp};
+use crate::model::{Deployment, Event, IntOrString, Job, Pod, ReplicaSet, ResourceQuota, StatefulSet, Timestamp};
 use crate::quantity::Amount;
 use crate::rule::{Report, declare_rule};
+use crate::scheduling::resources;
 use crate::time::{RECENT, age};
 use crate::words;
 
@@ -13,7 +14,8 @@ declare_rule! {
     /// ## What it checks
     ///
     /// ResourceQuotas by which the API server refused something in the last hour (`exceeded quota: NAME`), where what was asked for still does
-    /// not fit into what is left, and the workload that asked still lacks it.
+    /// not fit into what is left, and the workload that asked still lacks it. And ResourceQuotas that leave no room for one more pod of a
+    /// Deployment which, by its `maxUnavailable`, must make a new pod before it may remove an old one: its next rollout will not move.
     ///
     /// ## Why it matters
     ///
@@ -31,12 +33,12 @@ declare_rule! {
     ///
     /// ## When it stays quiet
     ///
-    /// When nothing was refused, however full the quota is; when there is room by now; when whoever was refused has got all its pods since, or is
+    /// When nothing was refused and rollouts can go on, however full the quota is; for rollouts also where the quota has scopes; when there is room by now; when whoever was refused has got all its pods since, or is
     /// gone.
     "quota/exhausted": Warning,
     "a ResourceQuota has no room for what was asked",
     needs: [ResourceQuota, Event],
-    optional: [ReplicaSet, StatefulSet, Job],
+    optional: [ReplicaSet, StatefulSet, Job, Deployment, Pod],
     explained_by: [],
 }
 
@@ -48,10 +50,86 @@ fn check(cluster: &Cluster, report: &mut Report) {
             .filter(|event| event.last_seen().is_none_or(|last| age(cluster.now(), last) <= RECENT))
             .filter_map(|event| Refusal::new(cluster, event, quota.name()))
             .collect();
-        if let Some(finding) = finding(quota, &refusals) {
+        if let Some(finding) = finding(quota, &refusals).or_else(|| next_rollout(cluster, quota)) {
             report.add(finding);
         }
     }
+}
+
+/// A Deployment that must make a new pod before it may remove an old one, and a quota without room for one more.
+fn next_rollout(cluster: &Cluster, quota: &ResourceQuota) -> Option<Finding> {
+    let spec = quota.spec.as_ref()?;
+    if spec.scope_selector.is_some() || spec.scopes.as_ref().is_some_and(|scopes| !scopes.is_empty()) {
+        return None; // It counts only some pods.
+    }
+    let deployments = cluster.in_namespace::<Deployment>(quota.namespace()).iter();
+    let mut blocked: Vec<(String, String)> = Vec::new();
+    for deployment in deployments.filter(|deployment| is_settled(deployment) && must_surge(deployment)) {
+        let owner = deployment.reference();
+        let pods = cluster.group_of_owner(&owner).into_iter().flat_map(|group| cluster.pods_of(group));
+        // A pod that runs shows what admission made of the template.
+        let Some(pod) = pods.into_iter().find(|pod| pod.is_active()) else { continue };
+        if let Some(shortage) = shortage_of_one_more(quota, pod) {
+            blocked.push((format!("Deployment {}", deployment.name()), shortage));
+        }
+    }
+    let (_, shortage) = blocked.first()?;
+    let names: Vec<&str> = blocked.iter().map(|(name, _)| name.as_str()).collect();
+    let object = quota.reference();
+    let message = format!(
+        "ResourceQuota {} has no room for the next rollout of {}, which needs one more pod at first: {shortage}",
+        quota.name(),
+        words::list(&names, 3)
+    );
+    let finding = Finding::warning(object.clone(), message)
+        .evidence(shortage.clone(), &object, "status.used")
+        .key("rollout")
+        .fix_command(
+            "Raise the quota by one pod, or let the Deployment remove a pod first (maxUnavailable: 1)",
+            kubectl(["-n", quota.namespace(), "edit", "resourcequota", quota.name()]),
+        );
+    Some(finding)
+}
+
+/// No rollout under way and nothing missing.
+fn is_settled(deployment: &Deployment) -> bool {
+    let (status, wanted) = (&deployment.status, deployment.spec.replicas.unwrap_or(1));
+    wanted > 0 && !deployment.spec.paused && [status.replicas, status.updated_replicas].iter().all(|has| *has == wanted)
+}
+
+/// Whether a rolling update may not remove any pod first: `maxUnavailable`, rounded down, is none.
+/// Source: <https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#rolling-update-deployment>
+fn must_surge(deployment: &Deployment) -> bool {
+    let strategy = &deployment.spec.strategy;
+    if !matches!(strategy.type_.as_str(), "" | "RollingUpdate") {
+        return false;
+    }
+    let replicas = i64::from(deployment.spec.replicas.unwrap_or(1));
+    match strategy.rolling_update.as_ref().and_then(|update| update.max_unavailable.as_ref()) {
+        None => replicas * 25 / 100 == 0,
+        Some(IntOrString::Int(number)) => *number == 0,
+        Some(IntOrString::String(percent)) => {
+            let percent = percent.strip_suffix('%').and_then(|percent| percent.parse::<u32>().ok());
+            percent.is_some_and(|percent| replicas.saturating_mul(i64::from(percent)) / 100 == 0)
+        }
+    }
+}
+
+fn shortage_of_one_more(quota: &ResourceQuota, pod: &Pod) -> Option<String> {
+    let status = quota.status.as_ref()?;
+    let requests = resources::requests(&pod.spec);
+    status.hard.as_ref()?.iter().find_map(|(resource, hard)| {
+        let needed = match resource.as_str() {
+            "pods" | "count/pods" => Amount::whole(1),
+            "cpu" | "requests.cpu" => requests.get("cpu"),
+            "memory" | "requests.memory" => requests.get("memory"),
+            _ => return None,
+        };
+        let (hard, used) = (Amount::of(hard)?, Amount::of(status.used.as_ref()?.get(resource)?)?);
+        let text = |amount: Amount| amount.text(resource);
+        let is_short = needed.is_positive() && used + needed > hard;
+        is_short.then(|| format!("{} of {} {resource} in use, a pod takes {}", text(used), text(hard), text(needed)))
+    })
 }
 
 /// What the API server refused, to whom.
@@ -207,6 +285,37 @@ mod tests {
         check(&RULE, &[&quota("200m"), &set(2)]).finds_nothing();
         check(&RULE, &[&quota("150m"), &set(1), &EVENT.replace("11:58", "10:58")]).finds_nothing();
         check(&RULE, &[&quota("150m").replace("status", "spec"), &set(1), EVENT]).finds_nothing();
+    }
+
+    const DEPLOYMENT: &str =
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: shop}, spec: {replicas: 3},
+        status: {replicas: 3, updatedReplicas: 3}}";
+    const RUNNING: &str = "{apiVersion: v1, kind: Pod, metadata: {name: web-1-x, namespace: shop, ownerReferences: [
+        {apiVersion: apps/v1, kind: ReplicaSet, name: web-1, controller: true}]}, spec: {containers: [
+        {name: app, resources: {requests: {cpu: 60m}}}]}, status: {phase: Running}}";
+
+    #[test]
+    fn fires_when_the_next_rollout_has_no_room() {
+        let quota = quota("180m").replace("status:", "spec: {}, status:");
+        check(&RULE, &[&quota, DEPLOYMENT, &set(2), RUNNING]).finds(&[
+            "warning ResourceQuota shop/small: ResourceQuota small has no room for the next rollout of Deployment web, \
+             which needs one more pod at first: 180m of 200m requests.cpu in use, a pod takes 60m",
+        ]);
+    }
+
+    #[test]
+    fn quiet_when_the_next_rollout_can_go_on() {
+        let full = quota("180m").replace("status:", "spec: {}, status:");
+        let roomy = quota("140m").replace("status:", "spec: {}, status:");
+        check(&RULE, &[&roomy, DEPLOYMENT, &set(2), RUNNING]).finds_nothing();
+        check(&RULE, &[&full.replace("spec: {}", "spec: {scopes: [BestEffort]}"), DEPLOYMENT, &set(2), RUNNING])
+            .finds_nothing();
+        let four = DEPLOYMENT.replace('3', "4");
+        check(&RULE, &[&full, &four, &set(2), RUNNING]).finds_nothing();
+        let recreate = DEPLOYMENT.replace("replicas: 3}", "replicas: 3, strategy: {type: Recreate}}");
+        check(&RULE, &[&full, &recreate, &set(2), RUNNING]).finds_nothing();
+        let rolling = DEPLOYMENT.replace("updatedReplicas: 3", "updatedReplicas: 1");
+        check(&RULE, &[&full, &rolling, &set(2), RUNNING]).finds_nothing();
     }
 
     #[test]
