@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::coverage::{Broken, Coverage, Extent};
+use crate::coverage::{Broken, Coverage, Extent, Gap};
 use crate::finding::ObjectRef;
 use crate::kind::{Batch, Kind, Object, Objects};
 use crate::model::{
@@ -78,6 +78,7 @@ pub struct Builder {
     coverage: Coverage,
     logs: BTreeMap<(String, String, String), ContainerLog>,
     server_version: Option<String>,
+    unread_secrets: BTreeMap<(String, String), Gap>,
 }
 
 impl Builder {
@@ -85,7 +86,11 @@ impl Builder {
         Builder::default()
     }
 
-    pub fn add(&mut self, batch: Batch) {
+    /// Adds decoded objects. Normal events are left out: no rule reads them, and a cluster is not even asked for them.
+    pub fn add(&mut self, mut batch: Batch) {
+        if let Batch::Event(events) = &mut batch {
+            events.retain(|event| event.type_ != "Normal");
+        }
         self.objects.extend(batch);
     }
 
@@ -100,6 +105,11 @@ impl Builder {
     /// Notes an object that could not be understood.
     pub fn add_broken(&mut self, broken: Broken) {
         self.coverage.broken.push(broken);
+    }
+
+    /// Notes that a Secret with a certificate exists, but that its data could not be read.
+    pub fn unread_secret(&mut self, namespace: &str, name: &str, gap: Gap) {
+        self.unread_secrets.insert((namespace.to_string(), name.to_string()), gap);
     }
 
     /// The log of one container; the previous run's is kept where both are given, for it tells why it ended.
@@ -139,6 +149,7 @@ impl Builder {
             index,
             logs: self.logs,
             server_version: self.server_version,
+            unread_secrets: self.unread_secrets,
         }
     }
 }
@@ -153,6 +164,7 @@ pub struct Cluster {
     index: Index,
     logs: BTreeMap<(String, String, String), ContainerLog>,
     server_version: Option<String>,
+    unread_secrets: BTreeMap<(String, String), Gap>,
 }
 
 /// Indexes by what rules look things up by. Keys are hashes of names: a hit is always compared with the real thing.
@@ -374,6 +386,12 @@ impl Cluster {
     /// Adds logs that were fetched after a first look.
     pub fn add_log(&mut self, namespace: &str, pod: &str, container: &str, log: ContainerLog) {
         self.logs.insert((namespace.to_string(), pod.to_string(), container.to_string()), log);
+    }
+
+    /// Why the data of a Secret that an Ingress or a Gateway names could not be read, though the Secret exists: whether
+    /// its certificate is valid is not known then.
+    pub fn unread_secret(&self, namespace: &str, name: &str) -> Option<&Gap> {
+        self.unread_secrets.get(&(namespace.to_string(), name.to_string()))
     }
 
     /// The namespaces in which there are workloads.

@@ -1,7 +1,10 @@
 //! From JSON to objects of the model.
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::coverage::Broken;
@@ -65,6 +68,35 @@ pub fn list_page(kind: Kind, body: &[u8], content: Content) -> Result<Page, Deco
     let decoded = Batch::decode(kind, PageOf { kind, body, content });
     let (batch, (metadata, broken)) = decoded.map_err(|source| DecodeError { kind, source })?;
     Ok(Page { batch, continue_token: metadata.continue_token, resource_version: metadata.resource_version, broken })
+}
+
+/// The token for the page after this one, found without reading the items where the list starts with its metadata, as
+/// API servers write it: the next page can be on its way while this one is decoded. `None` for a body that is no list.
+pub fn continue_token(body: &[u8]) -> Option<String> {
+    struct UpToMetadata<'a>(&'a mut Option<ListMeta>);
+    impl<'de> Visitor<'de> for UpToMetadata<'_> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                if key == "metadata" {
+                    *self.0 = Some(map.next_value::<Option<ListMeta>>()?.unwrap_or_default());
+                    return Ok(());
+                }
+                map.next_value::<IgnoredAny>()?;
+            }
+            *self.0 = Some(ListMeta::default());
+            Ok(())
+        }
+    }
+    let mut metadata = None;
+    // Stopping early is an error to the parser ("trailing characters"), and of no interest here.
+    let _ = serde_json::Deserializer::from_slice(body).deserialize_map(UpToMetadata(&mut metadata));
+    metadata.map(|m| m.continue_token)
 }
 
 struct PageOf<'a> {
@@ -197,5 +229,24 @@ fn name_of(json: &str) -> Option<String> {
         ("", "") => None,
         ("", name) => Some(format!("{kind} {name}")),
         (namespace, name) => Some(format!("{kind} {namespace}/{name}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::continue_token;
+
+    #[test]
+    fn finds_the_continue_token_wherever_it_stands() {
+        let token = |body: &str| continue_token(body.as_bytes());
+        assert_eq!(token(r#"{"kind":"PodList","metadata":{"continue":"abc"},"items":[{"cut"#).as_deref(), Some("abc"));
+        assert_eq!(
+            token(r#"{"items":[{"metadata":{"continue":"no"}}],"metadata":{"continue":"x"}}"#).as_deref(),
+            Some("x")
+        );
+        assert_eq!(token(r#"{"metadata":{"resourceVersion":"7"},"items":[]}"#).as_deref(), Some(""));
+        assert_eq!(token(r#"{"metadata":null,"items":[]}"#).as_deref(), Some(""));
+        assert_eq!(token("<html>"), None);
+        assert_eq!(token("[1]"), None);
     }
 }

@@ -1,3 +1,16 @@
 //! Reads a cluster, or files, into a [`Builder`](kubectl_gpt_analyzers::Builder).
+//!
+//! [`connect()`] resolves the configuration as kubectl does and finds out what the API server serves; [`collect`] lists
+//! every kind that the chosen rules need, a page at a time; [`logs::fetch`] reads the ends of a few logs. Only `get`
+//! and `list` are ever asked for. [`files`] reads what others recorded.
 
+mod connect;
+mod discovery;
 pub mod files;
+pub mod live;
+pub mod logs;
+mod page;
+mod request;
+
+pub use connect::{ConnectError, ConnectOptions, Connection, connect};
+pub use live::{CollectError, Collected, Progress, Scope, collect};

@@ -1,0 +1,213 @@
+//! What the API server serves: which of the kinds that rules read, and in which version.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::StreamExt;
+use futures::stream;
+use kubectl_gpt_analyzers::{Kind, Reason};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::connect::Connection;
+use super::request::{Failure, JSON};
+
+/// One answer for all groups, from Kubernetes 1.26 on (KEP-3352); older servers give their plain form.
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
+                          application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+
+/// How a kind is served.
+#[derive(Clone, Debug)]
+pub(super) enum Serving {
+    /// In this version.
+    Version(&'static str),
+    /// Nobody could tell; the preferred version is worth a try.
+    Unknown(&'static str),
+    /// The server knows of the version, but the one behind it does not answer.
+    Stale(&'static str),
+    /// Only in versions that the model does not read.
+    OtherVersions(String),
+    NotServed,
+}
+
+/// How each kind is served.
+#[derive(Debug, Default)]
+pub(super) struct Served(BTreeMap<Kind, Serving>);
+
+/// The resources of one group and version.
+#[derive(Debug, Default)]
+struct Version {
+    resources: BTreeSet<String>,
+    /// It exists, but what it holds could not be found out.
+    stale: bool,
+}
+
+/// By group and version; `Err` if the server would not tell.
+type Groups = Result<BTreeMap<(String, String), Version>, Failure>;
+
+impl Served {
+    /// Asks for all groups at once, or group by group where the server is too old for that.
+    pub async fn discover(connection: &Connection) -> Result<Served, Failure> {
+        let (core, named) = tokio::join!(groups(connection, "/api"), groups(connection, "/apis"));
+        let (core, named) = (tolerate(core)?, tolerate(named)?);
+        let serving = |kind: Kind| {
+            let groups = if kind.api().group.is_empty() { &core } else { &named };
+            match groups {
+                Ok(groups) => serving(kind, groups),
+                Err(_) => Serving::Unknown(kind.api().versions[0]),
+            }
+        };
+        Ok(Served(Kind::ALL.iter().map(|kind| (*kind, serving(*kind))).collect()))
+    }
+
+    pub fn of(&self, kind: Kind) -> &Serving {
+        self.0.get(&kind).unwrap_or(&Serving::NotServed)
+    }
+}
+
+/// A server that refuses to tell what it serves may still give it. One that knows nothing of `/api`, does not know who
+/// asks, or answers with something else is not to be taken for a cluster without objects.
+fn tolerate(groups: Groups) -> Result<Groups, Failure> {
+    match groups {
+        Err(failure) if matches!(failure.status, Some(401 | 404)) || failure.reason == Reason::Malformed => {
+            Err(failure)
+        }
+        Err(failure) if failure.status.is_none() => Err(failure),
+        groups => Ok(groups),
+    }
+}
+
+fn serving(kind: Kind, groups: &BTreeMap<(String, String), Version>) -> Serving {
+    let api = kind.api();
+    let version = |version: &str| groups.get(&(api.group.to_string(), version.to_string()));
+    let serves = |v: &str| version(v).is_some_and(|found| found.resources.contains(api.plural));
+    let is_stale = |v: &str| version(v).is_some_and(|found| found.stale);
+    match api.versions.iter().find(|v| is_stale(v) || serves(v)) {
+        Some(version) if is_stale(version) => return Serving::Stale(version),
+        Some(version) => return Serving::Version(version),
+        None => {}
+    }
+    let others: Vec<&str> = groups
+        .iter()
+        .filter(|((group, _), found)| group == api.group && found.resources.contains(api.plural))
+        .map(|((_, version), _)| version.as_str())
+        .collect();
+    if others.is_empty() { Serving::NotServed } else { Serving::OtherVersions(others.join(", ")) }
+}
+
+async fn groups(connection: &Connection, root: &str) -> Groups {
+    let body = connection.get(root, AGGREGATED).await?;
+    match read::<Root>(root, &body)? {
+        Root { kind, items, .. } if kind == "APIGroupDiscoveryList" => Ok(aggregated(items)),
+        Root { kind, versions, .. } if kind == "APIVersions" => {
+            let core = versions.into_iter().map(|version| (String::new(), version));
+            Ok(one_by_one(connection, core.collect()).await)
+        }
+        Root { kind, groups, .. } if kind == "APIGroupList" => {
+            let ours = |group: &Group| Kind::ALL.iter().any(|kind| kind.api().group == group.name);
+            let versions = groups
+                .into_iter()
+                .filter(ours)
+                .flat_map(|group| group.versions.into_iter().map(move |version| (group.name.clone(), version.version)));
+            Ok(one_by_one(connection, versions.collect()).await)
+        }
+        Root { kind, .. } => {
+            Err(Failure::new(Reason::Malformed, format!("GET {root} gave kind \"{kind}\", which is no discovery")))
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        Failure::new(Reason::Malformed, format!("the answer to GET {path} cannot be understood: {error}"))
+    })
+}
+
+fn aggregated(groups: Vec<GroupDiscovery>) -> BTreeMap<(String, String), Version> {
+    let mut found = BTreeMap::new();
+    for group in groups {
+        for version in group.versions {
+            let resources = version.resources.into_iter().map(|r| r.resource).collect();
+            let stale = version.freshness == "Stale";
+            found.insert((group.metadata.name.clone(), version.version), Version { resources, stale });
+        }
+    }
+    found
+}
+
+/// The plain form: a request for every version of every group that rules read.
+async fn one_by_one(connection: &Connection, versions: Vec<(String, String)>) -> BTreeMap<(String, String), Version> {
+    let ask = |(group, version): (String, String)| async move {
+        let path = match group.as_str() {
+            "" => format!("/api/{version}"),
+            group => format!("/apis/{group}/{version}"),
+        };
+        let found = match connection.get(&path, JSON).await.and_then(|body| read::<ResourceList>(&path, &body)) {
+            Ok(list) => Version { resources: list.resources.into_iter().map(|r| r.name).collect(), stale: false },
+            Err(failure) => Version { resources: BTreeSet::new(), stale: !failure.is_not_found() },
+        };
+        ((group, version), found)
+    };
+    stream::iter(versions).map(ask).buffer_unordered(4).collect().await
+}
+
+#[derive(Deserialize)]
+struct Root {
+    kind: String,
+    #[serde(default)]
+    items: Vec<GroupDiscovery>,
+    #[serde(default)]
+    versions: Vec<String>,
+    #[serde(default)]
+    groups: Vec<Group>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct GroupDiscovery {
+    metadata: GroupMeta,
+    versions: Vec<VersionDiscovery>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct GroupMeta {
+    /// Absent for the core group.
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct VersionDiscovery {
+    version: String,
+    resources: Vec<ResourceDiscovery>,
+    /// `Stale` if the aggregated API server behind it did not tell what it serves when last asked.
+    freshness: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ResourceDiscovery {
+    resource: String,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    name: String,
+    #[serde(default)]
+    versions: Vec<GroupVersion>,
+}
+
+#[derive(Deserialize)]
+struct GroupVersion {
+    version: String,
+}
+
+#[derive(Deserialize)]
+struct ResourceList {
+    resources: Vec<Resource>,
+}
+
+#[derive(Deserialize)]
+struct Resource {
+    name: String,
+}

@@ -1,0 +1,413 @@
+//! From an API server to a [`Builder`]: one paged list a kind, a few kinds side by side.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::StreamExt;
+use futures::stream;
+use kubectl_gpt_analyzers::decode::{Decoded, object};
+use kubectl_gpt_analyzers::model::{BackendRef, ConfigMap, Gateway, Ingress, Secret};
+use kubectl_gpt_analyzers::{Builder, Extent, Gap, Kind, Object, Reason};
+
+use super::connect::Connection;
+use super::discovery::Serving;
+use super::page::{Listed, Request, path, segment};
+use super::request::{Failure, JSON};
+
+/// How many lists are under way at a time. API priority and fairness gives one user a share, not the whole server.
+const LISTS_AT_A_TIME: usize = 4;
+/// How many single objects are asked for at a time.
+const GETS_AT_A_TIME: usize = 8;
+/// How many certificates are read at most.
+const CERTIFICATES: usize = 100;
+/// Cluster DNS lives there, and every pod of every namespace depends on it.
+const DNS_NAMESPACE: &str = "kube-system";
+/// What cluster DNS and kube-proxy are made of.
+const DNS_KINDS: [Kind; 8] = [
+    Kind::Pod,
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::Deployment,
+    Kind::DaemonSet,
+    Kind::ReplicaSet,
+    Kind::ConfigMap,
+    Kind::Lease,
+];
+/// The ConfigMaps that configure cluster DNS, by distribution: kubeadm and most others, AKS and k3s, RKE2, the
+/// node-local cache, OpenShift.
+const DNS_CONFIG_MAPS: [(&str, &str); 5] = [
+    (DNS_NAMESPACE, "coredns"),
+    (DNS_NAMESPACE, "coredns-custom"),
+    (DNS_NAMESPACE, "rke2-coredns-rke2-coredns"),
+    (DNS_NAMESPACE, "node-local-dns"),
+    ("openshift-dns", "dns-default"),
+];
+/// Kinds that come by the thousand are begun first, so that nothing waits for them in the end.
+const LARGE_KINDS: [Kind; 9] = [
+    Kind::Pod,
+    Kind::Event,
+    Kind::ReplicaSet,
+    Kind::Secret,
+    Kind::ConfigMap,
+    Kind::EndpointSlice,
+    Kind::CustomResourceDefinition,
+    Kind::Job,
+    Kind::ClusterRole,
+];
+
+/// Which namespaces to look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// The whole cluster; where that is forbidden, the context's namespace.
+    #[default]
+    Cluster,
+    /// The whole cluster, and nothing less.
+    AllNamespaces,
+    /// These, and the kinds that have none.
+    Namespaces(BTreeSet<String>),
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct Collected {
+    pub builder: Builder,
+    /// Empty if the server keeps it to itself.
+    pub server_version: String,
+    /// For people: what was looked at instead of what was asked for.
+    pub notes: Vec<String>,
+    /// How many requests were sent since the start, for connecting too.
+    pub requests: usize,
+}
+
+/// How far a kind is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub kind: Kind,
+    /// Objects of this kind so far.
+    pub objects: usize,
+    /// Kinds that are finished, and all kinds.
+    pub kinds_done: usize,
+    pub kinds: usize,
+}
+
+/// Why nothing could be collected. What fails for single kinds is in their coverage instead.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    #[error("namespace \"{namespace}\" does not exist in the cluster {server}")]
+    NoSuchNamespace { namespace: String, server: String },
+    #[error("the API server {server} does not accept the credentials: {cause}")]
+    Unauthorized { server: String, cause: String },
+    #[error("{server} does not answer as a Kubernetes API server: it has none of the resources asked for")]
+    NotKubernetes { server: String },
+}
+
+/// Lists the kinds. The number of requests depends on the kinds and their pages, not on the objects; only the
+/// certificates that an Ingress or a Gateway names are read one by one.
+///
+/// # Errors
+/// See [`CollectError`].
+pub async fn collect(
+    connection: &Connection,
+    kinds: &BTreeSet<Kind>,
+    scope: &Scope,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Collected, CollectError> {
+    if let Scope::Namespaces(namespaces) = scope {
+        check_namespaces(connection, namespaces).await?;
+    }
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    let read = |kind: Kind| {
+        let done = &done;
+        let told = move |objects, finished| {
+            let kinds_done = done.fetch_add(finished, std::sync::atomic::Ordering::Relaxed) + finished;
+            progress(Progress { kind, objects, kinds_done, kinds: kinds.len() });
+        };
+        async move {
+            let reading = Reading { connection, kind, scope };
+            let outcome = reading.read(&|objects| told(objects, 0)).await;
+            told(outcome.listed.batches.iter().map(|batch| batch.len()).sum(), 1);
+            (kind, outcome)
+        }
+    };
+    let outcomes: BTreeMap<Kind, Outcome> =
+        stream::iter(large_first(kinds)).map(read).buffer_unordered(LISTS_AT_A_TIME).collect().await;
+    refuse_what_is_no_cluster(connection, &outcomes)?;
+
+    let mut notes = Vec::new();
+    notes.extend(fallback_note(connection, &outcomes));
+    let mut builder = Builder::new();
+    if let Some(version) = connection.server_version() {
+        builder.server_version(version);
+    }
+    for (kind, outcome) in outcomes {
+        outcome.listed.batches.into_iter().for_each(|batch| builder.add(batch));
+        outcome.listed.broken.into_iter().for_each(|broken| builder.add_broken(broken));
+        builder.cover(kind, outcome.extent);
+    }
+    read_dns_config(connection, &mut builder, &mut notes).await;
+    read_certificates(connection, &mut builder).await;
+    let server_version = connection.server_version().unwrap_or_default().to_string();
+    Ok(Collected { builder, server_version, notes, requests: connection.requests() })
+}
+
+fn large_first(kinds: &BTreeSet<Kind>) -> Vec<Kind> {
+    let mut order: Vec<Kind> = kinds.iter().copied().collect();
+    order.sort_by_key(|kind| LARGE_KINDS.iter().position(|large| large == kind).unwrap_or(LARGE_KINDS.len()));
+    order
+}
+
+/// A namespace that was mistyped would look like an empty and healthy one.
+async fn check_namespaces(connection: &Connection, namespaces: &BTreeSet<String>) -> Result<(), CollectError> {
+    let server = connection.server().to_string();
+    for namespace in namespaces {
+        match connection.get(&format!("{}/{}", path(Kind::Namespace, "v1", None), segment(namespace)), JSON).await {
+            Err(failure) if failure.is_not_found() => {
+                return Err(CollectError::NoSuchNamespace { namespace: namespace.clone(), server });
+            }
+            Err(failure) if failure.status == Some(401) => {
+                return Err(CollectError::Unauthorized { server, cause: failure.message });
+            }
+            // Who may not read namespaces may still read what is in them.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn refuse_what_is_no_cluster(connection: &Connection, outcomes: &BTreeMap<Kind, Outcome>) -> Result<(), CollectError> {
+    let server = connection.server().to_string();
+    let all = |what: fn(&Outcome) -> bool| !outcomes.is_empty() && outcomes.values().all(what);
+    if all(|outcome| outcome.status == Some(401)) {
+        let cause = outcomes.values().find_map(|o| o.gap()).map(|gap| gap.message.clone()).unwrap_or_default();
+        return Err(CollectError::Unauthorized { server, cause });
+    }
+    if all(|outcome| outcome.status == Some(404)) {
+        return Err(CollectError::NotKubernetes { server });
+    }
+    Ok(())
+}
+
+fn fallback_note(connection: &Connection, outcomes: &BTreeMap<Kind, Outcome>) -> Option<String> {
+    let kinds: Vec<&str> = outcomes.iter().filter(|(_, o)| o.fell_back).map(|(kind, _)| kind.api().kind).collect();
+    if kinds.is_empty() {
+        return None;
+    }
+    let namespace = connection.namespace();
+    Some(format!("only namespace {namespace} was looked at for {}: the whole cluster is forbidden", kinds.join(", ")))
+}
+
+/// What came of one kind.
+#[derive(Debug)]
+struct Outcome {
+    listed: Listed,
+    extent: Extent,
+    /// Whether only the context's namespace was read, because the whole cluster is forbidden.
+    fell_back: bool,
+    /// Of the list that failed, if one did.
+    status: Option<u16>,
+}
+
+impl Outcome {
+    fn new(listed: Listed, extent: Extent) -> Outcome {
+        Outcome { listed, extent, fell_back: false, status: None }
+    }
+
+    fn failed(failure: &Failure, action: &str) -> Outcome {
+        let extent = Extent::Failed(failure.during(action));
+        Outcome { status: failure.status, ..Outcome::new(Listed::default(), extent) }
+    }
+
+    fn gap(&self) -> Option<&Gap> {
+        match &self.extent {
+            Extent::Failed(gap) | Extent::Partly(_, gap) => Some(gap),
+            _ => None,
+        }
+    }
+}
+
+/// The reading of one kind.
+struct Reading<'a> {
+    connection: &'a Connection,
+    kind: Kind,
+    scope: &'a Scope,
+}
+
+impl Reading<'_> {
+    async fn read(&self, progress: &(dyn Fn(usize) + Sync)) -> Outcome {
+        let version = match self.connection.served.of(self.kind) {
+            Serving::NotServed => return Outcome::new(Listed::default(), Extent::NotServed),
+            Serving::OtherVersions(versions) => {
+                let message = format!("served only in {versions}, which this program does not read");
+                return Outcome::failed(&Failure::new(Reason::Unavailable, message), &self.request("", None).action());
+            }
+            Serving::Version(version) | Serving::Unknown(version) | Serving::Stale(version) => version,
+        };
+        match self.scope {
+            Scope::Namespaces(namespaces) if self.kind.api().namespaced => {
+                self.read_namespaces(version, namespaces, progress).await
+            }
+            _ => self.read_everywhere(version, progress).await,
+        }
+    }
+
+    fn request<'a>(&self, version: &'a str, namespace: Option<&'a str>) -> Request<'a> {
+        Request { kind: self.kind, version, namespace }
+    }
+
+    async fn read_everywhere(&self, version: &str, progress: &(dyn Fn(usize) + Sync)) -> Outcome {
+        let request = self.request(version, None);
+        let refused = match request.list(self.connection, progress).await {
+            Ok(listed) => return Outcome::new(listed, Extent::Everything),
+            Err(failure) => failure,
+        };
+        if self.has_no_such_api(&refused) {
+            return Outcome { status: refused.status, ..Outcome::new(Listed::default(), Extent::NotServed) };
+        }
+        let may_fall_back = *self.scope == Scope::Cluster && self.kind.api().namespaced && refused.is_forbidden();
+        if !may_fall_back {
+            return Outcome::failed(&refused, &request.action());
+        }
+        let namespace = self.connection.namespace();
+        let narrow = self.request(version, Some(namespace));
+        match narrow.list(self.connection, progress).await {
+            Ok(listed) => {
+                let extent = Extent::Partly([namespace.to_string()].into(), refused.during(request.action()));
+                Outcome { fell_back: true, ..Outcome::new(listed, extent) }
+            }
+            Err(failure) => Outcome::failed(&failure, &narrow.action()),
+        }
+    }
+
+    async fn read_namespaces(
+        &self,
+        version: &str,
+        namespaces: &BTreeSet<String>,
+        progress: &(dyn Fn(usize) + Sync),
+    ) -> Outcome {
+        let (mut listed, mut read, mut failed) = (Listed::default(), BTreeSet::new(), None);
+        for namespace in namespaces {
+            let request = self.request(version, Some(namespace));
+            match request.list(self.connection, progress).await {
+                Ok(pages) => {
+                    listed.append(pages);
+                    read.insert(namespace.clone());
+                }
+                Err(failure) if self.has_no_such_api(&failure) => {
+                    return Outcome { status: failure.status, ..Outcome::new(Listed::default(), Extent::NotServed) };
+                }
+                Err(failure) => {
+                    failed.get_or_insert((failure, request.action()));
+                }
+            }
+        }
+        if DNS_KINDS.contains(&self.kind) && !namespaces.contains(DNS_NAMESPACE) {
+            // Nobody asked for it, so nobody misses it.
+            if let Ok(pages) = self.request(version, Some(DNS_NAMESPACE)).list(self.connection, &|_| {}).await {
+                listed.append(pages);
+                read.insert(DNS_NAMESPACE.to_string());
+            }
+        }
+        match failed {
+            None => Outcome::new(listed, Extent::Namespaces(read)),
+            Some((failure, action)) if namespaces.is_disjoint(&read) => {
+                Outcome { listed, ..Outcome::failed(&failure, &action) }
+            }
+            Some((failure, action)) => Outcome::new(listed, Extent::Partly(read, failure.during(action))),
+        }
+    }
+
+    /// A list that is not found: the API went away since, or discovery was refused and it was never there. Where the
+    /// server knows of the API but cannot reach what serves it, not found means nothing.
+    fn has_no_such_api(&self, failure: &Failure) -> bool {
+        failure.is_not_found() && !matches!(self.connection.served.of(self.kind), Serving::Stale(_))
+    }
+}
+
+/// Replaces the ConfigMaps of cluster DNS, of which only the metadata was listed, by whole ones.
+async fn read_dns_config(connection: &Connection, builder: &mut Builder, notes: &mut Vec<String>) {
+    let wanted: BTreeSet<(String, String)> = names::<ConfigMap>(builder)
+        .into_iter()
+        .filter(|(namespace, name)| DNS_CONFIG_MAPS.contains(&(namespace.as_str(), name.as_str())))
+        .collect();
+    for ((namespace, name), failure) in get_all(connection, builder, Kind::ConfigMap, wanted).await {
+        notes.push(failure.during(format!("reading ConfigMap {namespace}/{name}")).message);
+    }
+}
+
+/// Replaces the Secrets that an Ingress or a Gateway takes its certificate from, of which only the metadata was listed.
+/// Of what is read here the model keeps the type, the keys and `tls.crt`.
+async fn read_certificates(connection: &Connection, builder: &mut Builder) {
+    let known = names::<Secret>(builder);
+    let mut wanted: BTreeSet<(String, String)> =
+        certificates(builder).into_iter().filter(|s| known.contains(s)).collect();
+    let beyond: Vec<(String, String)> = wanted.iter().skip(CERTIFICATES).cloned().collect();
+    for secret in beyond {
+        let message =
+            format!("reading Secret {}/{}: only the first {CERTIFICATES} certificates are read", secret.0, secret.1);
+        builder.unread_secret(&secret.0, &secret.1, Gap { reason: Reason::TooMany, message });
+        wanted.remove(&secret);
+    }
+    for ((namespace, name), failure) in get_all(connection, builder, Kind::Secret, wanted).await {
+        builder.unread_secret(&namespace, &name, failure.during(format!("reading Secret {namespace}/{name}")));
+    }
+}
+
+fn names<T: Object>(builder: &Builder) -> BTreeSet<(String, String)> {
+    T::table(builder.objects()).iter().map(|o| (o.namespace().to_string(), o.name().to_string())).collect()
+}
+
+/// The Secrets that Ingresses and Gateways name as certificates.
+fn certificates(builder: &Builder) -> BTreeSet<(String, String)> {
+    let mut named = BTreeSet::new();
+    for ingress in Ingress::table(builder.objects()).iter() {
+        let tls = ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten());
+        let secrets = tls.filter_map(|tls| tls.secret_name.clone()).filter(|name| !name.is_empty());
+        named.extend(secrets.map(|name| (ingress.namespace().to_string(), name)));
+    }
+    for gateway in Gateway::table(builder.objects()).iter() {
+        let references =
+            gateway.spec.listeners.iter().filter_map(|l| l.tls.as_ref()).flat_map(|tls| &tls.certificate_refs);
+        let is_secret = |reference: &&BackendRef| {
+            reference.group.as_deref().unwrap_or_default().is_empty()
+                && reference.kind.as_deref().is_none_or(|kind| kind == "Secret")
+        };
+        for reference in references.filter(is_secret) {
+            let namespace = reference.namespace.clone().filter(|n| !n.is_empty());
+            named.insert((namespace.unwrap_or_else(|| gateway.namespace().to_string()), reference.name.clone()));
+        }
+    }
+    named
+}
+
+type Name = (String, String);
+
+/// Reads single objects and adds them; a later one replaces an earlier one of the same name. Returns what failed, in
+/// order. One that is gone by now is no failure.
+async fn get_all(
+    connection: &Connection,
+    builder: &mut Builder,
+    kind: Kind,
+    wanted: BTreeSet<Name>,
+) -> Vec<(Name, Failure)> {
+    let get = |(namespace, name): Name| async move {
+        let path = format!("{}/{}", path(kind, kind.api().versions[0], Some(&namespace)), segment(&name));
+        let read = connection.get(&path, JSON).await.and_then(|body| whole(&body));
+        ((namespace, name), read)
+    };
+    let answers: BTreeMap<Name, _> = stream::iter(wanted).map(get).buffer_unordered(GETS_AT_A_TIME).collect().await;
+    let mut failed = Vec::new();
+    for (name, answer) in answers {
+        match answer {
+            Ok(Decoded::Known(batch)) => builder.add(batch),
+            Ok(Decoded::Custom(_)) => {}
+            Err(failure) if failure.is_not_found() => {}
+            Err(failure) => failed.push((name, failure)),
+        }
+    }
+    failed
+}
+
+fn whole(body: &[u8]) -> Result<Decoded, Failure> {
+    let malformed = |message: String| Failure::new(Reason::Malformed, format!("malformed answer: {message}"));
+    let text = std::str::from_utf8(body).map_err(|error| malformed(error.to_string()))?;
+    object(text).map_err(|broken| malformed(broken.message))
+}

@@ -1,0 +1,89 @@
+//! The ends of a few logs: what a crashing container said last.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use kubectl_gpt_analyzers::logs::LogRequest;
+use kubectl_gpt_analyzers::{ContainerLog, Kind};
+
+use super::connect::Connection;
+use super::page::{path, segment};
+use super::request::{Failure, JSON};
+
+/// How many logs are read at most.
+const LOGS: usize = 20;
+const LINES: usize = 50;
+const BYTES: usize = 16_384;
+/// For a log whose last fifty lines are more than `BYTES`: the kubelet would cut off the end, which matters most.
+const LAST_LINES: usize = 5;
+const AT_A_TIME: usize = 8;
+/// For all logs together: they only make findings richer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Reads the logs, at most twenty, side by side. What could not be read is told in a note, and is no error.
+pub async fn fetch(connection: &Connection, wanted: &[LogRequest]) -> (Vec<(LogRequest, ContainerLog)>, Vec<String>) {
+    let (mut logs, mut notes) = (Vec::new(), Vec::new());
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    let read = |(n, request): (usize, LogRequest)| async move {
+        let log = tokio::time::timeout_at(deadline, read(connection, &request)).await;
+        (n, request, log)
+    };
+    let requests: Vec<(usize, LogRequest)> = wanted.iter().take(LOGS).cloned().enumerate().collect();
+    let mut answers: Vec<_> = stream::iter(requests).map(read).buffer_unordered(AT_A_TIME).collect().await;
+    answers.sort_by_key(|(n, ..)| *n);
+    for (_, request, log) in answers {
+        let about = |why: &str| {
+            let LogRequest { namespace, pod, container, .. } = &request;
+            format!("reading the log of container {container} of pod {namespace}/{pod}: {why}")
+        };
+        match log {
+            Ok(Ok(log)) if log.lines.is_empty() => {}
+            Ok(Ok(log)) => logs.push((request, log)),
+            Ok(Err(failure)) => notes.push(about(&failure)),
+            Err(_) => notes.push(about(&format!("timeout: not read within {DEADLINE:?}"))),
+        }
+    }
+    if wanted.len() > LOGS {
+        notes.push(format!("only {LOGS} of {} logs were read", wanted.len()));
+    }
+    (logs, notes)
+}
+
+/// The run before the current one where that is asked for and there was one, else the current one.
+async fn read(connection: &Connection, request: &LogRequest) -> Result<ContainerLog, String> {
+    if request.previous_first
+        && let Ok(lines) = read_run(connection, request, true).await
+        && !lines.is_empty()
+    {
+        return Ok(ContainerLog { lines, previous: true });
+    }
+    let lines = read_run(connection, request, false).await?;
+    Ok(ContainerLog { lines, previous: false })
+}
+
+async fn read_run(connection: &Connection, request: &LogRequest, previous: bool) -> Result<Vec<String>, String> {
+    let said = |failure: Failure| failure.message;
+    let body = connection.get_once_reached(&log_path(request, previous, LINES), JSON).await.map_err(said)?;
+    let body = match body.len() {
+        0..BYTES => body,
+        _ => connection.get_once_reached(&log_path(request, previous, LAST_LINES), JSON).await.map_err(said)?,
+    };
+    let text = String::from_utf8_lossy(&body);
+    // The kubelet answers 200 with this where the runtime has thrown the log away already.
+    if text.starts_with("unable to retrieve container logs for ") {
+        return Err("the node does not have it any more".to_string());
+    }
+    Ok(text.lines().map(str::to_string).collect())
+}
+
+fn log_path(request: &LogRequest, previous: bool, lines: usize) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("container", &request.container);
+    if previous {
+        query.append_pair("previous", "true");
+    }
+    query.append_pair("tailLines", &lines.to_string()).append_pair("limitBytes", &BYTES.to_string());
+    let pods = path(Kind::Pod, "v1", Some(&request.namespace));
+    format!("{pods}/{}/log?{}", segment(&request.pod), query.finish())
+}

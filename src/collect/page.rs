@@ -1,0 +1,160 @@
+//! One list, page by page.
+
+use kubectl_gpt_analyzers::decode::{Content, DecodeError, Page, continue_token, list_page};
+use kubectl_gpt_analyzers::{Batch, Broken, Kind, Reason};
+use tokio::task::JoinHandle;
+
+use super::connect::Connection;
+use super::request::{Failure, JSON};
+
+/// kubectl's own page size.
+const LIMIT: u32 = 500;
+/// How often a list whose continue token expired is begun again in pages; then it is asked for in one piece.
+const RESTARTS: u32 = 2;
+/// Only this form, never whole objects as a second choice: the values of Secrets must not travel.
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+/// What to list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request<'a> {
+    pub kind: Kind,
+    pub version: &'a str,
+    /// `None` for all namespaces, and for kinds of cluster scope.
+    pub namespace: Option<&'a str>,
+}
+
+/// All pages of a list.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub batches: Vec<Batch>,
+    pub broken: Vec<Broken>,
+}
+
+impl Listed {
+    pub fn append(&mut self, other: Listed) {
+        self.batches.extend(other.batches);
+        self.broken.extend(other.broken);
+    }
+}
+
+impl Request<'_> {
+    /// `listing pods in namespace shop`.
+    pub fn action(&self) -> String {
+        let api = self.kind.api();
+        let resource = match api.group {
+            "" => api.plural.to_string(),
+            group => format!("{}.{group}", api.plural),
+        };
+        match self.namespace {
+            Some(namespace) => format!("listing {resource} in namespace {namespace}"),
+            None if api.namespaced => format!("listing {resource} in all namespaces"),
+            None => format!("listing {resource}"),
+        }
+    }
+
+    /// Lists all of it. `progress` is told how many objects there are so far.
+    pub async fn list(&self, connection: &Connection, progress: &(dyn Fn(usize) + Sync)) -> Result<Listed, Failure> {
+        for restarts in 0.. {
+            match self.pages(connection, (restarts < RESTARTS).then_some(LIMIT), progress).await {
+                // The token expired, after five to fifteen minutes, or because etcd was compacted: what was read is of
+                // a moment that is gone. https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
+                Err(failure) if failure.status == Some(410) && restarts < RESTARTS => {
+                    tracing::debug!("{}: the continue token expired, beginning again", self.action());
+                }
+                result => return result,
+            }
+        }
+        unreachable!("the loop has no end")
+    }
+
+    /// One pass. While a page is decoded the next one is on its way; no more than two are in memory.
+    async fn pages(
+        &self,
+        connection: &Connection,
+        limit: Option<u32>,
+        progress: &(dyn Fn(usize) + Sync),
+    ) -> Result<Listed, Failure> {
+        let (mut listed, mut objects) = (Listed::default(), 0);
+        let (mut decoding, mut token): (Option<JoinHandle<_>>, String) = (None, String::new());
+        let mut keep = |page: Page| {
+            objects += page.batch.len();
+            progress(objects);
+            listed.batches.push(page.batch);
+            listed.broken.extend(page.broken);
+        };
+        loop {
+            let body = connection.get(&self.path(limit, &token), self.accept()).await?;
+            let next = continue_token(&body).unwrap_or_default();
+            if let Some(page) = decoding.take() {
+                keep(decoded(page).await?);
+            }
+            let (kind, content) = (self.kind, self.content());
+            let page = tokio::task::spawn_blocking(move || list_page(kind, &body, content));
+            if next.is_empty() {
+                keep(decoded(page).await?);
+                return Ok(listed);
+            }
+            if next == token {
+                let message = "the server gives the same page again and again";
+                return Err(Failure::new(Reason::Malformed, message));
+            }
+            decoding = Some(page);
+            token = next;
+        }
+    }
+
+    fn content(&self) -> Content {
+        match self.kind {
+            Kind::Secret | Kind::ConfigMap => Content::MetadataOnly,
+            _ => Content::Whole,
+        }
+    }
+
+    fn accept(&self) -> &'static str {
+        match self.content() {
+            Content::MetadataOnly => METADATA_LIST,
+            Content::Whole => JSON,
+        }
+    }
+
+    fn path(&self, limit: Option<u32>, token: &str) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if let Some(limit) = limit {
+            query.append_pair("limit", &limit.to_string());
+        }
+        if self.kind == Kind::Event {
+            query.append_pair("fieldSelector", "type!=Normal");
+        }
+        if !token.is_empty() {
+            query.append_pair("continue", token);
+        }
+        let (path, query) = (path(self.kind, self.version, self.namespace), query.finish());
+        if query.is_empty() { path } else { format!("{path}?{query}") }
+    }
+}
+
+async fn decoded(page: JoinHandle<Result<Page, DecodeError>>) -> Result<Page, Failure> {
+    match page.await {
+        Ok(Ok(page)) => Ok(page),
+        Ok(Err(error)) => Err(Failure::new(Reason::Malformed, format!("malformed answer: {}", error.source))),
+        Err(error) => Err(Failure::new(Reason::Internal, format!("decoding failed: {error}"))),
+    }
+}
+
+/// `/apis/apps/v1/namespaces/shop/deployments`.
+pub(super) fn path(kind: Kind, version: &str, namespace: Option<&str>) -> String {
+    let api = kind.api();
+    let root = match api.group {
+        "" => format!("/api/{version}"),
+        group => format!("/apis/{group}/{version}"),
+    };
+    match namespace {
+        Some(namespace) => format!("{root}/namespaces/{}/{}", segment(namespace), api.plural),
+        None => format!("{root}/{}", api.plural),
+    }
+}
+
+/// A name as part of a path, whatever was typed.
+pub(super) fn segment(name: &str) -> String {
+    form_urlencoded::byte_serialize(name.as_bytes()).collect()
+}

@@ -1,0 +1,220 @@
+//! One GET, repeated while that makes sense, and never for ever.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::header::{ACCEPT, RETRY_AFTER, USER_AGENT};
+use http::{Request, StatusCode};
+use kube::client::Body;
+use kubectl_gpt_analyzers::{Gap, Reason};
+use serde::Deserialize;
+
+use super::connect::{Connection, credentials_cause};
+
+pub(super) const JSON: &str = "application/json";
+
+/// How often one request is sent at most.
+const ATTEMPTS: u32 = 5;
+/// The wait before the first repetition; it doubles each time.
+const FIRST_DELAY: Duration = Duration::from_millis(250);
+/// How long one request may wait between attempts, all in all.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After so many requests in a row without any answer, no more are sent.
+const GIVE_UP_AFTER: u32 = 8;
+
+/// A request that failed for good.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub reason: Reason,
+    /// `None` if there was no answer.
+    pub status: Option<u16>,
+    /// For people: `forbidden: User "jane" cannot list resource "pods" …`.
+    pub message: String,
+    /// Whether it failed for want of credentials, before anything was sent.
+    pub credentials: bool,
+}
+
+impl Failure {
+    pub fn new(reason: Reason, message: impl Into<String>) -> Failure {
+        Failure { reason, status: None, message: message.into(), credentials: false }
+    }
+
+    /// The gap that it leaves: `listing pods in namespace shop: forbidden: …`.
+    pub fn during(&self, action: impl fmt::Display) -> Gap {
+        Gap { reason: self.reason, message: format!("{action}: {}", self.message) }
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        self.status == Some(404)
+    }
+
+    /// Refused for want of a right (403), and not for want of an identity (401).
+    pub fn is_forbidden(&self) -> bool {
+        self.status == Some(403)
+    }
+}
+
+/// One attempt that failed.
+struct Attempt {
+    failure: Failure,
+    /// Whether another one may succeed.
+    repeat: bool,
+    /// What `Retry-After` asks for.
+    wait: Option<Duration>,
+}
+
+impl Connection {
+    /// The body of the answer to a GET. Repeated on 429, on 5xx and when the connection breaks.
+    pub(super) async fn get(&self, path: &str, accept: &str) -> Result<Vec<u8>, Failure> {
+        if self.unanswered.load(Ordering::Relaxed) >= GIVE_UP_AFTER {
+            return Err(Failure::new(Reason::Unavailable, "not tried: the API server has stopped answering"));
+        }
+        self.repeat(path, accept, true).await
+    }
+
+    /// As [`get`](Connection::get), but a server out of reach is not tried again: whoever mistyped a context wants to
+    /// know at once.
+    pub(super) async fn get_once_reached(&self, path: &str, accept: &str) -> Result<Vec<u8>, Failure> {
+        self.repeat(path, accept, false).await
+    }
+
+    async fn repeat(&self, path: &str, accept: &str, patient: bool) -> Result<Vec<u8>, Failure> {
+        let (mut delay, mut waited) = (FIRST_DELAY, Duration::ZERO);
+        for attempt in 1.. {
+            let failed = match self.attempt(path, accept).await {
+                Ok(body) => return Ok(body),
+                Err(failed) => failed,
+            };
+            // A server may ask for a longer wait than the usual one, not for a shorter one than it makes sense.
+            let wait = failed.wait.map_or(delay, |asked| asked.max(FIRST_DELAY));
+            let unreached = failed.failure.status.is_none() && !patient;
+            if !failed.repeat || unreached || attempt >= ATTEMPTS || waited + wait > PATIENCE {
+                return Err(failed.failure);
+            }
+            tracing::debug!(path, attempt, ?wait, "{}", failed.failure.message);
+            tokio::time::sleep(wait).await;
+            waited += wait;
+            delay *= 2;
+        }
+        unreachable!("the loop has no end")
+    }
+
+    async fn attempt(&self, path: &str, accept: &str) -> Result<Vec<u8>, Attempt> {
+        let final_failure = |failure| Attempt { failure, repeat: false, wait: None };
+        let user_agent = concat!("kubectl-gpt/", env!("CARGO_PKG_VERSION"));
+        let request = Request::get(path).header(ACCEPT, accept).header(USER_AGENT, user_agent).body(Body::empty());
+        let request = request.map_err(|e| final_failure(Failure::new(Reason::Internal, e.to_string())))?;
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let exchange = async {
+            let (head, body) = self.client.send(request).await?.into_parts();
+            Ok::<_, kube::Error>((head, body.collect_bytes().await?))
+        };
+        let answer = tokio::time::timeout(self.timeout, exchange).await;
+        self.note_answer(matches!(answer, Ok(Ok(_))));
+        let (head, body) = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(no_answer(&error)),
+            Err(_) => {
+                let message = format!("timeout: no complete answer within {:?}", self.timeout);
+                return Err(final_failure(Failure::new(Reason::Timeout, message)));
+            }
+        };
+        if head.status == StatusCode::OK {
+            return Ok(body.into());
+        }
+        let status = ApiStatus::read(&body);
+        let asked = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Err(Attempt {
+            repeat: matches!(head.status.as_u16(), 429 | 500 | 502 | 503 | 504),
+            wait: asked.or(status.details.retry_after_seconds).map(Duration::from_secs),
+            failure: refused(head.status, &status),
+        })
+    }
+
+    fn note_answer(&self, answered: bool) {
+        if answered {
+            self.unanswered.store(0, Ordering::Relaxed);
+        } else {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// `v1.Status`, as far as it matters.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ApiStatus {
+    message: String,
+    details: ApiStatusDetails,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ApiStatusDetails {
+    retry_after_seconds: Option<u64>,
+}
+
+impl ApiStatus {
+    /// Reads the body of an answer that is no success; a proxy in between may have written it, so it can be anything.
+    fn read(body: &[u8]) -> ApiStatus {
+        serde_json::from_slice(body).unwrap_or_else(|_| {
+            let text = String::from_utf8_lossy(&body[..body.len().min(1000)]);
+            let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('<'));
+            ApiStatus { message: line.unwrap_or_default().chars().take(200).collect(), ..Default::default() }
+        })
+    }
+}
+
+fn refused(code: StatusCode, status: &ApiStatus) -> Failure {
+    let (reason, word) = match code.as_u16() {
+        401 => (Reason::Forbidden, "unauthorized".to_string()),
+        403 => (Reason::Forbidden, "forbidden".to_string()),
+        404 => (Reason::Unavailable, "not found".to_string()),
+        408 | 504 => (Reason::Timeout, "timeout".to_string()),
+        429 => (Reason::Unavailable, "too many requests".to_string()),
+        _ => (Reason::Unavailable, code.to_string()),
+    };
+    // `pods is forbidden: User "jane" cannot …` says it twice.
+    let said = status.message.split_once(" is forbidden: ").map_or(status.message.as_str(), |(_, said)| said);
+    let message = match said.trim() {
+        "" => word,
+        said if said.eq_ignore_ascii_case(&word) => word,
+        said => format!("{word}: {said}"),
+    };
+    Failure { status: Some(code.as_u16()), ..Failure::new(reason, message) }
+}
+
+/// An exchange that ended without a whole answer: refused, broken off, no route, a certificate nobody trusts.
+fn no_answer(error: &kube::Error) -> Attempt {
+    if let Some(auth) = credentials_error(error) {
+        let failure = Failure { credentials: true, ..Failure::new(Reason::Forbidden, credentials_cause(auth)) };
+        return Attempt { failure, repeat: false, wait: None };
+    }
+    Attempt { failure: Failure::new(Reason::Unavailable, deepest(error)), repeat: true, wait: None }
+}
+
+fn credentials_error(error: &kube::Error) -> Option<&kube::client::AuthError> {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(auth) = error.downcast_ref() {
+            return Some(auth);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The innermost error: `Connection refused`, and not the four layers around it.
+fn deepest(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((text, _)) => text.to_string(),
+        None => text,
+    }
+}
