@@ -7,7 +7,7 @@
 //! // … run kubectl-gpt with --kubeconfig server.kubeconfig()
 //! assert_eq!(server.requests_for("pods").len(), 1);
 //! ```
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, clippy::result_large_err)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -168,9 +168,9 @@ impl Target {
     /// Takes `/apis/apps/v1/namespaces/shop/deployments/cart` apart.
     fn of(path: &str) -> Option<Target> {
         let mut parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-        let (group, version, at) = match parts.first()? {
-            &"api" => (String::new(), parts.get(1)?.to_string(), 2),
-            &"apis" => (parts.get(1)?.to_string(), parts.get(2)?.to_string(), 3),
+        let (group, version, at) = match *parts.first()? {
+            "api" => (String::new(), parts.get(1)?.to_string(), 2),
+            "apis" => (parts.get(1)?.to_string(), parts.get(2)?.to_string(), 3),
             _ => return None,
         };
         parts.drain(..at);
