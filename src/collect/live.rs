@@ -187,12 +187,15 @@ fn refuse_what_is_no_cluster(connection: &Connection, outcomes: &BTreeMap<Kind, 
 }
 
 fn fallback_note(connection: &Connection, outcomes: &BTreeMap<Kind, Outcome>) -> Option<String> {
+    const NAMED: usize = 3;
     let kinds: Vec<&str> = outcomes.iter().filter(|(_, o)| o.fell_back).map(|(kind, _)| kind.api().kind).collect();
-    if kinds.is_empty() {
-        return None;
-    }
+    let kinds = match kinds.len() {
+        0 => return None,
+        0..=NAMED => kinds.join(", "),
+        all => format!("{} and {} more kinds", kinds[..NAMED].join(", "), all - NAMED),
+    };
     let namespace = connection.namespace();
-    Some(format!("only namespace {namespace} was looked at for {}: the whole cluster is forbidden", kinds.join(", ")))
+    Some(format!("only namespace {namespace} was looked at for {kinds}: the whole cluster is forbidden"))
 }
 
 /// What came of one kind.
