@@ -191,7 +191,7 @@ fn fallback_note(connection: &Connection, outcomes: &BTreeMap<Kind, Outcome>) ->
     let kinds: Vec<&str> = outcomes.iter().filter(|(_, o)| o.fell_back).map(|(kind, _)| kind.api().kind).collect();
     let kinds = match kinds.len() {
         0 => return None,
-        0..=NAMED => kinds.join(", "),
+        1..=NAMED => kinds.join(", "),
         all => format!("{} and {} more kinds", kinds[..NAMED].join(", "), all - NAMED),
     };
     let namespace = connection.namespace();
