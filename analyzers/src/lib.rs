@@ -9,6 +9,7 @@ pub mod causes;
 pub mod certificate;
 pub mod cluster;
 pub mod cluster_dns;
+pub mod corefile;
 pub mod coverage;
 pub mod decode;
 mod disruption;

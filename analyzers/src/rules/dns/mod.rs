@@ -1,5 +1,6 @@
+mod corefile;
 mod down;
 
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&down::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[&corefile::RULE, &down::RULE];

@@ -2,7 +2,9 @@ mod backend_down;
 mod backend_port;
 mod backend_service;
 mod class;
+mod tls_secret;
 
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&backend_down::RULE, &backend_port::RULE, &backend_service::RULE, &class::RULE];
+pub(super) const RULES: &[&BuiltIn] =
+    &[&backend_down::RULE, &backend_port::RULE, &backend_service::RULE, &class::RULE, &tls_secret::RULE];

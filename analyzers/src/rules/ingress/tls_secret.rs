@@ -1,0 +1,185 @@
+use std::collections::BTreeSet;
+
+use crate::cluster::{Cluster, Lookup};
+use crate::finding::{Finding, ObjectRef, kubectl};
+use crate::kind::Object;
+use crate::model::{CustomResource, Ingress, Secret};
+use crate::nearest::nearest_name;
+use crate::rule::{Report, declare_rule};
+use crate::time;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That the Secrets which `spec.tls` of an Ingress names exist in its namespace and hold `tls.crt` and `tls.key`.
+    ///
+    /// ## Why it matters
+    ///
+    /// Without the Secret the ingress controller serves its own self-signed certificate, which browsers and clients refuse,
+    /// or does not serve the host at all.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get secret NAME`, and `openssl s_client -connect HOST:443 -servername HOST` shows a certificate
+    /// of the controller.
+    ///
+    /// ## How to fix
+    ///
+    /// Create the Secret with `kubectl create secret tls`, correct the name, or see why cert-manager does not issue the
+    /// certificate: `kubectl -n NAMESPACE describe certificate`.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// For `spec.tls` without `secretName`. In the first 5 minutes where something issues certificates for the Ingress (an
+    /// annotation of cert-manager or the like, a Certificate with that Secret). Where Secrets could not be read, or only
+    /// their names: then their keys are not judged.
+    "ingress/tls-secret": Error,
+    "the TLS Secret of an Ingress does not exist or lacks its keys",
+    needs: [Ingress, Secret],
+    optional: [Namespace],
+    explained_by: ["resource/not-ready", "certificate/*"],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_going_away(*ingress)) {
+        let tls = ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten());
+        let names = tls.filter_map(|tls| tls.secret_name.as_deref());
+        // Some controllers accept namespace/name.
+        let names: BTreeSet<&str> = names.filter(|name| !name.is_empty() && !name.contains('/')).collect();
+        for name in names {
+            let found = match cluster.get::<Secret>(ingress.namespace(), name) {
+                Lookup::Missing => missing(cluster, ingress, name),
+                Lookup::Found(secret) => lacks_keys(ingress, secret),
+                Lookup::Unknown => None,
+            };
+            found.into_iter().for_each(|finding| report.add(finding));
+        }
+    }
+}
+
+fn missing(cluster: &Cluster, ingress: &Ingress, secret: &str) -> Option<Finding> {
+    let (namespace, name, object) = (ingress.namespace(), ingress.name(), ingress.reference());
+    let certificate = certificate(cluster, namespace, secret);
+    let is_issued = certificate.is_some() || has_issuer(ingress);
+    let since = certificate.map_or(ingress.created(), |c| c.metadata.creation_timestamp.max(ingress.created()));
+    if is_issued && since.is_some_and(|since| time::age(cluster.now(), since) < time::PROVISION) {
+        return None;
+    }
+    let hosts = hosts(ingress, secret);
+    let for_hosts = if hosts.is_empty() { String::new() } else { format!(" for {}", crate::words::list(&hosts, 2)) };
+    let there = cluster.in_namespace::<Secret>(namespace).iter().map(Object::name);
+    let hint = nearest_name(secret, there).map(|name| format!(" (there is a Secret {name})")).unwrap_or_default();
+    let by = if is_issued { ", because it has not been issued" } else { "" };
+    let message = format!("Ingress {name} names TLS Secret {secret}{for_hosts}, which does not exist{hint}{by}");
+    let finding = Finding::error(object.clone(), message)
+        .key(secret)
+        .evidence(format!("spec.tls names Secret {secret}"), &object, "spec.tls")
+        .rests_on_absence();
+    Some(match certificate {
+        Some(certificate) => {
+            let reference = ObjectRef {
+                api_version: certificate.api_version.clone().into(),
+                kind: certificate.kind.clone().into(),
+                namespace: Some(namespace.to_string()),
+                name: certificate.metadata.name.clone(),
+            };
+            finding.because(reference).fix_command(
+                "See why the certificate is not issued",
+                kubectl(["-n", namespace, "describe", "certificate", &certificate.metadata.name]),
+            )
+        }
+        None => finding.fix_command(
+            "Create the Secret, or correct the name",
+            kubectl(["-n", namespace, "create", "secret", "tls", secret, "--cert=tls.crt", "--key=tls.key"]),
+        ),
+    })
+}
+
+/// A Secret of any type will do for most controllers, if it has the two keys.
+fn lacks_keys(ingress: &Ingress, secret: &Secret) -> Option<Finding> {
+    let absent = ["tls.crt", "tls.key"].into_iter().find(|key| secret.has_key(key) == Some(false))?;
+    let object = ingress.reference();
+    let message = format!("Ingress {} names TLS Secret {}, which has no key {absent}", ingress.name(), secret.name());
+    let type_ = if secret.type_.is_empty() { "Opaque" } else { &secret.type_ };
+    let finding = Finding::error(object.clone(), message)
+        .key(secret.name())
+        .evidence(format!("its type is {type_}"), &secret.reference(), "type")
+        .evidence(format!("spec.tls names Secret {}", secret.name()), &object, "spec.tls");
+    Some(finding.fix("Make it a Secret of type kubernetes.io/tls with tls.crt and tls.key"))
+}
+
+fn hosts(ingress: &Ingress, secret: &str) -> Vec<String> {
+    let tls = ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten());
+    let tls = tls.filter(|tls| tls.secret_name.as_deref() == Some(secret));
+    tls.flat_map(|tls| tls.hosts.iter().flatten()).cloned().collect()
+}
+
+/// cert-manager's Certificate that is to fill the Secret.
+fn certificate<'a>(cluster: &'a Cluster, namespace: &str, secret: &str) -> Option<&'a CustomResource> {
+    cluster.custom().iter().find(|object| {
+        object.kind == "Certificate"
+            && object.group() == "cert-manager.io"
+            && object.metadata.namespace == namespace
+            && object.spec.get("secretName").and_then(|name| name.as_str()) == Some(secret)
+    })
+}
+
+/// Annotations by which something is asked for a certificate: `cert-manager.io/cluster-issuer`,
+/// `kubernetes.io/tls-acme`, `cert.gardener.cloud/purpose` …
+fn has_issuer(ingress: &Ingress) -> bool {
+    let annotations = ingress.metadata.annotations.iter().flatten();
+    annotations.into_iter().any(|(key, _)| key.contains("issuer") || key.contains("acme") || key.starts_with("cert."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    fn ingress(meta: &str) -> String {
+        format!(
+            "{{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {{name: store, namespace: shop{meta}}}, spec: \
+             {{tls: [{{hosts: [store.example.com], secretName: store-tls}}]}}}}"
+        )
+    }
+
+    fn secret(keys: &str) -> String {
+        format!("{{apiVersion: v1, kind: Secret, metadata: {{name: store-tls, namespace: shop}}, data: {keys}}}")
+    }
+
+    #[test]
+    fn fires_when_the_secret_is_missing() {
+        check(&RULE, &[&ingress("")]).finds(&[
+            "error Ingress shop/store: Ingress store names TLS Secret store-tls for store.example.com, which does not exist",
+        ]);
+    }
+
+    #[test]
+    fn fires_when_it_lacks_a_key() {
+        check(&RULE, &[&ingress(""), &secret("{tls.crt: YQ==, key.pem: YQ==}")])
+            .finds(&["error Ingress shop/store: Ingress store names TLS Secret store-tls, which has no key tls.key"]);
+    }
+
+    #[test]
+    fn fires_when_it_was_not_issued_in_time() {
+        let issued = |at: &str| {
+            ingress(&format!(", creationTimestamp: '{at}', annotations: {{cert-manager.io/cluster-issuer: acme}}"))
+        };
+        check(&RULE, &[&issued("2026-11-21T11:00:00Z")])
+            .finds(&["error Ingress shop/store: Ingress store names TLS Secret store-tls for store.example.com, \
+             which does not exist, because it has not been issued"]);
+        check(&RULE, &[&issued("2026-11-21T11:58:00Z")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_when_it_is_there() {
+        check(&RULE, &[&ingress(""), &secret("{tls.crt: YQ==, tls.key: YQ==}")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_without_a_name_and_where_secrets_were_refused() {
+        check(&RULE, &[&ingress("").replace("store-tls", "")]).finds_nothing();
+        World::new(&[&ingress("")]).forbid(Kind::Secret).check(&RULE).finds_nothing();
+    }
+}
