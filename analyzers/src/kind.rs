@@ -331,6 +331,12 @@ kinds! {
     Ingress: Ingress openapi, ingresses, "networking.k8s.io" ["v1"] "ingresses" namespaced;
     IngressClass: IngressClass openapi, ingress_classes, "networking.k8s.io" ["v1"] "ingressclasses" cluster;
     NetworkPolicy: NetworkPolicy openapi, network_policies, "networking.k8s.io" ["v1"] "networkpolicies" namespaced;
+    AdminNetworkPolicy: AdminNetworkPolicy slim, admin_network_policies, "policy.networking.k8s.io" ["v1alpha1"] "adminnetworkpolicies" cluster;
+    BaselineAdminNetworkPolicy: BaselineAdminNetworkPolicy slim, baseline_admin_network_policies, "policy.networking.k8s.io" ["v1alpha1"] "baselineadminnetworkpolicies" cluster;
+    ClusterNetworkPolicy: ClusterNetworkPolicy slim, cluster_network_policies, "policy.networking.k8s.io" ["v1alpha2"] "clusternetworkpolicies" cluster;
+    CiliumNetworkPolicy: CiliumNetworkPolicy slim, cilium_network_policies, "cilium.io" ["v2"] "ciliumnetworkpolicies" namespaced;
+    CiliumClusterwideNetworkPolicy: CiliumClusterwideNetworkPolicy slim, cilium_clusterwide_network_policies, "cilium.io" ["v2"] "ciliumclusterwidenetworkpolicies" cluster;
+    GlobalNetworkPolicy: GlobalNetworkPolicy slim, global_network_policies, "crd.projectcalico.org" ["v1"] "globalnetworkpolicies" cluster;
     GatewayClass: GatewayClass slim, gateway_classes, "gateway.networking.k8s.io" ["v1" "v1beta1"] "gatewayclasses" cluster;
     Gateway: Gateway slim, gateways, "gateway.networking.k8s.io" ["v1" "v1beta1"] "gateways" namespaced;
     HTTPRoute: HTTPRoute route, http_routes, "gateway.networking.k8s.io" ["v1" "v1beta1"] "httproutes" namespaced;

@@ -26,6 +26,7 @@ pub mod logs;
 pub mod model;
 pub mod nearest;
 pub mod outage;
+pub mod netpol;
 mod owner;
 pub mod platform;
 #[allow(dead_code, reason = "the rules that use it follow")]

@@ -13,6 +13,7 @@ mod labels;
 mod meta;
 mod node;
 mod pod;
+mod policy;
 mod service;
 mod workload;
 
@@ -43,6 +44,7 @@ pub use labels::{Annotations, LabelSet, Labels};
 pub use meta::{Condition, Meta, OwnerReference, Timestamp, condition};
 pub use node::{Node, NodeAddress, NodeSpec, NodeStatus, Taint};
 pub use pod::*;
+pub use policy::*;
 pub use service::{
     Endpoint, EndpointPort, EndpointSlice, Endpoints, EndpointsSubset, LoadBalancerIngress, Service, ServicePort,
     ServiceSpec, ServiceStatus,

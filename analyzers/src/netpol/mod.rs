@@ -1,0 +1,324 @@
+//! NetworkPolicy semantics: who may reach whom, and by which policy.
+//!
+//! A pod is isolated in a direction as soon as one NetworkPolicy that selects it applies to that direction; then only
+//! what some rule of some such policy allows gets through, and a connection needs both ends to allow it
+//! (<https://kubernetes.io/docs/concepts/services-networking/network-policies/>). AdminNetworkPolicy decides before
+//! that, BaselineAdminNetworkPolicy where nothing isolates (<https://network-policy-api.sigs.k8s.io/>).
+//!
+//! Answers are three-valued. What depends on addresses that are not known, on namespaces that were not read, on pods
+//! in the host's network, or on another policy engine's own objects is [`Answer::Unknown`].
+
+mod admin;
+mod endpoint;
+mod foreign;
+mod policy;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use crate::cluster::{Cluster, Lookup};
+use crate::coverage::{Extent, Gap, Reason};
+use crate::finding::ObjectRef;
+use crate::kind::{Kind, Object};
+use crate::model::{LabelSet, Namespace, NetworkPolicy, Pod};
+use crate::selector::Selector;
+use crate::workload::Workload;
+
+pub use endpoint::{Endpoint, PodEnd, Port, Protocol, Subject};
+pub use policy::{Peer, Policy, PortMatch, Ports, Rule};
+
+/// Kleene's three values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Yes,
+    No,
+    Unknown,
+}
+
+impl Answer {
+    pub fn and(self, other: Answer) -> Answer {
+        match (self, other) {
+            (Answer::No, _) | (_, Answer::No) => Answer::No,
+            (Answer::Yes, Answer::Yes) => Answer::Yes,
+            _ => Answer::Unknown,
+        }
+    }
+
+    pub fn or(self, other: Answer) -> Answer {
+        match (self, other) {
+            (Answer::Yes, _) | (_, Answer::Yes) => Answer::Yes,
+            (Answer::No, Answer::No) => Answer::No,
+            _ => Answer::Unknown,
+        }
+    }
+
+    /// The best of several; `No` if there is none.
+    pub fn any(answers: impl IntoIterator<Item = Answer>) -> Answer {
+        answers.into_iter().fold(Answer::No, Answer::or)
+    }
+}
+
+impl From<bool> for Answer {
+    fn from(yes: bool) -> Answer {
+        if yes { Answer::Yes } else { Answer::No }
+    }
+}
+
+/// One of the two directions, seen from the pod that a policy selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// What the policies say about one connection.
+#[derive(Clone, Debug)]
+pub struct Verdict<'a> {
+    pub allowed: Answer,
+    /// At the end that connects.
+    pub egress: Side<'a>,
+    /// At the end that is connected to.
+    pub ingress: Side<'a>,
+}
+
+/// What the policies that select one end say.
+#[derive(Clone, Debug)]
+pub struct Side<'a> {
+    pub answer: Answer,
+    /// The NetworkPolicies that isolate this end, by name.
+    pub isolated_by: Vec<&'a NetworkPolicy>,
+    /// The policy that lets it through, or an administrator's policy that refuses it.
+    pub decided_by: Option<ObjectRef>,
+}
+
+impl Side<'_> {
+    fn open() -> Self {
+        Side { answer: Answer::Yes, isolated_by: Vec::new(), decided_by: None }
+    }
+}
+
+/// All policies of a cluster, compiled and indexed by namespace.
+#[derive(Debug)]
+pub struct PolicySet<'a> {
+    cluster: &'a Cluster,
+    policies: Vec<Policy<'a>>,
+    by_namespace: BTreeMap<&'a str, Range<usize>>,
+    admin: admin::AdminPolicies,
+    /// Why policies of another kind may say otherwise, where they are not in one namespace only.
+    undecided: bool,
+    foreign: foreign::Foreign,
+    workloads: OnceCell<BTreeMap<&'a str, Vec<Workload<'a>>>>,
+    subjects: OnceCell<BTreeMap<&'a str, Vec<Subject<'a>>>>,
+}
+
+impl<'a> PolicySet<'a> {
+    /// The kinds, besides NetworkPolicy, that decide what traffic flows. Rules name them as optional.
+    pub const OTHER_POLICIES: &'static [Kind] = &[
+        Kind::AdminNetworkPolicy,
+        Kind::BaselineAdminNetworkPolicy,
+        Kind::ClusterNetworkPolicy,
+        Kind::CiliumNetworkPolicy,
+        Kind::CiliumClusterwideNetworkPolicy,
+        Kind::GlobalNetworkPolicy,
+    ];
+
+    pub fn new(cluster: &'a Cluster) -> PolicySet<'a> {
+        let policies: Vec<Policy> = cluster.all::<NetworkPolicy>().iter().map(Policy::new).collect();
+        let mut by_namespace: BTreeMap<&str, Range<usize>> = BTreeMap::new();
+        for (n, policy) in policies.iter().enumerate() {
+            by_namespace.entry(policy.namespace()).or_insert(n..n).end = n + 1;
+        }
+        let admin_unread = Self::OTHER_POLICIES.iter().any(|kind| withheld(cluster, *kind).is_some());
+        PolicySet {
+            cluster,
+            policies,
+            by_namespace,
+            admin: admin::AdminPolicies::new(cluster),
+            undecided: admin_unread,
+            foreign: foreign::Foreign::new(cluster),
+            workloads: OnceCell::new(),
+            subjects: OnceCell::new(),
+        }
+    }
+
+    pub fn cluster(&self) -> &'a Cluster {
+        self.cluster
+    }
+
+    pub fn policies(&self) -> &[Policy<'a>] {
+        &self.policies
+    }
+
+    pub fn in_namespace(&self, namespace: &str) -> &[Policy<'a>] {
+        self.by_namespace.get(namespace).map_or(&[], |range| &self.policies[range.clone()])
+    }
+
+    /// The policies that select a pod and apply to a direction, by name. None select a pod in the host's network:
+    /// what they would do to it is undefined, and most plugins ignore it.
+    pub fn isolating(&self, direction: Direction, pod: &PodEnd<'a>) -> Vec<&Policy<'a>> {
+        if pod.spec.host_network {
+            return Vec::new();
+        }
+        let policies = self.in_namespace(pod.namespace).iter();
+        policies.filter(|policy| policy.rules(direction).is_some() && policy.selector.matches(pod.labels)).collect()
+    }
+
+    /// Whether objects of another policy engine, or policies that could not be read, may open to the pods of a
+    /// namespace what NetworkPolicies close.
+    pub fn is_undecided(&self, namespace: &str) -> bool {
+        self.undecided || self.foreign.acts_in(namespace)
+    }
+
+    /// Whether a connection is let through.
+    pub fn verdict(&self, from: &Endpoint<'a>, to: &Endpoint<'a>, port: Port) -> Verdict<'a> {
+        if let (Endpoint::Pod(a), Endpoint::Pod(b)) = (from, to)
+            && a.is_same_pod(b)
+        {
+            // A pod cannot block access to itself.
+            return Verdict { allowed: Answer::Yes, egress: Side::open(), ingress: Side::open() };
+        }
+        let egress = self.side(Direction::Egress, from, to, port);
+        let ingress = self.side(Direction::Ingress, to, from, port);
+        Verdict { allowed: egress.answer.and(ingress.answer), egress, ingress }
+    }
+
+    /// What the policies of one end say about a connection with the other end. The port is always the one that is
+    /// connected to: the destination's own port, after the Service's translation.
+    pub fn side(&self, direction: Direction, subject: &Endpoint<'a>, peer: &Endpoint<'a>, port: Port) -> Side<'a> {
+        let Endpoint::Pod(pod) = subject else { return Side::open() };
+        if pod.spec.host_network || pod.is_on_node_of(peer) {
+            return Side::open();
+        }
+        let admin = self.admin.decide(self, direction, pod, peer, port);
+        let isolating = self.isolating(direction, pod);
+        let mut side = match admin.decision {
+            Some((answer, policy)) => Side { answer, isolated_by: Vec::new(), decided_by: Some(policy) },
+            None if isolating.is_empty() => match self.admin.baseline(self, direction, pod, peer, port) {
+                Some((answer, policy)) => Side { answer, isolated_by: Vec::new(), decided_by: Some(policy) },
+                None => Side::open(),
+            },
+            None => self.by_network_policies(&isolating, direction, pod, peer, port),
+        };
+        if admin.is_uncertain || (side.answer == Answer::No && self.is_undecided(pod.namespace)) {
+            side.answer = Answer::Unknown;
+        }
+        side
+    }
+
+    fn by_network_policies(
+        &self,
+        isolating: &[&Policy<'a>],
+        direction: Direction,
+        pod: &PodEnd<'a>,
+        peer: &Endpoint<'a>,
+        port: Port,
+    ) -> Side<'a> {
+        let subject = Endpoint::Pod(*pod);
+        let destination = if direction == Direction::Egress { peer } else { &subject };
+        let mut side = Side {
+            answer: Answer::No,
+            isolated_by: isolating.iter().map(|policy| policy.object).collect(),
+            decided_by: None,
+        };
+        for policy in isolating {
+            let rules = policy.rules(direction).unwrap_or_default().iter();
+            let answer = Answer::any(rules.map(|rule| {
+                let ports = rule.allows_port(port, destination);
+                // Peers are the dearer question.
+                if ports == Answer::No { Answer::No } else { ports.and(rule.allows_peer(self, policy.namespace(), peer)) }
+            }));
+            if answer == Answer::Yes {
+                return Side { answer, decided_by: Some(policy.object.reference()), ..side };
+            }
+            side.answer = side.answer.or(answer);
+        }
+        side
+    }
+
+    /// Whether a namespace has the labels that a selector asks for.
+    pub fn namespace_matches(&self, selector: &Selector, namespace: &str) -> Answer {
+        if let Lookup::Found(found) = self.cluster.get::<Namespace>("", namespace) {
+            return selector.matches(&NamespaceLabels { name: namespace, labels: Some(&found.metadata.labels) }).into();
+        }
+        // Every namespace carries its name as a label (KEP-2161), so that much is known of one that was not read.
+        let known = NamespaceLabels { name: namespace, labels: None };
+        let by_name_only = selector.keys().all(|key| key == NAME_LABEL);
+        if by_name_only { selector.matches(&known).into() } else { Answer::Unknown }
+    }
+
+    /// The topmost workloads of a namespace.
+    pub fn workloads_in(&self, namespace: &str) -> &[Workload<'a>] {
+        let workloads = self.workloads.get_or_init(|| {
+            let namespaces = self.cluster.workload_namespaces();
+            namespaces.into_iter().map(|namespace| (namespace, self.cluster.workloads_in(namespace))).collect()
+        });
+        workloads.get(namespace).map_or(&[], Vec::as_slice)
+    }
+
+    /// One pod for each owner that has pods in a namespace, or the template of one that wants pods and has none yet.
+    pub fn subjects_in(&self, namespace: &str) -> &[Subject<'a>] {
+        let subjects = self.subjects.get_or_init(|| endpoint::subjects(self.cluster));
+        subjects.get(namespace).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a selector matches any pod of a namespace, or what a workload there would make.
+    pub fn selects_any(&self, namespace: &str, selector: &Selector) -> bool {
+        !self.cluster.pods_matching(namespace, selector).is_empty()
+            || self.workloads_in(namespace).iter().any(|w| selector.matches(&w.template.metadata.labels))
+            || foreign::template_matches(self.cluster, namespace, selector)
+    }
+
+    /// The namespaces in which there are pods or workloads, or that are known to exist.
+    pub fn namespaces(&self) -> Vec<&'a str> {
+        let pods = self.cluster.all::<Pod>().iter().map(|pod| pod.metadata.namespace.as_str());
+        let known = self.cluster.all::<Namespace>().iter().map(Object::name);
+        let mut namespaces: Vec<&str> = known.chain(pods.collect::<Vec<_>>()).collect();
+        namespaces.extend(self.cluster.workload_namespaces());
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        namespaces
+    }
+}
+
+/// Why objects of a kind that may exist were not read: not because files merely do not hold them.
+pub fn withheld(cluster: &Cluster, kind: Kind) -> Option<&Gap> {
+    match cluster.coverage().extent(kind) {
+        Extent::Failed(gap) | Extent::Partly(_, gap) if gap.reason != Reason::NotInInput => Some(gap),
+        _ => None,
+    }
+}
+
+/// The label by which every namespace carries its name.
+pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// A namespace's labels with its name among them, which a manifest leaves to the API server.
+pub struct NamespaceLabels<'a> {
+    pub name: &'a str,
+    pub labels: Option<&'a dyn LabelSet>,
+}
+
+impl LabelSet for NamespaceLabels<'_> {
+    fn value(&self, key: &str) -> Option<&str> {
+        if key == NAME_LABEL { Some(self.name) } else { self.labels?.value(key) }
+    }
+
+    fn pairs(&self) -> Box<dyn Iterator<Item = (&str, &str)> + '_> {
+        let own = self.labels.into_iter().flat_map(|labels| labels.pairs()).filter(|(key, _)| *key != NAME_LABEL);
+        Box::new(std::iter::once((NAME_LABEL, self.name)).chain(own))
+    }
+}
+
+/// Whether an address is one of a range that only means "everywhere".
+pub(crate) fn is_everywhere(block: &ipnet::IpNet) -> bool {
+    block.prefix_len() == 0
+}
+
+/// An address as the API writes it.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse().ok()
+}
