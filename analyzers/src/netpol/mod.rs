@@ -9,6 +9,7 @@
 //! in the host's network, or on another policy engine's own objects is [`Answer::Unknown`].
 
 mod admin;
+pub mod connections;
 mod endpoint;
 mod foreign;
 mod policy;
@@ -30,7 +31,7 @@ use crate::selector::Selector;
 use crate::workload::Workload;
 
 pub use endpoint::{Endpoint, PodEnd, Port, Protocol, Subject};
-pub use policy::{Peer, Policy, PortMatch, Ports, Rule};
+pub use policy::{Peer, Policy, PortMatch, Ports, Rule, is_private};
 
 /// Kleene's three values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
