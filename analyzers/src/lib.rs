@@ -25,8 +25,8 @@ pub mod lease;
 pub mod logs;
 pub mod model;
 pub mod nearest;
-pub mod outage;
 pub mod netpol;
+pub mod outage;
 mod owner;
 pub mod platform;
 #[allow(dead_code, reason = "the rules that use it follow")]

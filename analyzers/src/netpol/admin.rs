@@ -74,14 +74,7 @@ impl AdminPolicies {
         AdminPolicies { admin, baseline: baseline.and_then(|p| AdminPolicy::new(p.reference(), &p.spec)) }
     }
 
-    pub fn decide(
-        &self,
-        set: &PolicySet,
-        direction: Direction,
-        pod: &PodEnd,
-        peer: &Endpoint,
-        port: Port,
-    ) -> Decision {
+    pub fn decide(&self, set: &PolicySet, direction: Direction, pod: &PodEnd, peer: &Endpoint, port: Port) -> Decision {
         let mut is_uncertain = false;
         for policy in &self.admin {
             match policy.first_match(set, direction, pod, peer, port) {
@@ -133,14 +126,7 @@ impl AdminPolicy {
         })
     }
 
-    fn first_match(
-        &self,
-        set: &PolicySet,
-        direction: Direction,
-        pod: &PodEnd,
-        peer: &Endpoint,
-        port: Port,
-    ) -> Match {
+    fn first_match(&self, set: &PolicySet, direction: Direction, pod: &PodEnd, peer: &Endpoint, port: Port) -> Match {
         let selected = self.subject.matches(set, pod);
         if selected == Answer::No {
             return Match::None;
@@ -197,10 +183,7 @@ impl Pods {
         Pods::new(subject.namespaces.as_ref(), subject.pods.as_ref())
     }
 
-    fn new(
-        namespaces: Option<&crate::model::LabelSelector>,
-        pods: Option<&NamespacedPod>,
-    ) -> Option<Pods> {
+    fn new(namespaces: Option<&crate::model::LabelSelector>, pods: Option<&NamespacedPod>) -> Option<Pods> {
         match (namespaces, pods) {
             (Some(namespaces), _) => Some(Pods { namespaces: Selector::new(namespaces), pods: Selector::default() }),
             (None, Some(pods)) => Some(Pods {
@@ -255,9 +238,8 @@ impl AdminPeer {
                     None => Answer::Unknown,
                 }
             }
-            (AdminPeer::Nodes(_), Endpoint::Address(_)) | (AdminPeer::Names, Endpoint::Address(_) | Endpoint::Internet) => {
-                Answer::Unknown
-            }
+            (AdminPeer::Nodes(_), Endpoint::Address(_))
+            | (AdminPeer::Names, Endpoint::Address(_) | Endpoint::Internet) => Answer::Unknown,
             _ => Answer::No,
         }
     }

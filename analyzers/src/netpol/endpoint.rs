@@ -155,18 +155,19 @@ impl<'a> PodEnd<'a> {
 
     /// Whether a probe asks a port.
     pub fn probes(&self, number: i32) -> bool {
-        let probes = self.spec.running_containers().flat_map(|c| {
-            [&c.liveness_probe, &c.readiness_probe, &c.startup_probe].into_iter().flatten()
-        });
+        let probes = self
+            .spec
+            .running_containers()
+            .flat_map(|c| [&c.liveness_probe, &c.readiness_probe, &c.startup_probe].into_iter().flatten());
         probes.filter_map(|probe| probe.port()).any(|port| port == IntOrString::Int(number))
     }
 
     /// The numbers that a port's name stands for in its containers.
     pub fn named_ports<'n>(&self, name: &'n str) -> impl Iterator<Item = Port> + use<'a, 'n> {
         let ports = self.spec.running_containers().flat_map(|container| &container.ports);
-        ports.filter(move |port| port.name == name).filter_map(|port| {
-            Some(Port { number: port.container_port, protocol: Protocol::parse(&port.protocol)? })
-        })
+        ports
+            .filter(move |port| port.name == name)
+            .filter_map(|port| Some(Port { number: port.container_port, protocol: Protocol::parse(&port.protocol)? }))
     }
 
     /// A Service's target port at this pod.

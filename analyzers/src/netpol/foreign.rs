@@ -2,14 +2,13 @@
 //! allow, Calico's and Antrea's come before them. Their objects are not evaluated here; that they are there makes a
 //! refusal uncertain.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::kind::Kind;
 use crate::model::{CiliumNetworkPolicy, Labels};
-use crate::selector::Selector;
 
 const GROUPS: &[&str] =
     &["cilium.io", "crd.projectcalico.org", "projectcalico.org", "crd.antrea.io", "policy.networking.k8s.io"];
@@ -49,13 +48,14 @@ impl Foreign {
     }
 }
 
-/// Whether a custom resource of a namespace holds a pod template with labels that a selector matches: an Argo Rollout,
-/// a Knative Service, which may have no pods at the moment.
-pub(super) fn template_matches(cluster: &Cluster, namespace: &str, selector: &Selector) -> bool {
-    cluster.custom().iter().filter(|object| object.metadata.namespace == namespace).any(|object| {
-        let Some(Value::Object(labels)) = object.spec.pointer("/template/metadata/labels") else { return false };
-        let pairs = labels.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)));
-        let labels: Labels = pairs.collect();
-        selector.matches(&labels)
-    })
+/// The labels of the pod templates in the custom resources of each namespace: an Argo Rollout, a Knative Service, which
+/// may have no pods at the moment.
+pub(super) fn templates(cluster: &Cluster) -> BTreeMap<&str, Vec<Labels>> {
+    let mut templates: BTreeMap<&str, Vec<Labels>> = BTreeMap::new();
+    for object in cluster.custom() {
+        let Some(Value::Object(labels)) = object.spec.pointer("/template/metadata/labels") else { continue };
+        let labels = labels.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect();
+        templates.entry(&object.metadata.namespace).or_default().push(labels);
+    }
+    templates
 }

@@ -26,7 +26,7 @@ use crate::cluster::{Cluster, Lookup};
 use crate::coverage::{Extent, Gap, Reason};
 use crate::finding::ObjectRef;
 use crate::kind::{Kind, Object};
-use crate::model::{LabelSet, Namespace, NetworkPolicy, Pod};
+use crate::model::{LabelSet, Labels, Namespace, NetworkPolicy, Pod};
 use crate::selector::Selector;
 use crate::workload::Workload;
 
@@ -115,6 +115,7 @@ pub struct PolicySet<'a> {
     foreign: foreign::Foreign,
     workloads: OnceCell<BTreeMap<&'a str, Vec<Workload<'a>>>>,
     subjects: OnceCell<BTreeMap<&'a str, Vec<Subject<'a>>>>,
+    templates: OnceCell<BTreeMap<&'a str, Vec<Labels>>>,
 }
 
 impl<'a> PolicySet<'a> {
@@ -144,6 +145,7 @@ impl<'a> PolicySet<'a> {
             foreign: foreign::Foreign::new(cluster),
             workloads: OnceCell::new(),
             subjects: OnceCell::new(),
+            templates: OnceCell::new(),
         }
     }
 
@@ -231,7 +233,11 @@ impl<'a> PolicySet<'a> {
             let answer = Answer::any(rules.map(|rule| {
                 let ports = rule.allows_port(port, destination);
                 // Peers are the dearer question.
-                if ports == Answer::No { Answer::No } else { ports.and(rule.allows_peer(self, policy.namespace(), peer)) }
+                if ports == Answer::No {
+                    Answer::No
+                } else {
+                    ports.and(rule.allows_peer(self, policy.namespace(), peer))
+                }
             }));
             if answer == Answer::Yes {
                 return Side { answer, decided_by: Some(policy.object.reference()), ..side };
@@ -271,7 +277,12 @@ impl<'a> PolicySet<'a> {
     pub fn selects_any(&self, namespace: &str, selector: &Selector) -> bool {
         !self.cluster.pods_matching(namespace, selector).is_empty()
             || self.workloads_in(namespace).iter().any(|w| selector.matches(&w.template.metadata.labels))
-            || foreign::template_matches(self.cluster, namespace, selector)
+            || self.custom_templates(namespace).iter().any(|labels| selector.matches(labels))
+    }
+
+    fn custom_templates(&self, namespace: &str) -> &[Labels] {
+        let templates = self.templates.get_or_init(|| foreign::templates(self.cluster));
+        templates.get(namespace).map_or(&[], Vec::as_slice)
     }
 
     /// The namespaces in which there are pods or workloads, or that are known to exist.

@@ -28,8 +28,14 @@ pub struct Rule {
 #[derive(Debug)]
 pub enum Peer {
     /// `namespaces` is `None` for the policy's own.
-    Selected { namespaces: Option<Selector>, pods: Selector },
-    Block { cidr: IpNet, except: Vec<IpNet> },
+    Selected {
+        namespaces: Option<Selector>,
+        pods: Selector,
+    },
+    Block {
+        cidr: IpNet,
+        except: Vec<IpNet>,
+    },
     /// One that the API would not accept.
     Nothing,
 }
@@ -180,15 +186,8 @@ impl Peer {
 
 /// Whether a range lies in the addresses that are not routed on the Internet.
 pub fn is_private(block: &IpNet) -> bool {
-    const PRIVATE: [&str; 7] = [
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",
-        "169.254.0.0/16",
-        "fc00::/7",
-        "fe80::/10",
-    ];
+    const PRIVATE: [&str; 7] =
+        ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"];
     PRIVATE.iter().filter_map(|range| range.parse::<IpNet>().ok()).any(|range| range.contains(block))
 }
 

@@ -366,7 +366,8 @@ impl Blocked {
         if !needy.is_empty() && needy.len() < self.subjects.len() {
             let rest: Vec<&str> =
                 self.subjects.iter().filter(|cut| cut.need.is_none()).map(|cut| cut.name.as_str()).collect();
-            let text = format!("{} cannot reach DNS either; nothing shows that it is needed there", words::list(&rest, 5));
+            let text =
+                format!("{} cannot reach DNS either; nothing shows that it is needed there", words::list(&rest, 5));
             finding = finding.evidence(text, &object, "spec.podSelector");
         }
         finding.fix_command("Allow DNS: add this rule", self.patch(dns, &object))
@@ -376,7 +377,9 @@ impl Blocked {
         let name = &object.name;
         let ports = ports_text(dns);
         if self.protocol == Protocol::Tcp {
-            return format!("NetworkPolicy {name} lets {who} reach DNS over UDP but not over TCP, which long answers need");
+            return format!(
+                "NetworkPolicy {name} lets {who} reach DNS over UDP but not over TCP, which long answers need"
+            );
         }
         if self.is_ingress {
             let namespace = object.namespace();
@@ -389,7 +392,9 @@ impl Blocked {
                 let service = service.unwrap_or_default();
                 let doubt = if is_error { "" } else { ", which is fine if they are meant to resolve no name" };
                 let also = if set.in_namespace(object.namespace()).len() > 1 { "no policy" } else { "nothing" };
-                format!("NetworkPolicy {name} cuts {who} off from DNS: {also} allows egress to {service} on {ports}{doubt}")
+                format!(
+                    "NetworkPolicy {name} cuts {who} off from DNS: {also} allows egress to {service} on {ports}{doubt}"
+                )
             }
         }
     }
@@ -583,14 +588,14 @@ status: {podIP: 10.0.0.53}
 
     #[test]
     fn fires_when_the_environment_names_a_service() {
-        let service = "{apiVersion: v1, kind: Service, metadata: {name: back, namespace: shop}, spec: {selector: {app: back}}}";
+        let service =
+            "{apiVersion: v1, kind: Service, metadata: {name: back, namespace: shop}, spec: {selector: {app: back}}}";
         let asks = docs()[1].replacen(
             "labels: {app: front}}",
             "labels: {app: front}}, spec: {containers: [{name: c, env: [{name: API, value: 'http://back:80'}]}]}",
             1,
         );
-        check(&RULE, &[docs()[0], &asks, service, DENY_ALL])
-            .finds(&[CUT_OFF.replace("no policy", "nothing").as_str()]);
+        check(&RULE, &[docs()[0], &asks, service, DENY_ALL]).finds(&[CUT_OFF.replace("no policy", "nothing").as_str()]);
     }
 
     #[test]
@@ -600,7 +605,8 @@ status: {podIP: 10.0.0.53}
             kind: NetworkPolicy
             metadata: {name: dns-in, namespace: kube-system}
             spec: {podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}";
-        let need = "{apiVersion: v1, kind: Service, metadata: {name: back, namespace: shop}, spec: {selector: {app: back}}}";
+        let need =
+            "{apiVersion: v1, kind: Service, metadata: {name: back, namespace: shop}, spec: {selector: {app: back}}}";
         let asks = docs()[1].replacen(
             "labels: {app: front}}",
             "labels: {app: front}}, spec: {containers: [{name: c, args: ['http://back:80']}]}",
@@ -616,7 +622,8 @@ status: {podIP: 10.0.0.53}
     #[test]
     fn quiet_for_pods_that_do_not_ask_the_cluster() {
         for spec in ["hostNetwork: true", "dnsPolicy: Default", "dnsPolicy: None"] {
-            let front = docs()[1].replacen("labels: {app: front}}", &format!("labels: {{app: front}}}}, spec: {{{spec}}}"), 1);
+            let front =
+                docs()[1].replacen("labels: {app: front}}", &format!("labels: {{app: front}}}}, spec: {{{spec}}}"), 1);
             let front = front.split("---").next().unwrap();
             check(&RULE, &[docs()[0], front, DENY_ALL, &to_back()]).finds_nothing();
         }

@@ -1,7 +1,17 @@
 mod dns_blocked;
+mod named_port;
+mod not_enforced;
+mod peer_matches_nothing;
 mod selects_nothing;
 mod service_port;
 
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&dns_blocked::RULE, &selects_nothing::RULE, &service_port::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[
+    &dns_blocked::RULE,
+    &named_port::RULE,
+    &not_enforced::RULE,
+    &peer_matches_nothing::RULE,
+    &selects_nothing::RULE,
+    &service_port::RULE,
+];

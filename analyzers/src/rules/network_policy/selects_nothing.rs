@@ -189,11 +189,8 @@ mod tests {
     #[test]
     fn quiet_for_everything_and_for_what_comes_on_demand() {
         check(&RULE, &[&POLICY.replace("matchLabels: {app: cache}", ""), &pod("web")]).finds_nothing();
-        check(
-            &RULE,
-            &[&POLICY.replace("app: cache", "acme.cert-manager.io/http01-solver: \"true\""), &pod("web")],
-        )
-        .finds_nothing();
+        check(&RULE, &[&POLICY.replace("app: cache", "acme.cert-manager.io/http01-solver: \"true\""), &pod("web")])
+            .finds_nothing();
     }
 
     #[test]

@@ -198,16 +198,7 @@ fn finding(set: &PolicySet, policy: &NetworkPolicy, wrong: &Wrong, owners: &BTre
         .evidence(format!("Service {} leads from port {open} to port {real}", service.name), service, "spec.ports")
         .fix_command(
             format!("Open {real}, the port that the pods listen on"),
-            kubectl([
-                "-n",
-                policy.namespace(),
-                "patch",
-                "networkpolicy",
-                policy.name(),
-                "--type=json",
-                "-p",
-                &patch,
-            ]),
+            kubectl(["-n", policy.namespace(), "patch", "networkpolicy", policy.name(), "--type=json", "-p", &patch]),
         )
         .key(format!("{direction:?}/{open}/{}/{}", service.namespace(), service.name))
 }
@@ -267,7 +258,8 @@ mod tests {
     fn quiet_when_something_listens_on_the_port() {
         let both = POD.replace("{containerPort: 9000}", "{containerPort: 9000}, {containerPort: 80}");
         check(&RULE, &[SERVICE, &both, &opens("{port: 80}")]).finds_nothing();
-        let direct = SERVICE.replace("{port: 80, ", "{name: direct, port: 81, targetPort: 80}, {name: http, port: 80, ");
+        let direct =
+            SERVICE.replace("{port: 80, ", "{name: direct, port: 81, targetPort: 80}, {name: http, port: 80, ");
         check(&RULE, &[&direct, POD, &opens("{port: 80}")]).finds_nothing();
         check(&RULE, &[SERVICE, POD, &opens("{port: 80, protocol: UDP}")]).finds_nothing();
     }
@@ -287,8 +279,7 @@ mod tests {
             .finds(&[&FOUND.replace("Pod back", "Deployment back")]);
     }
 
-    const FRONT: &str =
-        "{apiVersion: v1, kind: Pod, metadata: {name: front, namespace: shop, labels: {app: front}}}";
+    const FRONT: &str = "{apiVersion: v1, kind: Pod, metadata: {name: front, namespace: shop, labels: {app: front}}}";
 
     fn may_reach(port: &str) -> String {
         format!(

@@ -1,0 +1,181 @@
+use std::collections::BTreeSet;
+
+use crate::cluster::Cluster;
+use crate::finding::{Finding, kubectl};
+use crate::kind::Object;
+use crate::nearest::nearest_name;
+use crate::netpol::{Answer, Direction, Endpoint, Peer, Policy, PolicySet, Ports, Protocol, Rule, Subject};
+use crate::rule::{Report, declare_rule};
+use crate::words;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That a port which a NetworkPolicy names (`port: http`) is a name that some container of the pods concerned gives
+    /// to one of its ports, with the same protocol: of the pods that the policy selects for ingress, of the pods that
+    /// are connected to for egress.
+    ///
+    /// ## Why it matters
+    ///
+    /// A name that no container declares stands for no port, so the rule opens nothing. The name is the container's
+    /// (`spec.containers[].ports[].name`), not the Service's.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get pods -l SELECTOR -o jsonpath='{.items[*].spec.containers[*].ports}'` shows the names
+    /// that there are.
+    ///
+    /// ## How to fix
+    ///
+    /// Use the container's name for the port, or its number.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// Where at least one of the pods declares the name, and where there is no pod and no workload to look at.
+    "network-policy/named-port": Warning,
+    "a NetworkPolicy names a port that no container of the pods declares",
+    needs: [NetworkPolicy],
+    optional: [
+        Pod, Namespace, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
+    ],
+    explained_by: [],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    let set = PolicySet::new(cluster);
+    for policy in set.policies() {
+        for direction in [Direction::Ingress, Direction::Egress] {
+            for (n, rule) in policy.rules(direction).unwrap_or_default().iter().enumerate() {
+                for (m, port) in rule.ports.iter().enumerate() {
+                    let (Ports::Named(name), Some(protocol)) = (&port.ports, port.protocol) else { continue };
+                    let listening = listening(&set, policy, rule, direction);
+                    if listening.is_empty() || listening.iter().any(|s| declares(s, name, protocol)) {
+                        continue;
+                    }
+                    let list = if direction == Direction::Ingress { "ingress" } else { "egress" };
+                    let path = format!("spec.{list}[{n}].ports[{m}]");
+                    report.add(finding(policy, name, protocol, &path, &listening));
+                }
+            }
+        }
+    }
+}
+
+/// The workloads whose containers give a rule's ports their names.
+fn listening<'s, 'a>(
+    set: &'s PolicySet<'a>,
+    policy: &Policy<'a>,
+    rule: &Rule,
+    direction: Direction,
+) -> Vec<&'s Subject<'a>> {
+    if direction == Direction::Ingress {
+        return set.subjects_in(policy.namespace()).iter().filter(|s| policy.selects(&s.end)).collect();
+    }
+    // A rule for everyone, or for addresses, is for more than the pods that there are now.
+    let means_pods = |peer: &Peer| matches!(peer, Peer::Selected { .. });
+    if rule.peers.is_empty() || !rule.peers.iter().all(means_pods) {
+        return Vec::new();
+    }
+    let subjects = set.namespaces().into_iter().flat_map(|namespace| set.subjects_in(namespace));
+    subjects.filter(|s| rule.allows_peer(set, policy.namespace(), &Endpoint::Pod(s.end)) != Answer::No).collect()
+}
+
+fn declares(subject: &Subject, name: &str, protocol: Protocol) -> bool {
+    subject.end.named_ports(name).any(|port| port.protocol == protocol)
+}
+
+fn finding(policy: &Policy, name: &str, protocol: Protocol, path: &str, listening: &[&Subject]) -> Finding {
+    let object = policy.object.reference();
+    let known: BTreeSet<String> = listening
+        .iter()
+        .flat_map(|s| s.end.spec.running_containers())
+        .flat_map(|container| &container.ports)
+        .map(|port| match port.name.as_str() {
+            "" => port.container_port.to_string(),
+            name => format!("{name} ({})", port.container_port),
+        })
+        .collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let owners: Vec<String> = listening.iter().map(|s| s.name()).collect();
+    let owners = words::list(&owners, 3);
+    let what = if known.is_empty() { "no port".to_string() } else { words::list(&known, 5) };
+    let other_protocol = listening.iter().any(|s| s.end.named_ports(name).next().is_some());
+    let asked = if other_protocol { format!("{protocol} port {name}") } else { format!("port {name}") };
+    let message = format!(
+        "NetworkPolicy {} opens {asked}, but no container of {owners} has a port of that name: they declare {what}",
+        policy.name()
+    );
+    let names = listening.iter().flat_map(|s| s.end.spec.running_containers()).flat_map(|c| &c.ports);
+    let near = nearest_name(name, names.map(|port| port.name.as_str()).filter(|name| !name.is_empty()));
+    let text = match near {
+        Some(near) => format!("Name the port as the container does: {near}"),
+        None => "Name the port as the container does, or give its number".to_string(),
+    };
+    Finding::warning(object.clone(), message)
+        .evidence(format!("the rule opens {protocol} {name}"), &object, path)
+        .fix_command(text, kubectl(["-n", policy.namespace(), "edit", "networkpolicy", policy.name()]))
+        .key(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    const POD: &str = "
+        apiVersion: v1
+        kind: Pod
+        metadata: {name: api, namespace: shop, labels: {app: api}}
+        spec: {containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}";
+
+    fn ingress(port: &str) -> String {
+        format!(
+            "
+            apiVersion: networking.k8s.io/v1
+            kind: NetworkPolicy
+            metadata: {{name: api-in, namespace: shop}}
+            spec: {{podSelector: {{matchLabels: {{app: api}}}}, ingress: [{{ports: [{port}]}}]}}"
+        )
+    }
+
+    #[test]
+    fn fires_when_no_container_declares_the_name() {
+        check(&RULE, &[POD, &ingress("{port: web}")]).finds(&[
+            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in opens port web, but no container of Pod api has a port of that name: they declare http (8080)",
+        ]);
+        check(&RULE, &[POD, &ingress("{port: http, protocol: UDP}")]).finds(&[
+            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in opens UDP port http, but no container of Pod api has a port of that name: they declare http (8080)",
+        ]);
+    }
+
+    #[test]
+    fn quiet_when_one_declares_it() {
+        check(&RULE, &[POD, &ingress("{port: http}")]).finds_nothing();
+        let other = POD.replace("name: api, namespace", "name: bare, namespace").replace("name: http, ", "");
+        check(&RULE, &[POD, &other, &ingress("{port: http}")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_without_pods() {
+        check(&RULE, &[&ingress("{port: web}")]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_for_the_pods_that_are_connected_to() {
+        let egress = |peer: &str, port: &str| {
+            format!(
+                "
+                apiVersion: networking.k8s.io/v1
+                kind: NetworkPolicy
+                metadata: {{name: out, namespace: shop}}
+                spec: {{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{peer}], ports: [{{port: {port}}}]}}]}}"
+            )
+        };
+        let api = "{podSelector: {matchLabels: {app: api}}}";
+        check(&RULE, &[POD, &egress(api, "grpc")]).finds(&[
+            "warning NetworkPolicy shop/out: NetworkPolicy out opens port grpc, but no container of Pod api has a port of that name: they declare http (8080)",
+        ]);
+        check(&RULE, &[POD, &egress(api, "http")]).finds_nothing();
+        check(&RULE, &[POD, &egress("{ipBlock: {cidr: 10.0.0.0/8}}", "grpc")]).finds_nothing();
+    }
+}
