@@ -88,7 +88,7 @@ pub struct ConnectionArgs {
     /// A group to impersonate (repeatable).
     #[arg(long = "as-group", value_name = "NAME", requires = "as_user")]
     pub as_groups: Vec<String>,
-    /// How long one request may take: 30s, 1m, or a number of seconds; 0 for no limit.
+    /// How long one request may take: 30s, 1m, or a number of seconds (default 30s).
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub request_timeout: Option<Duration>,
 }

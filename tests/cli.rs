@@ -61,6 +61,7 @@ fn exit_codes() {
         (&["-f", &broken, "-n", "nowhere"], 4),
         (&["-f", "no/such/file.json"], 4),
         (&["-f", "Cargo.toml"], 4),
+        (&["--kubeconfig", "no/such/kubeconfig"], 2),
     ];
     for (arguments, code) in cases {
         let output = analyze(arguments);

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, anyhow};
+use kubectl_gpt_analyzers::logs::logs_wanted;
 use kubectl_gpt_analyzers::rule::{Analysis, Rule, analyze};
-use kubectl_gpt_analyzers::{Cluster, Kind, Lookup, Now, Reason, Selector, model};
+use kubectl_gpt_analyzers::{Cluster, Kind, Lookup, Now, Origin, Reason, Selector, model};
 
-use crate::cli::{AnalyzeArgs, Format};
-use crate::collect::files;
+use crate::cli::{AnalyzeArgs, ConnectionArgs, Format, InputArgs};
+use crate::collect::{ConnectOptions, connect, files, live, logs};
 use crate::commands::rules;
 use crate::exit::{Exit, Failure};
 use crate::report::{self, Report, Source};
@@ -76,10 +77,54 @@ fn from_files(arguments: &AnalyzeArgs) -> Result<(Cluster, Source), Failure> {
 }
 
 fn from_cluster(arguments: &AnalyzeArgs, rules: &[&dyn Rule]) -> Result<(Cluster, Source), Failure> {
-    let _kinds: BTreeSet<Kind> =
-        rules.iter().flat_map(|rule| rule.meta().needs.iter().chain(rule.meta().optional)).copied().collect();
-    let _ = arguments;
-    Err(Failure::unreadable(anyhow!("live")))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unreadable)?;
+    runtime.block_on(async {
+        let connection = connect(&options(&arguments.connection)).await.map_err(|error| match error.is_config() {
+            true => Failure::usage(error),
+            false => Failure::unreadable(error),
+        })?;
+        let collected = live::collect(&connection, &kinds(rules), &live_scope(&arguments.input), &|_| {})
+            .await
+            .map_err(Failure::unreadable)?;
+        let mut notes = collected.notes;
+        let mut cluster = collected.builder.build(Now::At(jiff::Timestamp::now()), Origin::Cluster);
+        if !arguments.no_logs {
+            let (logs, refused) = logs::fetch(&connection, &logs_wanted(&cluster)).await;
+            notes.extend(refused);
+            for (of, log) in logs {
+                cluster.add_log(&of.namespace, &of.pod, &of.container, log);
+            }
+        }
+        let source = Source::cluster(connection.context().map(str::to_string), notes, &cluster);
+        Ok((cluster, source))
+    })
+}
+
+/// What the chosen rules read.
+fn kinds(rules: &[&dyn Rule]) -> BTreeSet<Kind> {
+    rules.iter().flat_map(|rule| rule.meta().needs.iter().chain(rule.meta().optional)).copied().collect()
+}
+
+fn options(arguments: &ConnectionArgs) -> ConnectOptions {
+    ConnectOptions {
+        kubeconfig: arguments.kubeconfig.clone(),
+        context: arguments.context.clone(),
+        cluster: arguments.cluster.clone(),
+        user: arguments.user.clone(),
+        as_user: arguments.as_user.clone(),
+        as_groups: arguments.as_groups.clone(),
+        request_timeout: arguments.request_timeout,
+    }
+}
+
+fn live_scope(arguments: &InputArgs) -> live::Scope {
+    if arguments.all_namespaces {
+        live::Scope::AllNamespaces
+    } else if arguments.namespace.is_empty() {
+        live::Scope::Cluster
+    } else {
+        live::Scope::Namespaces(arguments.namespace.iter().cloned().collect())
+    }
 }
 
 /// A rule that panics is reported as not evaluated, with the panic's message; the default hook would print it twice.
