@@ -48,7 +48,8 @@ pub(crate) fn terms(budget: &PodDisruptionBudget) -> String {
     }
 }
 
-fn scaled(value: &IntOrString, of: i32) -> Option<i32> {
+/// A number, or a percentage of so many pods, rounded up.
+pub(crate) fn scaled(value: &IntOrString, of: i32) -> Option<i32> {
     match value {
         IntOrString::Int(number) => Some(*number),
         IntOrString::String(text) => {

@@ -1,6 +1,7 @@
 //! What became of Jobs and of the runs of CronJobs.
 
 use crate::cluster::Cluster;
+use crate::exit;
 use crate::finding::{Finding, ObjectRef};
 use crate::kind::{Kind, Object};
 use crate::model::{Condition, ContainerStateTerminated, CronJob, Job, Pod, Timestamp, condition};
@@ -122,12 +123,8 @@ impl<'a> Failure<'a> {
 
     fn end(&self) -> Option<String> {
         let (_, container, state) = self.ended?;
-        let why = match state.reason.as_str() {
-            "" | "Error" | "Completed" => String::new(),
-            reason => format!(" ({reason})"),
-        };
         let times = if self.pods > 1 { format!(" in {} pods", self.pods) } else { String::new() };
-        Some(format!("container {container} ended with exit code {}{why}{times}", state.exit_code))
+        Some(format!("container {container} ended with {}{times}", exit::describe(state)))
     }
 
     /// The limit that was reached, by the condition's reason (kubernetes.io/docs/concepts/workloads/controllers/job).
@@ -161,16 +158,20 @@ impl<'a> Failure<'a> {
         let mut finding = finding.evidence(text, &job, &format!("status.conditions[{}]", self.condition.type_));
         let Some((pod, container, state)) = self.ended else { return finding };
         let sample: ObjectRef = pod.reference();
-        let mut text = format!("exit code {}", state.exit_code);
+        let mut text = exit::describe(state);
         if !state.message.is_empty() {
-            text = format!("{text}: {}", words::shorten(&state.message, 300));
+            text = format!("{text}: {}", words::shorten(&words::plain(&state.message), 300));
         }
         finding = finding.evidence(text, &sample, &format!("status.containerStatuses[{container}].state.terminated"));
         let log = cluster.log(pod.namespace(), pod.name(), container);
         let lines = log.map(|log| log.lines.as_slice()).unwrap_or_default();
         let last = &lines[lines.len().saturating_sub(5)..];
         for line in last.iter().filter(|line| !line.trim().is_empty()) {
-            finding = finding.evidence(format!("log of {container}: {}", words::shorten(line, 300)), &sample, "");
+            finding = finding.evidence(
+                format!("log of {container}: {}", words::shorten(&words::plain(line), 300)),
+                &sample,
+                "",
+            );
         }
         finding
     }

@@ -6,11 +6,11 @@
 mod claims;
 pub mod clauses;
 mod inter_pod;
-mod node_affinity;
+pub(crate) mod node_affinity;
 mod ports;
 pub mod resources;
 mod spread;
-mod taints;
+pub(crate) mod taints;
 #[cfg(test)]
 mod tests;
 pub mod waiting;

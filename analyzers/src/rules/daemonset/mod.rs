@@ -1,3 +1,5 @@
+mod nowhere;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&nowhere::RULE];

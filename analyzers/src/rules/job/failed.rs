@@ -152,8 +152,8 @@ mod tests {
         let job = job("import", "2026-11-21T11:00:00Z", "", BACKOFF);
         let said = World::new(&[&job, POD]).log("shop", "import-x", "app", &["no such table"]).check(&RULE);
         said.finds(&[
-            "error Job shop/import: Job import failed, BackoffLimitExceeded: container app ended with exit code 3, 2 \
-             failed pods with backoffLimit 1",
+            "error Job shop/import: Job import failed, BackoffLimitExceeded: container app ended with exit code 3 (application \
+             error), 2 failed pods with backoffLimit 1",
         ]);
         assert!(said.text().contains("log of app: no such table"));
         assert_eq!(said.finding().pods, 1);

@@ -1,0 +1,151 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cluster::Cluster;
+use crate::disruption::{pods, workloads};
+use crate::finding::{Finding, ObjectRef, kubectl};
+use crate::kind::{Kind, Object};
+use crate::model::PodDisruptionBudget;
+use crate::rule::{Report, declare_rule};
+use crate::words;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// Whether two PodDisruptionBudgets cover the same pod.
+    ///
+    /// ## Why it matters
+    ///
+    /// The eviction API refuses such a pod altogether: "This pod has more than one PodDisruptionBudget, which the eviction
+    /// subresource does not support". A drain of its node never ends, whatever the budgets allow.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get pdb -o wide` and compare the selectors; `kubectl drain NODE --dry-run=server` shows the
+    /// error.
+    ///
+    /// ## How to fix
+    ///
+    /// Delete one of the two, or make their selectors disjoint.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// When only pods of DaemonSets are covered twice, which drains leave alone, and when the two share no pod.
+    "pdb/overlap": Error,
+    "two PodDisruptionBudgets cover one pod, which then cannot be evicted",
+    needs: [PodDisruptionBudget],
+    optional: [Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
+    explained_by: [],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for budget in cluster.all::<PodDisruptionBudget>().iter().filter(|budget| budget.deleted().is_none()) {
+        let own = covered(cluster, budget);
+        let others = cluster.in_namespace::<PodDisruptionBudget>(budget.namespace()).iter();
+        // Each pair once, on the one whose name comes first.
+        for other in others.filter(|other| other.deleted().is_none() && other.name() > budget.name()) {
+            let shared: BTreeMap<&ObjectRef, usize> = covered(cluster, other)
+                .iter()
+                .filter_map(|(owner, theirs)| {
+                    let (owner, ours) = own.get_key_value(owner)?;
+                    let pods = ours.intersection(theirs).count();
+                    (pods > 0 && !owner.is(Kind::DaemonSet)).then_some((owner, pods))
+                })
+                .collect();
+            if !shared.is_empty() {
+                report.add(finding(budget, other, &shared));
+            }
+        }
+    }
+}
+
+/// The pods that a budget covers, by their owners; the workloads themselves where there are no pods yet.
+fn covered(cluster: &Cluster, budget: &PodDisruptionBudget) -> BTreeMap<ObjectRef, BTreeSet<String>> {
+    let mut covered: BTreeMap<ObjectRef, BTreeSet<String>> = BTreeMap::new();
+    for pod in pods(cluster, budget) {
+        covered.entry(cluster.owner_of(pod)).or_default().insert(pod.name().to_string());
+    }
+    if !budget.is_live() {
+        for workload in workloads(cluster, budget) {
+            covered.entry(workload.object).or_default().insert(String::new());
+        }
+    }
+    covered
+}
+
+fn finding(budget: &PodDisruptionBudget, other: &PodDisruptionBudget, shared: &BTreeMap<&ObjectRef, usize>) -> Finding {
+    let (object, second, namespace) = (budget.reference(), other.reference(), budget.namespace());
+    let owners: Vec<String> = shared.keys().map(|owner| format!("{} {}", owner.kind, owner.name)).collect();
+    let message = format!(
+        "PodDisruptionBudgets {} and {} both cover the pods of {}, so none of these can be evicted",
+        budget.name(),
+        other.name(),
+        words::list(&owners, 3)
+    );
+    let text = |budget: &PodDisruptionBudget| {
+        let selector = crate::disruption::selector(budget).unwrap_or_default();
+        if selector.is_empty() {
+            "spec.selector matches all pods".to_string()
+        } else {
+            format!("spec.selector is {selector}")
+        }
+    };
+    Finding::error(object.clone(), message)
+        .evidence(text(budget), &object, "spec.selector")
+        .evidence(text(other), &second, "spec.selector")
+        .key(other.name())
+        .pods(if budget.is_live() { shared.values().sum() } else { 0 })
+        .fix_command(
+            "Compare the two, then delete one of them or make their selectors disjoint",
+            kubectl(["-n", namespace, "get", "pdb", budget.name(), other.name(), "-o", "yaml"]),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    fn budget(name: &str, selector: &str) -> String {
+        format!(
+            "
+            apiVersion: policy/v1
+            kind: PodDisruptionBudget
+            metadata: {{name: {name}, namespace: shop, uid: u}}
+            spec: {{minAvailable: 1, selector: {{matchLabels: {{{selector}}}}}}}"
+        )
+    }
+
+    fn pod(kind: &str) -> String {
+        format!(
+            "
+            apiVersion: v1
+            kind: Pod
+            metadata:
+              name: cart-0
+              namespace: shop
+              labels: {{app: cart, tier: web}}
+              ownerReferences: [{{apiVersion: apps/v1, kind: {kind}, name: cart, controller: true}}]"
+        )
+    }
+
+    #[test]
+    fn fires_when_two_cover_a_pod() {
+        let said = check(&RULE, &[&budget("all", ""), &budget("cart", "app: cart"), &pod("StatefulSet")]);
+        said.finds(&[
+            "error PodDisruptionBudget shop/all: PodDisruptionBudgets all and cart both cover the pods of StatefulSet \
+             cart, so none of these can be evicted",
+        ]);
+        assert_eq!(said.finding().pods, 1);
+    }
+
+    #[test]
+    fn quiet_when_they_share_no_pod() {
+        check(&RULE, &[&budget("web", "tier: db"), &budget("cart", "app: cart"), &pod("StatefulSet")]).finds_nothing();
+        check(&RULE, &[&budget("all", ""), &budget("cart", "app: cart")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_for_daemon_sets() {
+        check(&RULE, &[&budget("all", ""), &budget("cart", "app: cart"), &pod("DaemonSet")]).finds_nothing();
+    }
+}

@@ -1,0 +1,122 @@
+use crate::cluster::Cluster;
+use crate::disruption::{selector, terms, workloads};
+use crate::finding::{Finding, kubectl};
+use crate::kind::{Kind, Object};
+use crate::model::PodDisruptionBudget;
+use crate::rule::{Report, declare_rule};
+use crate::selector::Selector;
+use crate::time::{self, PROVISION};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That the selector of a PodDisruptionBudget matches at least one pod, or the pod template of a workload, even one
+    /// that is scaled to zero.
+    ///
+    /// ## Why it matters
+    ///
+    /// The budget protects nothing: a drain may evict all replicas of the workload that it was written for at once.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get pods -l SELECTOR` lists nothing, and `kubectl -n NAMESPACE describe pdb NAME` shows 0
+    /// pods in total.
+    ///
+    /// ## How to fix
+    ///
+    /// Make `spec.selector` match the labels of the pods, or delete the budget if its workload is gone.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// In the first five minutes, for budgets that an operator made for its own resource, and where pods or workloads of
+    /// the namespace could not be read.
+    "pdb/selects-nothing": Warning,
+    "a PodDisruptionBudget covers no pod and no workload",
+    needs: [PodDisruptionBudget, Pod],
+    optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
+    explained_by: [],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for budget in cluster.all::<PodDisruptionBudget>() {
+        let namespace = budget.namespace();
+        let young = budget.created().is_some_and(|created| time::age(cluster.now(), created) < PROVISION);
+        let known =
+            [Kind::Pod, Kind::Deployment, Kind::StatefulSet].iter().all(|kind| cluster.covers(*kind, namespace));
+        if young || !known || budget.deleted().is_some() || budget.controller().is_some() {
+            continue;
+        }
+        let selector = selector(budget);
+        let covers = selector.as_ref().is_some_and(|s| !cluster.pods_matching(namespace, s).is_empty());
+        // The controller has counted pods: it saw more than is known here.
+        let counted = budget.status.as_ref().and_then(|status| status.expected_pods).unwrap_or(0) > 0;
+        if !covers && !counted && workloads(cluster, budget).is_empty() {
+            report.add(finding(cluster, budget, selector.as_ref()));
+        }
+    }
+}
+
+fn finding(cluster: &Cluster, budget: &PodDisruptionBudget, selector: Option<&Selector>) -> Finding {
+    let (object, namespace, name) = (budget.reference(), budget.namespace(), budget.name());
+    let asks = match selector {
+        None => "it has no selector".to_string(),
+        Some(selector) if selector.is_empty() => "there is none in its namespace".to_string(),
+        Some(selector) => match cluster.nearest_workload(namespace, selector) {
+            Some(nearest) => nearest.difference(),
+            None => format!("it asks for {selector}"),
+        },
+    };
+    let text = selector.map_or_else(|| "spec.selector is absent".to_string(), |s| format!("spec.selector is {s}"));
+    Finding::warning(object.clone(), format!("PodDisruptionBudget {name} covers no pod: {asks}"))
+        .evidence(text, &object, "spec.selector")
+        .evidence(terms(budget), &object, "spec")
+        .fix_command("Make the selector match the pods", kubectl(["-n", namespace, "edit", "pdb", name]))
+        .fix_command("Or delete it, if its workload is gone", kubectl(["-n", namespace, "delete", "pdb", name]))
+        .rests_on_absence()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    fn budget(app: &str, created: &str) -> String {
+        format!(
+            "
+            apiVersion: policy/v1
+            kind: PodDisruptionBudget
+            metadata: {{name: cart, namespace: shop, creationTimestamp: '{created}'}}
+            spec: {{minAvailable: 1, selector: {{matchLabels: {{app: {app}}}}}}}"
+        )
+    }
+
+    const OLD: &str = "2026-11-01T00:00:00Z";
+    const CART: &str = "
+        apiVersion: apps/v1
+        kind: Deployment
+        metadata: {name: cart, namespace: shop}
+        spec: {replicas: 0, template: {metadata: {labels: {app: cart}}}}";
+
+    #[test]
+    fn fires_when_nothing_matches() {
+        check(&RULE, &[&budget("carts", OLD), CART]).finds(&[
+            "warning PodDisruptionBudget shop/cart: PodDisruptionBudget cart covers no pod: it asks for app=carts, \
+             Deployment cart has app=cart",
+        ]);
+        check(&RULE, &[&budget("queue", OLD)]).finds(&[
+            "warning PodDisruptionBudget shop/cart: PodDisruptionBudget cart covers no pod: it asks for app=queue",
+        ]);
+    }
+
+    #[test]
+    fn quiet_when_a_scaled_down_workload_matches() {
+        check(&RULE, &[&budget("cart", OLD), CART]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_when_new_or_when_workloads_cannot_be_read() {
+        check(&RULE, &[&budget("carts", "2026-11-21T11:58:00Z"), CART]).finds_nothing();
+        World::new(&[&budget("carts", OLD)]).forbid(Kind::Deployment).check(&RULE).finds_nothing();
+    }
+}
