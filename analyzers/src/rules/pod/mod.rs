@@ -4,6 +4,15 @@ mod lost;
 mod missing_reference;
 mod rejected;
 mod terminating;
+mod cannot_start;
+mod crash_loop;
+mod image_pull;
+mod init_stuck;
+mod liveness_kills;
+mod missing_reference;
+mod not_ready;
+mod oom_killed;
+mod restarting;
 mod unschedulable;
 
 use crate::rule::BuiltIn;
@@ -15,5 +24,14 @@ pub(super) const RULES: &[&BuiltIn] = &[
     &missing_reference::RULE,
     &rejected::RULE,
     &terminating::RULE,
+    &cannot_start::RULE,
+    &crash_loop::RULE,
+    &image_pull::RULE,
+    &init_stuck::RULE,
+    &liveness_kills::RULE,
+    &missing_reference::RULE,
+    &not_ready::RULE,
+    &oom_killed::RULE,
+    &restarting::RULE,
     &unschedulable::RULE,
 ];
