@@ -222,7 +222,7 @@ impl<'a> PodContainer<'a> {
         if self.status.state.terminated.is_some() {
             return enough && short && recent;
         }
-        if !self.runs() {
+        if self.runs_for(cluster).is_none() {
             return false;
         }
         // A container that the runtime lost (a reboot, a restart of the runtime) did not crash.
