@@ -27,7 +27,7 @@ pub fn link(findings: &mut [Finding], rules: &[&dyn Rule]) {
         let objects: BTreeSet<&ObjectRef> = finding.because.iter().chain([&finding.object]).collect();
         for cause in objects.iter().filter_map(|object| by_object.get(*object)).flatten() {
             let explains = |pattern: &&str| id_matches(pattern, &findings[*cause].rule);
-            if patterns.iter().any(explains) {
+            if patterns.iter().any(explains) && !about_other_containers(finding, &findings[*cause]) {
                 graph.link(effect, *cause);
             }
         }
@@ -37,6 +37,11 @@ pub fn link(findings: &mut [Finding], rules: &[&dyn Rule]) {
         finding.caused_by = graph.causes[n].iter().map(|cause| ids[*cause].clone()).collect();
         finding.caused_by.sort();
     }
+}
+
+/// Whether two findings on one object are about two different containers.
+fn about_other_containers(a: &Finding, b: &Finding) -> bool {
+    a.object == b.object && a.container.is_some() && b.container.is_some() && a.container != b.container
 }
 
 /// Effects and their causes, without circles.

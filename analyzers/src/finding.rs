@@ -74,6 +74,18 @@ impl ObjectRef {
     }
 }
 
+impl ObjectRef {
+    /// Kind and name, as people speak of it: `Deployment cart`.
+    pub fn title(&self) -> String {
+        format!("{} {}", self.kind, self.name)
+    }
+
+    /// As kubectl takes it: `deployment/cart`.
+    pub fn target(&self) -> String {
+        format!("{}/{}", self.kind.to_lowercase(), self.name)
+    }
+}
+
 /// `Deployment shop/cart`, `Node worker-1`.
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,6 +145,9 @@ pub struct Finding {
     /// Tells apart several findings of one rule on one object.
     #[serde(skip)]
     pub(crate) key: String,
+    /// The container that it is about, if it is about one: another container's trouble does not explain it.
+    #[serde(skip)]
+    pub(crate) container: Option<String>,
     /// True only because some object is not there; at most `info` where the input is bare manifests.
     #[serde(skip)]
     pub(crate) rests_on_absence: bool,
@@ -154,6 +169,7 @@ impl Finding {
             docs: String::new(),
             because: Vec::new(),
             key: String::new(),
+            container: None,
             rests_on_absence: false,
         }
     }
@@ -208,6 +224,14 @@ impl Finding {
     /// Tells apart several findings of one rule on one object: the port, the host, the container.
     pub fn key(mut self, key: impl Into<String>) -> Finding {
         self.key = key.into();
+        self
+    }
+
+    /// The one container that it is about: the key, and a limit to what explains it on the same object.
+    pub fn container(mut self, name: impl Into<String>) -> Finding {
+        let name = name.into();
+        self.key.clone_from(&name);
+        self.container = Some(name);
         self
     }
 

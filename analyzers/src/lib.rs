@@ -14,7 +14,6 @@ pub mod coverage;
 pub mod decode;
 mod disruption;
 pub mod endpoints;
-#[allow(dead_code, reason = "the rules that use it follow")]
 mod exit;
 mod finding;
 pub mod image_pull;
@@ -29,7 +28,6 @@ pub mod netpol;
 pub mod outage;
 mod owner;
 pub mod platform;
-#[allow(dead_code, reason = "the rules that use it follow")]
 mod probe;
 pub mod quantity;
 pub mod readiness;

@@ -11,7 +11,6 @@ use crate::words::{plain, shorten};
 /// At most so many workloads have a log read.
 const MOST: usize = 20;
 /// So many lines are shown.
-#[allow(dead_code)]
 const SHOWN: usize = 5;
 
 /// A log to fetch: the end of one container's output.
@@ -92,7 +91,6 @@ fn failed_attempt<'a>(cluster: &'a Cluster, group: &'a PodGroup) -> Option<&'a P
 }
 
 /// The last lines of a container's log for evidence: plain text, shortened, no empty ones.
-#[allow(dead_code)]
 pub(crate) fn last_lines(cluster: &Cluster, container: &PodContainer) -> Vec<String> {
     let lines = said(cluster, container);
     let from = lines.len().saturating_sub(SHOWN);
@@ -100,7 +98,6 @@ pub(crate) fn last_lines(cluster: &Cluster, container: &PodContainer) -> Vec<Str
 }
 
 /// The line that most likely says why: the last one that speaks of an error, else the last one.
-#[allow(dead_code)]
 pub(crate) fn telling_line(cluster: &Cluster, container: &PodContainer) -> Option<String> {
     const SIGNS: &[&str] =
         &["panic:", "fatal", "exception", "error", "failed", "cannot", "denied", "not found", "refused"];
@@ -114,7 +111,6 @@ pub(crate) fn telling_line(cluster: &Cluster, container: &PodContainer) -> Optio
     Some(shorten(line, 160))
 }
 
-#[allow(dead_code)]
 fn said(cluster: &Cluster, container: &PodContainer) -> Vec<String> {
     let meta = &container.pod.metadata;
     let Some(log) = cluster.log(&meta.namespace, &meta.name, container.name()) else { return Vec::new() };

@@ -1,11 +1,14 @@
 //! Probes: what they ask, whether the container declares the port, and what the kubelet was answered.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::endpoints::port_text;
 use crate::kind::Object;
 use crate::model::{Container, IntOrString, Pod, PodSpec, Probe, Timestamp};
+use crate::restarts::{PodContainer, SLACK};
+use crate::time::{RECENT, START, age};
 use crate::words::{list, plain, shorten};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +136,7 @@ pub(crate) fn last_failure(cluster: &Cluster, pod: &Pod, container: &str, kind: 
 
 /// `Readiness probe failed: …` and `Liveness probe errored: …`, as the kubelet's prober writes them.
 fn parse(message: &str) -> Option<(ProbeKind, String)> {
+    let message = message.strip_prefix("(combined from similar events): ").unwrap_or(message);
     let (probe, rest) = message.split_once(" probe ")?;
     let kind = match probe {
         "Startup" => ProbeKind::Startup,
@@ -172,6 +176,55 @@ fn answer(said: &str) -> String {
     match said.as_str() {
         "" => "no output".to_string(),
         other => shorten(&crate::exit::runtime_error(other), 120),
+    }
+}
+
+/// The startup or liveness probe that makes the kubelet kill a container again and again, with its last answer.
+///
+/// The kubelet's word that it kills is an event of type `Normal`, which is not read. What is known is that the probe
+/// failed often enough and that the container lived long enough for the kubelet to lose its patience.
+pub(crate) fn kills(cluster: &Cluster, container: &PodContainer) -> Option<Failure> {
+    let kinds = [ProbeKind::Startup, ProbeKind::Liveness];
+    if container.ends() < 1 || !container.pod.is_active() || !kinds.iter().any(|kind| kind.of(container.spec).is_some())
+    {
+        return None;
+    }
+    let end =
+        container.last_end().filter(|end| !matches!(end.reason.as_str(), "OOMKilled" | "StartError" | "Unknown"))?;
+    let recent = container.ended_ago(cluster).is_some_and(|ago| ago < RECENT);
+    let failures = failures(cluster, container.pod, container.name());
+    let all: i64 = failures.iter().map(|failure| failure.times).sum();
+    let failure = kinds.into_iter().find_map(|kind| {
+        let patience = Patience::of(kind.of(container.spec)?);
+        let times: i64 = failures.iter().filter(|f| f.kind == kind).map(|f| f.times).sum();
+        // The kubelet's client drops events after 25 about one object, so a few may stand for many.
+        let often = times >= patience.failures || (times > 0 && all >= 20);
+        let lived = container.last_run() + SLACK >= patience.least;
+        let asked_to_stop = matches!(end.exit_code, 0 | 137 | 143);
+        let told = often && lived && (asked_to_stop || times >= patience.failures);
+        failures.iter().position(|f| told && f.kind == kind)
+    })?;
+    let failure = failures.into_iter().nth(failure)?;
+    let seen = failure.last_seen.filter(|seen| age(cluster.now(), *seen) < RECENT)?;
+    let running_since = container.status.state.running.as_ref().and_then(|state| state.started_at);
+    let failing_again = running_since.is_some_and(|since| seen > since && age(cluster.now(), seen) < START);
+    let recovered = container.has_recovered(cluster) && !failing_again;
+    (recent && !recovered && (container.ends() >= 2 || failing_again)).then_some(failure)
+}
+
+/// How long a probe may fail before the kubelet kills.
+struct Patience {
+    failures: i64,
+    /// The shortest life of a container that is killed.
+    least: Duration,
+}
+
+impl Patience {
+    fn of(probe: &Probe) -> Patience {
+        let failures = i64::from(probe.failure_threshold.unwrap_or(3).max(1));
+        let period = i64::from(probe.period_seconds.unwrap_or(10).max(1));
+        let least = i64::from(probe.initial_delay_seconds.max(0)) + (failures - 1) * period;
+        Patience { failures, least: Duration::from_secs(least.clamp(0, 86_400) as u64) }
     }
 }
 

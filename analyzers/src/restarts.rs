@@ -4,19 +4,22 @@
 use std::time::Duration;
 
 use crate::cluster::Cluster;
-use crate::finding::ObjectRef;
+use crate::exit::describe;
+use crate::finding::{Finding, ObjectRef, kubectl};
 use crate::kind::{Kind, Object};
+use crate::logs::{last_lines, telling_line};
 use crate::model::{
     Container, ContainerState, ContainerStateTerminated, ContainerStatus, Event, Job, Pod, Timestamp, condition,
 };
 use crate::owner::PodGroup;
-use crate::time::{RECENT, START, age};
+use crate::time::{RECENT, START, age, human};
+use crate::words::{count, plain, shorten};
 
 /// After this long a run the kubelet forgets its back-off (2 x the longest back-off of 5 minutes):
 /// <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#restart-policy>
-const FORGIVEN: Duration = Duration::from_secs(600);
+pub(crate) const FORGIVEN: Duration = Duration::from_secs(600);
 /// How much longer than the run before a run may be and still be taken for the same story.
-const SLACK: Duration = Duration::from_secs(10);
+pub(crate) const SLACK: Duration = Duration::from_secs(10);
 
 /// A container of a pod: what was asked for and what became of it.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +32,7 @@ pub(crate) struct PodContainer<'a> {
 
 /// One container of the pods of a group: all pods that show the same trouble with it.
 pub(crate) struct Affected<'a> {
-    /// The worst first: it serves as the sample.
+    /// The one that serves as the sample comes first: one whose log is known, with the most restarts.
     pub containers: Vec<PodContainer<'a>>,
 }
 
@@ -45,6 +48,7 @@ impl<'a> Affected<'a> {
 
 /// The containers of a group's pods that `is_affected` holds for, by container in the order of the spec.
 pub(crate) fn affected<'a>(
+    cluster: &Cluster,
     pods: impl Iterator<Item = &'a Pod>,
     is_affected: impl Fn(&PodContainer<'a>) -> bool,
 ) -> Vec<Affected<'a>> {
@@ -56,7 +60,9 @@ pub(crate) fn affected<'a>(
         }
     }
     for affected in &mut found {
-        affected.containers.sort_by_key(|c| std::cmp::Reverse(c.status.restart_count));
+        let has_log =
+            |c: &PodContainer| cluster.log(&c.pod.metadata.namespace, &c.pod.metadata.name, c.name()).is_some();
+        affected.containers.sort_by_key(|c| std::cmp::Reverse((has_log(c), c.status.restart_count)));
     }
     found
 }
@@ -216,13 +222,13 @@ impl<'a> PodContainer<'a> {
         if self.status.state.terminated.is_some() {
             return enough && short && recent;
         }
-        if !self.runs() {
+        if self.runs_for(cluster).is_none() {
             return false;
         }
         // A container that the runtime lost (a reboot, a restart of the runtime) did not crash.
         let lost =
             self.last_end().is_none_or(|end| matches!(end.reason.as_str(), "Unknown" | "ContainerStatusUnknown"));
-        let again = often || (self.status.restart_count >= 2 && self.back_off(cluster).is_some());
+        let again = often || (self.status.restart_count >= 2 && (self.is_init || self.back_off(cluster).is_some()));
         again && short && recent && !lost && !self.has_recovered(cluster)
     }
 
@@ -293,6 +299,62 @@ impl<'a> PodContainer<'a> {
         let recent = |event: &&Event| event.last_seen().is_some_and(|seen| age(cluster.now(), seen) < RECENT);
         let hook = self.events(cluster, "FailedPostStartHook").into_iter().find(recent);
         hook.map(|_| StartTrouble::PostStart)
+    }
+}
+
+impl PodContainer<'_> {
+    /// Adds how its last run ended: exit code, termination message, the last lines of its log.
+    pub(crate) fn tell_end(&self, cluster: &Cluster, mut finding: Finding) -> Finding {
+        let pod = self.pod.reference();
+        if let Some(end) = self.last_end() {
+            let path = self.last_end_path();
+            let ago = self.ended_ago(cluster).map(|ago| format!(" {} ago", human(ago))).unwrap_or_default();
+            let text = format!("{} ended{ago}: {}, {}", self.described(), describe(end), self.restarts());
+            finding = finding.evidence(text, &pod, &path);
+            let message = plain(&end.message);
+            if !message.is_empty() {
+                let text = format!("termination message: {}", shorten(&message, 300));
+                finding = finding.evidence(text, &pod, &format!("{path}.message"));
+            }
+        }
+        self.tell_log(cluster, finding)
+    }
+
+    /// Adds the last lines of its log.
+    pub(crate) fn tell_log(&self, cluster: &Cluster, mut finding: Finding) -> Finding {
+        for line in last_lines(cluster, self) {
+            finding = finding.evidence(format!("log of {}: {line}", self.name()), &self.pod.reference(), "");
+        }
+        finding
+    }
+
+    /// What it said last of why it ended: its termination message, or the telling line of its log; as `, saying "…"`.
+    pub(crate) fn saying(&self, cluster: &Cluster) -> String {
+        let end = self.last_end().filter(|end| end.exit_code != 0);
+        // With terminationMessagePolicy FallbackToLogsOnError the message is many lines, of which the last tells most.
+        let message = end.and_then(|end| end.message.lines().map(plain).filter(|line| !line.is_empty()).last());
+        let said = message.or_else(|| end.and_then(|_| telling_line(cluster, self)));
+        said.map(|said| format!(", saying \"{}\"", shorten(&said, 160))).unwrap_or_default()
+    }
+
+    /// Reads the log of the run that ended.
+    pub(crate) fn log_command(&self, owner: &ObjectRef) -> String {
+        let mut command = vec!["-n", self.pod.metadata.namespace.as_str(), "logs"];
+        let known = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::Job, Kind::ReplicaSet];
+        let target = match known.iter().any(|kind| owner.is(*kind)) {
+            true => owner.target(),
+            false => format!("pod/{}", self.pod.metadata.name),
+        };
+        command.extend([target.as_str(), "-c", self.name()]);
+        if !self.pod.is_finished() && self.ends() > 0 {
+            command.push("--previous");
+        }
+        kubectl(command)
+    }
+
+    /// `4 restarts`.
+    pub(crate) fn restarts(&self) -> String {
+        count(usize::try_from(self.status.restart_count).unwrap_or(0), "restart")
     }
 }
 

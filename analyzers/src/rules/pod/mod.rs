@@ -1,19 +1,33 @@
+mod cannot_start;
+mod crash_loop;
 mod evicted;
 mod image_pull;
+mod init_stuck;
+mod liveness_kills;
 mod lost;
 mod missing_reference;
+mod not_ready;
+mod oom_killed;
 mod rejected;
+mod restarting;
 mod terminating;
 mod unschedulable;
 
 use crate::rule::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[
+    &cannot_start::RULE,
+    &crash_loop::RULE,
     &evicted::RULE,
     &image_pull::RULE,
+    &init_stuck::RULE,
+    &liveness_kills::RULE,
     &lost::RULE,
     &missing_reference::RULE,
+    &not_ready::RULE,
+    &oom_killed::RULE,
     &rejected::RULE,
+    &restarting::RULE,
     &terminating::RULE,
     &unschedulable::RULE,
 ];

@@ -1,0 +1,220 @@
+use crate::cluster::Cluster;
+use crate::exit::{describe, runtime_error};
+use crate::finding::{Finding, ObjectRef};
+use crate::kind::Object;
+use crate::logs::telling_line;
+use crate::restarts::{Affected, PodContainer, StartTrouble, affected, judged};
+use crate::rule::{Report, declare_rule};
+use crate::words::{plain, shorten};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// Whether the container runtime cannot create or start a container (`StartError`, `RunContainerError`,
+    /// `CreateContainerError`, `ContainerCannotRun`), whether it ends at once with exit code 126 or 127, which mean that
+    /// what it should run is not there or not executable, and whether its `postStart` hook fails.
+    ///
+    /// ## Why it matters
+    ///
+    /// Not a line of the program runs, so there is no log of its own. The cause is in the command, the image, a mount or
+    /// the node, and no restart makes it better.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE describe pod POD` shows the runtime's message under `Last State` and in the events. Compare
+    /// `command` and `args` of the container with what the image holds: `kubectl -n NAMESPACE debug POD -it --image=IMAGE
+    /// --target=CONTAINER -- sh`, if the image has a shell.
+    ///
+    /// ## How to fix
+    ///
+    /// Correct `command` (it replaces the image's entrypoint; `args` replaces its arguments), the image's tag or
+    /// architecture, the file's executable bit, or the mount that hides the program.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// For one failed attempt of a pod younger than two minutes, for a container that runs by now, and for what is missing
+    /// before a container can be made at all (`pod/missing-reference`, `pod/image-pull`, `pod/volume`).
+    "pod/cannot-start": Error,
+    "the container runtime cannot start a container, or its command does not exist",
+    needs: [Pod],
+    optional: [Event, ReplicaSet, Job],
+    explained_by: [],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for group in cluster.pod_groups() {
+        for affected in affected(cluster, judged(cluster, group), |c| c.cannot_start(cluster)) {
+            report.add(finding(cluster, &group.owner, &affected));
+        }
+    }
+}
+
+fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding {
+    let container = affected.sample();
+    let pod = container.pod.reference();
+    let why = why(cluster, &container);
+    let message = format!("{} cannot start {}: {why}", owner.title(), container.described());
+    let mut finding = Finding::error(owner.clone(), message)
+        .container(container.name())
+        .pods(affected.pods())
+        .since(container.loops_since(cluster));
+    if let Some(waiting) = container.status.state.waiting.as_ref().filter(|w| w.reason != "CrashLoopBackOff") {
+        let text = format!("waits with {}: {}", waiting.reason, shorten(&plain(&waiting.message), 300));
+        finding = finding.evidence(text, &pod, &format!("{}.state.waiting", container.status_path()));
+    }
+    finding = container.tell_end(cluster, finding);
+    for (field, words) in [("command", &container.spec.command), ("args", &container.spec.args)] {
+        if !words.is_empty() {
+            let text = format!("{field} is {}", shorten(&plain(&format!("{words:?}")), 200));
+            finding = finding.evidence(text, &pod, &format!("{}.{field}", container.spec_path()));
+        }
+    }
+    finding = finding.evidence(
+        format!("the image is {}", container.spec.image),
+        &pod,
+        &format!("{}.image", container.spec_path()),
+    );
+    match container.start_trouble(cluster) {
+        Some(StartTrouble::PostStart) => finding.fix(format!(
+            "Correct the hook ({}.lifecycle.postStart), or do its work in the program or an init container",
+            container.spec_path()
+        )),
+        _ if container.spec.command.is_empty() => finding
+            .fix("Check that the image is the right one, for this CPU architecture, with an entrypoint that exists"),
+        _ => finding.fix(format!("Correct {}.command to what the image holds and may run", container.spec_path())),
+    }
+}
+
+/// The cause in the runtime's words, reduced to their core.
+fn why(cluster: &Cluster, container: &PodContainer) -> String {
+    let waiting = container.status.state.waiting.as_deref();
+    let said = |text: &str| (!text.is_empty()).then(|| runtime_error(text));
+    match container.start_trouble(cluster) {
+        Some(StartTrouble::Waiting) => {
+            let of_event = container.events(cluster, "Failed").first().map(|e| e.message.trim_start_matches("Error: "));
+            let of_end = container.last_end().map(|end| end.message.as_str());
+            let reason = waiting.map(|w| w.reason.clone()).unwrap_or_default();
+            let texts = [waiting.map(|w| w.message.as_str()), of_end, of_event];
+            texts.into_iter().flatten().find_map(said).unwrap_or(reason)
+        }
+        Some(StartTrouble::PostStart) => {
+            let event = container.events(cluster, "FailedPostStartHook").first().map(|event| event.message.as_str());
+            let waiting = waiting.filter(|w| w.reason == "PostStartHookError").map(|w| w.message.as_str());
+            let text = waiting.filter(|text| !text.is_empty()).or(event).unwrap_or_default();
+            match plain(text).as_str() {
+                "" => "its postStart hook fails".to_string(),
+                text => format!("its postStart hook fails: {}", shorten(text, 200)),
+            }
+        }
+        Some(StartTrouble::Ended) => {
+            let end = container.last_end();
+            let text = end.and_then(|end| said(&end.message));
+            text.or(end.map(describe)).unwrap_or_default()
+        }
+        Some(StartTrouble::NotFound) | None => not_found(cluster, container),
+    }
+}
+
+fn not_found(cluster: &Cluster, container: &PodContainer) -> String {
+    let Some(end) = container.last_end() else { return String::new() };
+    let how = format!("it ends at once with {}", describe(end));
+    let message = plain(&end.message);
+    let line = if message.is_empty() { telling_line(cluster, container) } else { Some(shorten(&message, 160)) };
+    let command: Vec<&str> = container.spec.command.iter().chain(&container.spec.args).map(String::as_str).collect();
+    match line {
+        Some(line) => format!("{how}, saying \"{line}\""),
+        None if command.is_empty() => how,
+        None => format!("{how}, its command is {}", shorten(&plain(&command.join(" ")), 100)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::{Said, World, check};
+
+    fn pod(restarts: u32, state: &str, last: &str) -> String {
+        format!(
+            "
+            apiVersion: v1
+            kind: Pod
+            metadata: {{name: typo, namespace: shop, creationTimestamp: '2026-11-21T11:50:00Z'}}
+            spec: {{containers: [{{name: app, image: 'python:3', command: [pyhton, app.py]}}]}}
+            status: {{phase: Running, containerStatuses: [{{name: app, restartCount: {restarts}, state: {state}, lastState: {last}}}]}}"
+        )
+    }
+
+    fn said(restarts: u32, state: &str, last: &str) -> Said {
+        check(&RULE, &[&pod(restarts, state, last)])
+    }
+
+    const WAITS: &str = "{waiting: {reason: CrashLoopBackOff}}";
+    const REFUSED: &str = r#"{terminated: {exitCode: 128, reason: StartError, startedAt: '1970-01-01T00:00:00Z',
+        finishedAt: '2026-11-21T11:59:00Z', message: 'failed to create containerd task: failed to create shim task: OCI runtime
+        create failed: runc create failed: unable to start container process: exec: "pyhton": executable file not found in
+        $PATH: unknown'}}"#;
+    const NOT_FOUND: &str = "{terminated: {exitCode: 127, reason: Error, startedAt: '2026-11-21T11:59:00Z', finishedAt: '2026-11-21T11:59:00Z'}}";
+
+    #[test]
+    fn fires_with_the_core_of_the_runtimes_message() {
+        let found = ["error Pod shop/typo: Pod typo cannot start container app: no such program in $PATH: pyhton"];
+        said(4, WAITS, REFUSED).finds(&found);
+        said(4, REFUSED, REFUSED).finds(&found);
+        let said = said(4, WAITS, REFUSED);
+        assert!(
+            said.text().contains(r#"command is [\"pyhton\", \"app.py\"]"#) || said.text().contains("pyhton"),
+            "{}",
+            said.text()
+        );
+    }
+
+    #[test]
+    fn fires_for_a_container_that_cannot_be_created() {
+        said(0, "{waiting: {reason: CreateContainerError, message: 'failed to generate container \"a\" spec: failed to generate spec: no command specified'}}", "{}")
+            .finds(&["error Pod shop/typo: Pod typo cannot start container app: the image names no program to run and neither does the container's command"]);
+    }
+
+    #[test]
+    fn fires_for_exit_code_127_at_once() {
+        said(3, WAITS, NOT_FOUND)
+            .finds(&["error Pod shop/typo: Pod typo cannot start container app: it ends at once with \
+            exit code 127 (command not found), its command is pyhton app.py"]);
+        World::new(&[&pod(3, WAITS, NOT_FOUND)]).log("shop", "typo", "app", &["sh: pyhton: not found"]).check(&RULE).finds(
+            &["error Pod shop/typo: Pod typo cannot start container app: it ends at once with exit code 127 (command not \
+               found), saying \"sh: pyhton: not found\""],
+        );
+    }
+
+    #[test]
+    fn fires_for_a_post_start_hook() {
+        let event = "
+            apiVersion: v1
+            kind: Event
+            metadata: {name: e, namespace: shop}
+            involvedObject: {kind: Pod, namespace: shop, name: typo, fieldPath: 'spec.containers{app}'}
+            reason: FailedPostStartHook
+            message: PostStartHook failed
+            lastTimestamp: '2026-11-21T11:59:00Z'";
+        let killed = NOT_FOUND.replace("127", "137");
+        check(&RULE, &[&pod(3, WAITS, &killed), event]).finds(&[
+            "error Pod shop/typo: Pod typo cannot start container app: its postStart hook fails: PostStartHook failed",
+        ]);
+        World::new(&[&pod(3, WAITS, &killed), event]).forbid(crate::Kind::Event).check(&RULE);
+    }
+
+    #[test]
+    fn quiet_for_the_first_attempt_of_a_young_pod() {
+        let young = pod(0, REFUSED, "{}").replace("11:50:00", "11:59:00");
+        check(&RULE, &[&young]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_for_an_ordinary_crash_and_for_what_runs_by_now() {
+        said(4, WAITS, &NOT_FOUND.replace("127", "1")).finds_nothing();
+        // Exit code 127 after an hour is the program's own.
+        said(4, WAITS, &NOT_FOUND.replace("startedAt: '2026-11-21T11", "startedAt: '2026-11-21T10")).finds_nothing();
+        said(1, "{running: {startedAt: '2026-11-21T11:59:01Z'}}", REFUSED).finds_nothing();
+        said(0, "{waiting: {reason: CreateContainerConfigError, message: 'configmap \"a\" not found'}}", "{}")
+            .finds_nothing();
+    }
+}

@@ -1,0 +1,300 @@
+use crate::cluster::Cluster;
+use crate::finding::{Finding, ObjectRef, Severity};
+use crate::kind::{Kind, Object};
+use crate::model::{Container, Node, Pod, Timestamp};
+use crate::owner::PodGroup;
+use crate::probe::{self, ProbeKind};
+use crate::restarts::{PodContainer, containers};
+use crate::rule::{Report, declare_rule};
+use crate::time::{age, to_start};
+use crate::words::{list, plain, shorten};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// Whether pods run but do not become ready in their time: a readiness or startup probe fails, a readiness gate is not
+    /// true, or the node does not answer. The port that the probe asks is compared with the ports that the container
+    /// declares.
+    ///
+    /// ## Why it matters
+    ///
+    /// Services send nothing to a pod that is not ready, rollouts wait for it, and nothing restarts it. If no pod of the
+    /// workload is ready, all that depends on it is down although everything "runs".
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get pods` shows `0/1 Running`; `kubectl -n NAMESPACE describe pod POD` the probe and events
+    /// `Unhealthy: Readiness probe failed: …`. Ask yourself: `kubectl -n NAMESPACE port-forward POD 8080`.
+    ///
+    /// ## How to fix
+    ///
+    /// Let the probe ask the port and path that the program serves, or repair what the program waits for: its readiness
+    /// answer often names a database or another service.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// Within two minutes after the start of a container or after it was last ready (longer if startup probe and initial
+    /// delays allow more), for pods of Jobs, and where the container does not run or is restarted again and again, which
+    /// other rules report.
+    "pod/not-ready": Error,
+    "pods run but do not become ready",
+    needs: [Pod],
+    optional: [Event, Node, ReplicaSet],
+    explained_by: ["node/*", "rbac/denied"],
+}
+
+/// Why a pod is not ready.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why<'a> {
+    Probe(ProbeKind, &'a str),
+    Gate(&'a str),
+    Node(&'a str),
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for group in cluster.pod_groups() {
+        // Nobody waits for the readiness of work that ends.
+        if group.owner.is(Kind::Job) || group.owner.is(Kind::CronJob) {
+            continue;
+        }
+        let mut causes: Vec<(Why, Vec<&Pod>)> = Vec::new();
+        for pod in cluster.pods_of(group).filter(|pod| is_late(cluster, pod)) {
+            for why in reasons(cluster, pod) {
+                match causes.iter_mut().find(|(known, _)| *known == why) {
+                    Some((_, pods)) => pods.push(pod),
+                    None => causes.push((why, vec![pod])),
+                }
+            }
+        }
+        for (why, pods) in causes {
+            report.add(finding(cluster, group, why, &pods));
+        }
+    }
+}
+
+/// Whether it has not been ready for longer than starting takes.
+fn is_late(cluster: &Cluster, pod: &Pod) -> bool {
+    pod.is_active()
+        && pod.status.phase == "Running"
+        && since(pod).is_some_and(|since| age(cluster.now(), since) >= to_start(&pod.spec))
+}
+
+/// Since when it is not ready: a restarted container begins anew.
+fn since(pod: &Pod) -> Option<Timestamp> {
+    let unready = pod.condition("Ready").filter(|ready| ready.is_false())?.last_transition_time?;
+    let started = pod.container_statuses().filter(|status| !status.ready);
+    let started = started.filter_map(|status| status.state.running.as_ref()?.started_at).max();
+    Some(started.map_or(unready, |started| started.max(unready)))
+}
+
+fn reasons<'a>(cluster: &'a Cluster, pod: &'a Pod) -> Vec<Why<'a>> {
+    let statuses: Vec<PodContainer> = containers(pod).filter(|c| !c.is_init).collect();
+    if statuses.iter().any(|c| !c.runs()) {
+        return Vec::new();
+    }
+    let node = cluster.get::<Node>("", &pod.spec.node_name).found();
+    if let Some(node) = node.filter(|node| !node_is_ready(node)) {
+        return vec![Why::Node(&node.metadata.name)];
+    }
+    let unready: Vec<&PodContainer> = statuses.iter().filter(|c| !c.status.ready).collect();
+    if !unready.is_empty() {
+        let quiet = |c: &PodContainer| c.loops(cluster) || probe::kills(cluster, c).is_some();
+        let kind = |c: &PodContainer| match c.status.started == Some(false) && c.spec.startup_probe.is_some() {
+            true => ProbeKind::Startup,
+            false => ProbeKind::Readiness,
+        };
+        return unready.iter().filter(|c| !quiet(c)).map(|c| Why::Probe(kind(c), c.name())).collect();
+    }
+    let gates = pod.spec.readiness_gates.iter().map(|gate| gate.condition_type.as_str());
+    gates.filter(|gate| !pod.condition(gate).is_some_and(|condition| condition.is_true())).map(Why::Gate).collect()
+}
+
+fn node_is_ready(node: &Node) -> bool {
+    let ready = crate::model::condition(&node.status.conditions, "Ready");
+    ready.is_none_or(|ready| ready.is_true())
+}
+
+fn finding(cluster: &Cluster, group: &PodGroup, why: Why, pods: &[&Pod]) -> Finding {
+    let owner = &group.owner;
+    let active: Vec<&Pod> = cluster.pods_of(group).filter(|pod| pod.is_active()).collect();
+    let any_ready = active.iter().any(|pod| pod.is_ready());
+    let subject = match any_ready {
+        _ if owner.is(Kind::Pod) => format!("{} is not ready", owner.title()),
+        true => format!("{} has {} of {} pods not ready", owner.title(), pods.len(), active.len()),
+        false => format!("{} has no ready pod", owner.title()),
+    };
+    let severity = if any_ready { Severity::Warning } else { Severity::Error };
+    let since = pods.iter().filter_map(|pod| since(pod)).min();
+    let new = |message: String| {
+        Finding::new(severity, owner.clone(), format!("{subject}: {message}")).pods(pods.len()).since(since)
+    };
+    match why {
+        Why::Probe(kind, container) => of_probe(cluster, kind, container, pods, owner, new),
+        Why::Gate(gate) => of_gate(gate, pods, new),
+        Why::Node(node) => {
+            let object = ObjectRef::new(Kind::Node, "", node);
+            new(format!("node {node} is not ready"))
+                .key(format!("node {node}"))
+                .evidence(format!("the pod runs on node {node}"), &pods[0].reference(), "spec.nodeName")
+                .because(object)
+                .fix("See what ails the node; the pods are moved once it is gone or drained")
+        }
+    }
+}
+
+fn of_probe(
+    cluster: &Cluster,
+    kind: ProbeKind,
+    name: &str,
+    pods: &[&Pod],
+    owner: &ObjectRef,
+    new: impl Fn(String) -> Finding,
+) -> Finding {
+    // A pod of which the kubelet's last word is known is the better sample.
+    let failure = pods.iter().find_map(|pod| Some((*pod, probe::last_failure(cluster, pod, name, kind)?)));
+    let pod = failure.as_ref().map_or(pods[0], |(pod, _)| *pod);
+    let answer = failure.map(|(_, failure)| failure.answer);
+    let none = Container::default();
+    let spec = pod.spec.container(name).unwrap_or(&none);
+    let Some(probe) = kind.of(spec) else {
+        return new(format!("container {name} runs, but is not reported as ready"))
+            .container(name)
+            .evidence(format!("container {name} has no readiness probe"), &pod.reference(), &kind.path(name))
+            .fix("See the kubelet's log on the node: it has not updated the pod's status");
+    };
+    let asks = probe::describe(probe);
+    let mismatch = probe::port_mismatch(&pod.spec, spec, probe);
+    let fails = answer.as_ref().map_or("fails".to_string(), |answer| format!("fails with {answer}"));
+    let but = mismatch.as_ref().map(|declares| format!(", but {declares}")).unwrap_or_default();
+    let mut finding = new(format!("the {kind} probe of container {name}, {asks}, {fails}{but}"))
+        .container(name)
+        .evidence(format!("the {kind} probe asks {asks}"), &pod.reference(), &kind.path(name));
+    if let Some(answer) = answer {
+        finding = finding.evidence(format!("its last answer: {answer}"), &pod.reference(), "");
+    }
+    if let Some(declares) = &mismatch {
+        finding = finding.evidence(declares.clone(), &pod.reference(), &format!("spec.containers[{name}].ports"));
+    }
+    let Some(container) = containers(pod).find(|c| c.name() == name) else { return finding };
+    let finding = container.tell_log(cluster, finding);
+    match mismatch {
+        Some(_) => finding.fix(format!("Let {} ask the port that the program listens on", kind.path(name))),
+        None => finding.fix_command("See what the program waits for", log_command(&container, owner)),
+    }
+}
+
+/// The current log, for the container runs.
+fn log_command(container: &PodContainer, owner: &ObjectRef) -> String {
+    let command = container.log_command(owner);
+    command.strip_suffix(" --previous").map(str::to_string).unwrap_or(command)
+}
+
+fn of_gate(gate: &str, pods: &[&Pod], new: impl Fn(String) -> Finding) -> Finding {
+    let pod = pods[0];
+    let condition = pod.condition(gate);
+    let state = match condition {
+        None => "nobody has set it".to_string(),
+        Some(condition) => {
+            let text = [condition.reason.as_str(), condition.message.as_str()].map(plain);
+            let text: Vec<&str> = text.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+            let why = if text.is_empty() { String::new() } else { format!(" ({})", shorten(&text.join(": "), 160)) };
+            format!("it is {}{why}", condition.status)
+        }
+    };
+    let gates: Vec<&str> = pod.spec.readiness_gates.iter().map(|gate| gate.condition_type.as_str()).collect();
+    new(format!("readiness gate {gate} is not True, {state}"))
+        .key(format!("gate {gate}"))
+        .evidence(format!("readiness gates: {}", list(&gates, 5)), &pod.reference(), "spec.readinessGates")
+        .fix(format!(
+            "See why the controller that sets the condition {gate} does not set it to True, and whether it runs"
+        ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::{World, check};
+
+    fn pod(name: &str, ready: bool, since: &str) -> String {
+        format!(
+            "
+            apiVersion: v1
+            kind: Pod
+            metadata: {{name: {name}, namespace: shop, creationTimestamp: '{since}', ownerReferences: [
+              {{apiVersion: apps/v1, kind: StatefulSet, name: web, controller: true}}]}}
+            spec: {{nodeName: n1, containers: [{{name: app, ports: [{{containerPort: 8080}}], readinessProbe: {{httpGet: {{port: 8081, path: /ready}}}}}}]}}
+            status: {{phase: Running, conditions: [{{type: Ready, status: '{}', lastTransitionTime: '{since}'}}],
+              containerStatuses: [{{name: app, ready: {ready}, started: true, state: {{running: {{startedAt: '{since}'}}}}}}]}}",
+            if ready { "True" } else { "False" }
+        )
+    }
+
+    const OLD: &str = "2026-11-21T11:50:00Z";
+    const EVENT: &str = "
+        apiVersion: v1
+        kind: Event
+        metadata: {name: e, namespace: shop}
+        involvedObject: {kind: Pod, namespace: shop, name: web-0, fieldPath: 'spec.containers{app}'}
+        reason: Unhealthy
+        message: 'Readiness probe failed: HTTP probe failed with statuscode: 503'
+        count: 25
+        lastTimestamp: '2026-11-21T11:59:50Z'";
+    const FOUND: &str = "error StatefulSet shop/web: StatefulSet web has no ready pod: the readiness probe of container app, \
+                         GET :8081/ready, fails with HTTP 503, but container app declares 8080";
+
+    #[test]
+    fn fires_with_the_probe_the_answer_and_the_declared_port() {
+        check(&RULE, &[&pod("web-0", false, OLD), EVENT]).finds(&[FOUND]);
+        World::new(&[&pod("web-0", false, OLD), EVENT]).forbid(crate::Kind::Node).check(&RULE).finds(&[FOUND]);
+        check(&RULE, &[&pod("web-0", false, OLD).replace("8081", "8080")]).finds(&[
+            "error StatefulSet shop/web: StatefulSet web has no ready pod: the readiness probe of container app, GET \
+             :8080/ready, fails",
+        ]);
+    }
+
+    #[test]
+    fn fires_as_a_warning_if_another_pod_is_ready() {
+        check(&RULE, &[&pod("web-0", false, OLD), &pod("web-1", true, OLD), EVENT])
+            .finds(&[&FOUND.replace("error", "warning").replace("no ready pod", "1 of 2 pods not ready")]);
+    }
+
+    #[test]
+    fn fires_for_a_readiness_gate() {
+        let gated = pod("web-0", false, OLD)
+            .replace("ready: false", "ready: true")
+            .replace("nodeName: n1", "nodeName: n1, readinessGates: [{conditionType: example.com/lb}]");
+        check(&RULE, &[&gated]).finds(&[
+            "error StatefulSet shop/web: StatefulSet web has no ready pod: readiness gate example.com/lb is not True, nobody \
+             has set it",
+        ]);
+    }
+
+    #[test]
+    fn fires_because_of_the_node() {
+        let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {conditions: [{type: Ready, status: Unknown}]}}";
+        let said = check(&RULE, &[&pod("web-0", false, OLD).replace("ready: false", "ready: true"), node]);
+        said.finds(&["error StatefulSet shop/web: StatefulSet web has no ready pod: node n1 is not ready"]);
+    }
+
+    #[test]
+    fn quiet_within_its_time() {
+        check(&RULE, &[&pod("web-0", false, "2026-11-21T11:58:30Z"), EVENT]).finds_nothing();
+        let slow = pod("web-0", false, OLD).replace("readinessProbe: {", "readinessProbe: {initialDelaySeconds: 900, ");
+        check(&RULE, &[&slow, EVENT]).finds_nothing();
+        // Restarted a minute ago.
+        let restarted =
+            pod("web-0", false, OLD).replace(&format!("startedAt: '{OLD}'"), "startedAt: '2026-11-21T11:59:00Z'");
+        check(&RULE, &[&restarted, EVENT]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_for_jobs_for_what_does_not_run_and_without_status() {
+        check(&RULE, &[&pod("web-0", false, OLD).replace("apps/v1, kind: StatefulSet", "batch/v1, kind: Job")])
+            .finds_nothing();
+        let waits = pod("web-0", false, OLD)
+            .replace(&format!("running: {{startedAt: '{OLD}'}}"), "waiting: {reason: ImagePullBackOff}");
+        check(&RULE, &[&waits]).finds_nothing();
+        check(&RULE, &["{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: app}]}}"])
+            .finds_nothing();
+    }
+}

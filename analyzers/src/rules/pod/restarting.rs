@@ -1,0 +1,145 @@
+use crate::cluster::Cluster;
+use crate::exit::describe;
+use crate::finding::{Finding, ObjectRef};
+use crate::probe;
+use crate::restarts::{Affected, PodContainer, affected};
+use crate::rule::{Report, declare_rule};
+use crate::time::{RECENT, age, human};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// Whether a container that runs was restarted three times or more within the last hour, or about as often an hour over
+    /// the whole life of its pod and just lately too, without being in a crash loop.
+    ///
+    /// ## Why it matters
+    ///
+    /// It works most of the time, so nobody looks. Each restart cuts off the work in progress, and the next step is often
+    /// a crash loop: a slow leak, a lost connection that the program does not survive, a probe on the edge.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get pod POD` shows the count and `(5m ago)` beside it; `kubectl -n NAMESPACE logs POD -c
+    /// CONTAINER --previous` how the last run ended.
+    ///
+    /// ## How to fix
+    ///
+    /// Repair what the log of the previous run names.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// Where `pod/crash-loop`, `pod/oom-killed`, `pod/liveness-kills` or `pod/cannot-start` explains the restarts, for
+    /// restarts at the start of a pod that runs well since, and for those of the node. Kubernetes keeps a count and the last
+    /// end only, so a few restarts of an old pod cannot be told to be of this hour.
+    "pod/restarting": Warning,
+    "a container was restarted three times or more in an hour",
+    needs: [Pod],
+    optional: [Event, ReplicaSet, Job],
+    explained_by: ["rbac/denied"],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for group in cluster.pod_groups() {
+        for affected in affected(cluster, cluster.pods_of(group), |c| restarts_often(cluster, c)) {
+            report.add(finding(cluster, &group.owner, &affected));
+        }
+    }
+}
+
+fn restarts_often(cluster: &Cluster, container: &PodContainer) -> bool {
+    if container.status.restart_count < 3 || !container.runs() || !container.pod.is_active() || container.is_init {
+        return false;
+    }
+    let Some(end) = container.last_end().filter(|end| end.reason != "Unknown") else { return false };
+    let (Some(ended), Some(started)) = (end.finished_at, container.pod.status.start_time) else { return false };
+    let life = age(cluster.now(), started);
+    let an_hour =
+        u64::try_from(container.status.restart_count).unwrap_or(0).saturating_mul(3600) / life.as_secs().max(3600);
+    let at_its_start = age(ended, started) < crate::restarts::FORGIVEN && container.has_recovered(cluster);
+    let explained = container.loops(cluster)
+        || container.was_oom_killed()
+        || container.cannot_start(cluster)
+        || probe::kills(cluster, container).is_some();
+    age(cluster.now(), ended) < RECENT && an_hour >= 3 && !at_its_start && !explained
+}
+
+fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding {
+    let container = affected.sample();
+    let life = container.pod.status.start_time.map(|since| human(age(cluster.now(), since))).unwrap_or_default();
+    let ago = container.ended_ago(cluster).map(human).unwrap_or_default();
+    let end = container.last_end().map(describe).unwrap_or_default();
+    let message = format!(
+        "{}: {} was restarted {} times in {life}, the last time {ago} ago after {end}{}",
+        owner.title(),
+        container.described(),
+        container.status.restart_count,
+        container.saying(cluster)
+    );
+    let finding = Finding::warning(owner.clone(), message)
+        .container(container.name())
+        .pods(affected.pods())
+        .since(container.loops_since(cluster));
+    let finding = container.tell_end(cluster, finding);
+    finding.fix_command("Read how the last run ended, and repair that", container.log_command(owner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    /// The last run took from `from` to `to`; it runs since.
+    fn pod(restarts: u32, created: &str, from: &str, to: &str) -> String {
+        format!(
+            "
+            apiVersion: v1
+            kind: Pod
+            metadata: {{name: web, namespace: shop}}
+            spec: {{containers: [{{name: app}}]}}
+            status: {{phase: Running, startTime: '{created}', containerStatuses: [{{name: app, ready: true, restartCount: {restarts},
+              state: {{running: {{startedAt: '{to}'}}}},
+              lastState: {{terminated: {{exitCode: 1, reason: Error, startedAt: '{from}', finishedAt: '{to}'}}}}}}]}}"
+        )
+    }
+
+    #[test]
+    fn fires_for_a_container_that_ends_every_quarter_of_an_hour() {
+        let said = check(&RULE, &[&pod(3, "2026-11-21T11:05:00Z", "2026-11-21T11:35:00Z", "2026-11-21T11:50:00Z")]);
+        said.finds(&[
+            "warning Pod shop/web: Pod web: container app was restarted 3 times in 55m, the last time 10m ago after \
+                      exit code 1 (application error)",
+        ]);
+        check(&RULE, &[&pod(40, "2026-11-21T02:00:00Z", "2026-11-21T11:35:00Z", "2026-11-21T11:50:00Z")]).finds(&[
+            "warning Pod shop/web: Pod web: container app was restarted 40 times in 10h, the last time 10m ago after exit \
+             code 1 (application error)",
+        ]);
+    }
+
+    #[test]
+    fn quiet_for_restarts_at_the_start_of_a_pod_that_runs_well_since() {
+        check(&RULE, &[&pod(4, "2026-11-21T11:30:00Z", "2026-11-21T11:31:20Z", "2026-11-21T11:31:30Z")])
+            .finds_nothing();
+    }
+
+    #[test]
+    fn quiet_for_few_or_old_restarts() {
+        check(&RULE, &[&pod(2, "2026-11-21T11:05:00Z", "2026-11-21T11:35:00Z", "2026-11-21T11:50:00Z")])
+            .finds_nothing();
+        check(&RULE, &[&pod(9, "2026-11-11T11:05:00Z", "2026-11-21T11:35:00Z", "2026-11-21T11:50:00Z")])
+            .finds_nothing();
+        check(&RULE, &[&pod(9, "2026-11-21T09:00:00Z", "2026-11-21T09:35:00Z", "2026-11-21T10:50:00Z")])
+            .finds_nothing();
+        let lost =
+            pod(3, "2026-11-21T11:05:00Z", "2026-11-21T11:35:00Z", "2026-11-21T11:50:00Z").replace("Error", "Unknown");
+        check(&RULE, &[&lost]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_where_another_rule_explains_it() {
+        let oom = pod(3, "2026-11-21T11:05:00Z", "2026-11-21T11:35:00Z", "2026-11-21T11:50:00Z")
+            .replace("Error", "OOMKilled");
+        check(&RULE, &[&oom]).finds_nothing();
+        check(&RULE, &[&pod(3, "2026-11-21T11:55:00Z", "2026-11-21T11:59:35Z", "2026-11-21T11:59:50Z")])
+            .finds_nothing();
+    }
+}

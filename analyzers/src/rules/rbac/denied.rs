@@ -1,0 +1,431 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
+
+use crate::cluster::Cluster;
+use crate::finding::{Finding, ObjectRef, kubectl};
+use crate::kind::{Kind, Object};
+use crate::model::{ClusterRole, ClusterRoleBinding, Event, Pod, ReplicaSet, Role, RoleBinding};
+use crate::restarts::{PodContainer, containers, judged};
+use crate::rule::{Report, declare_rule};
+use crate::time::{RECENT, age};
+use crate::words::{count, list, plain, shorten};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// Whether the log of a container that crashes or does not become ready, or a recent event, carries the API server's own
+    /// refusal: `User "system:serviceaccount:…" cannot list resource "pods" in API group "" in the namespace "shop"`. The
+    /// Roles that are bound to the ServiceAccount are then searched for the permission.
+    ///
+    /// ## Why it matters
+    ///
+    /// A controller or operator that may not read or write what it works on cannot do its work, and many give up and crash.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl auth can-i VERB RESOURCE --as=system:serviceaccount:NAMESPACE:NAME -n NAMESPACE` answers `no`.
+    ///
+    /// ## How to fix
+    ///
+    /// Add the verb and resource to the Role or ClusterRole that the ServiceAccount is bound to, or bind it to one that has
+    /// them. Often the pod merely runs as the wrong ServiceAccount (`default`), or the binding names another namespace.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// For containers that run and are ready whatever they log, and where the permission has been given since.
+    "rbac/denied": Error,
+    "the API server refuses a ServiceAccount what its pods need",
+    needs: [Pod],
+    optional: [Event, Role, ClusterRole, RoleBinding, ClusterRoleBinding, ReplicaSet, Job],
+    explained_by: ["rbac/missing-role"],
+}
+
+/// What the API server refused, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Denial {
+    /// Namespace and name of the ServiceAccount.
+    account: (String, String),
+    verb: String,
+    /// With a subresource after a slash.
+    resource: String,
+    group: String,
+    /// `None`: at the scope of the cluster.
+    namespace: Option<String>,
+}
+
+/// Where a refusal was read.
+struct Source<'a> {
+    text: String,
+    read_from: ObjectRef,
+    container: Option<&'a str>,
+    pods: usize,
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    let mut found: BTreeMap<(ObjectRef, Denial), Source> = BTreeMap::new();
+    for group in cluster.pod_groups() {
+        for container in judged(cluster, group).flat_map(containers).filter(|c| fails(cluster, c)) {
+            for (denial, text) in in_log(cluster, &container) {
+                let read_from = container.pod.reference();
+                let source = Source { text, read_from, container: Some(container.name()), pods: 0 };
+                found.entry((group.owner.clone(), denial)).or_insert(source).pods += 1;
+            }
+        }
+    }
+    for event in cluster.all::<Event>().iter().filter(|event| event.message.contains("system:serviceaccount:")) {
+        let recent = event.last_seen().is_some_and(|seen| age(cluster.now(), seen) < RECENT);
+        if let Some(denial) = parse(&event.message).filter(|_| recent) {
+            let about = involved(event);
+            let source = Source { text: event_text(event), read_from: about.clone(), container: None, pods: 0 };
+            found.entry((owner(cluster, about), denial)).or_insert(source);
+        }
+    }
+    for ((object, denial), source) in found {
+        if let Some(finding) = finding(cluster, &object, &denial, &source) {
+            report.add(finding);
+        }
+    }
+}
+
+fn fails(cluster: &Cluster, container: &PodContainer) -> bool {
+    !container.pod.is_ready() || container.loops(cluster)
+}
+
+/// The refusals in a log, each with its line.
+fn in_log(cluster: &Cluster, container: &PodContainer) -> BTreeMap<Denial, String> {
+    let meta = &container.pod.metadata;
+    let log = cluster.log(&meta.namespace, &meta.name, container.name());
+    let lines = log.into_iter().flat_map(|log| &log.lines);
+    lines.filter_map(|line| Some((parse(line)?, shorten(&plain(line), 400)))).collect()
+}
+
+fn event_text(event: &Event) -> String {
+    format!("event {}: {}", event.reason, shorten(&plain(&event.message), 400))
+}
+
+fn involved(event: &Event) -> ObjectRef {
+    let about = &event.involved_object;
+    ObjectRef {
+        api_version: about.api_version.clone().into(),
+        kind: about.kind.clone().into(),
+        namespace: (!about.namespace.is_empty()).then(|| about.namespace.clone()),
+        name: about.name.clone(),
+    }
+}
+
+/// The workload that people would name, for pods and ReplicaSets.
+fn owner(cluster: &Cluster, about: ObjectRef) -> ObjectRef {
+    let (namespace, name) = (about.namespace(), about.name.as_str());
+    let owner = match about.kind.as_ref() {
+        "Pod" => cluster.get::<Pod>(namespace, name).found().map(|pod| cluster.owner_of(pod)),
+        "ReplicaSet" => cluster.get::<ReplicaSet>(namespace, name).found().and_then(Object::controller),
+        _ => None,
+    };
+    owner.unwrap_or(about)
+}
+
+/// `User "system:serviceaccount:NS:NAME" cannot VERB resource "R" in API group "G" in the namespace "N"`, or `… at the
+/// cluster scope`; quotes may be escaped, as in logs that are JSON.
+fn parse(text: &str) -> Option<Denial> {
+    let text = plain(text).replace('\\', "");
+    let (_, rest) = text.split_once("User \"system:serviceaccount:")?;
+    let (account, rest) = rest.split_once('"')?;
+    let (namespace, name) = account.split_once(':')?;
+    let rest = rest.strip_prefix(" cannot ")?;
+    let (verb, rest) = rest.split_once(" resource \"")?;
+    let (resource, rest) = rest.split_once('"')?;
+    let (group, rest) = rest.strip_prefix(" in API group \"")?.split_once('"')?;
+    let within = rest.strip_prefix(" in the namespace \"").and_then(|rest| rest.split_once('"'));
+    Some(Denial {
+        account: (namespace.to_string(), name.to_string()),
+        verb: verb.to_string(),
+        resource: resource.to_string(),
+        group: group.to_string(),
+        namespace: within.map(|(namespace, _)| namespace.to_string()),
+    })
+}
+
+impl Denial {
+    /// As kubectl takes it: `pods/log`, `deployments.apps/scale`.
+    fn resource(&self) -> String {
+        match (self.group.as_str(), self.resource.split_once('/')) {
+            ("", _) => self.resource.clone(),
+            (group, None) => format!("{}.{group}", self.resource),
+            (group, Some((resource, subresource))) => format!("{resource}.{group}/{subresource}"),
+        }
+    }
+
+    fn place(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("in namespace {namespace}"),
+            None => "in the whole cluster".to_string(),
+        }
+    }
+}
+
+fn finding(cluster: &Cluster, object: &ObjectRef, denial: &Denial, source: &Source) -> Option<Finding> {
+    let grants = Grants::new(cluster, denial);
+    if grants.is_granted {
+        return None;
+    }
+    let (namespace, account) = &denial.account;
+    let message = format!(
+        "{}: ServiceAccount {namespace}/{account} cannot {} {} {}{}",
+        object.title(),
+        denial.verb,
+        denial.resource(),
+        denial.place(),
+        grants.lacking()
+    );
+    let mut finding = Finding::error(object.clone(), message)
+        .key(format!("{namespace}/{account} {} {} {}", denial.verb, denial.resource(), denial.place()))
+        .pods(source.pods)
+        .evidence(source.text.clone(), &source.read_from, "");
+    finding.container = source.container.map(str::to_string);
+    for (binding, role) in &grants.bound {
+        finding = finding.evidence(format!("{} binds it to {}", binding.title(), role), binding, "roleRef");
+        finding = finding.because(binding.clone());
+    }
+    let (text, commands) = grants.fix(denial);
+    finding = finding.fix(text);
+    for (text, command) in commands {
+        finding = finding.fix_command(text, command);
+    }
+    Some(finding)
+}
+
+/// What RBAC gives a ServiceAccount where it was refused.
+struct Grants {
+    /// Bindings that name it, and the role each gives, as `Role reader`.
+    bound: Vec<(ObjectRef, String)>,
+    is_granted: bool,
+    /// Whether all bindings and roles are known.
+    is_complete: bool,
+}
+
+impl Grants {
+    fn new(cluster: &Cluster, denial: &Denial) -> Grants {
+        let within = denial.namespace.as_deref();
+        let is_complete = within.is_none_or(|n| cluster.covers(Kind::RoleBinding, n) && cluster.covers(Kind::Role, n))
+            && cluster.covers_all(Kind::ClusterRoleBinding)
+            && cluster.covers_all(Kind::ClusterRole);
+        let mut grants = Grants { bound: Vec::new(), is_granted: false, is_complete };
+        for binding in cluster.all::<ClusterRoleBinding>() {
+            let subjects = binding.subjects.as_deref().unwrap_or_default();
+            grants.add(cluster, denial, binding.reference(), subjects, &binding.role_ref, "");
+        }
+        for binding in within.into_iter().flat_map(|namespace| cluster.in_namespace::<RoleBinding>(namespace)) {
+            let subjects = binding.subjects.as_deref().unwrap_or_default();
+            let namespace = within.unwrap_or_default();
+            grants.add(cluster, denial, binding.reference(), subjects, &binding.role_ref, namespace);
+        }
+        grants
+    }
+
+    fn add(
+        &mut self,
+        cluster: &Cluster,
+        denial: &Denial,
+        binding: ObjectRef,
+        subjects: &[Subject],
+        role: &RoleRef,
+        namespace: &str,
+    ) {
+        if !subjects.iter().any(|subject| is_of(subject, &denial.account, namespace)) {
+            return;
+        }
+        let rules = match role.kind.as_str() {
+            "Role" => cluster.get::<Role>(namespace, &role.name).found().and_then(|role| role.rules.as_deref()),
+            _ => cluster.get::<ClusterRole>("", &role.name).found().and_then(|role| role.rules.as_deref()),
+        };
+        self.is_granted |= rules.unwrap_or_default().iter().any(|rule| allows(rule, denial));
+        // What every account has says nothing about this one.
+        if subjects.iter().any(|subject| subject.kind != "Group" && is_of(subject, &denial.account, namespace)) {
+            self.bound.push((binding, format!("{} {}", role.kind, role.name)));
+        }
+    }
+
+    /// `: Role reader does not allow it`.
+    fn lacking(&self) -> String {
+        let roles: BTreeSet<&str> = self.bound.iter().map(|(_, role)| role.as_str()).collect();
+        let roles: Vec<&str> = roles.into_iter().collect();
+        match roles.len() {
+            0 if self.is_complete => ", no RoleBinding or ClusterRoleBinding gives it a role there".to_string(),
+            0 => String::new(),
+            1 => format!(", {} does not allow it", roles[0]),
+            n if n > 3 => format!(", none of its {} allows it", count(n, "role")),
+            _ => format!(", neither of {} allows it", list(&roles, 3)),
+        }
+    }
+
+    /// What to do, with the commands where a new role is needed.
+    fn fix(&self, denial: &Denial) -> (String, Vec<(String, String)>) {
+        let (verb, resource) = (&denial.verb, denial.resource());
+        let (namespace, account) = &denial.account;
+        if let Some((_, role)) = self.bound.first() {
+            return (
+                format!(
+                    "Add the verb {verb} on {resource} to {role}, or bind the ServiceAccount to a role that has it"
+                ),
+                Vec::new(),
+            );
+        }
+        let name = format!("{account}-{verb}-{}", denial.resource.replace('/', "-"));
+        let (verbs, resources) = (format!("--verb={verb}"), format!("--resource={resource}"));
+        let subject = format!("--serviceaccount={namespace}:{account}");
+        let create = |kind: &str, rest: &[&str]| {
+            let place = denial.namespace.as_deref().map(|namespace| ["-n", namespace]);
+            kubectl(place.into_iter().flatten().chain(["create", kind, name.as_str()]).chain(rest.iter().copied()))
+        };
+        let (role, binding, of) = match denial.namespace {
+            Some(_) => ("role", "rolebinding", format!("--role={name}")),
+            None => ("clusterrole", "clusterrolebinding", format!("--clusterrole={name}")),
+        };
+        let commands = vec![
+            ("Make a role that allows it".to_string(), create(role, &[&verbs, &resources])),
+            ("and bind the ServiceAccount to it".to_string(), create(binding, &[&of, &subject])),
+        ];
+        ("Run the pod as the ServiceAccount that has the permission, or give it to this one".to_string(), commands)
+    }
+}
+
+/// Whether a binding's subject is the ServiceAccount or a group that it is in.
+fn is_of(subject: &Subject, (namespace, name): &(String, String), binding_namespace: &str) -> bool {
+    match subject.kind.as_str() {
+        "ServiceAccount" => {
+            subject.name == *name && subject.namespace.as_deref().unwrap_or(binding_namespace) == namespace
+        }
+        "User" => subject.name == format!("system:serviceaccount:{namespace}:{name}"),
+        "Group" => match subject.name.as_str() {
+            "system:serviceaccounts" | "system:authenticated" => true,
+            group => group == format!("system:serviceaccounts:{namespace}"),
+        },
+        _ => false,
+    }
+}
+
+/// Whether a rule allows the whole of what was refused; one for named objects only does not count.
+fn allows(rule: &PolicyRule, denial: &Denial) -> bool {
+    let has = |list: &Option<Vec<String>>, what: &str| list.iter().flatten().any(|item| item == "*" || item == what);
+    let of_any = denial.resource.split_once('/').map(|(_, subresource)| format!("*/{subresource}"));
+    let named = rule.resource_names.as_ref().is_some_and(|names| !names.is_empty());
+    has(&rule.api_groups, &denial.group)
+        && (has(&rule.resources, &denial.resource) || of_any.is_some_and(|any| has(&rule.resources, &any)))
+        && rule.verbs.iter().any(|verb| verb == "*" || *verb == denial.verb)
+        && !named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RULE, parse};
+    use crate::Kind;
+    use crate::testing::World;
+
+    const POD: &str = "
+        apiVersion: v1
+        kind: Pod
+        metadata: {name: watcher, namespace: shop, creationTimestamp: '2026-11-21T11:00:00Z'}
+        spec: {containers: [{name: app}]}
+        status: {phase: Running, conditions: [{type: Ready, status: 'False'}], containerStatuses: [{name: app, restartCount: 4,
+          state: {waiting: {reason: CrashLoopBackOff}},
+          lastState: {terminated: {exitCode: 1, startedAt: '2026-11-21T11:59:44Z', finishedAt: '2026-11-21T11:59:45Z'}}}]}";
+    const LINE: &str = "E1121 pods is forbidden: User \"system:serviceaccount:shop:watcher\" cannot list resource \"pods\" in \
+                        API group \"\" in the namespace \"shop\"";
+    const BINDING: &str = "
+        apiVersion: rbac.authorization.k8s.io/v1
+        kind: RoleBinding
+        metadata: {name: reader, namespace: shop}
+        roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+        subjects: [{kind: ServiceAccount, name: watcher, namespace: shop}]";
+
+    fn role(verbs: &str) -> String {
+        format!(
+            "{{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {{name: reader, namespace: shop}},
+             rules: [{{apiGroups: [''], resources: [pods], verbs: {verbs}}}]}}"
+        )
+    }
+
+    fn world(documents: &[&str]) -> World {
+        World::new(documents).log("shop", "watcher", "app", &["starting", LINE])
+    }
+
+    #[test]
+    fn fires_with_the_role_that_lacks_it() {
+        world(&[POD, BINDING, &role("[get]")])
+            .check(&RULE)
+            .finds(&["error Pod shop/watcher: Pod watcher: ServiceAccount \
+            shop/watcher cannot list pods in namespace shop, Role reader does not allow it"]);
+    }
+
+    #[test]
+    fn fires_where_nothing_binds_the_account_and_gives_the_commands() {
+        let said = world(&[POD]).check(&RULE);
+        said.finds(&[
+            "error Pod shop/watcher: Pod watcher: ServiceAccount shop/watcher cannot list pods in namespace shop, no \
+                      RoleBinding or ClusterRoleBinding gives it a role there",
+        ]);
+        let commands: Vec<&str> = said.finding().fix.iter().filter_map(|fix| fix.command.as_deref()).collect();
+        assert_eq!(
+            commands,
+            [
+                "kubectl -n shop create role watcher-list-pods --verb=list --resource=pods",
+                "kubectl -n shop create rolebinding watcher-list-pods --role=watcher-list-pods --serviceaccount=shop:watcher"
+            ]
+        );
+        // Nothing is said of bindings that could not be read.
+        world(&[POD]).forbid(Kind::RoleBinding).check(&RULE).finds(&[
+            "error Pod shop/watcher: Pod watcher: ServiceAccount shop/watcher cannot list pods in namespace shop",
+        ]);
+    }
+
+    #[test]
+    fn fires_as_the_cause_of_the_crash_loop() {
+        let said = world(&[POD]).check_all();
+        let cause = said.by("rbac/denied").id.clone();
+        assert_eq!(said.by("pod/crash-loop").caused_by, [cause]);
+    }
+
+    #[test]
+    fn fires_for_an_event() {
+        let event = "
+            apiVersion: v1
+            kind: Event
+            metadata: {name: e, namespace: shop}
+            involvedObject: {apiVersion: v1, kind: PersistentVolumeClaim, namespace: shop, name: data}
+            reason: ProvisioningFailed
+            message: 'nodes is forbidden: User \"system:serviceaccount:csi:driver\" cannot list resource \"nodes\" in API group \"\" at the cluster scope'
+            lastTimestamp: '2026-11-21T11:59:00Z'";
+        World::new(&[event]).check(&RULE).finds(&["error PersistentVolumeClaim shop/data: PersistentVolumeClaim data: \
+            ServiceAccount csi/driver cannot list nodes in the whole cluster, no RoleBinding or ClusterRoleBinding gives it a \
+            role there"]);
+        World::new(&[&event.replace("T11:", "T09:")]).check(&RULE).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_once_it_is_allowed() {
+        world(&[POD, BINDING, &role("[get, list]")]).check(&RULE).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_for_a_container_that_is_ready_and_without_such_a_line() {
+        let ready = POD
+            .replace("status: 'False'", "status: 'True'")
+            .replace("waiting: {reason: CrashLoopBackOff}", "running: {}");
+        world(&[&ready]).check(&RULE).finds_nothing();
+        World::new(&[POD]).log("shop", "watcher", "app", &["forbidden"]).check(&RULE).finds_nothing();
+        World::new(&[POD]).forbid(Kind::Event).check(&RULE).finds_nothing();
+    }
+
+    #[test]
+    fn reads_what_the_api_server_says() {
+        let json = r#"{"err":"deployments.apps is forbidden: User \"system:serviceaccount:a:b\" cannot patch resource \"deployments/scale\" in API group \"apps\" at the cluster scope"}"#;
+        let denial = parse(json).unwrap();
+        assert_eq!(
+            (denial.verb.as_str(), denial.resource().as_str(), denial.namespace),
+            ("patch", "deployments.apps/scale", None)
+        );
+        assert_eq!(parse("User \"system:serviceaccount:a:b\" cannot"), None);
+        assert_eq!(parse("User \"jane\" cannot list resource \"pods\" in API group \"\""), None);
+    }
+}
