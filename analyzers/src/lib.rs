@@ -5,6 +5,7 @@
 
 mod admission;
 mod autoscaler;
+pub mod answers;
 pub mod causes;
 pub mod certificate;
 pub mod cluster;
@@ -16,6 +17,7 @@ pub mod endpoints;
 #[allow(dead_code, reason = "the rules that use it follow")]
 mod exit;
 mod finding;
+pub mod gateway_api;
 pub mod image_pull;
 pub mod ingress;
 mod job;
@@ -45,6 +47,7 @@ pub mod storage;
 mod table;
 pub mod time;
 pub mod words;
+pub mod webhooks;
 mod workload;
 
 #[cfg(test)]
