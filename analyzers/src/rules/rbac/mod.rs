@@ -1,3 +1,5 @@
+mod missing_role;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&missing_role::RULE];
