@@ -4,8 +4,8 @@
 //! out, and the same input gives the same output to the byte.
 
 mod admission;
-mod autoscaler;
 pub mod answers;
+mod autoscaler;
 pub mod causes;
 pub mod certificate;
 pub mod cluster;
@@ -46,8 +46,8 @@ mod selector;
 pub mod storage;
 mod table;
 pub mod time;
-pub mod words;
 pub mod webhooks;
+pub mod words;
 mod workload;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
+use crate::answers::{Answers, NoAnswerKind};
 use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, kubectl};
 use crate::kind::{Kind, Object};
 use crate::model::APIService;
-use crate::answers::Answers;
 use crate::rule::{Report, declare_rule};
 use crate::time;
 use crate::words::shorten;
@@ -85,17 +85,16 @@ fn finding(cluster: &Cluster, api: &APIService) -> Option<Finding> {
     for cause in outage.iter().flat_map(|outage| &outage.because) {
         finding = finding.because(cause.clone());
     }
-    let is_gone = outage.is_some_and(|outage| outage.kind == crate::answers::OutageKind::NoService);
-    Some(if is_gone {
-        finding.fix_command(
+    Some(match outage {
+        Some(outage) if outage.kind == NoAnswerKind::NoService => finding.fix_command(
             "If the software behind it is gone, delete the APIService; otherwise install it again",
             kubectl(["delete", "apiservice", api.name()]),
-        )
-    } else {
-        finding.fix_command(
+        ),
+        Some(outage) => outage.fix(finding, namespace, name),
+        None => finding.fix_command(
             "Look at the Service and the pods behind it",
             kubectl(["-n", namespace, "describe", "service", name]),
-        )
+        ),
     })
 }
 

@@ -1,6 +1,5 @@
 use std::collections::BTreeSet;
 
-use crate::webhooks::configurations;
 use crate::certificate::{self, Certificate, Validity, day};
 use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, Severity, kubectl};
@@ -8,6 +7,7 @@ use crate::kind::{Kind, Object};
 use crate::model::{APIService, CustomResourceDefinition, LabelSet, Secret, Timestamp};
 use crate::rule::{Report, declare_rule};
 use crate::time::{age, human};
+use crate::webhooks::configurations;
 use crate::words::list;
 
 use super::served::{self, Served};

@@ -1,9 +1,9 @@
+use crate::answers::Answers;
 use crate::certificate;
 use crate::cluster::Cluster;
 use crate::finding::{Finding, kubectl};
 use crate::kind::Object;
 use crate::model::{CustomResourceDefinition, condition};
-use crate::answers::Answers;
 use crate::rule::{Report, declare_rule};
 use crate::time;
 use crate::words::{count, shorten};

@@ -1,8 +1,8 @@
+use crate::answers::{Answers, NoAnswer, NoAnswerKind};
 use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, Severity, kubectl};
 use crate::gateway_api::{From, backends, current, is_granted};
 use crate::model::{BackendRef, Route};
-use crate::answers::{Answers, Outage, OutageKind};
 use crate::rule::{Report, declare_rule};
 use crate::time;
 use crate::words::shorten;
@@ -55,7 +55,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
             let from = From { kind, namespace: object.namespace() };
             is_explained |= is_granted(cluster, from, backend, "Service") == Some(false);
             let Some((port, outage)) = outage(cluster, report, &object, backend) else { continue };
-            is_explained |= outage.kind != OutageKind::NoEndpoint;
+            is_explained |= outage.kind != NoAnswerKind::NoEndpoint;
             let key = format!("{}/{}:{port}", backend.namespace_or(object.namespace()), backend.name);
             if !seen.contains(&key) {
                 report.add(finding(&object, backend, &path, &outage).key(&key));
@@ -73,7 +73,7 @@ fn outage(
     report: &mut Report,
     object: &ObjectRef,
     backend: &BackendRef,
-) -> Option<(String, Outage)> {
+) -> Option<(String, NoAnswer)> {
     if !backend.is_core("Service", "Service") || backend.name.is_empty() {
         return None;
     }
@@ -88,8 +88,8 @@ fn outage(
     }
 }
 
-fn finding(object: &ObjectRef, backend: &BackendRef, path: &str, outage: &Outage) -> Finding {
-    let is_idle = backend.weight == Some(0) || outage.is_parked;
+fn finding(object: &ObjectRef, backend: &BackendRef, path: &str, outage: &NoAnswer) -> Finding {
+    let is_idle = backend.weight == Some(0) || outage.parked.is_some();
     let severity = if is_idle { Severity::Info } else { Severity::Error };
     let weight = if backend.weight == Some(0) { " with weight 0" } else { "" };
     let namespace = backend.namespace_or(object.namespace());
@@ -102,15 +102,12 @@ fn finding(object: &ObjectRef, backend: &BackendRef, path: &str, outage: &Outage
     );
     finding = outage.because.iter().cloned().fold(finding, Finding::because);
     match outage.kind {
-        OutageKind::NoService => finding.fix("Correct the name of the Service, or create it").rests_on_absence(),
-        OutageKind::NoPort => finding.fix_command(
+        NoAnswerKind::NoService => finding.fix("Correct the name of the Service, or create it").rests_on_absence(),
+        NoAnswerKind::NoPort => finding.fix_command(
             "Send to a port that the Service has",
             kubectl(["-n", namespace, "get", "service", &backend.name]),
         ),
-        OutageKind::NoEndpoint => finding.fix_command(
-            "Bring the pods behind the Service back",
-            kubectl(["-n", namespace, "describe", "service", &backend.name]),
-        ),
+        NoAnswerKind::NoEndpoint => outage.fix(finding, namespace, &backend.name),
     }
 }
 

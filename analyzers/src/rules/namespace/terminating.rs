@@ -1,6 +1,5 @@
 use k8s_openapi::api::core::v1::NamespaceCondition;
 
-use crate::webhooks::configurations;
 use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, kubectl};
 use crate::kind::Object;
@@ -9,6 +8,7 @@ use crate::model::{
 };
 use crate::rule::{Report, declare_rule};
 use crate::time;
+use crate::webhooks::configurations;
 use crate::words::{list, shorten};
 
 declare_rule! {

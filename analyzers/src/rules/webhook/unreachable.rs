@@ -1,12 +1,12 @@
-use crate::webhooks::{Configuration, Webhook, configurations, what};
+use crate::answers::{Answers, NoAnswer, NoAnswerKind};
 use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, Severity, kubectl};
 use crate::kind::{Kind, Object};
 use crate::model::{Labels, Service};
-use crate::answers::{Answers, OutageKind};
 use crate::rule::{Report, declare_rule};
 use crate::selector::Selector;
 use crate::time;
+use crate::webhooks::{Configuration, Webhook, configurations, what};
 
 declare_rule! {
     /// ## What it checks
@@ -51,9 +51,9 @@ declare_rule! {
 struct Trouble<'a> {
     why: String,
     key: String,
-    because: Vec<ObjectRef>,
     service: (&'a str, &'a str),
-    kind: Option<OutageKind>,
+    /// `None` for an empty `caBundle`.
+    no_answer: Option<NoAnswer>,
     webhooks: Vec<&'a Webhook<'a>>,
 }
 
@@ -91,11 +91,10 @@ fn trouble<'a>(
     let whom = (service.namespace.as_str(), service.name.as_str());
     match cluster.answers(&service.namespace, &service.name, Some(port)) {
         Answers::Not(outage) => Some(Trouble {
-            why: outage.why,
+            why: outage.why.clone(),
             key,
-            because: outage.because,
             service: whom,
-            kind: Some(outage.kind),
+            no_answer: Some(outage),
             webhooks: vec![webhook],
         }),
         Answers::Unread(gap) => {
@@ -105,9 +104,8 @@ fn trouble<'a>(
         Answers::Likely if lacks_ca(cluster, configuration, webhook) => Some(Trouble {
             why: format!("its caBundle is empty, so the certificate of Service {}/{} is not trusted", whom.0, whom.1),
             key: format!("{key} caBundle"),
-            because: Vec::new(),
             service: whom,
-            kind: None,
+            no_answer: None,
             webhooks: vec![webhook],
         }),
         Answers::Likely => None,
@@ -140,7 +138,7 @@ fn finding(cluster: &Cluster, configuration: &Configuration, trouble: &Trouble) 
         trouble.why
     );
     let mut finding = Finding::new(severity, object.clone(), message).key(&trouble.key);
-    if trouble.kind == Some(OutageKind::NoService) {
+    if trouble.no_answer.as_ref().is_some_and(|answer| answer.kind == NoAnswerKind::NoService) {
         finding = finding.rests_on_absence();
     }
     for webhook in trouble.webhooks.iter().take(5) {
@@ -163,7 +161,8 @@ fn finding(cluster: &Cluster, configuration: &Configuration, trouble: &Trouble) 
     // Where its own pods cannot be created for it, it is the cause of their absence and not the other way round.
     let has_pods = !own_pods(cluster, trouble).is_empty();
     if !is_deadlock || has_pods {
-        finding = trouble.because.iter().cloned().fold(finding, Finding::because);
+        let causes = trouble.no_answer.iter().flat_map(|answer| &answer.because);
+        finding = causes.cloned().fold(finding, Finding::because);
     }
     with_fixes(finding, object, trouble)
 }
@@ -171,24 +170,21 @@ fn finding(cluster: &Cluster, configuration: &Configuration, trouble: &Trouble) 
 fn with_fixes(finding: Finding, object: &ObjectRef, trouble: &Trouble) -> Finding {
     let kind = object.kind.to_lowercase();
     let (namespace, service) = trouble.service;
-    let finding = match trouble.kind {
-        Some(OutageKind::NoService) => finding.fix_command(
+    let finding = match trouble.no_answer.as_ref().map(|answer| (answer.kind, answer)) {
+        Some((NoAnswerKind::NoService, _)) => finding.fix_command(
             "If the software behind it is gone, delete what it left behind; otherwise install it again",
             kubectl(["delete", &kind, &object.name]),
         ),
-        Some(OutageKind::NoPort) => finding.fix_command(
+        Some((NoAnswerKind::NoPort, _)) => finding.fix_command(
             "Make the port of the webhook and of the Service the same",
             kubectl(["edit", &kind, &object.name]),
         ),
-        Some(OutageKind::NoEndpoint) => finding.fix_command(
-            "Bring the pods behind the Service back",
-            kubectl(["-n", namespace, "describe", "service", service]),
-        ),
+        Some((NoAnswerKind::NoEndpoint, answer)) => answer.fix(finding, namespace, service),
         None => finding.fix(
             "Let the software that it belongs to, or cert-manager's cainjector, write the caBundle: look at its logs",
         ),
     };
-    if !trouble.webhooks[0].fails || trouble.kind.is_none() {
+    if !trouble.webhooks[0].fails || trouble.no_answer.is_none() {
         return finding;
     }
     let patches: Vec<String> = trouble
@@ -304,11 +300,10 @@ mod tests {
         let said = with(&[SERVICE, DEPLOYMENT, POD, &SLICE.replace("READY", "false")]);
         said.finds(&[
             "error ValidatingWebhookConfiguration policy: ValidatingWebhookConfiguration policy blocks CREATE and UPDATE \
-             of pods and configmaps: Service policy/webhook has no ready endpoint: the pod of Deployment webhook is not \
-             ready",
+             of pods and configmaps: Service policy/webhook has no ready endpoint: Pod webhook-0 is not ready",
         ]);
         let because: Vec<String> = said.finding().because.iter().map(ToString::to_string).collect();
-        assert_eq!(because, ["Service policy/webhook", "Pod policy/webhook-0", "Deployment policy/webhook"]);
+        assert_eq!(because, ["Service policy/webhook", "Pod policy/webhook-0"]);
     }
 
     #[test]
@@ -379,7 +374,7 @@ mod tests {
 
     #[test]
     fn quiet_about_what_could_not_be_read() {
-        let world = World::new(&[&configuration(), SERVICE]).forbid(Kind::EndpointSlice).check(&RULE);
+        let world = World::new(&[&configuration(), SERVICE, POD]).forbid(Kind::EndpointSlice).check(&RULE);
         assert_eq!(world.finds_nothing().gaps(), ["ValidatingWebhookConfiguration forbidden"]);
         let world = World::new(&[&configuration()]).forbid(Kind::Service).check(&RULE);
         assert_eq!(world.finds_nothing().gaps(), ["Service forbidden"]);
