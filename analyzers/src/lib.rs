@@ -4,6 +4,7 @@
 //! out, and the same input gives the same output to the byte.
 
 mod admission;
+pub mod answers;
 mod autoscaler;
 pub mod causes;
 pub mod certificate;
@@ -16,6 +17,7 @@ mod disruption;
 pub mod endpoints;
 mod exit;
 mod finding;
+pub mod gateway_api;
 pub mod image_pull;
 pub mod ingress;
 mod job;
@@ -44,6 +46,7 @@ mod selector;
 pub mod storage;
 mod table;
 pub mod time;
+pub mod webhooks;
 pub mod words;
 mod workload;
 

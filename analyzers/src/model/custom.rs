@@ -1,6 +1,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::finding::ObjectRef;
+
 use super::{Condition, Meta, api_types};
 
 /// An object of a kind that has no type here: a custom resource, or an API newer than this program.
@@ -18,6 +20,15 @@ impl CustomResource {
     /// The API group; empty for the core group.
     pub fn group(&self) -> &str {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    pub fn reference(&self) -> ObjectRef {
+        ObjectRef {
+            api_version: self.api_version.clone().into(),
+            kind: self.kind.clone().into(),
+            namespace: (!self.metadata.namespace.is_empty()).then(|| self.metadata.namespace.clone()),
+            name: self.metadata.name.clone(),
+        }
     }
 
     /// `status.conditions`, those of them that have the usual shape.

@@ -1,3 +1,5 @@
+mod unavailable;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&unavailable::RULE];

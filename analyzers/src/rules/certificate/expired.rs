@@ -4,12 +4,10 @@ use crate::certificate::{self, Certificate, Validity, day};
 use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, Severity, kubectl};
 use crate::kind::{Kind, Object};
-use crate::model::{
-    APIService, CustomResourceDefinition, MutatingWebhookConfiguration, Secret, Timestamp,
-    ValidatingWebhookConfiguration,
-};
+use crate::model::{APIService, CustomResourceDefinition, LabelSet, Secret, Timestamp};
 use crate::rule::{Report, declare_rule};
 use crate::time::{age, human};
+use crate::webhooks::configurations;
 use crate::words::list;
 
 use super::served::{self, Served};
@@ -72,7 +70,14 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let who = format!("APIService {}", service.name());
         let bundles =
             bundle.map(|bundle| Bundle { pem: bundle.0.clone(), path: "spec.caBundle".to_string(), severe: true });
-        check_bundles(cluster, report, service, &who, &bundles.into_iter().collect::<Vec<_>>());
+        check_bundles(
+            cluster,
+            report,
+            &service.reference(),
+            Object::labels(service),
+            &who,
+            &bundles.into_iter().collect::<Vec<_>>(),
+        );
     }
     for crd in cluster.all::<CustomResourceDefinition>() {
         let webhook = crd.spec.conversion.webhook.as_ref().filter(|_| crd.spec.conversion.strategy == "Webhook");
@@ -80,7 +85,14 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let who = format!("The conversion webhook of CustomResourceDefinition {}", crd.name());
         let path = "spec.conversion.webhook.clientConfig.caBundle".to_string();
         let bundles = bundle.and_then(certificate::decode).map(|pem| Bundle { pem, path, severe: true });
-        check_bundles(cluster, report, crd, &who, &bundles.into_iter().collect::<Vec<_>>());
+        check_bundles(
+            cluster,
+            report,
+            &crd.reference(),
+            Object::labels(crd),
+            &who,
+            &bundles.into_iter().collect::<Vec<_>>(),
+        );
     }
 }
 
@@ -166,36 +178,37 @@ struct Bundle {
 }
 
 fn bundles_of_webhooks(cluster: &Cluster, report: &mut Report) {
-    let bundle = |name: &str, pem: Option<&k8s_openapi::ByteString>, policy: Option<&str>| {
-        let path = format!("webhooks[{name}].clientConfig.caBundle");
-        Some(Bundle { pem: pem?.0.clone(), path, severe: policy != Some("Ignore") })
-    };
-    for configuration in cluster.all::<ValidatingWebhookConfiguration>() {
-        let webhooks = configuration.webhooks.iter().flatten();
-        let bundles: Vec<Bundle> = webhooks
-            .filter_map(|w| bundle(&w.name, w.client_config.ca_bundle.as_ref(), w.failure_policy.as_deref()))
+    for configuration in configurations(cluster) {
+        let bundles: Vec<Bundle> = configuration
+            .webhooks
+            .iter()
+            .filter_map(|webhook| {
+                let path = format!("webhooks[{}].clientConfig.caBundle", webhook.name);
+                let pem = webhook.client_config.ca_bundle.as_ref()?.0.clone();
+                Some(Bundle { pem, path, severe: webhook.fails })
+            })
             .collect();
-        let who = format!("ValidatingWebhookConfiguration {}", configuration.name());
-        check_bundles(cluster, report, configuration, &who, &bundles);
-    }
-    for configuration in cluster.all::<MutatingWebhookConfiguration>() {
-        let webhooks = configuration.webhooks.iter().flatten();
-        let bundles: Vec<Bundle> = webhooks
-            .filter_map(|w| bundle(&w.name, w.client_config.ca_bundle.as_ref(), w.failure_policy.as_deref()))
-            .collect();
-        let who = format!("MutatingWebhookConfiguration {}", configuration.name());
-        check_bundles(cluster, report, configuration, &who, &bundles);
+        let object = configuration.object;
+        let who = format!("{} {}", object.kind, object.name);
+        check_bundles(cluster, report, &object, configuration.labels, &who, &bundles);
     }
 }
 
 /// One finding for all bundles of an object, about the worst.
-fn check_bundles<T: Object>(cluster: &Cluster, report: &mut Report, object: &T, who: &str, bundles: &[Bundle]) {
+fn check_bundles(
+    cluster: &Cluster,
+    report: &mut Report,
+    object: &ObjectRef,
+    labels: &dyn LabelSet,
+    who: &str,
+    bundles: &[Bundle],
+) {
     let mut troubles = Vec::new();
     for bundle in bundles {
         let Ok(certificates) = certificate::from_pem(&bundle.pem) else { continue };
         let Some((trouble, validity)) = best_of_bundle(&certificates, cluster.now()) else { continue };
         // The Operator Lifecycle Manager renews its two-year certificates on their last day.
-        let is_olm = object.labels().value("olm.owner").is_some();
+        let is_olm = labels.value("olm.owner").is_some();
         if validity == Validity::Ending && is_olm && age(trouble.not_after, cluster.now()).as_secs() > 86_400 {
             continue;
         }
@@ -203,19 +216,18 @@ fn check_bundles<T: Object>(cluster: &Cluster, report: &mut Report, object: &T, 
         troubles.push((severity, validity, trouble.clone(), bundle));
     }
     let Some((severity, validity, trouble, _)) = troubles.iter().rev().max_by_key(|trouble| trouble.0) else { return };
-    let reference = object.reference();
     let message = format!(
         "{who} trusts only a certificate that {}: the caBundle holds {}, {}",
         verb(*validity, trouble, cluster.now()),
         trouble.subject,
         until(*validity, trouble)
     );
-    let mut finding = Finding::new(*severity, reference.clone(), message)
+    let mut finding = Finding::new(*severity, object.clone(), message)
         .since((*validity == Validity::Expired).then_some(trouble.not_after));
     let mut seen = BTreeSet::new();
     for (_, _, trouble, bundle) in &troubles {
         if seen.insert(dates(trouble)) {
-            finding = finding.evidence(dates(trouble), &reference, &bundle.path);
+            finding = finding.evidence(dates(trouble), object, &bundle.path);
         }
     }
     report.add(finding.fix(

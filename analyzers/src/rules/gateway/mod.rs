@@ -1,3 +1,7 @@
+mod class;
+mod listener;
+mod not_programmed;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&class::RULE, &listener::RULE, &not_programmed::RULE];

@@ -1,3 +1,7 @@
+mod backend;
+mod parent;
+mod reference_grant;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&backend::RULE, &parent::RULE, &reference_grant::RULE];

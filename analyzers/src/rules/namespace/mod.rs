@@ -1,3 +1,5 @@
+mod terminating;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&terminating::RULE];

@@ -1,3 +1,5 @@
+mod not_ready;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&not_ready::RULE];

@@ -1,3 +1,5 @@
+mod unreachable;
+
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[];
+pub(super) const RULES: &[&BuiltIn] = &[&unreachable::RULE];

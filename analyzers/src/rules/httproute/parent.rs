@@ -1,0 +1,281 @@
+use crate::cluster::{Cluster, Lookup};
+use crate::finding::{Finding, ObjectRef, kubectl};
+use crate::gateway_api::{current, refusal};
+use crate::kind::{Kind, Object};
+use crate::model::{Condition, Gateway, ParentRef, Route, Service};
+use crate::rule::{Report, declare_rule};
+use crate::time;
+use crate::words::{list, shorten};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That the parents of each route (HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute) exist and accept it: the
+    /// listener that it names, its hostnames, its namespace (`allowedRoutes`) and its kind.
+    ///
+    /// ## Why it matters
+    ///
+    /// A route that no listener accepts carries no traffic: clients get 404, or no connection at all.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE describe httproute NAME` shows for each parent the condition `Accepted` with its reason
+    /// (`NoMatchingListenerHostname`, `NotAllowedByListeners`, `NoMatchingParent`).
+    ///
+    /// ## How to fix
+    ///
+    /// Correct `spec.parentRefs` or `spec.hostnames` of the route, or let the Gateway's listener take it: its `hostname`
+    /// and `allowedRoutes`.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// When some controller accepted the route, in the first two minutes, for parents of kinds other than Gateway and
+    /// Service that report nothing, and where the parent could not be read.
+    "httproute/parent": Error,
+    "a route's parent does not exist or does not accept it",
+    needs: [],
+    optional: [HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, Gateway, Service, Namespace],
+    explained_by: ["gateway/*"],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for (kind, route) in cluster.routes().filter(|(_, route)| route.metadata.deletion_timestamp.is_none()) {
+        for parent in &route.spec.parent_refs {
+            if let Some(finding) = finding(cluster, kind, route, parent) {
+                report.add(finding);
+            }
+        }
+    }
+}
+
+fn finding(cluster: &Cluster, kind: Kind, route: &Route, parent: &ParentRef) -> Option<Finding> {
+    let namespace = &route.metadata.namespace;
+    let object = ObjectRef::new(kind, namespace, &route.metadata.name);
+    let who = format!("{kind} {}", route.metadata.name);
+    let parent_kind = if parent.is_service() { Kind::Service } else { Kind::Gateway };
+    let above = ObjectRef::new(parent_kind, parent.namespace_or(namespace), &parent.name);
+    let edit = |finding: Finding| {
+        finding.key(key(&above, parent)).fix_command(
+            "Correct the route's parentRefs or hostnames, or let the listener take it (hostname, allowedRoutes)",
+            kubectl([
+                "-n",
+                namespace,
+                "edit",
+                &format!("{}.{}", kind.api().plural, kind.api().group),
+                &route.metadata.name,
+            ]),
+        )
+    };
+    if is_young(cluster, route.metadata.creation_timestamp) {
+        return None;
+    }
+    if is_missing(cluster, parent, namespace) {
+        let finding =
+            Finding::error(object.clone(), format!("{who} names {}, which does not exist", shown(&above, namespace)))
+                .evidence(
+                    format!("parentRefs names {above}{}", instead(cluster, parent, &above)),
+                    &object,
+                    "spec.parentRefs",
+                )
+                .rests_on_absence();
+        return Some(edit(finding));
+    }
+    let gateway = match parent.is_gateway() {
+        true => cluster.get::<Gateway>(above.namespace(), &parent.name).found(),
+        false => None,
+    };
+    let computed = gateway.and_then(|gateway| refusal(cluster, gateway, kind, route, parent));
+    let (why, evidence, since) = match verdicts(route, parent) {
+        Some(verdicts) => {
+            let refused = verdicts?;
+            if is_young(cluster, refused.last_transition_time) || refused.reason == "Pending" {
+                return None;
+            }
+            let said = if refused.message.is_empty() { &refused.reason } else { &refused.message };
+            let why = computed.unwrap_or_else(|| shorten(said, 240));
+            (
+                why,
+                format!("condition Accepted is False ({}): {}", refused.reason, shorten(said, 240)),
+                refused.last_transition_time,
+            )
+        }
+        None => {
+            let why = computed?;
+            (why, format!("parentRefs names {above}"), None)
+        }
+    };
+    let finding =
+        Finding::error(object.clone(), format!("{who} is not accepted by {}: {why}", shown(&above, namespace)))
+            .evidence(evidence, &object, "status.parents")
+            .because(above.clone())
+            .since(since);
+    Some(edit(finding))
+}
+
+/// What controllers say of this parent: `None` if none says anything, `Some(None)` if one accepted the route.
+fn verdicts<'a>(route: &'a Route, parent: &ParentRef) -> Option<Option<&'a Condition>> {
+    let statuses =
+        route.status.parents.iter().filter(|status| parent.is_same(&status.parent_ref, &route.metadata.namespace));
+    let verdicts: Vec<&Condition> =
+        statuses.filter_map(|status| current(&status.conditions, "Accepted", route.metadata.generation)).collect();
+    if verdicts.is_empty() {
+        return None;
+    }
+    let is_refused = verdicts.iter().all(|condition| condition.is_false());
+    Some(verdicts.first().copied().filter(|_| is_refused))
+}
+
+fn is_missing(cluster: &Cluster, parent: &ParentRef, namespace: &str) -> bool {
+    let namespace = parent.namespace_or(namespace);
+    if parent.is_service() {
+        matches!(cluster.get::<Service>(namespace, &parent.name), Lookup::Missing)
+    } else {
+        parent.is_gateway() && cluster.get::<Gateway>(namespace, &parent.name).is_missing()
+    }
+}
+
+/// The Gateways that there are instead.
+fn instead(cluster: &Cluster, parent: &ParentRef, above: &ObjectRef) -> String {
+    if !parent.is_gateway() {
+        return String::new();
+    }
+    let namesakes = cluster.all::<Gateway>().iter().filter(|gateway| gateway.name() == above.name);
+    let namesakes: Vec<String> =
+        namesakes.map(|gateway| format!("{}/{}", gateway.namespace(), gateway.name())).collect();
+    let others = cluster.in_namespace::<Gateway>(above.namespace()).iter();
+    let others: Vec<String> = others.map(|gateway| format!("{}/{}", gateway.namespace(), gateway.name())).collect();
+    match (namesakes.is_empty(), others.is_empty()) {
+        (false, _) => format!("; there is Gateway {}", list(&namesakes, 3)),
+        (true, false) => format!("; there is Gateway {}", list(&others, 3)),
+        (true, true) => String::new(),
+    }
+}
+
+fn is_young(cluster: &Cluster, since: Option<crate::model::Timestamp>) -> bool {
+    since.is_some_and(|since| time::age(cluster.now(), since) < time::START)
+}
+
+/// With its namespace where that is another one.
+fn shown(object: &ObjectRef, namespace: &str) -> String {
+    if object.namespace() == namespace { format!("{} {}", object.kind, object.name) } else { object.to_string() }
+}
+
+fn key(above: &ObjectRef, parent: &ParentRef) -> String {
+    let port = parent.port.map(|port| port.to_string()).unwrap_or_default();
+    format!("{above} {} {port}", parent.section_name.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::Origin;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    const GATEWAY: &str = "
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: Gateway
+        metadata: {name: edge, namespace: infra}
+        spec:
+          gatewayClassName: istio
+          listeners:
+          - {name: web, hostname: '*.example.com', port: 443, protocol: HTTPS, allowedRoutes: {namespaces: {from: FROM, selector: {matchLabels: {edge: 'yes'}}}}}";
+    const ROUTE: &str = "
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: HTTPRoute
+        metadata: {name: cart, namespace: shop, uid: u1, generation: 3, creationTimestamp: '2026-11-21T10:00:00Z'}
+        spec:
+          hostnames: [cart.example.com]
+          parentRefs: [{name: edge, namespace: infra}]";
+    const STATUS: &str = "
+        status:
+          parents:
+          - controllerName: istio.io/gateway-controller
+            parentRef: {group: gateway.networking.k8s.io, kind: Gateway, name: edge, namespace: infra}
+            conditions:
+            - {type: Accepted, status: STATUS, reason: NotAllowedByListeners, message: 'no, thank you', observedGeneration: 3,
+               lastTransitionTime: '2026-11-21T10:00:00Z'}";
+
+    fn gateway(from: &str) -> String {
+        GATEWAY.replace("FROM", from)
+    }
+
+    fn status(status: &str) -> String {
+        format!("{ROUTE}{}", STATUS.replace("STATUS", status))
+    }
+
+    #[test]
+    fn fires_when_the_gateway_is_missing() {
+        let said = check(&RULE, &[ROUTE, &gateway("All").replace("infra", "shop")]);
+        said.finds(&["error HTTPRoute shop/cart: HTTPRoute cart names Gateway infra/edge, which does not exist"]);
+        assert!(said.text().contains("there is Gateway shop/edge"));
+        let said = World::new(&[ROUTE]).origin(Origin::Manifests).check(&RULE);
+        assert_eq!(said.finding().severity, crate::Severity::Info);
+    }
+
+    #[test]
+    fn fires_when_the_namespace_is_not_allowed() {
+        let same = "error HTTPRoute shop/cart: HTTPRoute cart is not accepted by Gateway infra/edge: Gateway edge takes no \
+                    routes from namespace shop (allowedRoutes)";
+        check(&RULE, &[ROUTE, &gateway("Same")]).finds(&[same]);
+        let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {edge: 'no'}}}";
+        check(&RULE, &[ROUTE, &gateway("Selector"), namespace]).finds(&[same]);
+    }
+
+    #[test]
+    fn fires_when_no_listener_takes_the_hostname() {
+        check(&RULE, &[&ROUTE.replace("cart.example.com", "cart.example.org"), &gateway("All")]).finds(&[
+            "error HTTPRoute shop/cart: HTTPRoute cart is not accepted by Gateway infra/edge: no listener of Gateway edge \
+             takes cart.example.org, only *.example.com",
+        ]);
+    }
+
+    #[test]
+    fn fires_when_there_is_no_such_listener_or_kind() {
+        let section = ROUTE.replace("namespace: infra}", "namespace: infra, sectionName: http}");
+        let said = check(&RULE, &[&section, &gateway("All")]);
+        assert!(said.finding().message.ends_with("Gateway edge has no listener named http, only web (port 443)"));
+        let said = check(&RULE, &[&ROUTE.replace("HTTPRoute", "TLSRoute"), &gateway("All")]);
+        assert!(said.finding().message.ends_with("no listener of Gateway edge takes routes of kind TLSRoute"));
+    }
+
+    #[test]
+    fn fires_with_the_controllers_own_message() {
+        check(&RULE, &[&status("'False'"), &gateway("All")])
+            .finds(&["error HTTPRoute shop/cart: HTTPRoute cart is not accepted by Gateway infra/edge: no, thank you"]);
+    }
+
+    #[test]
+    fn quiet_when_accepted_whatever_is_computed() {
+        check(&RULE, &[&status("'True'"), &gateway("Same")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_when_the_listener_takes_it() {
+        check(&RULE, &[ROUTE, &gateway("All")]).finds_nothing();
+        let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {edge: 'yes'}}}";
+        check(&RULE, &[ROUTE, &gateway("Selector"), namespace]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_when_young() {
+        check(&RULE, &[&ROUTE.replace("10:00:00", "11:59:00")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_for_a_mesh_route_and_foreign_kinds() {
+        let mesh = ROUTE.replace("{name: edge, namespace: infra}", "{group: '', kind: Service, name: cart}");
+        check(&RULE, &[&mesh, "{apiVersion: v1, kind: Service, metadata: {name: cart, namespace: shop}}"])
+            .finds_nothing();
+        let set = ROUTE.replace(
+            "{name: edge, namespace: infra}",
+            "{group: gateway.networking.k8s.io, kind: ListenerSet, name: x}",
+        );
+        check(&RULE, &[&set]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_where_gateways_were_not_read() {
+        World::new(&[ROUTE]).forbid(Kind::Gateway).check(&RULE).finds_nothing();
+    }
+}

@@ -1,0 +1,245 @@
+use k8s_openapi::api::core::v1::NamespaceCondition;
+
+use crate::cluster::Cluster;
+use crate::finding::{Finding, ObjectRef, kubectl};
+use crate::kind::Object;
+use crate::model::{
+    APIService, ConfigMap, Deployment, Job, Namespace, PersistentVolumeClaim, Pod, Secret, Service, StatefulSet,
+};
+use crate::rule::{Report, declare_rule};
+use crate::time;
+use crate::webhooks::configurations;
+use crate::words::{list, shorten};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That a namespace which is being deleted goes away, and if it does not, what holds it: an API group that cannot be
+    /// listed, objects with finalizers that nobody removes, objects that cannot be deleted.
+    ///
+    /// ## Why it matters
+    ///
+    /// A namespace in `Terminating` takes no new objects, and nothing of that name can be installed again. What holds it is
+    /// mostly broken itself: an aggregated API without a server, an operator that was removed before its resources.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl get namespace NAME -o jsonpath='{.status.conditions}'` says what remains and why.
+    ///
+    /// ## How to fix
+    ///
+    /// Bring back the aggregated API, or delete its APIService; install the operator again that should remove the
+    /// finalizers. Removing finalizers by hand leaves behind what they protect (cloud disks, load balancers, DNS records):
+    /// it is the last resort. Do not remove the namespace's own finalizer: that leaves its objects behind, unreachable.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// In the first two minutes, and while pods of the namespace are within their termination grace period.
+    "namespace/terminating": Error,
+    "a namespace is stuck in Terminating",
+    needs: [Namespace],
+    optional: [
+        APIService, ValidatingWebhookConfiguration, MutatingWebhookConfiguration, Pod, PersistentVolumeClaim, Service,
+        ConfigMap, Secret, Job, Deployment, StatefulSet
+    ],
+    explained_by: ["apiservice/unavailable", "webhook/unreachable", "pod/terminating", "crd/not-established"],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for namespace in cluster.all::<Namespace>() {
+        let Some(deleted) = namespace.deleted() else { continue };
+        let is_young = time::age(cluster.now(), deleted) < time::START;
+        if !is_young && !has_pods_in_grace(cluster, namespace.name()) {
+            report.add(finding(cluster, namespace).since(Some(deleted)));
+        }
+    }
+}
+
+fn has_pods_in_grace(cluster: &Cluster, namespace: &str) -> bool {
+    let pods = cluster.in_namespace::<Pod>(namespace);
+    pods.iter().any(|pod| pod.deleted().is_some_and(|end| end + time::DELETE > cluster.now()))
+}
+
+fn finding(cluster: &Cluster, namespace: &Namespace) -> Finding {
+    let name = namespace.name();
+    let object = namespace.reference();
+    let conditions: Vec<&NamespaceCondition> = namespace
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .filter(|c| c.status == "True")
+        .collect();
+    let age = namespace.deleted().map(|deleted| time::human(time::age(cluster.now(), deleted))).unwrap_or_default();
+    let unserved = unserved(cluster, &conditions);
+    let why = why(&conditions, &unserved);
+    let mut finding = Finding::error(object.clone(), format!("Namespace {name} has been terminating for {age}: {why}"));
+    for condition in &conditions {
+        let message = condition.message.as_deref().or(condition.reason.as_deref()).unwrap_or_default();
+        let path = format!("status.conditions[{}]", condition.type_);
+        finding = finding.evidence(shorten(message, 300), &object, &path);
+    }
+    for (held, finalizers) in held_objects(cluster, name).into_iter().take(5) {
+        finding = finding.evidence(format!("{held} waits for {}", list(finalizers, 3)), &held, "metadata.finalizers");
+    }
+    for api in unserved {
+        finding = finding.because(api.reference());
+    }
+    let text: String = conditions.iter().filter_map(|c| c.message.as_deref()).collect();
+    for configuration in configurations(cluster) {
+        if configuration.webhooks.iter().any(|webhook| text.contains(&format!("\"{}\"", webhook.name))) {
+            finding = finding.because(configuration.object);
+        }
+    }
+    for pod in cluster.in_namespace::<Pod>(name).iter().filter(|pod| pod.is_terminating()) {
+        finding = finding.because(cluster.owner_of(pod));
+    }
+    finding.fix_command(
+        "See what remains and let what should remove it do so; remove finalizers by hand only as the last resort",
+        kubectl(["get", "namespace", name, "-o", "jsonpath={.status.conditions}"]),
+    )
+}
+
+/// The aggregated APIs without a server that the conditions name.
+fn unserved<'a>(cluster: &'a Cluster, conditions: &[&NamespaceCondition]) -> Vec<&'a APIService> {
+    let discovery = conditions.iter().filter(|condition| condition.type_ == "NamespaceDeletionDiscoveryFailure");
+    let messages: Vec<&str> = discovery.filter_map(|condition| condition.message.as_deref()).collect();
+    let is_down = |api: &&APIService| {
+        let conditions = api.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.into_iter().any(|condition| condition.type_ == "Available" && condition.status != "True")
+    };
+    let is_named = |api: &&APIService| {
+        let Some(spec) = &api.spec else { return false };
+        let group = spec.group.as_deref().unwrap_or_default();
+        let version = spec.version.as_deref().unwrap_or_default();
+        messages.iter().any(|message| message.contains(&format!("{group}/{version}")))
+    };
+    cluster.all::<APIService>().iter().filter(is_down).filter(is_named).collect()
+}
+
+/// The most telling condition: what cannot be listed may hide anything, then what waits for finalizers, then the rest.
+fn why(conditions: &[&NamespaceCondition], unserved: &[&APIService]) -> String {
+    let message = |type_: &str| {
+        let condition = conditions.iter().find(|condition| condition.type_ == type_)?;
+        condition.message.as_deref().filter(|message| !message.is_empty())
+    };
+    let tail = |text: &str| shorten(text.split_once(": ").map_or(text, |(_, tail)| tail), 200);
+    if !unserved.is_empty() {
+        let names: Vec<&str> = unserved.iter().map(|api| api.name()).collect();
+        return format!("not everything in it can be listed, for APIService {} is unavailable", list(&names, 3));
+    }
+    if let Some(text) = message("NamespaceDeletionDiscoveryFailure") {
+        return format!("not everything in it can be listed: {}", tail(text));
+    }
+    if let Some(text) = message("NamespaceFinalizersRemaining") {
+        let content = message("NamespaceContentRemaining").map(|text| format!(" ({})", tail(text))).unwrap_or_default();
+        return format!("finalizers remain: {}{content}", tail(text));
+    }
+    if let Some(text) = message("NamespaceDeletionContentFailure") {
+        return format!("something in it cannot be deleted: {}", shorten(text, 200));
+    }
+    match message("NamespaceContentRemaining") {
+        Some(text) => format!("it still holds {}", tail(text)),
+        None => "its status does not say what remains".to_string(),
+    }
+}
+
+/// Objects of the namespace that are being deleted and have finalizers, as far as kinds are read.
+fn held_objects<'a>(cluster: &'a Cluster, namespace: &str) -> Vec<(ObjectRef, &'a [String])> {
+    fn of<'a, T: Object>(cluster: &'a Cluster, namespace: &str) -> Vec<(ObjectRef, &'a [String])> {
+        let objects = cluster.in_namespace::<T>(namespace).iter();
+        let held = objects.filter(|object| object.deleted().is_some() && !object.finalizers().is_empty());
+        held.map(|object| (object.reference(), object.finalizers())).collect()
+    }
+    let custom = cluster.custom().iter().filter(|c| c.metadata.namespace == namespace);
+    let custom = custom.filter(|c| c.metadata.deletion_timestamp.is_some() && !c.metadata.finalizers.is_empty());
+    let mut held: Vec<(ObjectRef, &[String])> =
+        custom.map(|custom| (custom.reference(), custom.metadata.finalizers.as_slice())).collect();
+    held.sort();
+    held.extend(of::<PersistentVolumeClaim>(cluster, namespace));
+    held.extend(of::<Service>(cluster, namespace));
+    held.extend(of::<Pod>(cluster, namespace));
+    held.extend(of::<ConfigMap>(cluster, namespace));
+    held.extend(of::<Secret>(cluster, namespace));
+    held.extend(of::<Job>(cluster, namespace));
+    held.extend(of::<Deployment>(cluster, namespace));
+    held.extend(of::<StatefulSet>(cluster, namespace));
+    held
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::kind::Kind;
+    use crate::testing::{World, check};
+
+    const NAMESPACE: &str = "
+        apiVersion: v1
+        kind: Namespace
+        metadata: {name: old, deletionTimestamp: '2026-11-21T11:00:00Z'}
+        spec: {finalizers: [kubernetes]}
+        status:
+          phase: Terminating
+          conditions:
+          - {type: NamespaceDeletionDiscoveryFailure, status: 'False', reason: ResourcesDiscovered, message: All resources successfully discovered}
+          - {type: NamespaceContentRemaining, status: 'True', reason: SomeResourcesRemain, message: 'Some resources are remaining: widgets.example.com has 1 resource instances'}
+          - {type: NamespaceFinalizersRemaining, status: 'True', reason: SomeFinalizersRemain, message: 'Some content in the namespace has finalizers remaining: example.com/cleanup in 1 resource instances'}";
+    const WIDGET: &str = "
+        apiVersion: example.com/v1
+        kind: Widget
+        metadata: {name: w, namespace: old, deletionTimestamp: '2026-11-21T11:00:00Z', finalizers: [example.com/cleanup]}";
+
+    #[test]
+    fn fires_naming_the_finalizers() {
+        let said = check(&RULE, &[NAMESPACE, WIDGET]);
+        said.finds(&["error Namespace old: Namespace old has been terminating for 60m: finalizers remain: \
+                      example.com/cleanup in 1 resource instances (widgets.example.com has 1 resource instances)"]);
+        assert!(said.text().contains("Widget old/w waits for example.com/cleanup"));
+    }
+
+    #[test]
+    fn fires_as_a_consequence_of_an_unavailable_api() {
+        let api = "
+            apiVersion: apiregistration.k8s.io/v1
+            kind: APIService
+            metadata: {name: v1beta1.metrics.k8s.io}
+            spec: {group: metrics.k8s.io, version: v1beta1, groupPriorityMinimum: 1, versionPriority: 1}
+            status: {conditions: [{type: Available, status: 'False'}]}";
+        let namespace =
+            NAMESPACE.replace("DiscoveryFailure, status: 'False'", "DiscoveryFailure, status: 'True'").replace(
+                "All resources successfully discovered",
+                "'Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: \
+             metrics.k8s.io/v1beta1: the server is currently unable to handle the request'",
+            );
+        let said = check(&RULE, &[&namespace, api]);
+        assert!(
+            said.finding()
+                .message
+                .ends_with("not everything in it can be listed, for APIService v1beta1.metrics.k8s.io is unavailable")
+        );
+        assert_eq!(said.finding().because[0].to_string(), "APIService v1beta1.metrics.k8s.io");
+    }
+
+    #[test]
+    fn fires_without_status() {
+        let bare = NAMESPACE.split_once("status:").unwrap().0;
+        assert!(check(&RULE, &[bare]).finding().message.ends_with("its status does not say what remains"));
+    }
+
+    #[test]
+    fn quiet_when_just_deleted_or_not_at_all() {
+        check(&RULE, &[&NAMESPACE.replace("11:00:00", "11:59:00")]).finds_nothing();
+        check(&RULE, &[&NAMESPACE.replace(", deletionTimestamp: '2026-11-21T11:00:00Z'", "")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_while_pods_are_in_their_grace_period() {
+        let pod = "{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: old, deletionTimestamp: '2026-11-21T12:10:00Z'}}";
+        check(&RULE, &[NAMESPACE, pod]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_where_namespaces_were_not_read() {
+        let said = World::new(&[NAMESPACE]).forbid(Kind::Namespace).check(&RULE);
+        assert_eq!(said.finds_nothing().gaps(), ["Namespace forbidden"]);
+    }
+}

@@ -1,0 +1,416 @@
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+use crate::finding::{Finding, ObjectRef, Severity, kubectl};
+use crate::kind::Kind;
+use crate::model::{Condition, CustomResource, Timestamp};
+use crate::rule::{Report, declare_rule};
+use crate::time;
+use crate::words::shorten;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// The conditions of custom resources: `Ready`, `Available`, `Healthy`, `Synced`, `Reconciled` and the like that are
+    /// False, `Stalled`, `Degraded`, `Failed` and the like that are True, for more than five minutes. Of Argo CD
+    /// Applications, health, sync and the last operation.
+    ///
+    /// ## Why it matters
+    ///
+    /// The controller of the resource says that it could not do what the resource asks for: a certificate was not issued,
+    /// a release not installed, a database not created. Its message mostly names the reason.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE describe KIND NAME` shows the conditions and events.
+    ///
+    /// ## How to fix
+    ///
+    /// Follow the message. If it names another object, that one mostly has a finding of its own.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// For condition types whose meaning is not known, in the first five minutes, when the status is about an older
+    /// generation, for resources that are suspended, paused or being deleted, and for parts whose owner is ready (an old
+    /// CertificateRequest that failed before the one that succeeded).
+    "resource/not-ready": Warning,
+    "a custom resource is not ready",
+    needs: [],
+    optional: [Deployment, StatefulSet, DaemonSet, Pod],
+    explained_by: [
+        "resource/not-ready", "workload/*", "pod/*", "statefulset/*", "deployment/*", "webhook/*", "crd/*"
+    ],
+}
+
+/// What controllers normally need to bring a resource to rest.
+const SETTLE: Duration = Duration::from_secs(300);
+/// The same where only the age of the resource is known.
+const SETTLE_FROM_CREATION: Duration = Duration::from_secs(600);
+
+/// Condition types that are True when all is well, the most telling first (API conventions; kstatus; Crossplane; Flux;
+/// Cluster API; Gateway API; OpenShift).
+const GOOD: &[&str] = &[
+    "Ready",
+    "Available",
+    "Healthy",
+    "Synced",
+    "Reconciled",
+    "ReconcileSuccess",
+    "Released",
+    "Installed",
+    "Programmed",
+    "Accepted",
+    "ResolvedRefs",
+    "Established",
+    "Deployed",
+    "Valid",
+    "InfrastructureReady",
+    "ControlPlaneReady",
+    "BootstrapReady",
+];
+/// Condition types that are True when something is wrong.
+const BAD: &[&str] =
+    &["Stalled", "Degraded", "Failed", "Error", "NotReady", "ReconcileError", "ReconcileFailed", "InstallFailed"];
+/// Runs: they fail once and stay as a record.
+const RECORDS: &[&str] = &[
+    "TaskRun",
+    "PipelineRun",
+    "Workflow",
+    "AnalysisRun",
+    "Backup",
+    "Restore",
+    "EphemeralReport",
+    "PolicyReport",
+    "ClusterPolicyReport",
+];
+
+/// What a controller says is wrong.
+struct Trouble {
+    severity: Severity,
+    /// `is not ready`, `is degraded`: the rest of a sentence about the resource.
+    state: String,
+    message: String,
+    path: String,
+    fact: String,
+    since: Option<Timestamp>,
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    let mut resources: Vec<&CustomResource> = cluster.custom().iter().filter(|resource| is_judged(resource)).collect();
+    resources.sort_by_cached_key(|resource| resource.reference());
+    for resource in resources {
+        let Some(trouble) = trouble(resource) else { continue };
+        if is_young(cluster, resource, trouble.since) || owner_is_fine(cluster, resource) {
+            continue;
+        }
+        report.add(finding(cluster, resource, trouble));
+    }
+}
+
+fn is_judged(resource: &CustomResource) -> bool {
+    let is_stale = resource
+        .status
+        .get("observedGeneration")
+        .and_then(Value::as_i64)
+        .is_some_and(|observed| observed < resource.metadata.generation);
+    let is_record = RECORDS.contains(&resource.kind.as_str());
+    let is_gone = resource.metadata.deletion_timestamp.is_some();
+    // Kubernetes' own kinds, in a version that the model does not read, have rules of their own.
+    let is_core = !resource.group().contains('.')
+        || Kind::ALL.iter().any(|kind| kind.api().group == resource.group() && kind.api().kind == resource.kind);
+    resource.metadata.is_live() && !is_stale && !is_record && !is_gone && !is_core && !is_suspended(resource)
+}
+
+/// `spec.suspend` (Flux, Argo), `spec.paused` (Cluster API, Argo Rollouts), and annotations of the same meaning
+/// (Crossplane, Cluster API, KEDA, OpenShift).
+fn is_suspended(resource: &CustomResource) -> bool {
+    let is_true = |field: &str| resource.spec.get(field).and_then(Value::as_bool) == Some(true);
+    let by_annotation = resource.metadata.annotations.iter().any(|(key, value)| {
+        let name = key.rsplit('/').next().unwrap_or(key);
+        matches!(name, "paused" | "pause" | "pause-reconciliation" | "suspend" | "skip-reconcile") && value != "false"
+    });
+    is_true("suspend") || is_true("suspended") || is_true("paused") || by_annotation
+}
+
+fn trouble(resource: &CustomResource) -> Option<Trouble> {
+    match (resource.group(), resource.kind.as_str()) {
+        ("argoproj.io", "Application") => of_application(resource),
+        // `Healthy` is False for as long as a canary waits for its promotion; the phase tells it from a failure.
+        ("argoproj.io", "Rollout") => of_phase(resource, "Degraded"),
+        _ => of_conditions(resource),
+    }
+}
+
+fn of_conditions(resource: &CustomResource) -> Option<Trouble> {
+    let conditions = resource.conditions();
+    let is_current =
+        |c: &&Condition| c.observed_generation == 0 || c.observed_generation >= resource.metadata.generation;
+    let counts = |c: &&Condition| is_current(c) && !is_only_informative(resource, &c.type_);
+    let find =
+        |type_: &str, status: &str| conditions.iter().filter(counts).find(|c| c.type_ == type_ && c.status == status);
+    let bad = || BAD.iter().find_map(|type_| find(type_, "True"));
+    let found = GOOD.iter().find_map(|type_| find(type_, "False")).or_else(bad)?;
+    let said = if found.message.trim().is_empty() { &found.reason } else { &found.message };
+    let state = match (found.type_.as_str(), found.is_false()) {
+        ("Ready", true) => "is not ready".to_string(),
+        ("Available", true) => "is not available".to_string(),
+        ("Synced", true) => "is not synced".to_string(),
+        (type_, true) => format!("has {type_} False"),
+        (type_, false) => format!("has {type_} True"),
+    };
+    Some(Trouble {
+        severity: Severity::Warning,
+        state,
+        message: said.clone(),
+        path: format!("status.conditions[{}]", found.type_),
+        fact: format!("condition {} is {} ({})", found.type_, found.status, found.reason),
+        since: found.last_transition_time,
+    })
+}
+
+/// `severity: Info` on a condition (Knative, Cluster API v1beta1) says that it is no failure.
+fn is_only_informative(resource: &CustomResource, type_: &str) -> bool {
+    let conditions = resource.status.get("conditions").and_then(Value::as_array);
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| text(condition, &["type"]) == Some(type_) && text(condition, &["severity"]) == Some("Info"))
+}
+
+/// <https://argo-cd.readthedocs.io/en/stable/operator-manual/health/>
+fn of_application(resource: &CustomResource) -> Option<Trouble> {
+    let status = &resource.status;
+    let time = |path: &[&str]| text(status, path).and_then(|text| text.parse().ok());
+    let mut errors = status.get("conditions").and_then(Value::as_array).into_iter().flatten();
+    let error = errors.rfind(|c| text(c, &["type"]).is_some_and(|type_| type_.ends_with("Error")));
+    if let Some(error) = error {
+        let type_ = text(error, &["type"]).unwrap_or_default();
+        return Some(Trouble {
+            severity: Severity::Warning,
+            state: format!("has a {type_}"),
+            message: text(error, &["message"]).unwrap_or_default().to_string(),
+            path: format!("status.conditions[{type_}]"),
+            fact: format!("it has the condition {type_}"),
+            since: text(error, &["lastTransitionTime"]).and_then(|text| text.parse().ok()),
+        });
+    }
+    let phase = text(status, &["operationState", "phase"]).unwrap_or_default();
+    if matches!(phase, "Failed" | "Error") {
+        return Some(Trouble {
+            severity: Severity::Warning,
+            state: "could not be synced".to_string(),
+            message: text(status, &["operationState", "message"]).unwrap_or_default().to_string(),
+            path: "status.operationState".to_string(),
+            fact: format!("the last operation's phase is {phase}"),
+            since: time(&["operationState", "finishedAt"]),
+        });
+    }
+    let health = text(status, &["health", "status"]).unwrap_or_default();
+    if matches!(health, "Degraded" | "Missing") {
+        return Some(Trouble {
+            severity: Severity::Warning,
+            state: format!("is {}", health.to_lowercase()),
+            message: text(status, &["health", "message"]).unwrap_or_default().to_string(),
+            path: "status.health".to_string(),
+            fact: format!("health is {health}"),
+            since: time(&["health", "lastTransitionTime"]),
+        });
+    }
+    (text(status, &["sync", "status"]) == Some("OutOfSync")).then(|| Trouble {
+        severity: Severity::Info,
+        state: "is out of sync".to_string(),
+        message: String::new(),
+        path: "status.sync".to_string(),
+        fact: "the sync status is OutOfSync".to_string(),
+        since: None,
+    })
+}
+
+fn of_phase(resource: &CustomResource, bad: &str) -> Option<Trouble> {
+    let phase = text(&resource.status, &["phase"]).filter(|phase| *phase == bad)?;
+    let progressing = resource.conditions().into_iter().find(|condition| condition.type_ == "Progressing");
+    Some(Trouble {
+        severity: Severity::Warning,
+        state: format!("is {}", phase.to_lowercase()),
+        message: text(&resource.status, &["message"]).unwrap_or_default().to_string(),
+        path: "status.phase".to_string(),
+        fact: format!("the phase is {phase}"),
+        since: progressing.and_then(|condition| condition.last_transition_time),
+    })
+}
+
+fn text<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
+    path.iter().try_fold(value, |value, key| value.get(key))?.as_str()
+}
+
+fn is_young(cluster: &Cluster, resource: &CustomResource, since: Option<Timestamp>) -> bool {
+    match (since, resource.metadata.creation_timestamp) {
+        (Some(since), _) => time::age(cluster.now(), since) < SETTLE,
+        (None, Some(created)) => time::age(cluster.now(), created) < SETTLE_FROM_CREATION,
+        (None, None) => false,
+    }
+}
+
+/// The custom resource that controls this one, if it is known.
+fn owner<'a>(cluster: &'a Cluster, resource: &CustomResource) -> Option<&'a CustomResource> {
+    let owner = resource.metadata.controller()?;
+    let is_owner = |candidate: &&CustomResource| {
+        let same_place =
+            candidate.metadata.namespace == resource.metadata.namespace || candidate.metadata.namespace.is_empty();
+        candidate.kind == owner.kind && candidate.metadata.name == owner.name && same_place
+    };
+    cluster.custom().iter().find(is_owner)
+}
+
+/// A part that failed while the whole is ready is history, or does not matter to the whole.
+fn owner_is_fine(cluster: &Cluster, resource: &CustomResource) -> bool {
+    owner(cluster, resource).is_some_and(|owner| {
+        trouble(owner).is_none() && owner.conditions().iter().any(|c| c.type_ == "Ready" && c.is_true())
+    })
+}
+
+fn finding(cluster: &Cluster, resource: &CustomResource, trouble: Trouble) -> Finding {
+    let object = resource.reference();
+    let said = shorten(trouble.message.lines().next().unwrap_or_default(), 240);
+    let why = if said.is_empty() { String::new() } else { format!(": {said}") };
+    let message = format!("{} {} {}{why}", resource.kind, resource.metadata.name, trouble.state);
+    let mut finding = Finding::new(trouble.severity, object.clone(), message).since(trouble.since).evidence(
+        trouble.fact,
+        &object,
+        &trouble.path,
+    );
+    if trouble.message.trim() != said && !trouble.message.trim().is_empty() {
+        finding = finding.evidence(shorten(&trouble.message, 600), &object, &trouble.path);
+    }
+    finding = behind(cluster, resource).into_iter().fold(finding, Finding::because);
+    let kind = match resource.group() {
+        "" => resource.kind.to_lowercase(),
+        group => format!("{}.{group}", resource.kind.to_lowercase()),
+    };
+    let command = match resource.metadata.namespace.as_str() {
+        "" => kubectl(["describe", &kind, &resource.metadata.name]),
+        namespace => kubectl(["-n", namespace, "describe", &kind, &resource.metadata.name]),
+    };
+    finding.fix_command("See its conditions and events, and do what the message says", command)
+}
+
+/// What the resource is made of or relies on: its parts, its workloads, its issuer.
+fn behind(cluster: &Cluster, resource: &CustomResource) -> Vec<ObjectRef> {
+    let metadata = &resource.metadata;
+    let is_part = |part: &&CustomResource| {
+        part.metadata.controller().is_some_and(|o| o.kind == resource.kind && o.name == metadata.name)
+            && (part.metadata.namespace == metadata.namespace || metadata.namespace.is_empty())
+    };
+    let mut behind: Vec<ObjectRef> = cluster.custom().iter().filter(is_part).map(CustomResource::reference).collect();
+    let workloads = cluster.workloads_in(&metadata.namespace).into_iter();
+    let owned = workloads.filter(|workload| {
+        workload.metadata.controller().is_some_and(|o| o.kind == resource.kind && o.name == metadata.name)
+    });
+    behind.extend(owned.map(|workload| workload.object));
+    if let Some(name) = text(&resource.spec, &["issuerRef", "name"]) {
+        let kind = text(&resource.spec, &["issuerRef", "kind"]).unwrap_or("Issuer");
+        let issuers = cluster.custom().iter().filter(|c| c.kind == kind && c.metadata.name == name);
+        let near = issuers.filter(|c| c.metadata.namespace.is_empty() || c.metadata.namespace == metadata.namespace);
+        behind.extend(near.map(CustomResource::reference));
+    }
+    behind
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    const CERTIFICATE: &str = "
+        apiVersion: cert-manager.io/v1
+        kind: Certificate
+        metadata: {name: shop, namespace: web, uid: u1, generation: 2, creationTimestamp: '2026-11-20T10:00:00Z'}
+        spec: {secretName: shop-tls, issuerRef: {name: letsencrypt, kind: ClusterIssuer}}
+        status:
+          conditions:
+          - {type: Issuing, status: 'True'}
+          - {type: TYPE, status: STATUS, reason: DoesNotExist, message: 'Secret does not exist', observedGeneration: 2,
+             lastTransitionTime: '2026-11-21T11:00:00Z'}";
+
+    fn with(type_: &str, status: &str) -> String {
+        CERTIFICATE.replace("TYPE", type_).replace("STATUS", &format!("'{status}'"))
+    }
+
+    #[test]
+    fn fires_with_the_message_of_the_condition() {
+        check(&RULE, &[&with("Ready", "False")])
+            .finds(&["warning Certificate web/shop: Certificate shop is not ready: Secret does not exist"]);
+        check(&RULE, &[&with("Stalled", "True")])
+            .finds(&["warning Certificate web/shop: Certificate shop has Stalled True: Secret does not exist"]);
+    }
+
+    #[test]
+    fn fires_as_a_consequence_of_its_parts_and_its_issuer() {
+        let request = "
+            apiVersion: cert-manager.io/v1
+            kind: CertificateRequest
+            metadata: {name: shop-1, namespace: web, uid: u2, creationTimestamp: '2026-11-20T10:00:00Z',
+                       ownerReferences: [{apiVersion: cert-manager.io/v1, kind: Certificate, name: shop, controller: true}]}
+            status: {conditions: [{type: Ready, status: 'False', reason: Failed, message: refused}]}";
+        let issuer = "
+            apiVersion: cert-manager.io/v1
+            kind: ClusterIssuer
+            metadata: {name: letsencrypt, uid: u3, creationTimestamp: '2026-11-20T10:00:00Z'}
+            status: {conditions: [{type: Ready, status: 'False', reason: Failed, message: no account}]}";
+        let said = check(&RULE, &[&with("Ready", "False"), request, issuer]);
+        let causes: Vec<usize> = said.0.findings.iter().map(|finding| finding.caused_by.len()).collect();
+        assert_eq!(causes, [2, 0, 0], "{:#?}", said.0.findings);
+        check(&RULE, &[&with("Ready", "True"), request]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_for_an_application() {
+        let application = "
+            apiVersion: argoproj.io/v1alpha1
+            kind: Application
+            metadata: {name: shop, namespace: argocd, uid: u1, creationTimestamp: '2026-11-20T10:00:00Z'}
+            status: {health: {status: Degraded}, sync: {status: OutOfSync}}";
+        check(&RULE, &[application]).finds(&["warning Application argocd/shop: Application shop is degraded"]);
+        check(&RULE, &[&application.replace("Degraded", "Healthy")])
+            .finds(&["info Application argocd/shop: Application shop is out of sync"]);
+        check(&RULE, &[&application.replace("Degraded", "Progressing").replace("OutOfSync", "Synced")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_when_ready_or_unknown() {
+        check(&RULE, &[&with("Ready", "True")]).finds_nothing();
+        check(&RULE, &[&with("Ready", "Unknown")]).finds_nothing();
+        check(&RULE, &[&with("Degraded", "False")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_about_conditions_whose_meaning_is_not_known() {
+        for type_ in ["Active", "Fallback", "Progressing", "Paused", "Upgradeable", "Issuing"] {
+            check(&RULE, &[&with(type_, "False")]).finds_nothing();
+        }
+    }
+
+    #[test]
+    fn quiet_when_young_stale_suspended_or_not_applied() {
+        let failed = with("Ready", "False");
+        check(&RULE, &[&failed.replace("11:00:00", "11:57:00")]).finds_nothing();
+        check(&RULE, &[&failed.replace("generation: 2, c", "generation: 3, c")]).finds_nothing();
+        check(&RULE, &[&failed.replace("spec: {", "spec: {suspend: true, ")]).finds_nothing();
+        check(&RULE, &[&failed.replace("uid: u1, generation: 2, creationTimestamp: '2026-11-20T10:00:00Z'", "")])
+            .finds_nothing();
+        check(&RULE, &["{apiVersion: a.io/v1, kind: B, metadata: {name: c, uid: u}}"]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_for_a_canary_that_waits() {
+        let rollout = "
+            apiVersion: argoproj.io/v1alpha1
+            kind: Rollout
+            metadata: {name: shop, namespace: web, uid: u1, creationTimestamp: '2026-11-20T10:00:00Z'}
+            status: {phase: Paused, conditions: [{type: Healthy, status: 'False'}]}";
+        check(&RULE, &[rollout]).finds_nothing();
+        check(&RULE, &[&rollout.replace("Paused", "Degraded")]).finding();
+    }
+}
