@@ -3,8 +3,10 @@ mod image_pull;
 mod lost;
 mod missing_reference;
 mod rejected;
+mod sandbox;
 mod terminating;
 mod unschedulable;
+mod volume;
 
 use crate::rule::BuiltIn;
 
@@ -14,6 +16,8 @@ pub(super) const RULES: &[&BuiltIn] = &[
     &lost::RULE,
     &missing_reference::RULE,
     &rejected::RULE,
+    &sandbox::RULE,
     &terminating::RULE,
     &unschedulable::RULE,
+    &volume::RULE,
 ];
