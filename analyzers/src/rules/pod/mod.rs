@@ -10,8 +10,10 @@ mod not_ready;
 mod oom_killed;
 mod rejected;
 mod restarting;
+mod sandbox;
 mod terminating;
 mod unschedulable;
+mod volume;
 
 use crate::rule::BuiltIn;
 
@@ -28,6 +30,8 @@ pub(super) const RULES: &[&BuiltIn] = &[
     &oom_killed::RULE,
     &rejected::RULE,
     &restarting::RULE,
+    &sandbox::RULE,
     &terminating::RULE,
     &unschedulable::RULE,
+    &volume::RULE,
 ];

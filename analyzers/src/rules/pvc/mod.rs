@@ -1,5 +1,7 @@
+mod lost;
 mod pending;
+mod resize;
 
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&pending::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[&lost::RULE, &pending::RULE, &resize::RULE];

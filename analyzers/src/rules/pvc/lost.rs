@@ -1,0 +1,73 @@
+use crate::cluster::Cluster;
+use crate::finding::{Finding, kubectl};
+use crate::kind::Object;
+use crate::model::PersistentVolumeClaim;
+use crate::rule::{Report, declare_rule};
+use crate::storage::{phase, volume_of};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That no claim is `Lost`: bound to a PersistentVolume that was deleted or given to another claim.
+    ///
+    /// ## Why it matters
+    ///
+    /// The data may be gone. Pods that use the claim are not scheduled any more, and the claim never recovers by itself.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get pvc NAME` shows `Lost`; `kubectl get pv VOLUME` answers NotFound, or shows another claim.
+    ///
+    /// ## How to fix
+    ///
+    /// If the storage behind the volume still exists, make a PersistentVolume of the same name for it, with a
+    /// `claimRef` to this claim. Otherwise restore from a backup into a new claim and delete this one.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// For claims in any other phase, and for those that are being deleted.
+    "pvc/lost": Error,
+    "a PersistentVolumeClaim has lost its volume",
+    needs: [PersistentVolumeClaim],
+    optional: [],
+    explained_by: [],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for claim in cluster.all::<PersistentVolumeClaim>() {
+        if phase(claim) != "Lost" || claim.deleted().is_some() {
+            continue;
+        }
+        let (namespace, name) = (claim.namespace(), claim.name());
+        let volume =
+            volume_of(claim).map_or_else(|| "its PersistentVolume".to_string(), |v| format!("PersistentVolume {v}"));
+        let message = format!("PersistentVolumeClaim {name} is lost: {volume} is gone or belongs to another claim");
+        report.add(
+            Finding::error(claim.reference(), message)
+                .evidence("status.phase is Lost", &claim.reference(), "status.phase")
+                .fix_command(
+                    "Make a PersistentVolume for the storage if it still exists, or restore a backup into a new claim",
+                    kubectl(["-n", namespace, "describe", "persistentvolumeclaim", name]),
+                ),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    #[test]
+    fn fires_when_lost() {
+        check(&RULE, &["{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data, namespace: shop}, spec: {volumeName: pv-7}, status: {phase: Lost}}"])
+            .finds(&["error PersistentVolumeClaim shop/data: PersistentVolumeClaim data is lost: PersistentVolume pv-7 \
+                is gone or belongs to another claim"]);
+    }
+
+    #[test]
+    fn quiet_when_bound() {
+        check(&RULE, &["{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data, namespace: shop}, spec: {volumeName: pv-7}, status: {phase: Bound}}"])
+            .finds_nothing();
+    }
+}

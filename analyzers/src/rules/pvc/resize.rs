@@ -1,0 +1,188 @@
+use crate::cluster::Cluster;
+use crate::finding::{Finding, kubectl};
+use crate::kind::Object;
+use crate::model::{Event, PersistentVolumeClaim, Pod, Timestamp};
+use crate::quantity::Amount;
+use crate::rule::{Report, declare_rule};
+use crate::storage::{requested, users};
+use crate::time::{PROVISION, RECENT, age};
+use crate::words::shorten;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That a claim which asks for more space gets it: no resize error in its conditions, no infeasible resize in
+    /// `status.allocatedResourceStatuses`, no `VolumeResizeFailed` or `FileSystemResizeFailed` event of the last hour, and
+    /// no file system that waits to be grown although a pod uses it.
+    ///
+    /// ## Why it matters
+    ///
+    /// The volume keeps its old size, and whoever enlarged it believes it has the new one, until it is full.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE describe pvc NAME` shows requested size, capacity, conditions and events.
+    ///
+    /// ## How to fix
+    ///
+    /// Do what the driver's message asks for. An infeasible size can be lowered again, down to the current
+    /// capacity (KEP-1790). Where the file system is grown only at mount, restart the pod.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// When capacity is what was asked for; while a resize is under way without an error; for
+    /// `FileSystemResizePending` without a pod, for that is normal: the file system grows when a pod mounts it.
+    "pvc/resize": Error,
+    "a PersistentVolumeClaim cannot be enlarged",
+    needs: [PersistentVolumeClaim],
+    optional: [Pod, Event],
+    explained_by: [],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for claim in cluster.all::<PersistentVolumeClaim>() {
+        let (Some(asked), Some(has)) = (requested(claim), capacity(claim)) else { continue };
+        if claim.deleted().is_some() || asked <= has {
+            continue;
+        }
+        let sizes = format!("asks for {} and has {}", asked.text("storage"), has.text("storage"));
+        if let Some((why, path, since)) = failure(cluster, claim) {
+            let message = format!("PersistentVolumeClaim {} cannot be resized: it {sizes}; {why}", claim.name());
+            report.add(describe(Finding::error(claim.reference(), message), claim, &why, path, since));
+        } else if let Some(since) = waits_for_restart(cluster, claim) {
+            let why = "the file system grows when its pod is restarted";
+            let message = format!("PersistentVolumeClaim {} is not resized yet: it {sizes}; {why}", claim.name());
+            let finding = Finding::warning(claim.reference(), message);
+            report.add(describe(finding, claim, "FileSystemResizePending is True", "status.conditions", Some(since)));
+        }
+    }
+}
+
+fn describe(
+    finding: Finding,
+    claim: &PersistentVolumeClaim,
+    why: &str,
+    path: &str,
+    since: Option<Timestamp>,
+) -> Finding {
+    let command = kubectl(["-n", claim.namespace(), "describe", "persistentvolumeclaim", claim.name()]);
+    finding
+        .since(since)
+        .evidence(why, &claim.reference(), path)
+        .fix_command("Do what the message asks for, or ask for a size that the driver can give", command)
+}
+
+fn capacity(claim: &PersistentVolumeClaim) -> Option<Amount> {
+    claim.status.as_ref()?.capacity.as_ref()?.get("storage").and_then(Amount::of)
+}
+
+/// What failed, the field that says so, and since when.
+fn failure(cluster: &Cluster, claim: &PersistentVolumeClaim) -> Option<(String, &'static str, Option<Timestamp>)> {
+    let status = claim.status.as_ref()?;
+    let errors = status.conditions.iter().flatten();
+    let mut errors = errors.filter(|c| c.status == "True" && c.type_.ends_with("ResizeError"));
+    if let Some(error) = errors.next() {
+        let text = error.message.as_deref().or(error.reason.as_deref()).unwrap_or(&error.type_);
+        let since = error.last_transition_time.as_ref().map(|time| time.0);
+        return Some((shorten(core(text), 200), "status.conditions", since));
+    }
+    let event = resize_event(cluster, claim);
+    let words = event.map(|event| shorten(core(&event.message), 200));
+    let infeasible = status.allocated_resource_statuses.iter().flatten().find(|(resource, state)| {
+        *resource == "storage" && (state.ends_with("Infeasible") || state.ends_with("Failed"))
+    });
+    if let Some((_, state)) = infeasible {
+        return Some((words.unwrap_or_else(|| state.clone()), "status.allocatedResourceStatuses", None));
+    }
+    words.map(|words| (words, "", event.and_then(|event| event.first_timestamp)))
+}
+
+fn resize_event<'a>(cluster: &'a Cluster, claim: &PersistentVolumeClaim) -> Option<&'a Event> {
+    let events = cluster.events(&claim.reference());
+    events.into_iter().find(|event| {
+        matches!(event.reason.as_str(), "VolumeResizeFailed" | "FileSystemResizeFailed")
+            && event.last_seen().is_some_and(|seen| age(cluster.now(), seen) < RECENT)
+    })
+}
+
+fn core(message: &str) -> &str {
+    message.split_once("desc = ").map_or(message, |(_, desc)| desc)
+}
+
+/// Since when the kubelet could have grown the file system under a running pod and did not.
+fn waits_for_restart(cluster: &Cluster, claim: &PersistentVolumeClaim) -> Option<Timestamp> {
+    let conditions = claim.status.as_ref()?.conditions.iter().flatten();
+    let pending = conditions.into_iter().find(|c| c.type_ == "FileSystemResizePending" && c.status == "True")?;
+    let since = pending.last_transition_time.as_ref()?.0;
+    let runs = |pod: &&Pod| pod.status.phase == "Running" && !pod.is_terminating();
+    let is_used = users(cluster, claim).iter().any(runs);
+    (is_used && age(cluster.now(), since) > PROVISION).then_some(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    fn claim(status: &str) -> String {
+        format!(
+            "
+            apiVersion: v1
+            kind: PersistentVolumeClaim
+            metadata: {{name: data, namespace: shop}}
+            spec: {{resources: {{requests: {{storage: 10Gi}}}}}}
+            status: {{phase: Bound, capacity: {{storage: 5Gi}}, {status}}}"
+        )
+    }
+
+    const EVENT: &str = "
+        apiVersion: v1
+        kind: Event
+        metadata: {name: e, namespace: shop}
+        reason: VolumeResizeFailed
+        message: 'resize volume \"pv-7\" failed: rpc error: code = Internal desc = quota of the pool is used up'
+        lastTimestamp: '2026-11-21T11:50:00Z'
+        involvedObject: {kind: PersistentVolumeClaim, namespace: shop, name: data}";
+    const POD: &str = "
+        apiVersion: v1
+        kind: Pod
+        metadata: {name: db, namespace: shop}
+        spec: {volumes: [{name: d, persistentVolumeClaim: {claimName: data}}]}
+        status: {phase: Running}";
+    const PENDING: &str =
+        "conditions: [{type: FileSystemResizePending, status: 'True', lastTransitionTime: '2026-11-21T11:00:00Z'}]";
+    const SAID: &str = "error PersistentVolumeClaim shop/data: PersistentVolumeClaim data cannot be resized: it asks for \
+        10Gi and has 5Gi; quota of the pool is used up";
+
+    #[test]
+    fn fires_when_the_driver_fails() {
+        check(&RULE, &[&claim(""), EVENT]).finds(&[SAID]);
+        check(&RULE, &[&claim("allocatedResourceStatuses: {storage: ControllerResizeInfeasible}"), EVENT])
+            .finds(&[SAID]);
+        check(
+            &RULE,
+            &[&claim(
+                "conditions: [{type: ControllerResizeError, status: 'True', message: quota of the pool is used up}]",
+            )],
+        )
+        .finds(&[SAID]);
+    }
+
+    #[test]
+    fn quiet_when_the_size_is_there() {
+        check(&RULE, &[&claim("").replace("5Gi", "10Gi"), EVENT]).finds_nothing();
+        check(&RULE, &[&claim("conditions: [{type: Resizing, status: 'True'}]")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_while_no_pod_mounts_it() {
+        check(&RULE, &[&claim(PENDING)]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_as_a_warning_when_a_restart_is_needed() {
+        check(&RULE, &[&claim(PENDING), POD])
+            .finds(&["warning PersistentVolumeClaim shop/data: PersistentVolumeClaim data \
+            is not resized yet: it asks for 10Gi and has 5Gi; the file system grows when its pod is restarted"]);
+    }
+}

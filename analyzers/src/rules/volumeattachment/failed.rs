@@ -1,0 +1,123 @@
+use crate::cluster::Cluster;
+use crate::finding::{Finding, ObjectRef, kubectl};
+use crate::kind::{Kind, Object};
+use crate::model::VolumeAttachment;
+use crate::rule::{Report, declare_rule};
+use crate::time::{START, age};
+use crate::words::shorten;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That volumes are attached to and detached from nodes: no VolumeAttachment has an `attachError` or `detachError`
+    /// for longer than two minutes.
+    ///
+    /// ## Why it matters
+    ///
+    /// The pod that waits for the volume does not start; a volume that is not detached cannot be attached to another node.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl describe volumeattachment NAME` shows the driver's error.
+    ///
+    /// ## How to fix
+    ///
+    /// Do what the driver's message asks for: permissions of the driver, the number of volumes that a node can take,
+    /// zones, a node that no longer exists. The driver tries again by itself.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// In the first two minutes, and for what is attached by now.
+    "volumeattachment/failed": Error,
+    "a volume cannot be attached to or detached from a node",
+    needs: [VolumeAttachment],
+    optional: [],
+    explained_by: ["node/not-ready"],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for attachment in cluster.all::<VolumeAttachment>() {
+        let Some(status) = &attachment.status else { continue };
+        let (error, verb, path, began) = match (&status.attach_error, &status.detach_error, attachment.deleted()) {
+            (_, Some(error), Some(deleted)) => (error, "detached from", "status.detachError", Some(deleted)),
+            (Some(error), _, None) if !status.attached => {
+                (error, "attached to", "status.attachError", attachment.created())
+            }
+            _ => continue,
+        };
+        if began.is_some_and(|began| age(cluster.now(), began) < START) {
+            continue;
+        }
+        let (name, node) = (attachment.name(), attachment.spec.node_name.as_str());
+        let volume = attachment.spec.source.persistent_volume_name.as_deref().unwrap_or("(inline)");
+        let said = error.message.as_deref().unwrap_or_default();
+        let core = said.split_once("desc = ").map_or(said, |(_, desc)| desc);
+        let why = if core.is_empty() { String::new() } else { format!(": {}", shorten(core, 200)) };
+        report.add(
+            Finding::error(
+                attachment.reference(),
+                format!("PersistentVolume {volume} cannot be {verb} node {node}{why}"),
+            )
+            .since(began)
+            .evidence(shorten(said, 300), &attachment.reference(), path)
+            .because(ObjectRef::new(Kind::Node, "", node))
+            .fix_command("Do what the driver's message asks for", kubectl(["describe", "volumeattachment", name])),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    fn attachment(metadata: &str, status: &str) -> String {
+        format!(
+            "
+            apiVersion: storage.k8s.io/v1
+            kind: VolumeAttachment
+            metadata: {{name: csi-1, {metadata}}}
+            spec: {{attacher: x.io/y, nodeName: w1, source: {{persistentVolumeName: pv-7}}}}
+            status: {{{status}}}"
+        )
+    }
+
+    const ERROR: &str = "{message: 'rpc error: code = Internal desc = too many volumes', time: '2026-11-21T11:59:00Z'}";
+
+    #[test]
+    fn fires_when_it_cannot_be_attached_or_detached() {
+        check(
+            &RULE,
+            &[&attachment(
+                "creationTimestamp: '2026-11-21T11:50:00Z'",
+                &format!("attached: false, attachError: {ERROR}"),
+            )],
+        )
+        .finds(&[
+            "error VolumeAttachment csi-1: PersistentVolume pv-7 cannot be attached to node w1: too many volumes",
+        ]);
+        check(
+            &RULE,
+            &[&attachment(
+                "deletionTimestamp: '2026-11-21T11:50:00Z'",
+                &format!("attached: true, detachError: {ERROR}"),
+            )],
+        )
+        .finds(&[
+            "error VolumeAttachment csi-1: PersistentVolume pv-7 cannot be detached from node w1: too many volumes",
+        ]);
+    }
+
+    #[test]
+    fn quiet_when_young_or_attached() {
+        check(
+            &RULE,
+            &[&attachment(
+                "creationTimestamp: '2026-11-21T11:59:00Z'",
+                &format!("attached: false, attachError: {ERROR}"),
+            )],
+        )
+        .finds_nothing();
+        check(&RULE, &[&attachment("creationTimestamp: '2026-11-21T11:50:00Z'", "attached: true")]).finds_nothing();
+    }
+}
