@@ -1,6 +1,8 @@
 mod corefile;
 mod down;
+mod missing;
+mod single;
 
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&corefile::RULE, &down::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[&corefile::RULE, &down::RULE, &missing::RULE, &single::RULE];

@@ -2,9 +2,18 @@ mod backend_down;
 mod backend_port;
 mod backend_service;
 mod class;
+mod conflict;
+mod no_address;
 mod tls_secret;
 
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] =
-    &[&backend_down::RULE, &backend_port::RULE, &backend_service::RULE, &class::RULE, &tls_secret::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[
+    &backend_down::RULE,
+    &backend_port::RULE,
+    &backend_service::RULE,
+    &class::RULE,
+    &conflict::RULE,
+    &no_address::RULE,
+    &tls_secret::RULE,
+];

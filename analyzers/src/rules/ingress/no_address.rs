@@ -1,0 +1,153 @@
+use crate::cluster::Cluster;
+use crate::finding::{Finding, kubectl};
+use crate::ingress;
+use crate::kind::{Kind, Object};
+use crate::model::{Ingress, IngressClass};
+use crate::rule::{Report, declare_rule};
+use crate::time;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That an Ingress has an address after 5 minutes, if other Ingresses of its class have one, or if nothing that looks
+    /// like an ingress controller runs in the cluster.
+    ///
+    /// ## Why it matters
+    ///
+    /// The address is the sign that a controller serves the Ingress. An Ingress that it refuses (an annotation that it
+    /// does not allow, a host that belongs to another) stays without one.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get ingress NAME` shows no ADDRESS; `kubectl -n NAMESPACE describe ingress NAME` the events of
+    /// the controller, whose log mostly tells more.
+    ///
+    /// ## How to fix
+    ///
+    /// Read what the controller says of it, or install the controller of its class.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// If no Ingress of the class has an address but a controller may run: many controllers on bare metal publish none. If the
+    /// class does not exist (`ingress/class`). In the first 5 minutes, and for manifests.
+    "ingress/no-address": Warning,
+    "an Ingress gets no address",
+    needs: [Ingress, IngressClass],
+    optional: [Pod, Node, Service, Namespace, Event],
+    explained_by: ["ingress/backend-service", "ingress/backend-port", "ingress/tls-secret"],
+}
+
+/// Parts of images and commands of ingress controllers.
+const CONTROLLERS: [&str; 16] = [
+    "ingress",
+    "traefik",
+    "nginx",
+    "haproxy",
+    "contour",
+    "envoy",
+    "kong",
+    "gateway",
+    "proxy",
+    "load-balancer",
+    "apisix",
+    "skipper",
+    "cilium",
+    "ambassador",
+    "emissary",
+    "istio",
+];
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_going_away(*ingress)) {
+        let Some(created) = ingress.created().filter(|_| !ingress::has_address(ingress)) else { continue };
+        let Some(class) = cluster.ingress_class(ingress) else { continue };
+        if time::age(cluster.now(), created) < time::PROVISION {
+            continue;
+        }
+        let others = cluster.all::<Ingress>().iter().filter(|other| ingress::has_address(other));
+        let of_class = |other: &&Ingress| cluster.ingress_class(other).is_some_and(|c| c.name() == class.name());
+        let why = match others.into_iter().find(of_class) {
+            Some(other) => format!("others of class {} have one, such as Ingress {}", class.name(), other.name()),
+            None if no_controller(cluster, class) => format!("no controller for class {} is to be seen", class.name()),
+            None => continue,
+        };
+        report.add(finding(cluster, ingress, &why).since(Some(created)));
+    }
+}
+
+fn no_controller(cluster: &Cluster, class: &IngressClass) -> bool {
+    let controller = class.spec.as_ref().and_then(|spec| spec.controller.as_deref()).unwrap_or_default();
+    // The last part tells most: `nginx` of k8s.io/ingress-nginx, `alb` of ingress.k8s.aws/alb.
+    let word = controller.rsplit(['/', '-']).next().filter(|word| word.len() > 2).unwrap_or("ingress");
+    cluster.covers_all(Kind::Pod)
+        && cluster.covers_all(Kind::Node)
+        && cluster.cloud().is_none()
+        && !cluster.is_gke()
+        && !cluster.is_openshift()
+        && !cluster.runs(&CONTROLLERS)
+        && !cluster.runs(&[word])
+}
+
+fn finding(cluster: &Cluster, ingress: &Ingress, why: &str) -> Finding {
+    let (namespace, name, object) = (ingress.namespace(), ingress.name(), ingress.reference());
+    let message = format!("Ingress {name} has no address: {why}");
+    let mut finding = Finding::warning(object.clone(), message).evidence(
+        "status.loadBalancer is empty",
+        &object,
+        "status.loadBalancer",
+    );
+    if let Some(event) = cluster.events(&object).first() {
+        finding = finding.evidence(crate::words::shorten(&event.message, 200), &object, "");
+    }
+    finding.fix_command("Read what the controller says", kubectl(["-n", namespace, "describe", "ingress", name]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    const CLASS: &str = "{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: public}, \
+                         spec: {controller: example.com/router}}";
+
+    fn ingress(name: &str, created: &str, address: &str) -> String {
+        format!(
+            "{{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {{name: {name}, namespace: shop, \
+             creationTimestamp: '2026-11-21T{created}Z'}}, spec: {{ingressClassName: public}}, status: {{loadBalancer: \
+             {{ingress: [{address}]}}}}}}"
+        )
+    }
+
+    fn pod(image: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: c, namespace: x}}, spec: {{containers: [{{image: {image}}}]}}}}"
+        )
+    }
+
+    #[test]
+    fn fires_when_others_have_one() {
+        let other = ingress("web", "10:00:00", "{ip: 203.0.113.10}");
+        check(&RULE, &[CLASS, &ingress("api", "11:00:00", ""), &other, &pod("example.com/router")]).finds(&[
+            "warning Ingress shop/api: Ingress api has no address: others of class public have one, such as Ingress web",
+        ]);
+    }
+
+    #[test]
+    fn fires_without_any_controller() {
+        check(&RULE, &[CLASS, &ingress("api", "11:00:00", "")]).finds(&[
+            "warning Ingress shop/api: Ingress api has no address: no controller for class public is to be seen",
+        ]);
+    }
+
+    #[test]
+    fn quiet_where_a_controller_publishes_none() {
+        check(&RULE, &[CLASS, &ingress("api", "11:00:00", ""), &pod("example.com/router")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_while_young_and_with_an_address() {
+        check(&RULE, &[CLASS, &ingress("api", "11:56:00", "")]).finds_nothing();
+        check(&RULE, &[CLASS, &ingress("api", "11:00:00", "{hostname: lb.example.com}")]).finds_nothing();
+        check(&RULE, &[&ingress("api", "11:00:00", "")]).finds_nothing();
+    }
+}
