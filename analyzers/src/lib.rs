@@ -46,6 +46,7 @@ mod selector;
 pub mod storage;
 mod table;
 pub mod time;
+pub mod trace;
 pub mod words;
 mod workload;
 
