@@ -47,6 +47,7 @@ pub mod storage;
 mod table;
 pub mod time;
 pub mod webhooks;
+pub mod trace;
 pub mod words;
 mod workload;
 

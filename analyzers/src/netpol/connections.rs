@@ -11,8 +11,10 @@ pub struct Connection<'a> {
     pub service: &'a Service,
     /// The Service's port, where the address says one.
     pub port: Option<i32>,
-    /// `DB_HOST is db`: never more of a value than the address, for it may hold a password.
-    pub text: String,
+    /// The variable's name, or `the command line`.
+    pub place: String,
+    /// `db:5432`: never more of a value than the address, for it may hold a password.
+    pub address: String,
     /// `spec.containers[app].env[DB_HOST]`
     pub path: String,
 }
@@ -56,7 +58,7 @@ fn connection<'a>(
         && !selector.is_empty()
         && crate::selector::Selector::equals(selector).matches(end.labels);
     let address = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
-    (!leads_home).then(|| Connection { service, port, text: format!("{place} names {address}"), path })
+    (!leads_home).then(|| Connection { service, port, place: place.to_string(), address, path })
 }
 
 /// The Service that a host name means to a pod of a namespace, if it is one that exists.

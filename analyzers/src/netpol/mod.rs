@@ -10,6 +10,7 @@
 
 mod admin;
 pub mod connections;
+mod dns;
 mod endpoint;
 mod foreign;
 mod policy;
@@ -30,6 +31,7 @@ use crate::model::{LabelSet, Labels, Namespace, NetworkPolicy, Pod};
 use crate::selector::Selector;
 use crate::workload::Workload;
 
+pub use dns::{NODE_LOCAL, dns_targets};
 pub use endpoint::{Endpoint, PodEnd, Port, Protocol, Subject};
 pub use policy::{Peer, Policy, PortMatch, Ports, Rule, is_private};
 

@@ -1,5 +1,7 @@
 //! A NetworkPolicy, compiled.
 
+use std::fmt;
+
 use ipnet::IpNet;
 
 use super::{Answer, Direction, Endpoint, PodEnd, PolicySet, Port, Protocol, is_everywhere};
@@ -189,6 +191,22 @@ pub fn is_private(block: &IpNet) -> bool {
     const PRIVATE: [&str; 7] =
         ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"];
     PRIVATE.iter().filter_map(|range| range.parse::<IpNet>().ok()).any(|range| range.contains(block))
+}
+
+/// `80`, `8000-8080`, `UDP 53`, `http`.
+impl fmt::Display for PortMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(protocol) = self.protocol.filter(|protocol| *protocol != Protocol::Tcp) {
+            write!(f, "{protocol} ")?;
+        }
+        match &self.ports {
+            Ports::All => f.write_str("any"),
+            Ports::None => f.write_str("none"),
+            Ports::Range(first, last) if first == last => first.fmt(f),
+            Ports::Range(first, last) => write!(f, "{first}-{last}"),
+            Ports::Named(name) => f.write_str(name),
+        }
+    }
 }
 
 impl PortMatch {

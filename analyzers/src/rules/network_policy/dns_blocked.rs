@@ -7,7 +7,8 @@ use crate::kind::Object;
 use crate::model::{NetworkPolicy, Pod};
 use crate::netpol::connections::known_connections;
 use crate::netpol::{
-    Answer, Direction, Endpoint, NAME_LABEL, Peer, Policy, PolicySet, Port, Ports, Protocol, Rule, Subject, is_private,
+    Answer, Direction, Endpoint, NAME_LABEL, NODE_LOCAL, Peer, Policy, PolicySet, Port, Ports, Protocol, Rule, Subject,
+    dns_targets, is_private,
 };
 use crate::rule::{Report, declare_rule};
 use crate::words;
@@ -56,15 +57,12 @@ declare_rule! {
     explained_by: ["network-policy/peer-matches-nothing"],
 }
 
-/// Where the node-local cache listens, unless told otherwise.
-const NODE_LOCAL: &str = "169.254.20.10";
-
 fn check(cluster: &Cluster, report: &mut Report) {
     if cluster.all::<NetworkPolicy>().is_empty() {
         return;
     }
     let dns = cluster.dns();
-    let targets = targets(&dns);
+    let targets = dns_targets(&dns);
     if dns.pods.is_empty() || targets.is_empty() {
         return;
     }
@@ -84,32 +82,6 @@ fn asks_cluster_dns(subject: &Subject) -> bool {
     let spec = subject.end.spec;
     // ClusterFirst is the default of the API.
     !spec.host_network && matches!(spec.dns_policy.as_str(), "" | "ClusterFirst" | "ClusterFirstWithHostNet")
-}
-
-struct Target<'a> {
-    end: Endpoint<'a>,
-    port: Port,
-}
-
-/// Everything that answers DNS: a plugin may judge a packet before or after the Service's address was replaced.
-fn targets<'a>(dns: &ClusterDns<'a>) -> Vec<Target<'a>> {
-    let mut targets = Vec::new();
-    for pod in &dns.pods {
-        for port in dns.ports_of(pod) {
-            if let Some(protocol) = Protocol::parse(&port.protocol) {
-                targets.push(Target { end: Endpoint::pod(pod), port: Port { number: port.target, protocol } });
-            }
-        }
-    }
-    let mut addresses = dns.cluster_ips();
-    if !dns.node_local.is_empty() {
-        addresses.insert(NODE_LOCAL);
-    }
-    for ip in addresses.iter().filter_map(|ip| ip.parse().ok()) {
-        targets.push(Target { end: Endpoint::Address(ip), port: Port::udp(53) });
-        targets.push(Target { end: Endpoint::Address(ip), port: Port::tcp(53) });
-    }
-    targets
 }
 
 /// What one policy keeps from DNS.
@@ -134,15 +106,15 @@ struct Cut {
 fn look<'a>(
     set: &PolicySet<'a>,
     dns: &ClusterDns<'a>,
-    targets: &[Target<'a>],
+    targets: &[(Endpoint<'a>, Port)],
     subject: &Subject<'a>,
     blocked: &mut BTreeMap<ObjectRef, Blocked>,
 ) {
     let end = Endpoint::Pod(subject.end);
     let reaches = |protocol: Protocol, direction: Option<Direction>| {
-        let wanted = targets.iter().filter(|target| target.port.protocol == protocol);
-        Answer::any(wanted.map(|target| {
-            let verdict = set.verdict(&end, &target.end, target.port);
+        let wanted = targets.iter().filter(|(_, port)| port.protocol == protocol);
+        Answer::any(wanted.map(|(target, port)| {
+            let verdict = set.verdict(&end, target, *port);
             match direction {
                 None => verdict.allowed,
                 Some(Direction::Egress) => verdict.egress.answer,
@@ -295,7 +267,8 @@ fn need<'a>(
         }
     }
     if let Some(known) = known_connections(set.cluster(), &subject.end).first() {
-        return Some((known.text.clone(), subject.sample(), known.path.clone()));
+        let text = format!("{} of {} names {}", known.place, subject.name(), known.address);
+        return Some((text, subject.sample(), known.path.clone()));
     }
     let pod = subject.end.pod?;
     let line = complaint(set.cluster(), pod)?;

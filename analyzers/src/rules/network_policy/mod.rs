@@ -1,6 +1,7 @@
 mod dns_blocked;
 mod named_port;
 mod not_enforced;
+mod path_closed;
 mod peer_matches_nothing;
 mod selects_nothing;
 mod service_port;
@@ -11,6 +12,7 @@ pub(super) const RULES: &[&BuiltIn] = &[
     &dns_blocked::RULE,
     &named_port::RULE,
     &not_enforced::RULE,
+    &path_closed::RULE,
     &peer_matches_nothing::RULE,
     &selects_nothing::RULE,
     &service_port::RULE,

@@ -1,0 +1,679 @@
+//! One connection, hop by hop: where it stops, by which object, and what would open it.
+
+use serde::Serialize;
+
+use crate::cluster::{Cluster, Lookup};
+use crate::cluster_dns::ClusterDns;
+use crate::finding::{Fix, ObjectRef, kubectl};
+use crate::ingress::backends;
+use crate::kind::{Kind, Object};
+use crate::model::{Ingress, Pod, Service, ServicePort};
+use crate::netpol::connections::service_of_host;
+use crate::netpol::{Answer, Direction, Endpoint, PodEnd, PolicySet, Port, Protocol, dns_targets};
+use crate::selector::Selector;
+use crate::words;
+
+/// One end of the connection, as it is written on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TraceEnd {
+    Pod { namespace: String, name: String, port: Option<String> },
+    Workload { object: ObjectRef, port: Option<String> },
+    Service { namespace: String, name: String, port: Option<String> },
+    Ingress { namespace: String, name: String },
+    Host { name: String, port: Option<String> },
+    Internet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HopVerdict {
+    Open,
+    Closed,
+    Unknown,
+}
+
+/// One thing that the connection has to pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hop {
+    /// `DNS`, `Service`, `endpoints`, `egress policy` …
+    pub what: &'static str,
+    pub verdict: HopVerdict,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectRef>,
+    pub text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<Fix>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trace {
+    pub from: String,
+    pub to: String,
+    pub hops: Vec<Hop>,
+    /// Closed if any hop is, open if all are.
+    pub verdict: HopVerdict,
+}
+
+impl Trace {
+    /// The hop at which the connection stops.
+    pub fn closed_at(&self) -> Option<&Hop> {
+        self.hops.iter().find(|hop| hop.verdict == HopVerdict::Closed)
+    }
+}
+
+impl From<Answer> for HopVerdict {
+    fn from(answer: Answer) -> HopVerdict {
+        match answer {
+            Answer::Yes => HopVerdict::Open,
+            Answer::No => HopVerdict::Closed,
+            Answer::Unknown => HopVerdict::Unknown,
+        }
+    }
+}
+
+impl TraceEnd {
+    /// Reads `deploy/front`, `svc/back:80`, `ingress/shop`, `internet` or a host's name. What has no namespace of its
+    /// own (`svc/back.shop` has one) is in `namespace`.
+    ///
+    /// # Errors
+    /// For a kind that is no end of a connection.
+    pub fn parse(text: &str, namespace: &str) -> Result<TraceEnd, String> {
+        if text == "internet" {
+            return Ok(TraceEnd::Internet);
+        }
+        let (rest, port) = match text.rsplit_once(':') {
+            Some((rest, port)) if !port.is_empty() && !port.contains('/') => (rest, Some(port.to_string())),
+            _ => (text, None),
+        };
+        let Some((kind, name)) = rest.split_once('/') else {
+            return Ok(TraceEnd::Host { name: rest.to_string(), port });
+        };
+        if name.is_empty() {
+            return Err(format!("{text:?} names no object: write KIND/NAME, such as deploy/front"));
+        }
+        let (name, namespace) = (name.to_string(), namespace.to_string());
+        let workload = |kind| TraceEnd::Workload { object: ObjectRef::new(kind, &namespace, &name), port: port.clone() };
+        Ok(match kind.to_ascii_lowercase().as_str() {
+            "po" | "pod" | "pods" => TraceEnd::Pod { namespace, name, port },
+            "svc" | "service" | "services" => TraceEnd::Service { namespace, name, port },
+            "ing" | "ingress" | "ingresses" => TraceEnd::Ingress { namespace, name },
+            "deploy" | "deployment" | "deployments" => workload(Kind::Deployment),
+            "sts" | "statefulset" | "statefulsets" => workload(Kind::StatefulSet),
+            "ds" | "daemonset" | "daemonsets" => workload(Kind::DaemonSet),
+            "rs" | "replicaset" | "replicasets" => workload(Kind::ReplicaSet),
+            "rc" | "replicationcontroller" | "replicationcontrollers" => workload(Kind::ReplicationController),
+            "job" | "jobs" => workload(Kind::Job),
+            "cj" | "cronjob" | "cronjobs" => workload(Kind::CronJob),
+            _ => {
+                return Err(format!(
+                    "{kind:?} is no end of a connection: use a pod, a workload, a Service, an Ingress, a host's name or internet"
+                ));
+            }
+        })
+    }
+}
+
+impl std::fmt::Display for TraceEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let port = |port: &Option<String>| port.as_ref().map(|port| format!(":{port}")).unwrap_or_default();
+        match self {
+            TraceEnd::Pod { namespace, name, port: p } => write!(f, "Pod {namespace}/{name}{}", port(p)),
+            TraceEnd::Workload { object, port: p } => write!(f, "{object}{}", port(p)),
+            TraceEnd::Service { namespace, name, port: p } => write!(f, "Service {namespace}/{name}{}", port(p)),
+            TraceEnd::Ingress { namespace, name } => write!(f, "Ingress {namespace}/{name}"),
+            TraceEnd::Host { name, port: p } => write!(f, "{name}{}", port(p)),
+            TraceEnd::Internet => f.write_str("the Internet"),
+        }
+    }
+}
+
+/// Walks one connection. From an Ingress, `to` may be left out: then all its backends are walked to.
+///
+/// # Errors
+/// When an end does not exist, or is none for that side.
+pub fn trace(cluster: &Cluster, from: &TraceEnd, to: Option<&TraceEnd>) -> Result<Trace, String> {
+    let mut walk = Walk { cluster, set: PolicySet::new(cluster), hops: Vec::new() };
+    match (from, to) {
+        (TraceEnd::Ingress { namespace, name }, to) => walk.ingress(namespace, name, to)?,
+        (_, None) => return Err(format!("where does the connection from {from} go to?")),
+        (_, Some(to)) => {
+            let source = walk.source(from)?;
+            walk.to(&source, to)?;
+        }
+    }
+    let any = |verdict| walk.hops.iter().any(|hop| hop.verdict == verdict);
+    let verdict = if any(HopVerdict::Closed) {
+        HopVerdict::Closed
+    } else if any(HopVerdict::Unknown) {
+        HopVerdict::Unknown
+    } else {
+        HopVerdict::Open
+    };
+    let to = to.map_or_else(|| "its backends".to_string(), TraceEnd::to_string);
+    Ok(Trace { from: from.to_string(), to, hops: walk.hops, verdict })
+}
+
+/// Where the connection starts.
+struct Source<'a> {
+    end: Endpoint<'a>,
+    name: String,
+    namespace: &'a str,
+}
+
+struct Walk<'a> {
+    cluster: &'a Cluster,
+    set: PolicySet<'a>,
+    hops: Vec<Hop>,
+}
+
+impl<'a> Walk<'a> {
+    fn hop(&mut self, what: &'static str, verdict: HopVerdict, object: Option<ObjectRef>, text: String, fix: Option<Fix>) {
+        self.hops.push(Hop { what, verdict, object, text, fix });
+    }
+
+    fn source(&self, from: &TraceEnd) -> Result<Source<'a>, String> {
+        match from {
+            TraceEnd::Internet => Ok(Source { end: Endpoint::Internet, name: "the Internet".to_string(), namespace: "" }),
+            TraceEnd::Pod { .. } | TraceEnd::Workload { .. } => {
+                let ends = self.pods(from)?;
+                let (end, name) = ends.into_iter().next().ok_or_else(|| format!("{from} has no pod and no template"))?;
+                Ok(Source { end: Endpoint::Pod(end), name, namespace: end.namespace })
+            }
+            _ => Err(format!("a connection starts at a pod, a workload, an Ingress or internet, not at {from}")),
+        }
+    }
+
+    /// The pods of an end, the ready ones first, or the template that would make them.
+    fn pods(&self, end: &TraceEnd) -> Result<Vec<(PodEnd<'a>, String)>, String> {
+        match end {
+            TraceEnd::Pod { namespace, name, .. } => match self.cluster.get::<Pod>(namespace, name) {
+                Lookup::Found(pod) => Ok(vec![(PodEnd::of(pod), format!("Pod {name}"))]),
+                Lookup::Missing => Err(format!("there is no Pod {name} in namespace {namespace}")),
+                Lookup::Unknown => Err(format!("Pod {name} of namespace {namespace} could not be read")),
+            },
+            TraceEnd::Workload { object, .. } => {
+                let name = format!("{} {}", object.kind, object.name);
+                let group = self.cluster.group_of_owner(object);
+                let mut pods: Vec<&Pod> = Vec::new();
+                if let Some(group) = group {
+                    let members = self.cluster.pod_groups().iter().find(|g| g.owner == group.owner);
+                    pods.extend(members.into_iter().flat_map(|g| self.cluster.pods_of(g)).filter(|p| p.is_active()));
+                }
+                pods.sort_by_key(|pod| !pod.is_ready());
+                if !pods.is_empty() {
+                    return Ok(pods.into_iter().map(|pod| (PodEnd::of(pod), name.clone())).collect());
+                }
+                let workloads = self.cluster.workloads_in(object.namespace());
+                let found = workloads.into_iter().find(|workload| workload.object == *object);
+                let workload = found.ok_or_else(|| format!("there is no {name} in namespace {}", object.namespace()))?;
+                let namespace = &workload.metadata.namespace;
+                Ok(vec![(PodEnd::of_template(namespace, workload.template), name)])
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn to(&mut self, source: &Source<'a>, to: &TraceEnd) -> Result<(), String> {
+        match to {
+            TraceEnd::Service { namespace, name, port } => self.service(source, namespace, name, port.as_deref()),
+            TraceEnd::Host { name, port } => self.host(source, name, port.as_deref()),
+            TraceEnd::Pod { port, .. } | TraceEnd::Workload { port, .. } => {
+                let ends = self.pods(to)?;
+                let target = |end: &PodEnd<'a>| match port.as_deref() {
+                    Some(port) => match port.parse() {
+                        Ok(number) => Some(Port::tcp(number)),
+                        Err(_) => end.named_ports(port).next(),
+                    },
+                    None => {
+                        let mut ports = end.spec.running_containers().flat_map(|c| &c.ports);
+                        ports.next().and_then(|p| Some(Port { number: p.container_port, protocol: Protocol::parse(&p.protocol)? }))
+                    }
+                };
+                let targets: Vec<Target> = ends
+                    .iter()
+                    .filter_map(|(end, name)| Some(Target { end: *end, port: target(end)?, name: name.clone() }))
+                    .collect();
+                if targets.is_empty() {
+                    return Err(format!("which port of {to}? its containers declare no such port: write {to}:PORT"));
+                }
+                self.policies(source, &targets);
+                Ok(())
+            }
+            TraceEnd::Internet => {
+                let side = self.set.side(Direction::Egress, &source.end, &Endpoint::Internet, Port::tcp(443));
+                self.policy_hop(source, "the Internet", Port::tcp(443), Direction::Egress, &side, None);
+                Ok(())
+            }
+            TraceEnd::Ingress { .. } => Err("trace to the Service behind the Ingress, or from the Ingress".to_string()),
+        }
+    }
+
+    fn host(&mut self, source: &Source<'a>, name: &str, port: Option<&str>) -> Result<(), String> {
+        if let Some(service) = service_of_host(self.cluster, source.namespace, name) {
+            return self.service(source, &service.metadata.namespace, &service.metadata.name, port);
+        }
+        self.dns(source);
+        let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
+        if labels.len() == 1 || labels.get(2) == Some(&"svc") {
+            let namespace = labels.get(1).copied().unwrap_or(source.namespace);
+            let verdict =
+                if self.cluster.covers(Kind::Service, namespace) { HopVerdict::Closed } else { HopVerdict::Unknown };
+            let text = format!("no Service {} in namespace {namespace}, so {name} is the name of nothing", labels[0]);
+            let object = ObjectRef::new(Kind::Service, namespace, labels[0]);
+            self.hop("Service", verdict, Some(object), text, None);
+            return Ok(());
+        }
+        let number = port.and_then(|port| port.parse().ok()).unwrap_or(443);
+        let side = self.set.side(Direction::Egress, &source.end, &Endpoint::Internet, Port::tcp(number));
+        self.policy_hop(source, name, Port::tcp(number), Direction::Egress, &side, None);
+        Ok(())
+    }
+
+    /// Whether the source can ask the cluster's DNS.
+    fn dns(&mut self, source: &Source<'a>) {
+        let Endpoint::Pod(end) = source.end else { return };
+        if end.spec.host_network || !matches!(end.spec.dns_policy.as_str(), "" | "ClusterFirst" | "ClusterFirstWithHostNet") {
+            return;
+        }
+        let dns: ClusterDns<'a> = self.cluster.dns();
+        let Some(service) = dns.service() else {
+            return self.hop("DNS", HopVerdict::Unknown, None, "the cluster's DNS is not known".to_string(), None);
+        };
+        let object = service.reference();
+        if !dns.pods.is_empty() && dns.pods.iter().any(|pod| pod.metadata.is_live()) && !dns.pods.iter().any(|p| p.is_ready()) {
+            let text = format!("none of the {} behind Service {} is ready", words::count(dns.pods.len(), "pod"), service.name());
+            let command = kubectl(["-n", service.namespace(), "get", "pods", "-l", &Selector::equals(&service.spec.selector).to_string()]);
+            return self.hop("DNS", HopVerdict::Closed, Some(object), text, Some(Fix { text: "Look at the DNS pods".to_string(), command: Some(command) }));
+        }
+        let targets = dns_targets(&dns);
+        let udp = targets.iter().filter(|(_, port)| port.protocol == Protocol::Udp);
+        let answer = Answer::any(udp.map(|(end, port)| self.set.verdict(&source.end, end, *port).allowed));
+        let isolating: Vec<ObjectRef> =
+            self.set.isolating(Direction::Egress, &end).iter().map(|policy| policy.object.reference()).collect();
+        let (object, text) = match (answer, isolating.first()) {
+            (Answer::No, Some(policy)) => {
+                let names: Vec<&str> = isolating.iter().map(|policy| policy.name.as_str()).collect();
+                (policy.clone(), format!("no policy lets {} reach DNS (it is isolated by {})", source.name, words::list(&names, 5)))
+            }
+            (Answer::Unknown, _) => (object, format!("whether {} reaches {} could not be decided", source.name, service.name())),
+            _ => (object, format!("{} reaches {} in {}", source.name, service.name(), service.namespace())),
+        };
+        let fix = (answer == Answer::No).then(|| Fix {
+            text: "Allow egress to the DNS pods: the rule is in the finding network-policy/dns-blocked".to_string(),
+            command: None,
+        });
+        self.hop("DNS", answer.into(), Some(object), text, fix);
+    }
+
+    fn service(&mut self, source: &Source<'a>, namespace: &str, name: &str, port: Option<&str>) -> Result<(), String> {
+        self.dns(source);
+        let object = ObjectRef::new(Kind::Service, namespace, name);
+        let service = match self.cluster.get::<Service>(namespace, name) {
+            Lookup::Found(service) => service,
+            Lookup::Missing => {
+                let text = format!("there is no Service {name} in namespace {namespace}");
+                self.hop("Service", HopVerdict::Closed, Some(object), text, None);
+                return Ok(());
+            }
+            Lookup::Unknown => {
+                let text = format!("Service {name} could not be read");
+                self.hop("Service", HopVerdict::Unknown, Some(object), text, None);
+                return Ok(());
+            }
+        };
+        if service.is_external_name() {
+            let text = format!("Service {name} is another name for {}", service.spec.external_name);
+            self.hop("Service", HopVerdict::Unknown, Some(object), text, None);
+            return Ok(());
+        }
+        let Some(port) = self.service_port(service, port) else { return Ok(()) };
+        self.endpoints(service);
+        let targets = self.targets(service, port);
+        if targets.is_empty() {
+            let text = format!("no pod of Service {name} has its target port {}", crate::endpoints::port_text(&port.target()));
+            let verdict = if service.spec.selector.is_empty() { HopVerdict::Unknown } else { HopVerdict::Closed };
+            self.hop("target port", verdict, Some(object), text, None);
+            return Ok(());
+        }
+        self.policies(source, &targets);
+        Ok(())
+    }
+
+    fn service_port(&mut self, service: &'a Service, port: Option<&str>) -> Option<&'a ServicePort> {
+        let found = match port {
+            None => service.spec.ports.first(),
+            Some(port) => match port.parse() {
+                Ok(number) => service.port(number),
+                Err(_) => service.port_named(port),
+            },
+        };
+        let ports: Vec<String> = service.spec.ports.iter().map(|p| p.port.to_string()).collect();
+        let object = Some(service.reference());
+        match found {
+            Some(found) => {
+                let target = crate::endpoints::port_text(&found.target());
+                let text = format!("Service {} leads from port {} to port {target} of its pods", service.name(), found.port);
+                self.hop("Service", HopVerdict::Open, object, text, None);
+            }
+            None => {
+                let text = format!(
+                    "Service {} has no port {}, it has {}",
+                    service.name(),
+                    port.unwrap_or_default(),
+                    words::list(&ports, 5)
+                );
+                self.hop("Service", HopVerdict::Closed, object, text, None);
+            }
+        }
+        found
+    }
+
+    fn endpoints(&mut self, service: &'a Service) {
+        let object = Some(service.reference());
+        let name = service.name();
+        match self.cluster.backends(service) {
+            None => self.hop("endpoints", HopVerdict::Unknown, object, "EndpointSlices could not be read".to_string(), None),
+            Some(_) if !service.metadata.is_live() => {}
+            Some(backends) if backends.takes_traffic() || (service.spec.publish_not_ready_addresses && !backends.backends.is_empty()) => {
+                let text = format!("{} of {} behind Service {name} ready", backends.ready(), words::count(backends.backends.len(), "address"));
+                self.hop("endpoints", HopVerdict::Open, object, text, None);
+            }
+            Some(backends) => {
+                let text = match backends.backends.len() {
+                    0 => format!("Service {name} has no endpoints"),
+                    n => format!("none of the {} behind Service {name} is ready", words::count(n, "address")),
+                };
+                let command = kubectl(["-n", service.namespace(), "describe", "service", name]);
+                let fix = Fix { text: "See what its selector matches, and why that is not ready".to_string(), command: Some(command) };
+                self.hop("endpoints", HopVerdict::Closed, object, text, Some(fix));
+            }
+        }
+    }
+
+    /// The pods behind a Service, the ready ones first, or the templates of the workloads that would make them.
+    fn targets(&self, service: &'a Service, port: &ServicePort) -> Vec<Target<'a>> {
+        if service.spec.selector.is_empty() {
+            return Vec::new();
+        }
+        let protocol = Protocol::parse(&port.protocol).unwrap_or(Protocol::Tcp);
+        let selector = Selector::equals(&service.spec.selector);
+        let cluster = self.cluster;
+        let mut pods: Vec<&Pod> =
+            cluster.pods_matching(&service.metadata.namespace, &selector).into_iter().filter(|p| p.is_active()).collect();
+        pods.sort_by_key(|pod| !pod.is_ready());
+        let mut ends: Vec<(PodEnd, String)> = pods
+            .into_iter()
+            .map(|pod| (PodEnd::of(pod), cluster.owner_of(pod)))
+            .map(|(end, owner)| (end, format!("{} {}", owner.kind, owner.name)))
+            .collect();
+        if ends.is_empty() {
+            let subjects = self.set.subjects_in(&service.metadata.namespace).iter();
+            ends = subjects.filter(|s| selector.matches(s.end.labels)).map(|s| (s.end, s.name())).collect();
+        }
+        ends.into_iter()
+            .filter_map(|(end, name)| Some(Target { end, port: end.target(&port.target(), protocol)?, name }))
+            .collect()
+    }
+
+    /// The policies of both ends, and the container's port.
+    fn policies(&mut self, source: &Source<'a>, targets: &[Target<'a>]) {
+        let best = |set: &PolicySet<'a>, direction: Direction| {
+            let sides = targets.iter().map(|target| {
+                let (a, b) = (source.end, Endpoint::Pod(target.end));
+                let side = match direction {
+                    Direction::Egress => set.verdict(&a, &b, target.port).egress,
+                    Direction::Ingress => set.verdict(&a, &b, target.port).ingress,
+                };
+                (target, side)
+            });
+            let rank = |answer: Answer| match answer {
+                Answer::Yes => 0,
+                Answer::Unknown => 1,
+                Answer::No => 2,
+            };
+            sides.min_by_key(|(_, side)| rank(side.answer))
+        };
+        for direction in [Direction::Egress, Direction::Ingress] {
+            if let Some((target, side)) = best(&self.set, direction) {
+                let end = Some(target.end);
+                self.policy_hop(source, &target.name, target.port, direction, &side, end);
+            }
+        }
+        let Some(target) = targets.first() else { return };
+        let object = target.end.pod.map(Object::reference);
+        if target.end.declares(target.port) {
+            let text = format!("{} declares port {}", target.name, target.port);
+            self.hop("container port", HopVerdict::Open, object, text, None);
+        } else if target.end.declares_ports() {
+            let text = format!("{} declares other ports than {}; it may listen all the same", target.name, target.port);
+            self.hop("container port", HopVerdict::Unknown, object, text, None);
+        }
+    }
+
+    fn policy_hop(
+        &mut self,
+        source: &Source<'a>,
+        target: &str,
+        port: Port,
+        direction: Direction,
+        side: &crate::netpol::Side<'a>,
+        end: Option<PodEnd<'a>>,
+    ) {
+        let answer = side.answer;
+        let what = if direction == Direction::Egress { "egress policy" } else { "ingress policy" };
+        let (from, way) = (&source.name, if direction == Direction::Egress { "out to" } else { "in to" });
+        let names: Vec<&str> = side.isolated_by.iter().map(|policy| policy.name()).collect();
+        let isolated = words::list(&names, 5);
+        let text = match (answer, &side.decided_by) {
+            (Answer::Yes, Some(policy)) => format!("{} {} lets {from} {way} {target} on port {port}", policy.kind, policy.name),
+            (Answer::Yes, None) => format!("no policy isolates {}", if direction == Direction::Egress { from } else { target }),
+            (Answer::No, Some(policy)) => format!("{} {} refuses {from} {way} {target} on port {port}", policy.kind, policy.name),
+            (Answer::No, None) => {
+                let opened = self.opened(direction, source, end, port);
+                format!("no policy lets {from} {way} {target} on port {port} (isolated by {isolated}){opened}")
+            }
+            (Answer::Unknown, _) => format!("whether {from} gets {way} {target} on port {port} could not be decided"),
+        };
+        let object = match (answer, &side.decided_by) {
+            (Answer::No, None) => self.culprit(direction, source, end).or(side.isolated_by.first().map(|p| p.reference())),
+            (_, policy) => policy.clone(),
+        };
+        let fix = object.as_ref().filter(|_| answer == Answer::No).map(|policy| Fix {
+            text: format!("Allow port {port} from {from} to {target} in NetworkPolicy {}", policy.name),
+            command: Some(kubectl(["-n", policy.namespace(), "edit", "networkpolicy", &policy.name])),
+        });
+        self.hop(what, answer.into(), object, text, fix);
+    }
+
+    /// The pod whose policies refuse.
+    fn subject(direction: Direction, source: &Source<'a>, end: Option<PodEnd<'a>>) -> Option<PodEnd<'a>> {
+        match (direction, source.end) {
+            (Direction::Egress, Endpoint::Pod(pod)) => Some(pod),
+            (Direction::Ingress, _) => end,
+            _ => None,
+        }
+    }
+
+    /// The isolating policy that has rules: the one to correct.
+    fn culprit(&self, direction: Direction, source: &Source<'a>, end: Option<PodEnd<'a>>) -> Option<ObjectRef> {
+        let pod = Self::subject(direction, source, end)?;
+        let policies = self.set.isolating(direction, &pod);
+        let with_rules = policies.iter().find(|policy| policy.rules(direction).is_some_and(|rules| !rules.is_empty()));
+        with_rules.or(policies.first()).map(|policy| policy.object.reference())
+    }
+
+    /// Which ports the policies do open to the other end.
+    fn opened(&self, direction: Direction, source: &Source<'a>, end: Option<PodEnd<'a>>, port: Port) -> String {
+        let Some(pod) = Self::subject(direction, source, end) else { return String::new() };
+        let other = if direction == Direction::Ingress { Some(source.end) } else { end.map(Endpoint::Pod) };
+        let Some(other) = other else { return String::new() };
+        for policy in self.set.isolating(direction, &pod) {
+            let rules = policy.rules(direction).unwrap_or_default().iter();
+            let for_peer = rules.filter(|rule| rule.allows_peer(&self.set, policy.namespace(), &other) == Answer::Yes);
+            let ports: Vec<String> = for_peer.flat_map(|rule| &rule.ports).map(|p| p.to_string()).collect();
+            if !ports.is_empty() {
+                return format!(": NetworkPolicy {} opens port {}, not {port}", policy.name(), words::list(&ports, 5));
+            }
+        }
+        String::new()
+    }
+
+    fn ingress(&mut self, namespace: &str, name: &str, to: Option<&TraceEnd>) -> Result<(), String> {
+        let ingress = match self.cluster.get::<Ingress>(namespace, name) {
+            Lookup::Found(ingress) => ingress,
+            Lookup::Missing => return Err(format!("there is no Ingress {name} in namespace {namespace}")),
+            Lookup::Unknown => return Err(format!("Ingress {name} of namespace {namespace} could not be read")),
+        };
+        let wanted = |service: &str| match to {
+            None => true,
+            Some(TraceEnd::Service { namespace: n, name, .. }) => n == namespace && name == service,
+            Some(_) => false,
+        };
+        let backends: Vec<_> = backends(ingress).into_iter().filter(|backend| wanted(backend.service)).collect();
+        let object = ingress.reference();
+        if backends.is_empty() {
+            let text = format!("Ingress {name} sends nothing to {}", to.map_or("any Service".to_string(), TraceEnd::to_string));
+            self.hop("Ingress", HopVerdict::Closed, Some(object), text, None);
+            return Ok(());
+        }
+        let controller = self.controller(ingress);
+        for backend in backends {
+            let text = format!("{} goes to Service {} port {}", backend.from, backend.service, backend.port);
+            self.hop("Ingress", HopVerdict::Open, Some(object.clone()), text, None);
+            let port = backend.port.to_string();
+            let source = Source {
+                end: controller.map_or(Endpoint::Internet, Endpoint::pod),
+                name: controller.map_or("the ingress controller".to_string(), |pod| {
+                    let owner = self.cluster.owner_of(pod);
+                    format!("{} {}", owner.kind, owner.name)
+                }),
+                namespace: ingress.namespace(),
+            };
+            // The controller knows the pods' addresses: it asks no DNS.
+            let before = self.hops.len();
+            self.service(&source, namespace, backend.service, Some(&port))?;
+            let mut n = 0;
+            self.hops.retain(|hop| {
+                n += 1;
+                n <= before || hop.what != "DNS"
+            });
+            if controller.is_none() {
+                // Where the requests come from is not known, so what is refused to the Internet may be allowed to it.
+                for hop in self.hops.iter_mut().skip(before).filter(|hop| hop.what == "ingress policy") {
+                    if hop.verdict == HopVerdict::Closed {
+                        hop.verdict = HopVerdict::Unknown;
+                        hop.fix = None;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A pod of the controller that serves an Ingress, if it is one of the well-known ones.
+    fn controller(&self, ingress: &Ingress) -> Option<&'a Pod> {
+        let class = self.cluster.ingress_class(ingress)?;
+        let controller = class.spec.as_ref()?.controller.as_deref()?;
+        let name = match controller {
+            "k8s.io/ingress-nginx" => "ingress-nginx",
+            "traefik.io/ingress-controller" => "traefik",
+            "haproxy-ingress.github.io/controller" => "haproxy-ingress",
+            "haproxy.org/ingress-controller" => "kubernetes-ingress",
+            "ingress-controllers.konghq.com/kong" => "kong",
+            "nginx.org/ingress-controller" => "nginx-ingress",
+            _ => return None,
+        };
+        let is_controller = |pod: &&Pod| {
+            let labels = &pod.metadata.labels;
+            labels.get("app.kubernetes.io/name") == Some(name)
+                && labels.get("app.kubernetes.io/component").is_none_or(|component| component == "controller" || component == "app")
+        };
+        let pods = self.cluster.all::<Pod>().iter().filter(|pod| pod.is_active());
+        pods.filter(is_controller).min_by_key(|pod| !pod.is_ready())
+    }
+}
+
+/// A pod that is connected to, and on which port.
+struct Target<'a> {
+    end: PodEnd<'a>,
+    port: Port,
+    name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HopVerdict, Trace, TraceEnd, trace};
+    use crate::testing::World;
+
+    const SHOP: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: front, namespace: shop, labels: {app: front}}
+spec: {containers: [{name: c}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: back, namespace: shop, labels: {app: back}}
+spec: {containers: [{name: c, ports: [{containerPort: 9000}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: back, namespace: shop}
+spec: {selector: {app: back}, ports: [{port: 80, targetPort: 9000}]}";
+
+    fn walk(documents: &[&str], from: &str, to: &str) -> Trace {
+        let cluster = World::new(documents).build();
+        let end = |text| TraceEnd::parse(text, "shop").unwrap();
+        trace(&cluster, &end(from), Some(&end(to))).unwrap()
+    }
+
+    fn policy(ports: &str) -> String {
+        format!(
+            "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: back-in, namespace: shop}}, \
+             spec: {{podSelector: {{matchLabels: {{app: back}}}}, \
+             ingress: [{{from: [{{podSelector: {{matchLabels: {{app: front}}}}}}], ports: [{ports}]}}]}}}}"
+        )
+    }
+
+    #[test]
+    fn names_the_policy_and_both_ports() {
+        let trace = walk(&[SHOP, &policy("{port: 80}")], "po/front", "svc/back:80");
+        assert_eq!(trace.verdict, HopVerdict::Closed);
+        let hop = trace.closed_at().unwrap();
+        assert_eq!(hop.what, "ingress policy");
+        assert_eq!(hop.object.as_ref().map(|policy| policy.name.as_str()), Some("back-in"));
+        assert_eq!(
+            hop.text,
+            "no policy lets Pod front in to Pod back on port 9000 (isolated by back-in): NetworkPolicy back-in opens port 80, not 9000"
+        );
+    }
+
+    #[test]
+    fn open_by_name() {
+        let trace = walk(&[SHOP, &policy("{port: 9000}")], "pod/front", "svc/back");
+        assert_eq!(trace.closed_at(), None, "{trace:#?}");
+        assert!(trace.hops.iter().any(|hop| hop.text == "NetworkPolicy back-in lets Pod front in to Pod back on port 9000"));
+    }
+
+    #[test]
+    fn a_port_that_the_service_lacks_and_a_host_that_is_nothing() {
+        let closed = walk(&[SHOP], "pod/front", "back.shop.svc:81");
+        assert_eq!(closed.closed_at().unwrap().text, "Service back has no port 81, it has 80");
+        let closed = walk(&[SHOP], "pod/front", "bakc:80");
+        assert_eq!(closed.closed_at().unwrap().text, "no Service bakc in namespace shop, so bakc is the name of nothing");
+    }
+
+    #[test]
+    fn reads_what_kubectl_reads() {
+        let parse = |text: &str| TraceEnd::parse(text, "shop").map(|end| end.to_string());
+        assert_eq!(parse("deploy/front").unwrap(), "Deployment shop/front");
+        assert_eq!(parse("svc/back:http").unwrap(), "Service shop/back:http");
+        assert_eq!(parse("ing/shop").unwrap(), "Ingress shop/shop");
+        assert_eq!(parse("internet").unwrap(), "the Internet");
+        assert_eq!(parse("db.example.com:5432").unwrap(), "db.example.com:5432");
+        assert!(parse("cm/x").is_err());
+        assert!(parse("pod/").is_err());
+    }
+}
