@@ -46,8 +46,8 @@ mod selector;
 pub mod storage;
 mod table;
 pub mod time;
-pub mod webhooks;
 pub mod trace;
+pub mod webhooks;
 pub mod words;
 mod workload;
 

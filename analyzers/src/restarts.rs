@@ -332,7 +332,7 @@ impl PodContainer<'_> {
     pub(crate) fn saying(&self, cluster: &Cluster) -> String {
         let end = self.last_end().filter(|end| end.exit_code != 0);
         // With terminationMessagePolicy FallbackToLogsOnError the message is many lines, of which the last tells most.
-        let message = end.and_then(|end| end.message.lines().map(plain).filter(|line| !line.is_empty()).last());
+        let message = end.and_then(|end| end.message.lines().map(plain).rfind(|line| !line.is_empty()));
         let said = message.or_else(|| end.and_then(|_| telling_line(cluster, self)));
         said.map(|said| format!(", saying \"{}\"", shorten(&said, 160))).unwrap_or_default()
     }

@@ -94,7 +94,8 @@ impl TraceEnd {
             return Err(format!("{text:?} names no object: write KIND/NAME, such as deploy/front"));
         }
         let (name, namespace) = (name.to_string(), namespace.to_string());
-        let workload = |kind| TraceEnd::Workload { object: ObjectRef::new(kind, &namespace, &name), port: port.clone() };
+        let workload =
+            |kind| TraceEnd::Workload { object: ObjectRef::new(kind, &namespace, &name), port: port.clone() };
         Ok(match kind.to_ascii_lowercase().as_str() {
             "po" | "pod" | "pods" => TraceEnd::Pod { namespace, name, port },
             "svc" | "service" | "services" => TraceEnd::Service { namespace, name, port },
@@ -169,16 +170,26 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn hop(&mut self, what: &'static str, verdict: HopVerdict, object: Option<ObjectRef>, text: String, fix: Option<Fix>) {
+    fn hop(
+        &mut self,
+        what: &'static str,
+        verdict: HopVerdict,
+        object: Option<ObjectRef>,
+        text: String,
+        fix: Option<Fix>,
+    ) {
         self.hops.push(Hop { what, verdict, object, text, fix });
     }
 
     fn source(&self, from: &TraceEnd) -> Result<Source<'a>, String> {
         match from {
-            TraceEnd::Internet => Ok(Source { end: Endpoint::Internet, name: "the Internet".to_string(), namespace: "" }),
+            TraceEnd::Internet => {
+                Ok(Source { end: Endpoint::Internet, name: "the Internet".to_string(), namespace: "" })
+            }
             TraceEnd::Pod { .. } | TraceEnd::Workload { .. } => {
                 let ends = self.pods(from)?;
-                let (end, name) = ends.into_iter().next().ok_or_else(|| format!("{from} has no pod and no template"))?;
+                let (end, name) =
+                    ends.into_iter().next().ok_or_else(|| format!("{from} has no pod and no template"))?;
                 Ok(Source { end: Endpoint::Pod(end), name, namespace: end.namespace })
             }
             _ => Err(format!("a connection starts at a pod, a workload, an Ingress or internet, not at {from}")),
@@ -207,7 +218,8 @@ impl<'a> Walk<'a> {
                 }
                 let workloads = self.cluster.workloads_in(object.namespace());
                 let found = workloads.into_iter().find(|workload| workload.object == *object);
-                let workload = found.ok_or_else(|| format!("there is no {name} in namespace {}", object.namespace()))?;
+                let workload =
+                    found.ok_or_else(|| format!("there is no {name} in namespace {}", object.namespace()))?;
                 let namespace = &workload.metadata.namespace;
                 Ok(vec![(PodEnd::of_template(namespace, workload.template), name)])
             }
@@ -228,7 +240,9 @@ impl<'a> Walk<'a> {
                     },
                     None => {
                         let mut ports = end.spec.running_containers().flat_map(|c| &c.ports);
-                        ports.next().and_then(|p| Some(Port { number: p.container_port, protocol: Protocol::parse(&p.protocol)? }))
+                        ports.next().and_then(|p| {
+                            Some(Port { number: p.container_port, protocol: Protocol::parse(&p.protocol)? })
+                        })
                     }
                 };
                 let targets: Vec<Target> = ends
@@ -274,7 +288,9 @@ impl<'a> Walk<'a> {
     /// Whether the source can ask the cluster's DNS.
     fn dns(&mut self, source: &Source<'a>) {
         let Endpoint::Pod(end) = source.end else { return };
-        if end.spec.host_network || !matches!(end.spec.dns_policy.as_str(), "" | "ClusterFirst" | "ClusterFirstWithHostNet") {
+        if end.spec.host_network
+            || !matches!(end.spec.dns_policy.as_str(), "" | "ClusterFirst" | "ClusterFirstWithHostNet")
+        {
             return;
         }
         let dns: ClusterDns<'a> = self.cluster.dns();
@@ -282,10 +298,30 @@ impl<'a> Walk<'a> {
             return self.hop("DNS", HopVerdict::Unknown, None, "the cluster's DNS is not known".to_string(), None);
         };
         let object = service.reference();
-        if !dns.pods.is_empty() && dns.pods.iter().any(|pod| pod.metadata.is_live()) && !dns.pods.iter().any(|p| p.is_ready()) {
-            let text = format!("none of the {} behind Service {} is ready", words::count(dns.pods.len(), "pod"), service.name());
-            let command = kubectl(["-n", service.namespace(), "get", "pods", "-l", &Selector::equals(&service.spec.selector).to_string()]);
-            return self.hop("DNS", HopVerdict::Closed, Some(object), text, Some(Fix { text: "Look at the DNS pods".to_string(), command: Some(command) }));
+        if !dns.pods.is_empty()
+            && dns.pods.iter().any(|pod| pod.metadata.is_live())
+            && !dns.pods.iter().any(|p| p.is_ready())
+        {
+            let text = format!(
+                "none of the {} behind Service {} is ready",
+                words::count(dns.pods.len(), "pod"),
+                service.name()
+            );
+            let command = kubectl([
+                "-n",
+                service.namespace(),
+                "get",
+                "pods",
+                "-l",
+                &Selector::equals(&service.spec.selector).to_string(),
+            ]);
+            return self.hop(
+                "DNS",
+                HopVerdict::Closed,
+                Some(object),
+                text,
+                Some(Fix { text: "Look at the DNS pods".to_string(), command: Some(command) }),
+            );
         }
         let targets = dns_targets(&dns);
         let udp = targets.iter().filter(|(_, port)| port.protocol == Protocol::Udp);
@@ -295,9 +331,14 @@ impl<'a> Walk<'a> {
         let (object, text) = match (answer, isolating.first()) {
             (Answer::No, Some(policy)) => {
                 let names: Vec<&str> = isolating.iter().map(|policy| policy.name.as_str()).collect();
-                (policy.clone(), format!("no policy lets {} reach DNS (it is isolated by {})", source.name, words::list(&names, 5)))
+                (
+                    policy.clone(),
+                    format!("no policy lets {} reach DNS (it is isolated by {})", source.name, words::list(&names, 5)),
+                )
             }
-            (Answer::Unknown, _) => (object, format!("whether {} reaches {} could not be decided", source.name, service.name())),
+            (Answer::Unknown, _) => {
+                (object, format!("whether {} reaches {} could not be decided", source.name, service.name()))
+            }
             _ => (object, format!("{} reaches {} in {}", source.name, service.name(), service.namespace())),
         };
         let fix = (answer == Answer::No).then(|| Fix {
@@ -332,7 +373,8 @@ impl<'a> Walk<'a> {
         self.endpoints(service);
         let targets = self.targets(service, port);
         if targets.is_empty() {
-            let text = format!("no pod of Service {name} has its target port {}", crate::endpoints::port_text(&port.target()));
+            let text =
+                format!("no pod of Service {name} has its target port {}", crate::endpoints::port_text(&port.target()));
             let verdict = if service.spec.selector.is_empty() { HopVerdict::Unknown } else { HopVerdict::Closed };
             self.hop("target port", verdict, Some(object), text, None);
             return Ok(());
@@ -354,7 +396,8 @@ impl<'a> Walk<'a> {
         match found {
             Some(found) => {
                 let target = crate::endpoints::port_text(&found.target());
-                let text = format!("Service {} leads from port {} to port {target} of its pods", service.name(), found.port);
+                let text =
+                    format!("Service {} leads from port {} to port {target} of its pods", service.name(), found.port);
                 self.hop("Service", HopVerdict::Open, object, text, None);
             }
             None => {
@@ -374,10 +417,19 @@ impl<'a> Walk<'a> {
         let object = Some(service.reference());
         let name = service.name();
         match self.cluster.backends(service) {
-            None => self.hop("endpoints", HopVerdict::Unknown, object, "EndpointSlices could not be read".to_string(), None),
+            None => {
+                self.hop("endpoints", HopVerdict::Unknown, object, "EndpointSlices could not be read".to_string(), None)
+            }
             Some(_) if !service.metadata.is_live() => {}
-            Some(backends) if backends.takes_traffic() || (service.spec.publish_not_ready_addresses && !backends.backends.is_empty()) => {
-                let text = format!("{} of {} behind Service {name} ready", backends.ready(), words::count(backends.backends.len(), "address"));
+            Some(backends)
+                if backends.takes_traffic()
+                    || (service.spec.publish_not_ready_addresses && !backends.backends.is_empty()) =>
+            {
+                let text = format!(
+                    "{} of {} behind Service {name} ready",
+                    backends.ready(),
+                    words::count(backends.backends.len(), "address")
+                );
                 self.hop("endpoints", HopVerdict::Open, object, text, None);
             }
             Some(backends) => {
@@ -386,7 +438,10 @@ impl<'a> Walk<'a> {
                     n => format!("none of the {} behind Service {name} is ready", words::count(n, "address")),
                 };
                 let command = kubectl(["-n", service.namespace(), "describe", "service", name]);
-                let fix = Fix { text: "See what its selector matches, and why that is not ready".to_string(), command: Some(command) };
+                let fix = Fix {
+                    text: "See what its selector matches, and why that is not ready".to_string(),
+                    command: Some(command),
+                };
                 self.hop("endpoints", HopVerdict::Closed, object, text, Some(fix));
             }
         }
@@ -400,8 +455,11 @@ impl<'a> Walk<'a> {
         let protocol = Protocol::parse(&port.protocol).unwrap_or(Protocol::Tcp);
         let selector = Selector::equals(&service.spec.selector);
         let cluster = self.cluster;
-        let mut pods: Vec<&Pod> =
-            cluster.pods_matching(&service.metadata.namespace, &selector).into_iter().filter(|p| p.is_active()).collect();
+        let mut pods: Vec<&Pod> = cluster
+            .pods_matching(&service.metadata.namespace, &selector)
+            .into_iter()
+            .filter(|p| p.is_active())
+            .collect();
         pods.sort_by_key(|pod| !pod.is_ready());
         let mut ends: Vec<(PodEnd, String)> = pods
             .into_iter()
@@ -467,9 +525,15 @@ impl<'a> Walk<'a> {
         let names: Vec<&str> = side.isolated_by.iter().map(|policy| policy.name()).collect();
         let isolated = words::list(&names, 5);
         let text = match (answer, &side.decided_by) {
-            (Answer::Yes, Some(policy)) => format!("{} {} lets {from} {way} {target} on port {port}", policy.kind, policy.name),
-            (Answer::Yes, None) => format!("no policy isolates {}", if direction == Direction::Egress { from } else { target }),
-            (Answer::No, Some(policy)) => format!("{} {} refuses {from} {way} {target} on port {port}", policy.kind, policy.name),
+            (Answer::Yes, Some(policy)) => {
+                format!("{} {} lets {from} {way} {target} on port {port}", policy.kind, policy.name)
+            }
+            (Answer::Yes, None) => {
+                format!("no policy isolates {}", if direction == Direction::Egress { from } else { target })
+            }
+            (Answer::No, Some(policy)) => {
+                format!("{} {} refuses {from} {way} {target} on port {port}", policy.kind, policy.name)
+            }
             (Answer::No, None) => {
                 let opened = self.opened(direction, source, end, port);
                 format!("no policy lets {from} {way} {target} on port {port} (isolated by {isolated}){opened}")
@@ -477,7 +541,9 @@ impl<'a> Walk<'a> {
             (Answer::Unknown, _) => format!("whether {from} gets {way} {target} on port {port} could not be decided"),
         };
         let object = match (answer, &side.decided_by) {
-            (Answer::No, None) => self.culprit(direction, source, end).or(side.isolated_by.first().map(|p| p.reference())),
+            (Answer::No, None) => {
+                self.culprit(direction, source, end).or(side.isolated_by.first().map(|p| p.reference()))
+            }
             (_, policy) => policy.clone(),
         };
         let fix = object.as_ref().filter(|_| answer == Answer::No).map(|policy| Fix {
@@ -534,7 +600,10 @@ impl<'a> Walk<'a> {
         let backends: Vec<_> = backends(ingress).into_iter().filter(|backend| wanted(backend.service)).collect();
         let object = ingress.reference();
         if backends.is_empty() {
-            let text = format!("Ingress {name} sends nothing to {}", to.map_or("any Service".to_string(), TraceEnd::to_string));
+            let text = format!(
+                "Ingress {name} sends nothing to {}",
+                to.map_or("any Service".to_string(), TraceEnd::to_string)
+            );
             self.hop("Ingress", HopVerdict::Closed, Some(object), text, None);
             return Ok(());
         }
@@ -588,7 +657,9 @@ impl<'a> Walk<'a> {
         let is_controller = |pod: &&Pod| {
             let labels = &pod.metadata.labels;
             labels.get("app.kubernetes.io/name") == Some(name)
-                && labels.get("app.kubernetes.io/component").is_none_or(|component| component == "controller" || component == "app")
+                && labels
+                    .get("app.kubernetes.io/component")
+                    .is_none_or(|component| component == "controller" || component == "app")
         };
         let pods = self.cluster.all::<Pod>().iter().filter(|pod| pod.is_active());
         pods.filter(is_controller).min_by_key(|pod| !pod.is_ready())
@@ -654,7 +725,9 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: 9000}]}";
     fn open_by_name() {
         let trace = walk(&[SHOP, &policy("{port: 9000}")], "pod/front", "svc/back");
         assert_eq!(trace.closed_at(), None, "{trace:#?}");
-        assert!(trace.hops.iter().any(|hop| hop.text == "NetworkPolicy back-in lets Pod front in to Pod back on port 9000"));
+        assert!(
+            trace.hops.iter().any(|hop| hop.text == "NetworkPolicy back-in lets Pod front in to Pod back on port 9000")
+        );
     }
 
     #[test]
@@ -662,7 +735,10 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: 9000}]}";
         let closed = walk(&[SHOP], "pod/front", "back.shop.svc:81");
         assert_eq!(closed.closed_at().unwrap().text, "Service back has no port 81, it has 80");
         let closed = walk(&[SHOP], "pod/front", "bakc:80");
-        assert_eq!(closed.closed_at().unwrap().text, "no Service bakc in namespace shop, so bakc is the name of nothing");
+        assert_eq!(
+            closed.closed_at().unwrap().text,
+            "no Service bakc in namespace shop, so bakc is the name of nothing"
+        );
     }
 
     #[test]

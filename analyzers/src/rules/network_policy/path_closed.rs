@@ -98,7 +98,10 @@ impl Closed {
             .evidence("none of its rules, and no other policy's, allows it", &self.policy, list)
             .evidence(text, &about, &place)
             .fix_command(
-                format!("Allow it: add a rule for {} on port {port}", if self.direction == Direction::Egress { to_text } else { from_text }),
+                format!(
+                    "Allow it: add a rule for {} on port {port}",
+                    if self.direction == Direction::Egress { to_text } else { from_text }
+                ),
                 kubectl(["-n", namespace, "edit", "networkpolicy", name]),
             )
             .key(format!("{from}/{to}/{port}"))
@@ -140,12 +143,7 @@ fn targets<'s, 'a>(set: &'s PolicySet<'a>, connection: &Connection<'a>) -> Vec<(
 }
 
 /// The connections that a rule expressly allows.
-fn by_rule<'a>(
-    set: &PolicySet<'a>,
-    policy: &Policy<'a>,
-    direction: Direction,
-    closed: &mut BTreeMap<Path, Closed>,
-) {
+fn by_rule<'a>(set: &PolicySet<'a>, policy: &Policy<'a>, direction: Direction, closed: &mut BTreeMap<Path, Closed>) {
     let own: Vec<&Subject> =
         set.subjects_in(policy.namespace()).iter().filter(|subject| policy.selects(&subject.end)).collect();
     if own.is_empty() {
@@ -186,9 +184,8 @@ fn peers<'s, 'a>(set: &'s PolicySet<'a>, policy: &Policy<'a>, rule: &Rule) -> Ve
         return Vec::new();
     }
     let subjects = set.namespaces().into_iter().flat_map(|namespace| set.subjects_in(namespace));
-    let matches = |subject: &&Subject<'a>| {
-        rule.allows_peer(set, policy.namespace(), &Endpoint::Pod(subject.end)) == Answer::Yes
-    };
+    let matches =
+        |subject: &&Subject<'a>| rule.allows_peer(set, policy.namespace(), &Endpoint::Pod(subject.end)) == Answer::Yes;
     subjects.filter(matches).collect()
 }
 
@@ -231,8 +228,7 @@ fn refused<'a>(
             if first.is_some() {
                 continue;
             }
-            let direction =
-                if verdict.egress.answer == Answer::No { Direction::Egress } else { Direction::Ingress };
+            let direction = if verdict.egress.answer == Answer::No { Direction::Egress } else { Direction::Ingress };
             if allowed_at == Some(direction) {
                 return;
             }
@@ -306,12 +302,19 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: http}]}";
     }
 
     fn out(port: &str) -> String {
-        let rest = "policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: back}}}], ports: [{port: PORT}]}]";
+        let rest =
+            "policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: back}}}], ports: [{port: PORT}]}]";
         policy("front-out", "front", &rest.replace("PORT", port))
     }
 
     fn into(app: &str) -> String {
-        policy("back-in", "back", &format!("ingress: [{{from: [{{podSelector: {{matchLabels: {{app: {app}}}}}}}], ports: [{{port: 9000}}]}}]"))
+        policy(
+            "back-in",
+            "back",
+            &format!(
+                "ingress: [{{from: [{{podSelector: {{matchLabels: {{app: {app}}}}}}}], ports: [{{port: 9000}}]}}]"
+            ),
+        )
     }
 
     #[test]
@@ -335,7 +338,10 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: http}]}";
         let cilium = "{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: x, namespace: shop}}";
         check(&RULE, &[PODS, &out("9000"), &into("web"), cilium]).finds_nothing();
         // Another of the pods that may connect is let in.
-        let other = PODS.replace("name: front, namespace: shop, labels: {app: front}", "name: web, namespace: shop, labels: {app: front, role: web}");
+        let other = PODS.replace(
+            "name: front, namespace: shop, labels: {app: front}",
+            "name: web, namespace: shop, labels: {app: front, role: web}",
+        );
         let role = into("front").replace("app: front", "role: web");
         check(&RULE, &[PODS, &other, &out("9000"), &role]).finds_nothing();
     }

@@ -1,10 +1,6 @@
 mod denied;
-
-use crate::rule::BuiltIn;
-
-pub(super) const RULES: &[&BuiltIn] = &[&denied::RULE];
 mod missing_role;
 
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&missing_role::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[&denied::RULE, &missing_role::RULE];
