@@ -1,15 +1,17 @@
 //! One connection, hop by hop: where it stops, by which object, and what would open it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::cluster::{Cluster, Lookup};
 use crate::cluster_dns::ClusterDns;
 use crate::finding::{Fix, ObjectRef, kubectl};
-use crate::ingress::backends;
+use crate::ingress::{Backend, BackendPort, backends, sources};
 use crate::kind::{Kind, Object};
 use crate::model::{Ingress, Pod, Service, ServicePort};
-use crate::netpol::connections::service_of_host;
-use crate::netpol::{Answer, Direction, Endpoint, PodEnd, PolicySet, Port, Protocol, dns_targets};
+use crate::netpol::connections::{ingress_controller, service_of_host};
+use crate::netpol::{Answer, Direction, Endpoint, PodEnd, Policy, PolicySet, Port, Protocol, dns_targets};
 use crate::selector::Selector;
 use crate::words;
 
@@ -129,6 +131,32 @@ impl std::fmt::Display for TraceEnd {
         }
     }
 }
+
+/// The kinds that a trace reads.
+pub const READS: &[Kind] = &[
+    Kind::Pod,
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::Endpoints,
+    Kind::Namespace,
+    Kind::Node,
+    Kind::Deployment,
+    Kind::StatefulSet,
+    Kind::DaemonSet,
+    Kind::ReplicaSet,
+    Kind::ReplicationController,
+    Kind::Job,
+    Kind::CronJob,
+    Kind::Ingress,
+    Kind::IngressClass,
+    Kind::NetworkPolicy,
+    Kind::AdminNetworkPolicy,
+    Kind::BaselineAdminNetworkPolicy,
+    Kind::ClusterNetworkPolicy,
+    Kind::CiliumNetworkPolicy,
+    Kind::CiliumClusterwideNetworkPolicy,
+    Kind::GlobalNetworkPolicy,
+];
 
 /// Walks one connection. From an Ingress, `to` may be left out: then all its backends are walked to.
 ///
@@ -370,6 +398,9 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let Some(port) = self.service_port(service, port) else { return Ok(()) };
+        if matches!(source.end, Endpoint::Internet) && source.namespace.is_empty() {
+            self.outside_address(service);
+        }
         self.endpoints(service);
         let targets = self.targets(service, port);
         if targets.is_empty() {
@@ -381,6 +412,24 @@ impl<'a> Walk<'a> {
         }
         self.policies(source, &targets);
         Ok(())
+    }
+
+    /// Whether a Service has an address outside of the cluster.
+    fn outside_address(&mut self, service: &'a Service) {
+        let (name, type_) = (service.name(), service.spec.type_.as_str());
+        let has_address = !service.status.load_balancer.ingress.is_empty() || !service.spec.external_ips.is_empty();
+        let (verdict, text) = match type_ {
+            _ if has_address => (HopVerdict::Open, format!("Service {name} has an address outside of the cluster")),
+            "NodePort" => {
+                (HopVerdict::Unknown, format!("Service {name} is reached at the nodes' addresses, if those are"))
+            }
+            "LoadBalancer" => (HopVerdict::Closed, format!("Service {name} of type LoadBalancer has no address")),
+            _ => (
+                HopVerdict::Closed,
+                format!("Service {name} has no address outside of the cluster; an Ingress may lead to it: trace that"),
+            ),
+        };
+        self.hop("address", verdict, Some(service.reference()), text, None);
     }
 
     fn service_port(&mut self, service: &'a Service, port: Option<&str>) -> Option<&'a ServicePort> {
@@ -494,6 +543,9 @@ impl<'a> Walk<'a> {
             sides.min_by_key(|(_, side)| rank(side.answer))
         };
         for direction in [Direction::Egress, Direction::Ingress] {
+            if direction == Direction::Egress && !matches!(source.end, Endpoint::Pod(_)) {
+                continue;
+            }
             if let Some((target, side)) = best(&self.set, direction) {
                 let end = Some(target.end);
                 self.policy_hop(source, &target.name, target.port, direction, &side, end);
@@ -566,8 +618,10 @@ impl<'a> Walk<'a> {
     fn culprit(&self, direction: Direction, source: &Source<'a>, end: Option<PodEnd<'a>>) -> Option<ObjectRef> {
         let pod = Self::subject(direction, source, end)?;
         let policies = self.set.isolating(direction, &pod);
-        let with_rules = policies.iter().find(|policy| policy.rules(direction).is_some_and(|rules| !rules.is_empty()));
-        with_rules.or(policies.first()).map(|policy| policy.object.reference())
+        let has_rules = |policy: &Policy| policy.rules(direction).is_some_and(|rules| !rules.is_empty());
+        // One for these pods in particular rather than one for all pods of the namespace.
+        let best = policies.iter().rev().max_by_key(|policy| (has_rules(policy), !policy.selector.is_empty()));
+        best.map(|policy| policy.object.reference())
     }
 
     /// Which ports the policies do open to the other end.
@@ -607,11 +661,15 @@ impl<'a> Walk<'a> {
             self.hop("Ingress", HopVerdict::Closed, Some(object), text, None);
             return Ok(());
         }
-        let controller = self.controller(ingress);
-        for backend in backends {
-            let text = format!("{} goes to Service {} port {}", backend.from, backend.service, backend.port);
+        let controller = self.cluster.ingress_class(ingress).and_then(|class| ingress_controller(self.cluster, class));
+        let mut by_port: BTreeMap<(&str, BackendPort), Vec<&Backend>> = BTreeMap::new();
+        for backend in &backends {
+            by_port.entry((backend.service, backend.port)).or_default().push(backend);
+        }
+        for ((service, port), backends) in by_port {
+            let text = format!("requests for {} go to Service {service} port {port}", sources(&backends));
             self.hop("Ingress", HopVerdict::Open, Some(object.clone()), text, None);
-            let port = backend.port.to_string();
+            let port = port.to_string();
             let source = Source {
                 end: controller.map_or(Endpoint::Internet, Endpoint::pod),
                 name: controller.map_or("the ingress controller".to_string(), |pod| {
@@ -622,7 +680,7 @@ impl<'a> Walk<'a> {
             };
             // The controller knows the pods' addresses: it asks no DNS.
             let before = self.hops.len();
-            self.service(&source, namespace, backend.service, Some(&port))?;
+            self.service(&source, namespace, service, Some(&port))?;
             let mut n = 0;
             self.hops.retain(|hop| {
                 n += 1;
@@ -639,30 +697,6 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(())
-    }
-
-    /// A pod of the controller that serves an Ingress, if it is one of the well-known ones.
-    fn controller(&self, ingress: &Ingress) -> Option<&'a Pod> {
-        let class = self.cluster.ingress_class(ingress)?;
-        let controller = class.spec.as_ref()?.controller.as_deref()?;
-        let name = match controller {
-            "k8s.io/ingress-nginx" => "ingress-nginx",
-            "traefik.io/ingress-controller" => "traefik",
-            "haproxy-ingress.github.io/controller" => "haproxy-ingress",
-            "haproxy.org/ingress-controller" => "kubernetes-ingress",
-            "ingress-controllers.konghq.com/kong" => "kong",
-            "nginx.org/ingress-controller" => "nginx-ingress",
-            _ => return None,
-        };
-        let is_controller = |pod: &&Pod| {
-            let labels = &pod.metadata.labels;
-            labels.get("app.kubernetes.io/name") == Some(name)
-                && labels
-                    .get("app.kubernetes.io/component")
-                    .is_none_or(|component| component == "controller" || component == "app")
-        };
-        let pods = self.cluster.all::<Pod>().iter().filter(|pod| pod.is_active());
-        pods.filter(is_controller).min_by_key(|pod| !pod.is_ready())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What pods are known to connect to: the in-cluster addresses that their environment and command lines name.
 
 use crate::cluster::{Cluster, Lookup};
-use crate::model::{Container, EnvVar, Service};
+use crate::model::{Container, EnvVar, IngressClass, Pod, Service};
 
 use super::PodEnd;
 
@@ -151,6 +151,26 @@ fn is_host(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
         && text.chars().any(|c| c.is_ascii_lowercase())
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// A pod of the controller that serves the Ingresses of a class, if it is one of the well-known ones; a ready one first.
+pub fn ingress_controller<'a>(cluster: &'a Cluster, class: &IngressClass) -> Option<&'a Pod> {
+    let name = match class.spec.as_ref()?.controller.as_deref()? {
+        "k8s.io/ingress-nginx" => "ingress-nginx",
+        "traefik.io/ingress-controller" => "traefik",
+        "haproxy-ingress.github.io/controller" => "haproxy-ingress",
+        "haproxy.org/ingress-controller/haproxy" => "kubernetes-ingress",
+        "ingress-controllers.konghq.com/kong" => "kong",
+        "nginx.org/ingress-controller" => "nginx-ingress",
+        _ => return None,
+    };
+    let is_controller = |pod: &&Pod| {
+        let labels = &pod.metadata.labels;
+        labels.get("app.kubernetes.io/name") == Some(name)
+            && labels.get("app.kubernetes.io/component").is_none_or(|part| matches!(part, "controller" | "app"))
+    };
+    let pods = cluster.all::<Pod>().iter().filter(|pod| pod.is_active());
+    pods.filter(is_controller).min_by_key(|pod| !pod.is_ready())
 }
 
 #[cfg(test)]

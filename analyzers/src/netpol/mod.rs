@@ -62,7 +62,14 @@ impl Answer {
 
     /// The best of several; `No` if there is none.
     pub fn any(answers: impl IntoIterator<Item = Answer>) -> Answer {
-        answers.into_iter().fold(Answer::No, Answer::or)
+        let mut best = Answer::No;
+        for answer in answers {
+            best = best.or(answer);
+            if best == Answer::Yes {
+                break;
+            }
+        }
+        best
     }
 }
 
@@ -118,6 +125,7 @@ pub struct PolicySet<'a> {
     workloads: OnceCell<BTreeMap<&'a str, Vec<Workload<'a>>>>,
     subjects: OnceCell<BTreeMap<&'a str, Vec<Subject<'a>>>>,
     templates: OnceCell<BTreeMap<&'a str, Vec<Labels>>>,
+    namespaces: OnceCell<Vec<&'a str>>,
 }
 
 impl<'a> PolicySet<'a> {
@@ -148,6 +156,7 @@ impl<'a> PolicySet<'a> {
             workloads: OnceCell::new(),
             subjects: OnceCell::new(),
             templates: OnceCell::new(),
+            namespaces: OnceCell::new(),
         }
     }
 
@@ -288,14 +297,33 @@ impl<'a> PolicySet<'a> {
     }
 
     /// The namespaces in which there are pods or workloads, or that are known to exist.
-    pub fn namespaces(&self) -> Vec<&'a str> {
-        let pods = self.cluster.all::<Pod>().iter().map(|pod| pod.metadata.namespace.as_str());
-        let known = self.cluster.all::<Namespace>().iter().map(Object::name);
-        let mut namespaces: Vec<&str> = known.chain(pods.collect::<Vec<_>>()).collect();
-        namespaces.extend(self.cluster.workload_namespaces());
-        namespaces.sort_unstable();
-        namespaces.dedup();
-        namespaces
+    pub fn namespaces(&self) -> &[&'a str] {
+        self.namespaces.get_or_init(|| {
+            let pods = self.cluster.all::<Pod>().iter().map(|pod| pod.metadata.namespace.as_str());
+            let known = self.cluster.all::<Namespace>().iter().map(Object::name);
+            let mut namespaces: Vec<&str> = known.chain(self.cluster.workload_namespaces()).collect();
+            // Pods are in the order of their namespaces.
+            let mut last = "";
+            namespaces.extend(pods.filter(|namespace| std::mem::replace(&mut last, namespace) != *namespace));
+            namespaces.sort_unstable();
+            namespaces.dedup();
+            namespaces
+        })
+    }
+
+    /// The workloads among the peers of a rule that is about pods by their selectors only; none for any other rule.
+    pub fn peers_of(&self, policy: &Policy<'a>, rule: &Rule) -> Vec<&Subject<'a>> {
+        let is_pods = |peer: &Peer| matches!(peer, Peer::Selected { .. });
+        if rule.peers.is_empty() || !rule.peers.iter().all(is_pods) {
+            return Vec::new();
+        }
+        let is_own = |peer: &Peer| matches!(peer, Peer::Selected { namespaces: None, .. });
+        let own = [policy.namespace()];
+        let namespaces = if rule.peers.iter().all(is_own) { &own } else { self.namespaces() };
+        let subjects = namespaces.iter().flat_map(|namespace| self.subjects_in(namespace));
+        let matches =
+            |s: &&Subject<'a>| rule.allows_peer(self, policy.namespace(), &Endpoint::Pod(s.end)) == Answer::Yes;
+        subjects.filter(matches).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use crate::cluster::Cluster;
 use crate::finding::{Finding, kubectl};
 use crate::kind::Object;
 use crate::nearest::nearest_name;
-use crate::netpol::{Answer, Direction, Endpoint, Peer, Policy, PolicySet, Ports, Protocol, Rule, Subject};
+use crate::netpol::{Direction, Policy, PolicySet, Ports, Protocol, Rule, Subject};
 use crate::rule::{Report, declare_rule};
 use crate::words;
 
@@ -72,12 +72,7 @@ fn listening<'s, 'a>(
         return set.subjects_in(policy.namespace()).iter().filter(|s| policy.selects(&s.end)).collect();
     }
     // A rule for everyone, or for addresses, is for more than the pods that there are now.
-    let means_pods = |peer: &Peer| matches!(peer, Peer::Selected { .. });
-    if rule.peers.is_empty() || !rule.peers.iter().all(means_pods) {
-        return Vec::new();
-    }
-    let subjects = set.namespaces().into_iter().flat_map(|namespace| set.subjects_in(namespace));
-    subjects.filter(|s| rule.allows_peer(set, policy.namespace(), &Endpoint::Pod(s.end)) != Answer::No).collect()
+    set.peers_of(policy, rule)
 }
 
 fn declares(subject: &Subject, name: &str, protocol: Protocol) -> bool {

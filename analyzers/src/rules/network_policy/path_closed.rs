@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Lookup};
 use crate::finding::{Finding, ObjectRef, Severity, kubectl};
+use crate::ingress::backends;
 use crate::kind::{Kind, Object};
-use crate::model::{NetworkPolicy, Service};
-use crate::netpol::connections::{Connection, known_connections};
+use crate::model::{Ingress, NetworkPolicy, Service, ServicePort};
+use crate::netpol::connections::{Connection, ingress_controller, known_connections};
 use crate::netpol::{
-    Answer, Direction, Endpoint, Peer, Policy, PolicySet, Port, PortMatch, Ports, Protocol, Rule, Side, Subject,
+    Answer, Direction, Endpoint, Peer, PodEnd, Policy, PolicySet, Port, PortMatch, Ports, Protocol, Rule, Side, Subject,
 };
 use crate::rule::{Report, declare_rule};
 use crate::selector::Selector;
@@ -15,7 +16,8 @@ declare_rule! {
     /// ## What it checks
     ///
     /// That what is known to connect gets through the NetworkPolicies of both ends: a Service that a container's
-    /// environment or command line names; pods that one policy expressly lets connect, on a port that they declare. One
+    /// environment or command line names; the Services of an Ingress, from the pods of its controller, where that is a
+    /// well-known one; pods that one policy expressly lets connect, on a port that they declare. One
     /// end's policies may allow what the other end's refuse.
     ///
     /// ## Why it matters
@@ -42,7 +44,7 @@ declare_rule! {
     "something known to connect is refused by the policies of one end",
     needs: [NetworkPolicy, Pod, Service],
     optional: [
-        Namespace, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
+        Ingress, IngressClass, Namespace, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
         AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy, CiliumNetworkPolicy,
         CiliumClusterwideNetworkPolicy, GlobalNetworkPolicy,
     ],
@@ -56,6 +58,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     let set = PolicySet::new(cluster);
     let mut closed = BTreeMap::new();
     by_address(&set, &mut closed);
+    by_ingress(&set, &mut closed);
     for policy in set.policies() {
         for direction in [Direction::Egress, Direction::Ingress] {
             by_rule(&set, policy, direction, &mut closed);
@@ -123,23 +126,50 @@ fn by_address(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
     }
 }
 
-/// The workloads behind a Service, each with the port on which it is connected to.
+/// The workloads that a connection leads to, each with the port on which it is connected to.
 fn targets<'s, 'a>(set: &'s PolicySet<'a>, connection: &Connection<'a>) -> Vec<(&'s Subject<'a>, Port)> {
     let service: &Service = connection.service;
-    if service.spec.selector.is_empty() || service.is_external_name() {
-        return Vec::new();
-    }
     let port = match (connection.port, service.spec.ports.as_slice()) {
         (Some(number), _) => service.port(number),
         (None, [only]) => Some(only),
         _ => None,
     };
-    let Some((port, protocol)) = port.and_then(|port| Some((port, Protocol::parse(&port.protocol)?))) else {
+    port.map(|port| behind(set, service, port)).unwrap_or_default()
+}
+
+/// The workloads behind a port of a Service.
+fn behind<'s, 'a>(set: &'s PolicySet<'a>, service: &Service, port: &ServicePort) -> Vec<(&'s Subject<'a>, Port)> {
+    let Some(protocol) = Protocol::parse(&port.protocol) else { return Vec::new() };
+    if service.spec.selector.is_empty() || service.is_external_name() {
         return Vec::new();
-    };
+    }
     let selector = Selector::equals(&service.spec.selector);
     let behind = set.subjects_in(&service.metadata.namespace).iter().filter(|s| selector.matches(s.end.labels));
     behind.filter_map(|subject| Some((subject, subject.end.target(&port.target(), protocol)?))).collect()
+}
+
+/// The Services to which the controllers of Ingresses pass requests.
+fn by_ingress<'a>(set: &PolicySet<'a>, closed: &mut BTreeMap<Path, Closed>) {
+    let cluster = set.cluster();
+    let mut controllers: BTreeMap<&str, Option<Subject<'a>>> = BTreeMap::new();
+    for ingress in cluster.all::<Ingress>() {
+        let Some(class) = cluster.ingress_class(ingress) else { continue };
+        let controller = controllers.entry(class.name()).or_insert_with(|| {
+            let pod = ingress_controller(cluster, class)?;
+            Some(Subject { owner: cluster.owner_of(pod), end: PodEnd::of(pod), pods: 1 })
+        });
+        let Some(controller) = controller.as_ref().filter(|controller| !controller.end.spec.host_network) else {
+            continue;
+        };
+        for backend in backends(ingress) {
+            let Lookup::Found(service) = cluster.get::<Service>(ingress.namespace(), backend.service) else { continue };
+            let Some(port) = backend.port.find(service) else { continue };
+            let text = format!("Ingress {} passes {} on to Service {}", ingress.name(), backend.from, backend.service);
+            let known = (text, ingress.reference(), backend.path.clone());
+            let targets = behind(set, service, port);
+            refused(set, &[controller], &targets, None, Severity::Error, known, closed);
+        }
+    }
 }
 
 /// The connections that a rule expressly allows.
@@ -179,14 +209,8 @@ fn by_rule<'a>(set: &PolicySet<'a>, policy: &Policy<'a>, direction: Direction, c
 
 /// The workloads that a rule is about, if it is about certain pods only.
 fn peers<'s, 'a>(set: &'s PolicySet<'a>, policy: &Policy<'a>, rule: &Rule) -> Vec<&'s Subject<'a>> {
-    let is_certain = |peer: &Peer| matches!(peer, Peer::Selected { pods, .. } if !pods.is_empty());
-    if rule.peers.is_empty() || !rule.peers.iter().all(is_certain) {
-        return Vec::new();
-    }
-    let subjects = set.namespaces().into_iter().flat_map(|namespace| set.subjects_in(namespace));
-    let matches =
-        |subject: &&Subject<'a>| rule.allows_peer(set, policy.namespace(), &Endpoint::Pod(subject.end)) == Answer::Yes;
-    subjects.filter(matches).collect()
+    let is_vague = |peer: &Peer| matches!(peer, Peer::Selected { pods, .. } if pods.is_empty());
+    if rule.peers.iter().any(is_vague) { Vec::new() } else { set.peers_of(policy, rule) }
 }
 
 /// The ports of a rule that a pod declares: only of those is it certain that something listens.
@@ -269,7 +293,8 @@ fn refusing(
         let mut rules = policy.rules(direction).unwrap_or_default().iter();
         rules.any(|rule| !rule.ports.is_empty() && rule.allows_port(port, destination) == Answer::Yes)
     };
-    let best = policies.iter().rev().max_by_key(|policy| (for_port(policy), rules(policy) > 0));
+    // One for these pods in particular rather than one for all pods of the namespace.
+    let best = policies.iter().rev().max_by_key(|p| (for_port(p), rules(p) > 0, !p.selector.is_empty()));
     best.map(|policy| policy.object.reference())
 }
 
@@ -361,6 +386,31 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: http}]}";
         );
         assert_eq!(check(&RULE, &[&host, &into("web")]).0.findings.len(), 1);
         check(&RULE, &[&told, &into("front")]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_when_the_ingress_controller_is_kept_out() {
+        let ingress = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop, namespace: shop}
+spec: {ingressClassName: nginx, defaultBackend: {service: {name: back, port: {number: 80}}}}
+---
+{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: nginx}, spec: {controller: k8s.io/ingress-nginx}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: controller, namespace: ingress-nginx, labels: {app.kubernetes.io/name: ingress-nginx, app.kubernetes.io/component: controller}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: ingress-nginx}}";
+        check(&RULE, &[PODS, ingress, &into("front")]).finds(&[
+            "error NetworkPolicy shop/back-in: NetworkPolicy back-in does not let Pod controller in to Pod back on port 9000, although Ingress shop passes everything else on to Service back",
+        ]);
+        let admitted = into("front").replace(
+            "from: [",
+            "from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}, ",
+        );
+        check(&RULE, &[PODS, ingress, &admitted]).finds_nothing();
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn nothing<'p>(set: &PolicySet, policy: &Policy, peer: &'p Peer) -> Option<Nothi
             if !set.cluster().covers_all(Kind::Namespace) {
                 return None;
             }
-            let answers = set.namespaces().into_iter().map(|n| (n, set.namespace_matches(selector, n)));
+            let answers = set.namespaces().iter().map(|n| (*n, set.namespace_matches(selector, n)));
             let answers: Vec<(&str, Answer)> = answers.filter(|(_, answer)| *answer != Answer::No).collect();
             if answers.iter().any(|(_, answer)| *answer == Answer::Unknown) {
                 return None;

@@ -114,7 +114,7 @@ fn egress<'a>(set: &PolicySet<'a>, policy: &Policy<'a>, rule: &Rule, open: Port)
     };
     let means_pods = |peer: &&Peer| matches!(peer, Peer::Selected { pods, .. } if !pods.is_empty());
     let peers: Vec<&Peer> = rule.peers.iter().filter(means_pods).collect();
-    let namespaces = if peers.is_empty() { Vec::new() } else { set.namespaces() };
+    let namespaces = if peers.is_empty() { &[][..] } else { set.namespaces() };
     let mut found = Vec::new();
     for namespace in namespaces {
         for subject in set.subjects_in(namespace) {
