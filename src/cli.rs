@@ -30,6 +30,7 @@ pub struct Cli {
 pub enum Command {
     Analyze(Box<AnalyzeArgs>),
     Rules(RulesArgs),
+    Trace(TraceArgs),
 }
 
 /// Look at a cluster, or at files, and report what is wrong.
@@ -91,6 +92,9 @@ pub struct ConnectionArgs {
     /// How long one request may take: 30s, 1m, or a number of seconds (default 30s).
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub request_timeout: Option<Duration>,
+    /// How much to tell on standard error about the talk with the API server: 1 warnings, 6 each request, 8 everything.
+    #[arg(short = 'v', long = "v", value_name = "LEVEL", num_args = 0..=1, default_value_t = 0, default_missing_value = "6")]
+    pub verbosity: u8,
 }
 
 /// What to look at.
@@ -122,6 +126,45 @@ pub struct RuleArgs {
     /// Not these rules (repeatable).
     #[arg(long = "skip-rule", value_name = "ID", value_delimiter = ',')]
     pub skip_rules: Vec<String>,
+}
+
+/// Walk one connection: DNS, Service, endpoints, readiness, policies, ports; say where it stops and by which object.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kubectl-gpt trace deploy/front svc/back:80
+  kubectl-gpt trace -n shop pod/web-0 db.data.svc.cluster.local:5432
+  kubectl-gpt trace ingress/shop
+  kubectl-gpt trace internet svc/front
+
+Exit codes: 0 open, 1 closed, 2 wrong usage, 3 undecided, 4 no cluster reached or unreadable input")]
+pub struct TraceArgs {
+    /// Where it starts: pod/NAME, deploy/NAME or another workload, ingress/NAME, or `internet`.
+    pub from: String,
+    /// Where it goes: svc/NAME[:PORT], pod/NAME[:PORT], a workload, or a host's name[:PORT]; may be left out for an
+    /// Ingress, which names its backends.
+    pub to: Option<String>,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// Files instead of a cluster, as for analyze (repeatable).
+    #[arg(short, long, value_name = "PATH")]
+    pub filename: Vec<PathBuf>,
+    /// The namespace of FROM and TO where they name none.
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// What to print.
+    #[arg(short, long, value_enum, default_value_t = RulesFormat::Table)]
+    pub output: RulesFormat,
+    /// Colors; `auto` follows NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+}
+
+impl TraceArgs {
+    /// The whole cluster: a policy of any namespace may decide.
+    pub fn input(&self) -> InputArgs {
+        InputArgs { filename: self.filename.clone(), ..InputArgs::default() }
+    }
 }
 
 /// List the rules, or show one rule's documentation.

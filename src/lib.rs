@@ -6,6 +6,7 @@ pub mod cli;
 pub mod collect;
 pub mod commands;
 pub mod exit;
+pub mod load;
 pub mod report;
 pub mod scope;
 pub mod terminal;
@@ -26,6 +27,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let outcome = match &cli.command {
         Command::Analyze(arguments) => commands::analyze::run(arguments),
         Command::Rules(arguments) => commands::rules::run(arguments),
+        Command::Trace(arguments) => commands::trace::run(arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", terminal::plain(&error.to_string()));

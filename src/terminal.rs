@@ -13,6 +13,27 @@ pub fn width() -> usize {
     width.unwrap_or(80).clamp(40, 200)
 }
 
+/// A tick and a cross, in ASCII where the locale knows no more.
+pub fn marks() -> (&'static str, &'static str) {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    let is_unicode = locale.is_some_and(|locale| locale.to_ascii_lowercase().replace('-', "").contains("utf8"));
+    if is_unicode { ("✓", "✗") } else { ("+", "x") }
+}
+
+/// Tells on standard error what the client does: kubectl's `-v`.
+pub fn verbosity(level: u8) {
+    let filter = match level {
+        0 => return,
+        1..=3 => "warn",
+        4..=5 => "info",
+        6..=7 => "info,kube_client=debug,kubectl_gpt=debug",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::new(filter);
+    // A second subscriber in one process would be refused; the first one goes on.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).try_init();
+}
+
 /// Makes text that somebody else wrote harmless: no control character, no escape sequence and none of the invisible
 /// characters that reorder or hide text reaches the terminal; each is shown as `\u{…}`, line breaks and tabs as spaces.
 pub fn plain(text: &str) -> String {

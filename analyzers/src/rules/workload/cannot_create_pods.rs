@@ -247,9 +247,8 @@ fn has_other_pods(cluster: &Cluster, owner: &ObjectRef, wanted: i32, exist: i32)
 fn refusers(cluster: &Cluster, owner: &ObjectRef, refusal: &Refusal) -> Vec<ObjectRef> {
     let namespace = owner.namespace();
     match refusal {
-        Refusal::Quota { name, .. } | Refusal::QuotaUnspecified { name, .. } => {
-            vec![ObjectRef::new(Kind::ResourceQuota, namespace, name)]
-        }
+        // A pod that does not say what it requests is refused however much room there is.
+        Refusal::Quota { name, .. } => vec![ObjectRef::new(Kind::ResourceQuota, namespace, name)],
         Refusal::LimitRange { .. } => {
             cluster.in_namespace::<LimitRange>(namespace).iter().map(Object::reference).collect()
         }

@@ -1,0 +1,81 @@
+//! `kubectl-gpt trace FROM TO`: one connection, hop by hop.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::{Context, anyhow};
+use kubectl_gpt_analyzers::Kind;
+use kubectl_gpt_analyzers::trace::{Hop, HopVerdict, KINDS, Trace, TraceEnd, trace};
+
+use crate::cli::{RulesFormat, TraceArgs};
+use crate::exit::{Exit, Failure};
+use crate::load::load;
+use crate::terminal::{self, plain};
+
+/// The width of the column of hops, with the gap behind it.
+const HOP: usize = 18;
+
+pub fn run(arguments: &TraceArgs) -> Result<Exit, Failure> {
+    let input = arguments.input();
+    let kinds = KINDS.iter().copied().collect::<std::collections::BTreeSet<Kind>>();
+    let loaded = load(&arguments.connection, &input, &kinds, false)?;
+    let namespace = arguments.namespace.as_ref().unwrap_or(&loaded.namespace);
+    let end = |text: &str| TraceEnd::parse(text, namespace).map_err(|error| Failure::usage(anyhow!(error)));
+    let from = end(&arguments.from)?;
+    let to = arguments.to.as_deref().map(end).transpose()?;
+    let trace = trace(&loaded.cluster, &from, to.as_ref()).map_err(|error| Failure::usage(anyhow!(error)))?;
+    let text = match arguments.output {
+        RulesFormat::Table => render(&trace, terminal::width()),
+        RulesFormat::Json => serde_json::to_string_pretty(&trace).map_err(Failure::unreadable)? + "\n",
+    };
+    terminal::write(&text, arguments.color).context("writing the trace").map_err(Failure::unreadable)?;
+    Ok(match trace.verdict {
+        HopVerdict::Open => Exit::Clean,
+        HopVerdict::Closed => Exit::Findings,
+        HopVerdict::Unknown => Exit::Incomplete,
+    })
+}
+
+fn render(trace: &Trace, width: usize) -> String {
+    let bold = Style::new().bold();
+    let mut text = format!("{bold}{} to {}{bold:#}\n", plain(&trace.from), plain(&trace.to));
+    for hop in &trace.hops {
+        text.push_str(&line(hop, width));
+    }
+    let (style, verdict) = match trace.verdict {
+        HopVerdict::Open => (AnsiColor::Green.on_default().bold(), "open".to_string()),
+        HopVerdict::Closed => {
+            let at = trace.closed_at().and_then(|hop| hop.object.as_ref()).map(|object| format!(" at {object}"));
+            (AnsiColor::Red.on_default().bold(), format!("closed{}", plain(&at.unwrap_or_default())))
+        }
+        HopVerdict::Unknown => (
+            AnsiColor::Yellow.on_default().bold(),
+            "undecided: not everything that decides it could be read".to_string(),
+        ),
+    };
+    let _ = writeln!(text, "{style}{verdict}{style:#}");
+    text
+}
+
+fn line(hop: &Hop, width: usize) -> String {
+    let (style, mark) = match hop.verdict {
+        HopVerdict::Open => (AnsiColor::Green.on_default(), terminal::marks().0),
+        HopVerdict::Closed => (AnsiColor::Red.on_default(), terminal::marks().1),
+        HopVerdict::Unknown => (AnsiColor::Yellow.on_default(), "?"),
+    };
+    let room = width.saturating_sub(HOP + 2).max(20);
+    let mut text = String::new();
+    for (n, piece) in textwrap::wrap(&plain(&hop.text), room).iter().enumerate() {
+        let (mark, what) = if n == 0 { (mark, hop.what) } else { (" ", "") };
+        let _ = writeln!(text, "{style}{mark}{style:#} {what:HOP$}{piece}");
+    }
+    if let Some(fix) = &hop.fix {
+        for piece in textwrap::wrap(&plain(&fix.text), room) {
+            let _ = writeln!(text, "  {:HOP$}{piece}", "");
+        }
+        if let Some(command) = &fix.command {
+            let _ = writeln!(text, "  {:HOP$}{}", "", plain(command));
+        }
+    }
+    text
+}
