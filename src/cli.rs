@@ -30,7 +30,7 @@ pub struct Cli {
 pub enum Command {
     Analyze(Box<AnalyzeArgs>),
     Rules(RulesArgs),
-    Trace(TraceArgs),
+    Trace(Box<TraceArgs>),
 }
 
 /// Look at a cluster, or at files, and report what is wrong.

@@ -15,7 +15,8 @@ pub fn width() -> usize {
 
 /// A tick and a cross, in ASCII where the locale knows no more.
 pub fn marks() -> (&'static str, &'static str) {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    let locale =
+        ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
     let is_unicode = locale.is_some_and(|locale| locale.to_ascii_lowercase().replace('-', "").contains("utf8"));
     if is_unicode { ("✓", "✗") } else { ("+", "x") }
 }

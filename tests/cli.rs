@@ -196,7 +196,37 @@ fn rules_are_listed_and_explained() {
     }
     let unknown = kubectl_gpt().args(["rules", "service/selector"]).output().unwrap();
     assert_eq!(unknown.status.code(), Some(2));
-    assert!(stderr(&unknown).contains("did you mean service/selector-matches-nothing?"), "{}", stderr(&unknown));
+    assert!(stderr(&unknown).contains("did you mean service/selector-matches-nothing"), "{}", stderr(&unknown));
+}
+
+#[test]
+fn trace_says_where_a_connection_stops() {
+    let trace = |scenario: &str, arguments: &[&str]| {
+        let output =
+            kubectl_gpt().args(["trace", "-n", scenario, "-f", &recorded(scenario)]).args(arguments).output().unwrap();
+        (output.status.code(), stdout(&output) + &stderr(&output))
+    };
+    let (code, text) = trace("healthy-shop", &["deploy/web", "svc/api"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("web-to-api") && text.contains("api-in") && text.ends_with("open\n"), "{text}");
+    let (code, text) = trace("healthy-shop", &["deploy/api", "svc/db"]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = trace("healthy-shop", &["deploy/web", "svc/db"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("db-in") && text.contains("default-deny"), "{text}");
+    let (code, text) = trace("netpol-gaps", &["deploy/front", "svc/back"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("NetworkPolicy netpol-gaps/back-in (ingress policy)"), "{text}");
+    assert!(text.contains("opens port 80, not 9000"), "{text}");
+    let (code, text) = trace("selector-mismatch", &["ingress/cart"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("closed at Service selector-mismatch/cart"), "{text}");
+    let (code, text) = trace("healthy-shop", &["deploy/none", "svc/api"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("there is no Deployment none in namespace healthy-shop"), "{text}");
+    let (code, text) = trace("healthy-shop", &["-o", "json", "internet", "svc/web"]);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert!(code.is_some() && json["hops"].as_array().is_some_and(|hops| !hops.is_empty()), "{text}");
 }
 
 /// `kubectl-gpt … | head -1`

@@ -45,9 +45,10 @@ fn gate(arguments: &AnalyzeArgs, analysis: &Analysis) -> Exit {
 }
 
 fn scope(arguments: &AnalyzeArgs) -> Result<Scope, Failure> {
-    let selector = arguments.input.selector.as_deref().map(|text| {
-        text.parse::<Selector>().map_err(|error| Failure::usage(anyhow!("--selector {text:?}: {error}")))
-    });
+    let selector =
+        arguments.input.selector.as_deref().map(|text| {
+            text.parse::<Selector>().map_err(|error| Failure::usage(anyhow!("--selector {text:?}: {error}")))
+        });
     let least = arguments.min_severity.into();
     // A gate that fails on what it does not show would leave people without a reason.
     if arguments.fail_on.threshold().is_some_and(|fails| fails < least) {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, anyhow};
-use kubectl_gpt_analyzers::Kind;
 use kubectl_gpt_analyzers::trace::{Hop, HopVerdict, KINDS, Trace, TraceEnd, trace};
+use kubectl_gpt_analyzers::{Kind, words};
 
 use crate::cli::{RulesFormat, TraceArgs};
 use crate::exit::{Exit, Failure};
@@ -45,8 +45,14 @@ fn render(trace: &Trace, width: usize) -> String {
     let (style, verdict) = match trace.verdict {
         HopVerdict::Open => (AnsiColor::Green.on_default().bold(), "open".to_string()),
         HopVerdict::Closed => {
-            let at = trace.closed_at().and_then(|hop| hop.object.as_ref()).map(|object| format!(" at {object}"));
-            (AnsiColor::Red.on_default().bold(), format!("closed{}", plain(&at.unwrap_or_default())))
+            let closed = trace.hops.iter().filter(|hop| hop.verdict == HopVerdict::Closed);
+            let at: Vec<String> = closed
+                .map(|hop| match &hop.object {
+                    Some(object) => format!("{object} ({})", hop.what),
+                    None => hop.what.to_string(),
+                })
+                .collect();
+            (AnsiColor::Red.on_default().bold(), format!("closed at {}", plain(&words::list(&at, 4))))
         }
         HopVerdict::Unknown => (
             AnsiColor::Yellow.on_default().bold(),

@@ -61,19 +61,26 @@ fn heading(finding: &Finding, width: usize) -> String {
 }
 
 fn consequences(problem: &Problem, width: usize) -> String {
-    let mut rows = Vec::new();
-    for (distance, finding) in problem.consequences.iter().take(MOST_CONSEQUENCES) {
-        let label = if rows.is_empty() { "so also" } else { "" };
+    let mut text = String::new();
+    for (n, (distance, finding)) in problem.consequences.iter().take(MOST_CONSEQUENCES).enumerate() {
+        let label = if n == 0 { "so also" } else { "" };
         let indent = "  ".repeat(distance - 1);
-        rows.push((
-            label.to_string(),
-            format!("{indent}{}: {}", plain(&finding.object.to_string()), plain(&finding.message)),
-        ));
+        // The message names its object, but not where that is.
+        let elsewhere = finding.object.namespace() != problem.root.object.namespace();
+        let place = if elsewhere { format!(" ({})", finding.object) } else { String::new() };
+        let sentence = plain(&format!("{}{place}", finding.message));
+        let options = textwrap::Options::new(width.saturating_sub(LABEL).max(20))
+            .initial_indent(&indent)
+            .subsequent_indent(&indent)
+            .break_words(true);
+        for (m, line) in textwrap::wrap(&sentence, options).iter().enumerate() {
+            let _ = writeln!(text, "{:LABEL$}{line}", if m == 0 { label } else { "" });
+        }
     }
     if problem.consequences.len() > MOST_CONSEQUENCES {
-        rows.push((String::new(), format!("and {} more", problem.consequences.len() - MOST_CONSEQUENCES)));
+        let _ = writeln!(text, "{:LABEL$}and {} more", "", problem.consequences.len() - MOST_CONSEQUENCES);
     }
-    columns(&rows, width)
+    text
 }
 
 fn columns(rows: &[(String, String)], width: usize) -> String {
