@@ -1,0 +1,178 @@
+//! The program against an API server: what it says and how it ends.
+#![allow(clippy::unwrap_used)]
+
+mod api_server;
+
+use std::process::Output;
+
+use api_server::{ApiServer, Then, When, kubeconfig_of};
+use assert_cmd::Command;
+use serde_json::{Value, json};
+
+fn run(server: &ApiServer, arguments: &[&str]) -> Output {
+    let kubeconfig = server.kubeconfig();
+    let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
+    // The recordings are older every day, so the one rule that compares a schedule with the clock is left out.
+    let command = command.env_clear().arg("analyze").arg("--kubeconfig").arg(kubeconfig);
+    command.args(["--skip-rule", "cronjob/not-running"]).args(arguments).output().unwrap()
+}
+
+fn recorded(name: &str) -> ApiServer {
+    ApiServer::recorded(format!("{}/tests/scenarios/{name}/cluster.json", env!("CARGO_MANIFEST_DIR")))
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
+}
+
+#[test]
+fn a_healthy_cluster_is_one_calm_line() {
+    let output = run(&recorded("healthy-shop"), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let text = text(&output);
+    assert!(text.starts_with("Nothing is wrong: ") && text.lines().count() == 1, "{text}");
+}
+
+#[test]
+fn a_broken_cluster_is_code_1_with_the_same_findings_as_from_a_file() {
+    let output = run(&recorded("selector-mismatch"), &["-o", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let found: Vec<Value> = report(&output)["findings"].as_array().unwrap().iter().map(|f| f["rule"].clone()).collect();
+    assert_eq!(found, ["ingress/backend-down", "service/selector-matches-nothing"]);
+    assert_eq!(report(&output)["source"]["type"], "cluster");
+    assert_eq!(report(&output)["source"]["context"], "test");
+}
+
+#[test]
+fn pods_forbidden_is_code_3_and_told_in_table_and_json() {
+    let server = recorded("healthy-shop");
+    server.fail(When::listing("pods"), Then::Forbidden);
+    let table = run(&server, &[]);
+    assert_eq!(table.status.code(), Some(3), "{}", text(&table));
+    assert!(text(&table).contains("not everything could be looked at"), "{}", text(&table));
+    assert!(text(&table).contains("not evaluated: Pod (forbidden"), "{}", text(&table));
+    let json = run(&server, &["-o", "json"]);
+    assert_eq!(json.status.code(), Some(3));
+    let gaps = report(&json)["notEvaluated"].as_array().unwrap().clone();
+    let pod_rules: Vec<&Value> = gaps.iter().filter(|gap| gap["kind"] == "Pod" && gap["reason"] == "forbidden").collect();
+    assert!(pod_rules.iter().any(|gap| gap["rule"] == "pod/crash-loop"), "{gaps:?}");
+    let allowed = run(&server, &["--allow-partial"]);
+    assert_eq!(allowed.status.code(), Some(0), "{}", text(&allowed));
+}
+
+#[test]
+fn what_is_wrong_counts_more_than_what_is_unknown() {
+    let server = recorded("ingress-backends");
+    server.fail(When::listing("pods"), Then::Forbidden);
+    let output = run(&server, &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+}
+
+/// Whatever single kind is refused, a healthy cluster gets no finding of it, and never a clean bill.
+#[test]
+fn no_refused_kind_looks_like_health_or_like_trouble() {
+    let server = recorded("healthy-shop");
+    assert_eq!(run(&server, &[]).status.code(), Some(0));
+    let listed: std::collections::BTreeSet<String> = server
+        .requests()
+        .iter()
+        .filter_map(|asked| asked.line().split_whitespace().nth(1).map(str::to_string))
+        .filter(|path| path.matches('/').count() >= 3)
+        .filter_map(|path| path.split('?').next().and_then(|path| path.rsplit('/').next()).map(str::to_string))
+        .collect();
+    assert!(listed.len() > 20, "{listed:?}");
+    for resource in listed {
+        let server = recorded("healthy-shop");
+        server.fail(When::listing(&resource), Then::Forbidden);
+        let output = run(&server, &["-o", "json"]);
+        let report = report(&output);
+        let serious: Vec<&Value> =
+            report["findings"].as_array().unwrap().iter().filter(|finding| finding["severity"] != "info").collect();
+        assert!(serious.is_empty(), "{resource} refused: {serious:#?}");
+        let code = output.status.code();
+        let told = report["notEvaluated"].as_array().unwrap().iter().any(|gap| gap["reason"] == "forbidden");
+        assert!(code == Some(3) && told || code == Some(0) && !told, "{resource}: {code:?}");
+    }
+}
+
+#[test]
+fn everything_forbidden_is_never_green() {
+    let server = recorded("healthy-shop");
+    server.fail(When::everything(), Then::Forbidden);
+    let output = run(&server, &[]);
+    assert!(matches!(output.status.code(), Some(3 | 4)), "{}", text(&output));
+    let output = run(&server, &["-o", "json"]);
+    if output.status.code() == Some(3) {
+        assert_eq!(report(&output)["summary"]["rulesRun"], 0, "{}", text(&output));
+    }
+}
+
+#[test]
+fn an_unreachable_server_is_code_4() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
+    std::fs::write(&path, kubeconfig_of(&url, "default")).unwrap();
+    let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
+    let output = command.env_clear().args(["analyze", "--kubeconfig"]).arg(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    let message = text(&output);
+    assert!(message.starts_with(&format!("error: cannot reach the API server {url}: ")), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+}
+
+#[test]
+fn a_namespace_that_does_not_exist_is_code_4() {
+    let output = run(&recorded("healthy-shop"), &["-n", "nowhere"]);
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    assert!(text(&output).contains("nowhere"), "{}", text(&output));
+}
+
+#[test]
+fn a_namespace_limits_the_report() {
+    let server = recorded("selector-mismatch");
+    let output = run(&server, &["-n", "selector-mismatch", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let output = run(&server, &["-n", "kube-system", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(report(&output)["findings"], json!([]));
+}
+
+#[test]
+fn logs_of_crashed_containers_are_fetched_unless_they_are_not_wanted() {
+    let server = recorded("crash-loop");
+    for pod in ["worker-dd98d9f8b-tp79f", "worker-dd98d9f8b-wdddr"] {
+        server.log("crash-loop", pod, "worker", true, "fatal: the moon is not set\n");
+    }
+    let with = run(&server, &[]);
+    assert!(text(&with).contains("the moon is not set"), "{}", text(&with));
+    let asked: Vec<String> = server.requests().iter().map(|asked| asked.line()).filter(|line| line.contains("/log")).collect();
+    assert_eq!(asked.len(), 1, "one pod a workload: {asked:?}");
+    let without = run(&server, &["--no-logs"]);
+    assert!(!text(&without).contains("the moon is not set"), "{}", text(&without));
+}
+
+/// The number of requests depends on the number of kinds, not of objects.
+#[test]
+fn the_same_requests_for_10_and_for_1000_services() {
+    let cluster = |services: usize| {
+        let mut objects = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "uid": "shop"}})];
+        objects.extend((0..services).map(|n| {
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": format!("s{n}"), "namespace": "shop",
+                "uid": format!("s{n}")}, "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]}})
+        }));
+        let server = ApiServer::start(objects);
+        let output = run(&server, &["--fail-on", "never", "--allow-partial"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        server.requests().len()
+    };
+    let few = cluster(10);
+    // A thousand need a second page.
+    assert!(cluster(1000) <= few + 1, "{few}");
+}
