@@ -134,7 +134,7 @@ pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
     for rule in rules {
         let meta = rule.meta();
         let mut gaps = unread(cluster, meta);
-        let blind = gaps.iter().any(|gap| gap.is_total);
+        let blind = gaps.iter().any(|gap| gap.is_total) || is_blind(cluster, meta);
         analysis.not_evaluated.extend(gaps.drain(..).map(|gap| gap.line));
         if blind {
             continue;
@@ -165,6 +165,8 @@ pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
         analysis.findings.extend(report.findings.into_iter().map(|finding| finish(finding, meta, cluster.origin())));
     }
     analysis.not_evaluated.extend(unrecognized(cluster));
+    let untold = untold(cluster, rules, &analysis.not_evaluated);
+    analysis.not_evaluated.extend(untold);
     merge_twins(&mut analysis.findings);
     causes::link(&mut analysis.findings, rules);
     analysis
@@ -173,6 +175,12 @@ pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
     analysis.not_evaluated.sort();
     analysis.not_evaluated.dedup();
     analysis
+}
+
+/// A rule over many kinds that can do without each of them cannot do without all.
+fn is_blind(cluster: &Cluster, meta: &RuleMeta) -> bool {
+    let failed = |kind: &Kind| matches!(cluster.coverage().extent(*kind), Extent::Failed(_));
+    meta.needs.is_empty() && !meta.optional.is_empty() && meta.optional.iter().all(failed)
 }
 
 struct Unread {
@@ -218,6 +226,25 @@ fn unread(cluster: &Cluster, meta: &RuleMeta) -> Vec<Unread> {
         }
     }
     unread
+}
+
+/// Kinds that could not be read and that no rule spoke of, because each can do without: still, not everything was
+/// looked at, and a clean result must not say so.
+fn untold(cluster: &Cluster, rules: &[&dyn Rule], told: &[NotEvaluated]) -> Vec<NotEvaluated> {
+    let mut kinds: Vec<Kind> = rules.iter().flat_map(|rule| rule.meta().optional.iter().copied()).collect();
+    kinds.sort();
+    kinds.dedup();
+    let gaps = kinds.into_iter().filter_map(|kind| Some((kind.to_string(), cluster.coverage().gap(kind)?)));
+    gaps.filter(|(kind, gap)| gap.reason != Reason::NotInInput && !told.iter().any(|line| line.kind == *kind))
+        .map(|(kind, gap)| NotEvaluated {
+            rule: "*".to_string(),
+            kind,
+            reason: gap.reason,
+            namespace: None,
+            name: None,
+            message: gap.message.clone(),
+        })
+        .collect()
 }
 
 /// Input of which not even the kind could be told: any rule might have needed it.

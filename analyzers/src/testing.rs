@@ -130,8 +130,9 @@ impl Said {
         serde_json::to_string(&self.0.findings).unwrap()
     }
 
-    /// Each line of what was not evaluated, as `kind reason`.
+    /// Each line of what the rule did not evaluate, as `kind reason`.
     pub fn gaps(&self) -> Vec<String> {
-        self.0.not_evaluated.iter().map(|gap| format!("{} {}", gap.kind, gap.reason)).collect()
+        let lines = self.0.not_evaluated.iter().filter(|gap| gap.rule != "*");
+        lines.map(|gap| format!("{} {}", gap.kind, gap.reason)).collect()
     }
 }

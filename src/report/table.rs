@@ -159,7 +159,8 @@ fn not_evaluated(lines: &[NotEvaluated]) -> String {
     let mut text = String::new();
     for ((what, why), rules) in by_cause {
         let what = if what.is_empty() { "a rule".to_string() } else { what };
-        let _ = writeln!(text, "not evaluated: {} ({}); rules: {}", plain(&what), plain(&why), words::list(&rules, 4));
+        let rules = if rules == ["*"] { String::new() } else { format!("; rules: {}", words::list(&rules, 4)) };
+        let _ = writeln!(text, "not evaluated: {} ({}){rules}", plain(&what), plain(&why));
     }
     let absent: Vec<&str> = {
         let kinds = lines.iter().filter(|line| line.reason == Reason::NotInInput).map(|line| line.kind.as_str());
