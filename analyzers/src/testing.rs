@@ -68,6 +68,12 @@ impl World {
         self
     }
 
+    /// A Secret whose values were asked for by name and not given.
+    pub fn unread_secret(mut self, namespace: &str, name: &str, gap: Gap) -> World {
+        self.builder.unread_secret(namespace, name, gap);
+        self
+    }
+
     pub fn server_version(mut self, version: &str) -> World {
         self.builder.server_version(version);
         self

@@ -58,6 +58,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         return;
     }
     for served in served::all(cluster) {
+        served::report_unread(cluster, report, &served);
         if let Some(gap) = cluster.coverage().gap(Kind::Secret).filter(|_| !served.is_complete) {
             report.not_evaluated(&served.object, gap.reason, gap.message.clone());
         }

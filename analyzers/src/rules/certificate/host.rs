@@ -46,6 +46,7 @@ declare_rule! {
 fn check(cluster: &Cluster, report: &mut Report) {
     let all = served::all(cluster);
     for served in &all {
+        served::report_unread(cluster, report, served);
         for secret in &served.secrets {
             if let Some(Err(unreadable)) = served::certificates(secret) {
                 report_unreadable(report, served, secret, unreadable);
@@ -160,6 +161,7 @@ fn report_unreadable(report: &mut Report, served: &Served, secret: &Secret, unre
 mod tests {
     use super::RULE;
     use crate::certificate::made::{Made, chain};
+    use crate::coverage::{Gap, Reason};
     use crate::kind::Kind;
     use crate::testing::{Said, World, check};
 
@@ -267,6 +269,14 @@ mod tests {
             .finds_nothing();
         let blind = World::new(&[INGRESS]).forbid(Kind::Secret).check(&RULE);
         assert_eq!(blind.finds_nothing().gaps(), ["Secret forbidden"]);
+    }
+
+    #[test]
+    fn quiet_with_a_note_where_the_secret_was_refused() {
+        let gap = Gap { reason: Reason::Forbidden, message: "forbidden".to_string() };
+        let documents = [INGRESS, "{apiVersion: v1, kind: Secret, metadata: {name: shop-tls, namespace: web}}"];
+        let said = World::new(&documents).unread_secret("web", "shop-tls", gap).check(&RULE);
+        assert_eq!(said.finds_nothing().gaps(), ["Ingress forbidden"]);
     }
 
     #[test]

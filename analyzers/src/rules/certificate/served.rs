@@ -5,6 +5,7 @@ use crate::cluster::{Cluster, Lookup};
 use crate::finding::ObjectRef;
 use crate::kind::Object;
 use crate::model::{Gateway, Ingress, IngressClass, Listener, Secret};
+use crate::rule::Report;
 
 /// One place where an Ingress or Gateway names Secrets with certificates.
 pub(super) struct Served<'a> {
@@ -32,6 +33,16 @@ pub(super) fn all(cluster: &Cluster) -> Vec<Served<'_>> {
 /// The certificates in a Secret; `None` where its value was not read.
 pub(super) fn certificates(secret: &Secret) -> Option<Result<Vec<Certificate>, Unreadable>> {
     secret.data.tls_crt.as_deref().map(from_base64)
+}
+
+/// Says which certificates could not be read, and why.
+pub(super) fn report_unread(cluster: &Cluster, report: &mut Report, served: &Served) {
+    for secret in served.secrets.iter().filter(|secret| secret.data.tls_crt.is_none()) {
+        if let Some(gap) = cluster.unread_secret(secret.namespace(), secret.name()) {
+            let message = format!("Secret {}/{}: {}", secret.namespace(), secret.name(), gap.message);
+            report.not_evaluated(&served.object, gap.reason, message);
+        }
+    }
 }
 
 fn of_ingress<'a>(cluster: &'a Cluster, ingress: &'a Ingress) -> Vec<Served<'a>> {
