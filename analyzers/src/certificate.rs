@@ -64,6 +64,8 @@ pub enum Unreadable {
     Der,
     #[error("its certificate is damaged")]
     Damaged,
+    #[error("it is some other text, not a certificate")]
+    OtherText,
 }
 
 /// The certificates of a PEM file that is base64-encoded once more, as in `data` of a Secret.
@@ -100,9 +102,22 @@ fn instead(bytes: &[u8], text: &str) -> Unreadable {
         Unreadable::EncodedTwice
     } else if Certificate::from_der(bytes).is_some() {
         Unreadable::Der
+    } else if is_other_text(bytes) {
+        Unreadable::OtherText
     } else {
         Unreadable::Empty
     }
+}
+
+/// Text that somebody wrote, and not what a recording has in place of a value.
+fn is_other_text(bytes: &[u8]) -> bool {
+    const BLANKED: [&str; 8] = ["redact", "hidden", "mask", "remov", "omit", "secret", "placeholder", "***"];
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let text = text.trim().to_ascii_lowercase();
+    text.chars().any(char::is_alphabetic)
+        && !text.chars().any(|c| c.is_control() && !c.is_whitespace())
+        && text.chars().any(|c| c != 'x')
+        && !BLANKED.iter().any(|word| text.contains(word))
 }
 
 /// Base64 as PEM files and YAML have it: broken into lines.
@@ -146,14 +161,32 @@ impl Certificate {
     }
 
     pub fn validity(&self, now: Timestamp) -> Validity {
+        let renewal = if self.is_short_lived() { self.lifetime() / 10 } else { RENEWAL };
+        self.validity_with(now, renewal)
+    }
+
+    /// The same for a certificate that nothing is known to renew: then there have to be two weeks left for a person to
+    /// do it, however short it lives.
+    pub fn validity_by_hand(&self, now: Timestamp) -> Validity {
+        self.validity_with(now, RENEWAL)
+    }
+
+    /// Whether it lives so shortly that a machine is expected to renew it.
+    fn is_short_lived(&self) -> bool {
+        self.lifetime() < SHORT_LIVED
+    }
+
+    fn lifetime(&self) -> Duration {
+        time::age(self.not_after, self.not_before)
+    }
+
+    fn validity_with(&self, now: Timestamp, renewal: Duration) -> Validity {
         if now > self.not_after {
             return Validity::Expired;
         }
         if now < self.not_before && time::age(self.not_before, now) > SKEW {
             return Validity::NotYet;
         }
-        let lifetime = time::age(self.not_after, self.not_before);
-        let renewal = if lifetime < SHORT_LIVED { lifetime / 10 } else { RENEWAL };
         if time::age(self.not_after, now) < renewal { Validity::Ending } else { Validity::Valid }
     }
 }
@@ -285,6 +318,10 @@ mod tests {
         );
         assert_eq!(from_base64(&encode(&format!("{BEGIN}\nMIIB\n{END}"))), Err(Unreadable::Damaged));
         assert_eq!(from_pem(&made.der()), Err(Unreadable::Der));
+        assert_eq!(from_base64(&encode("not a certificate")), Err(Unreadable::OtherText));
+        for blanked in ["***HIDDEN***", "<redacted>", "xxxx", " ", "0"] {
+            assert_eq!(from_base64(&encode(blanked)), Err(Unreadable::Empty));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::certificate::{self, Certificate, Validity, day};
 use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, Severity, kubectl};
 use crate::kind::{Kind, Object};
-use crate::model::{APIService, CustomResourceDefinition, LabelSet, Secret, Timestamp};
+use crate::model::{APIService, CustomResourceDefinition, Gateway, Ingress, LabelSet, Secret, Timestamp};
 use crate::rule::{Report, declare_rule};
 use crate::time::{age, human};
 use crate::webhooks::configurations;
@@ -17,7 +17,8 @@ declare_rule! {
     ///
     /// The dates of the certificates in the TLS Secrets that Ingresses and Gateways name, and of the certificates in the
     /// `caBundle` of webhook configurations, APIServices and the conversion webhooks of CustomResourceDefinitions. A
-    /// certificate that ends within 14 days (or the last tenth of its life, if it lives less than 60 days) is a warning.
+    /// certificate that ends within 14 days is a warning; one that lives less than 60 days and that some software put
+    /// there only in the last tenth of its life.
     ///
     /// ## Why it matters
     ///
@@ -100,7 +101,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 /// The finding about the certificate that a server sends first, or else about the one that signed it.
 fn of_secret(cluster: &Cluster, served: &Served, secret: &Secret) -> Option<Finding> {
     let chain = served::certificates(secret)?.ok()?;
-    let (trouble, validity) = worst_of_chain(&chain, cluster.now())?;
+    let (trouble, validity) = worst_of_chain(&chain, cluster.now(), is_renewed(cluster, served, secret))?;
     let what = match chain.first().map(|leaf| leaf.names()) {
         Some(names) if !names.is_empty() => format!("for {}", list(&names, 2)),
         _ => format!("of {}", trouble.subject),
@@ -124,9 +125,9 @@ fn of_secret(cluster: &Cluster, served: &Served, secret: &Secret) -> Option<Find
 
 /// The first certificate is the server's own. Of those behind it only the one that signed it counts, if there is no
 /// valid one of the same name: clients ignore roots that are sent along, and other chains of cross-signed authorities.
-fn worst_of_chain(chain: &[Certificate], now: Timestamp) -> Option<(&Certificate, Validity)> {
+fn worst_of_chain(chain: &[Certificate], now: Timestamp, is_renewed: bool) -> Option<(&Certificate, Validity)> {
     let (leaf, others) = chain.split_first()?;
-    let validity = leaf.validity(now);
+    let validity = if is_renewed { leaf.validity(now) } else { leaf.validity_by_hand(now) };
     if validity != Validity::Valid {
         return Some((leaf, validity));
     }
@@ -135,6 +136,19 @@ fn worst_of_chain(chain: &[Certificate], now: Timestamp) -> Option<(&Certificate
     let is_fine = issuers.iter().any(|issuer| matches!(issuer.validity(now), Validity::Valid | Validity::Ending));
     let issuer = *issuers.first().filter(|_| !is_fine)?;
     Some((issuer, issuer.validity(now)))
+}
+
+/// Whether some software put the certificate there, and so may be expected to renew it: a Secret that a person made
+/// with kubectl has no owner and no annotation but kubectl's own.
+fn is_renewed(cluster: &Cluster, served: &Served, secret: &Secret) -> bool {
+    let (namespace, name) = (served.object.namespace(), served.object.name.as_str());
+    let issues = |key: &str| key.contains("issuer") || key.contains("acme") || key.starts_with("cert.");
+    let ingress = cluster.get::<Ingress>(namespace, name).found().filter(|_| served.object.is(Kind::Ingress));
+    let gateway = cluster.get::<Gateway>(namespace, name).found().filter(|_| served.object.is(Kind::Gateway));
+    !secret.metadata.owner_references.is_empty()
+        || secret.metadata.annotations.iter().any(|(key, _)| !key.starts_with("kubectl.kubernetes.io/"))
+        || ingress.is_some_and(|i| i.metadata.annotations.iter().flatten().any(|(key, _)| issues(key)))
+        || gateway.is_some_and(|g| g.metadata.annotations.iter().any(|(key, _)| issues(key)))
 }
 
 fn with_renewal(finding: Finding, secret: &Secret) -> Finding {
@@ -390,6 +404,19 @@ mod tests {
               spec: {{conversion: {{strategy: Webhook, webhook: {{clientConfig: {{caBundle: '{expired}'}}}}}}}}}}"
         );
         assert_eq!(check(&RULE, &[&service, &crd]).0.findings.len(), 2);
+    }
+
+    #[test]
+    fn fires_for_a_short_lived_one_that_a_person_made() {
+        let short = Made::for_names(&["shop.example.com"]).valid("20261120120000Z", "20261127120000Z").base64();
+        check(&RULE, &[INGRESS, &secret(&short)]).finds(&[
+            "warning Ingress web/shop: Ingress shop serves a certificate that expires in 6d: Secret shop-tls, for \
+             shop.example.com, is valid until 2026-11-27",
+        ]);
+        let issued = INGRESS.replace("{name: shop,", "{name: shop, annotations: {cert-manager.io/issuer: step},");
+        check(&RULE, &[&issued, &secret(&short)]).finds_nothing();
+        let managed = secret(&short).replace("{name: shop-tls,", "{name: shop-tls, annotations: {x.io/by: agent},");
+        check(&RULE, &[INGRESS, &managed]).finds_nothing();
     }
 
     #[test]

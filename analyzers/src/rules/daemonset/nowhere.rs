@@ -6,7 +6,7 @@ use crate::kind::{Kind, Object};
 use crate::model::{DaemonSet, Node, Pod};
 use crate::rule::{Report, declare_rule};
 use crate::scheduling::{node_affinity, taints};
-use crate::time::{self, PROVISION};
+use crate::time::{self, START};
 use crate::words;
 
 declare_rule! {
@@ -33,7 +33,7 @@ declare_rule! {
     ///
     /// Where the label is evidently a switch or a feature of some nodes only: a value like `true` or none, a label with a
     /// domain (`kubernetes.io/os: windows`, accelerators, cloud providers), or any node affinity. Also in the first
-    /// five minutes.
+    /// two minutes.
     "daemonset/nowhere": Warning,
     "a DaemonSet fits no node",
     needs: [DaemonSet, Node],
@@ -50,7 +50,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let status = &set.status;
         let nowhere = status.desired_number_scheduled == 0 && status.current_number_scheduled == 0;
         let observed = status.observed_generation > 0 && status.observed_generation >= set.metadata.generation;
-        let old = set.created().is_some_and(|created| time::age(cluster.now(), created) >= PROVISION);
+        let old = set.created().is_some_and(|created| time::age(cluster.now(), created) >= START);
         if nowhere
             && observed
             && old
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn quiet_when_it_is_tolerated_or_not_judged_yet() {
         check(&RULE, &[&set("tolerations: [{operator: Exists}]"), TAINTED]).finds_nothing();
-        let new = set("nodeSelector: {disk: ssd}").replace("2026-11-01T00:00:00Z", "2026-11-21T11:58:00Z");
+        let new = set("nodeSelector: {disk: ssd}").replace("2026-11-01T00:00:00Z", "2026-11-21T11:58:30Z");
         check(&RULE, &[&new, NODE]).finds_nothing();
         check(&RULE, &["{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: a, namespace: b}}", NODE])
             .finds_nothing();

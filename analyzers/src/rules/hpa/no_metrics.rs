@@ -95,7 +95,9 @@ fn without_metrics(
     let said = failed.message.as_deref().unwrap_or_default();
     let subject = subject(hpa);
     if let Some(group) = absent_api(cluster, said) {
-        let message = format!("{subject} gets no metrics: the API {group} is not served, so nothing delivers them");
+        let besides = missing.map(|missing| format!("; besides, {}", missing.text(hpa))).unwrap_or_default();
+        let message =
+            format!("{subject} gets no metrics: the API {group} is not served, so nothing delivers them{besides}");
         return because_of_api(cluster, Finding::error(hpa.reference(), message), &group);
     }
     if let Some(missing) = missing {
@@ -129,11 +131,11 @@ fn prove(
         finding = finding.evidence(text, &object, "status.conditions[ScalingActive]");
     }
     let Some(missing) = missing else {
-        return finding.fix_command(
-            "See whether the metrics APIs answer",
-            kubectl(["get", "apiservices", "v1beta1.metrics.k8s.io"]),
-        );
+        return fix_api(finding);
     };
+    if failed.and_then(|failed| failed.message.as_deref()).is_some_and(is_not_served) {
+        finding = fix_api(finding);
+    }
     let target = target_reference(hpa);
     for container in &missing.containers {
         let path = format!("spec.containers[{container}].resources.requests");
@@ -143,6 +145,11 @@ fn prove(
         format!("Give every container of the pod a request of {}", missing.resource),
         kubectl(["-n", hpa.namespace(), "edit", &target.kind.to_lowercase(), &target.name]),
     )
+}
+
+fn fix_api(finding: Finding) -> Finding {
+    finding
+        .fix_command("See whether the metrics APIs answer", kubectl(["get", "apiservices", "v1beta1.metrics.k8s.io"]))
 }
 
 /// Containers without the request that a metric is a percentage of.
@@ -231,8 +238,12 @@ fn api_in(message: &str) -> Option<String> {
 fn absent_api(cluster: &Cluster, message: &str) -> Option<String> {
     let group = api_in(message)?;
     let served = cluster.all::<APIService>().iter().any(|service| group_of(service) == Some(&group));
-    let said = message.contains("could not find the requested resource") || message.contains("no matches for");
-    (cluster.covers_all(Kind::APIService) && !served && said).then_some(group)
+    (cluster.covers_all(Kind::APIService) && !served && is_not_served(message)).then_some(group)
+}
+
+/// How the client of an API that the server does not have puts it.
+fn is_not_served(message: &str) -> bool {
+    message.contains("could not find the requested resource") || message.contains("no matches for")
 }
 
 fn because_of_api(cluster: &Cluster, finding: Finding, group: &str) -> Finding {
@@ -304,6 +315,15 @@ mod tests {
             spec: {group: metrics.k8s.io, version: v1beta1, groupPriorityMinimum: 1, versionPriority: 1}";
         let said = check(&RULE, &[&hpa(CPU, &condition), &deployment(1, "{cpu: 100m}"), api]);
         assert_eq!(said.finding().because[0].to_string(), "APIService v1beta1.metrics.k8s.io");
+    }
+
+    #[test]
+    fn fires_with_both_reasons_where_there_are_two() {
+        let condition = inactive("2026-11-21T11:01:00Z", "FailedGetResourceMetric", ABSENT);
+        check(&RULE, &[&hpa(CPU, &condition), &deployment(1, REQUESTS)]).finds(&[
+            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web gets no metrics: the API metrics.k8s.io \
+             is not served, so nothing delivers them; besides, container app of Deployment web has no cpu request",
+        ]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
+use crate::finding::{Finding, Severity, kubectl};
 use crate::ingress;
 use crate::kind::{Kind, Object};
 use crate::model::{Ingress, IngressClass};
@@ -10,7 +10,7 @@ declare_rule! {
     /// ## What it checks
     ///
     /// That an Ingress has an address after 5 minutes, if other Ingresses of its class have one, or if nothing that looks
-    /// like an ingress controller runs in the cluster.
+    /// like an ingress controller runs in the cluster (`info`: it may run outside).
     ///
     /// ## Why it matters
     ///
@@ -66,12 +66,18 @@ fn check(cluster: &Cluster, report: &mut Report) {
         }
         let others = cluster.all::<Ingress>().iter().filter(|other| ingress::has_address(other));
         let of_class = |other: &&Ingress| cluster.ingress_class(other).is_some_and(|c| c.name() == class.name());
-        let why = match others.into_iter().find(of_class) {
-            Some(other) => format!("others of class {} have one, such as Ingress {}", class.name(), other.name()),
-            None if no_controller(cluster, class) => format!("no controller for class {} is to be seen", class.name()),
+        let (severity, why) = match others.into_iter().find(of_class) {
+            Some(other) => {
+                let why = format!("others of class {} have one, such as Ingress {}", class.name(), other.name());
+                (Severity::Warning, why)
+            }
+            // It may run outside the cluster, as those of appliances and of hosting companies do.
+            None if no_controller(cluster, class) => {
+                (Severity::Info, format!("no controller for class {} is to be seen", class.name()))
+            }
             None => continue,
         };
-        report.add(finding(cluster, ingress, &why).since(Some(created)));
+        report.add(finding(cluster, ingress, severity, &why).since(Some(created)));
     }
 }
 
@@ -88,10 +94,10 @@ fn no_controller(cluster: &Cluster, class: &IngressClass) -> bool {
         && !cluster.runs(&[word])
 }
 
-fn finding(cluster: &Cluster, ingress: &Ingress, why: &str) -> Finding {
+fn finding(cluster: &Cluster, ingress: &Ingress, severity: Severity, why: &str) -> Finding {
     let (namespace, name, object) = (ingress.namespace(), ingress.name(), ingress.reference());
     let message = format!("Ingress {name} has no address: {why}");
-    let mut finding = Finding::warning(object.clone(), message).evidence(
+    let mut finding = Finding::new(severity, object.clone(), message).evidence(
         "status.loadBalancer is empty",
         &object,
         "status.loadBalancer",
@@ -135,7 +141,7 @@ mod tests {
     #[test]
     fn fires_without_any_controller() {
         check(&RULE, &[CLASS, &ingress("api", "11:00:00", "")]).finds(&[
-            "warning Ingress shop/api: Ingress api has no address: no controller for class public is to be seen",
+            "info Ingress shop/api: Ingress api has no address: no controller for class public is to be seen",
         ]);
     }
 

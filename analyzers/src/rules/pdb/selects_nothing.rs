@@ -5,7 +5,7 @@ use crate::kind::{Kind, Object};
 use crate::model::PodDisruptionBudget;
 use crate::rule::{Report, declare_rule};
 use crate::selector::Selector;
-use crate::time::{self, PROVISION};
+use crate::time::{self, SCHEDULE};
 
 declare_rule! {
     /// ## What it checks
@@ -28,7 +28,7 @@ declare_rule! {
     ///
     /// ## When it stays quiet
     ///
-    /// In the first five minutes, for budgets that an operator made for its own resource, and where pods or workloads of
+    /// In the first minute, for budgets that an operator made for its own resource, and where pods or workloads of
     /// the namespace could not be read.
     "pdb/selects-nothing": Warning,
     "a PodDisruptionBudget covers no pod and no workload",
@@ -40,7 +40,7 @@ declare_rule! {
 fn check(cluster: &Cluster, report: &mut Report) {
     for budget in cluster.all::<PodDisruptionBudget>() {
         let namespace = budget.namespace();
-        let young = budget.created().is_some_and(|created| time::age(cluster.now(), created) < PROVISION);
+        let young = budget.created().is_some_and(|created| time::age(cluster.now(), created) < SCHEDULE);
         let known =
             [Kind::Pod, Kind::Deployment, Kind::StatefulSet].iter().all(|kind| cluster.covers(*kind, namespace));
         if young || !known || budget.deleted().is_some() || budget.controller().is_some() {
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn quiet_when_new_or_when_workloads_cannot_be_read() {
-        check(&RULE, &[&budget("carts", "2026-11-21T11:58:00Z"), CART]).finds_nothing();
+        check(&RULE, &[&budget("carts", "2026-11-21T11:59:30Z"), CART]).finds_nothing();
         World::new(&[&budget("carts", OLD)]).forbid(Kind::Deployment).check(&RULE).finds_nothing();
     }
 }

@@ -315,7 +315,9 @@ fn in_the_schedulers_words(group: &PodGroup, same: &Same) -> Finding {
 fn core_of(message: &str) -> &str {
     let ends = [" preemption:", " no new claims to deallocate"].iter().filter_map(|end| message.find(end));
     let end = ends.min().unwrap_or(message.len());
-    message.get(..end).unwrap_or(message).trim_end_matches(['.', ',', ' '])
+    let core = message.get(..end).unwrap_or(message).trim_end_matches(['.', ',', ' ']);
+    // What Kubernetes 1.36 puts behind the sentence about a claim.
+    core.strip_suffix(". not found").unwrap_or(core)
 }
 
 fn scheduler_name(pod: &Pod) -> &str {
