@@ -229,6 +229,31 @@ fn trace_says_where_a_connection_stops() {
     assert!(code.is_some() && json["hops"].as_array().is_some_and(|hops| !hops.is_empty()), "{text}");
 }
 
+#[test]
+fn wide_is_one_line_a_finding() {
+    let output = analyze(&["-o", "wide", "-f", &recorded("not-ready")]);
+    let text = stdout(&output);
+    let mut lines = text.lines();
+    let header: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
+    assert_eq!(header[..4], ["SEVERITY", "NAMESPACE", "OBJECT", "RULE"], "{text}");
+    let first: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
+    assert_eq!(first[..5], ["error", "not-ready", "Deployment/search", "pod/not-ready", "2"], "{text}");
+}
+
+#[test]
+fn min_severity_hides_and_never_hides_what_fails() {
+    let workloads = recorded("workloads");
+    let severities = |least: &str| {
+        let output = analyze(&["-o", "json", "-f", &workloads, "--min-severity", least]);
+        let findings = json(&output)["findings"].as_array().unwrap().clone();
+        findings.iter().map(|f| f["severity"].as_str().unwrap().to_string()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(severities("info").contains("warning"));
+    assert_eq!(severities("error").into_iter().collect::<Vec<_>>(), ["error"]);
+    let contradiction = analyze(&["-f", &workloads, "--min-severity", "error", "--fail-on", "warning"]);
+    assert_eq!(contradiction.status.code(), Some(2), "{}", stderr(&contradiction));
+}
+
 /// `kubectl-gpt … | head -1`
 #[cfg(unix)]
 #[test]

@@ -180,3 +180,74 @@ fn the_same_requests_for_10_and_for_1000_services() {
     // A thousand need a second page.
     assert!(cluster(1000) <= few + 1, "{few}");
 }
+
+/// A program run with a kubeconfig of our own making.
+fn with_kubeconfigs(files: &[String], arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let paths: Vec<std::path::PathBuf> = (0..files.len()).map(|n| folder.path().join(format!("config-{n}"))).collect();
+    for (path, file) in paths.iter().zip(files) {
+        std::fs::write(path, file).unwrap();
+    }
+    let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
+    let list = std::env::join_paths(&paths).unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command.env_clear().env("KUBECONFIG", list).env("PATH", path).arg("analyze").args(arguments).output().unwrap()
+}
+
+/// KUBECONFIG may be a list: the cluster in one file, the context that uses it in another.
+#[test]
+fn kubeconfig_lists_are_merged_and_contexts_chosen() {
+    let server = recorded("selector-mismatch");
+    let clusters = format!(
+        "{{apiVersion: v1, kind: Config, clusters: [{{name: here, cluster: {{server: '{}'}}}}, \
+         {{name: nowhere, cluster: {{server: 'http://127.0.0.1:1'}}}}]}}",
+        server.url()
+    );
+    let contexts = "{apiVersion: v1, kind: Config, current-context: wrong, users: [{name: me, user: {token: t}}], contexts: [\
+                    {name: wrong, context: {cluster: nowhere, user: me}}, {name: right, context: {cluster: here, user: me}}]}";
+    let files = [clusters, contexts.to_string()];
+    let right = with_kubeconfigs(&files, &["--context", "right", "--rule", "service/*", "-o", "json"]);
+    assert_eq!(right.status.code(), Some(1), "{}", text(&right));
+    assert_eq!(report(&right)["source"]["context"], "right");
+    let by_cluster = with_kubeconfigs(&files, &["--cluster", "here", "--user", "me", "--rule", "service/*"]);
+    assert_eq!(by_cluster.status.code(), Some(1), "{}", text(&by_cluster));
+    let wrong = with_kubeconfigs(&files, &[]);
+    assert_eq!(wrong.status.code(), Some(4), "{}", text(&wrong));
+    let unknown = with_kubeconfigs(&files, &["--context", "none"]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", text(&unknown));
+    assert!(text(&unknown).contains("none"), "{}", text(&unknown));
+}
+
+#[test]
+fn impersonation_is_asked_of_the_server() {
+    let server = recorded("selector-mismatch");
+    let output = run(&server, &["--as", "jane", "--as-group", "dev", "--as-group", "ops", "--rule", "service/*"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let asked = server.requests();
+    assert!(
+        asked.iter().all(|asked| ["jane", "dev", "ops"].iter().all(|who| asked.impersonate.iter().any(|i| i == who)))
+    );
+}
+
+/// Cloud providers hand out tokens through a program that the kubeconfig names.
+#[cfg(unix)]
+#[test]
+fn exec_plugins_give_the_credentials() {
+    let server = recorded("selector-mismatch");
+    let config = |script: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, clusters: [{{name: c, cluster: {{server: '{}'}}}}], \
+             contexts: [{{name: c, context: {{cluster: c, user: u}}}}], users: [{{name: u, user: {{exec: {{apiVersion: \
+             client.authentication.k8s.io/v1, command: sh, args: ['-c', '{script}'], interactiveMode: Never}}}}}}]}}",
+            server.url()
+        )
+    };
+    let good = r#"echo "{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{\"token\":\"t\"}}""#;
+    let output = with_kubeconfigs(&[config(good)], &["--rule", "service/*"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    for bad in ["echo rubbish", "exit 3"] {
+        let output = with_kubeconfigs(&[config(bad)], &["--rule", "service/*"]);
+        assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+        assert!(text(&output).starts_with("error: no credentials for "), "{}", text(&output));
+    }
+}

@@ -340,3 +340,66 @@ pub fn id_matches(pattern: &str, id: &str) -> bool {
             .is_some_and(|tail| (0..=tail.len()).any(|n| tail.is_char_boundary(n) && id_matches(rest, &tail[n..]))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+
+    fn rule(id: &'static str, check: fn(&Cluster, &mut Report)) -> &'static BuiltIn {
+        let meta = RuleMeta {
+            id: id.into(),
+            severity: Severity::Error,
+            summary: "".into(),
+            needs: &[Kind::Pod],
+            optional: &[Kind::Node],
+            explained_by: &[],
+            documentation: "".into(),
+        };
+        Box::leak(Box::new(BuiltIn { meta, check }))
+    }
+
+    fn one(_: &Cluster, report: &mut Report) {
+        report.add(Finding::error(ObjectRef::new(Kind::Pod, "shop", "p"), "Pod p is wrong"));
+    }
+
+    #[test]
+    fn a_panic_is_one_rule_not_evaluated() {
+        let rules: [&dyn Rule; 2] = [rule("a/panics", |_, _| panic!("out of luck")), rule("b/works", one)];
+        let analysis = analyze(&World::new(&[]).build(), &rules);
+        assert_eq!(analysis.findings.len(), 1);
+        assert_eq!(analysis.rules_run, 1);
+        let gap = &analysis.not_evaluated[0];
+        assert_eq!((gap.rule.as_str(), gap.reason), ("a/panics", Reason::Internal));
+        assert!(gap.message.contains("out of luck"), "{}", gap.message);
+    }
+
+    #[test]
+    fn a_kind_that_could_not_be_read_is_told_even_if_rules_can_do_without() {
+        let rules: [&dyn Rule; 1] = [rule("b/works", one)];
+        let analysis = analyze(&World::new(&[]).forbid(Kind::Node).build(), &rules);
+        assert_eq!(analysis.rules_run, 1);
+        assert_eq!(analysis.not_evaluated.len(), 1);
+        assert_eq!(analysis.not_evaluated[0].kind, "Node");
+    }
+
+    #[test]
+    fn twins_become_one_finding() {
+        let twice = |cluster: &Cluster, report: &mut Report| {
+            one(cluster, report);
+            one(cluster, report);
+        };
+        let rules: [&dyn Rule; 1] = [rule("b/works", twice)];
+        assert_eq!(analyze(&World::new(&[]).build(), &rules).findings.len(), 1);
+    }
+
+    #[test]
+    fn ids_do_not_depend_on_the_version_of_an_api() {
+        let mut object = ObjectRef::new(Kind::Gateway, "shop", "g");
+        let before = fingerprint("gateway/class", &object, "");
+        object.api_version = "gateway.networking.k8s.io/v1beta1".into();
+        assert_eq!(fingerprint("gateway/class", &object, ""), before);
+        // A change here would break everybody's baselines.
+        assert_eq!(before, "e02a146b53da");
+    }
+}

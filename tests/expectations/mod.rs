@@ -1,5 +1,7 @@
 //! What is truly wrong in a recorded cluster (`expect.yaml`), and how far a report is from it.
 
+#![allow(dead_code, reason = "not every test that includes it needs all of it")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

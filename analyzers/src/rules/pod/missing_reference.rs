@@ -229,6 +229,12 @@ fn complaints(cluster: &Cluster, pod: &Pod) -> Vec<String> {
             || pod.metadata.uid.is_empty()
             || event.involved_object.uid == pod.metadata.uid
     });
+    // What the scheduler says now is in the condition; its events may tell of a claim that was made since. The kubelet
+    // repeats a failing mount every two minutes.
+    let own = own.filter(|event| {
+        event.reason != "FailedScheduling"
+            && event.last_seen().is_none_or(|seen| age(cluster.now(), seen) < crate::time::PROVISION)
+    });
     said.extend(own.map(|event| event.message.clone()));
     said.retain(|message| !message.is_empty());
     said
@@ -421,6 +427,28 @@ fn makers(cluster: &Cluster, namespace: &str, kind: Kind, name: &str) -> Vec<Obj
 
 #[cfg(test)]
 mod tests {
+    /// A claim that was made after the scheduler first asked for it, in a cluster whose claims may not be listed.
+    #[test]
+    fn quiet_about_what_the_scheduler_said_before() {
+        let pod = "
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: p, namespace: shop, uid: u, creationTimestamp: '2026-11-21T11:50:00Z'}
+            spec: {containers: [{name: c}], volumes: [{name: v, persistentVolumeClaim: {claimName: data}}]}
+            status: {phase: Pending, conditions: [{type: PodScheduled, status: 'False', reason: Unschedulable,
+              lastTransitionTime: '2026-11-21T11:50:00Z', message: 'pod has unbound immediate PersistentVolumeClaims'}]}";
+        let event = "
+            apiVersion: v1
+            kind: Event
+            type: Warning
+            metadata: {name: e, namespace: shop}
+            reason: FailedScheduling
+            message: 'persistentvolumeclaim \"data\" not found'
+            eventTime: '2026-11-21T11:58:00Z'
+            involvedObject: {kind: Pod, namespace: shop, name: p, uid: u}";
+        World::new(&[pod, event]).forbid(Kind::PersistentVolumeClaim).check(&RULE).finds_nothing();
+    }
+
     use super::RULE;
     use crate::cluster::Origin;
     use crate::kind::Kind;
