@@ -46,6 +46,12 @@ fn broken_clusters_are_understood() {
     assert_no_mistakes("scenarios");
 }
 
+/// Many troubles side by side, three minutes after they were made.
+#[test]
+fn crowded_namespaces_are_understood() {
+    assert_no_mistakes("field");
+}
+
 #[test]
 fn healthy_installs_are_quiet() {
     assert_no_mistakes("realworld");

@@ -182,6 +182,10 @@ fn bad_end(pod: &Pod) -> Option<(&Pod, &str, &ContainerStateTerminated)> {
     let statuses = || pod.container_statuses();
     let now = statuses().filter_map(|s| Some((s.name.as_str(), s.state.terminated.as_deref()?)));
     let before = statuses().filter_map(|s| Some((s.name.as_str(), s.last_state.terminated.as_deref()?)));
-    let (container, state) = now.chain(before).find(|(_, state)| state.exit_code != 0)?;
+    let ended: Vec<_> = now.chain(before).filter(|(_, state)| state.exit_code != 0).collect();
+    // Native sidecars are killed after the containers that do the work have ended, so their exit codes say nothing.
+    let is_sidecar = |name: &str| pod.spec.init_containers.iter().any(|c| c.name == name && c.is_sidecar());
+    let work = ended.iter().find(|(name, _)| !is_sidecar(name)).or(ended.first());
+    let (container, state) = *work?;
     Some((pod, container, state))
 }

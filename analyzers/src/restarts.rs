@@ -282,11 +282,21 @@ impl<'a> PodContainer<'a> {
         }
     }
 
+    /// Whether the kubelet refuses the container for what it is (`runAsNonRoot` and an image that runs as root, a subPath
+    /// that leads outside), and not for a ConfigMap, Secret or key that is missing, or that it has not read yet.
+    fn is_misconfigured(&self) -> bool {
+        const OTHERS: [&str; 5] =
+            ["not found", "couldn't find key", "cache", "have not yet been read", "references non-"];
+        let message = self.status.state.waiting.as_ref().map_or("", |waiting| waiting.message.as_str());
+        !message.is_empty() && !OTHERS.iter().any(|other| message.contains(other))
+    }
+
     pub(crate) fn start_trouble(&self, cluster: &Cluster) -> Option<StartTrouble> {
         let waiting = self.status.state.waiting.as_ref().map(|waiting| waiting.reason.as_str());
         match waiting {
             Some("RunContainerError" | "CreateContainerError" | "StartError") => return Some(StartTrouble::Waiting),
             Some("PostStartHookError") => return Some(StartTrouble::PostStart),
+            Some("CreateContainerConfigError") if self.is_misconfigured() => return Some(StartTrouble::Waiting),
             _ => {}
         }
         let end = self.last_end()?;

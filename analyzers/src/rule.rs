@@ -9,7 +9,8 @@ use crate::causes;
 use crate::cluster::{Cluster, Origin};
 use crate::coverage::{Extent, NotEvaluated, Reason};
 use crate::finding::{Finding, ObjectRef, Severity};
-use crate::kind::Kind;
+use crate::kind::{Kind, Object};
+use crate::model::Namespace;
 
 /// The constant description of a rule.
 #[derive(Clone, Debug)]
@@ -162,7 +163,8 @@ pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
             name: object.map(|o| o.name),
             message,
         }));
-        analysis.findings.extend(report.findings.into_iter().map(|finding| finish(finding, meta, cluster.origin())));
+        let findings = report.findings.into_iter().filter(|finding| matters(cluster, meta, finding));
+        analysis.findings.extend(findings.map(|finding| finish(finding, meta, cluster.origin())));
     }
     analysis.not_evaluated.extend(unrecognized(cluster));
     let untold = untold(cluster, rules, &analysis.not_evaluated);
@@ -294,6 +296,14 @@ fn fingerprint(rule: &str, object: &ObjectRef, key: &str) -> String {
     format!("{:012x}", hasher.finish() >> 16)
 }
 
+/// In a namespace that is being deleted nothing is to be repaired: pods go first, and what made them stays without any
+/// until all are gone (KEP-5080). Only what holds the deletion up counts.
+fn matters(cluster: &Cluster, meta: &RuleMeta, finding: &Finding) -> bool {
+    const HOLDS_UP: [&str; 4] = ["namespace/terminating", "pod/terminating", "pod/lost", "webhook/unreachable"];
+    let namespace = cluster.get::<Namespace>("", finding.object.namespace()).found();
+    HOLDS_UP.contains(&meta.id.as_ref()) || namespace.is_none_or(|namespace| namespace.deleted().is_none())
+}
+
 /// Two findings with one id would be two lines of one baseline: the later one becomes evidence of the first.
 fn merge_twins(findings: &mut Vec<Finding>) {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
@@ -401,5 +411,19 @@ mod tests {
         assert_eq!(fingerprint("gateway/class", &object, ""), before);
         // A change here would break everybody's baselines.
         assert_eq!(before, "e02a146b53da");
+    }
+
+    #[test]
+    fn what_is_left_in_a_namespace_that_is_being_deleted_needs_no_repair() {
+        let service =
+            "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {selector: {app: web}}}";
+        let rules_that_fire = |namespace: &str| -> Vec<String> {
+            let analysis = analyze(&World::new(&[namespace, service]).build(), &crate::rules::all());
+            analysis.findings.into_iter().map(|finding| finding.rule.to_string()).collect()
+        };
+        let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";
+        assert_eq!(rules_that_fire(namespace), ["service/selector-matches-nothing"]);
+        let deleted = namespace.replace("name: shop", "name: shop, deletionTimestamp: '2026-11-21T11:00:00Z'");
+        assert_eq!(rules_that_fire(&deleted), ["namespace/terminating"]);
     }
 }

@@ -55,7 +55,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The folders of recorded clusters: `scenarios` or `realworld`.
+/// The folders of recorded clusters: `scenarios`, `field` or `realworld`.
 pub fn folders(of: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(of);
     let mut folders: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -160,6 +160,16 @@ mod tests {
     }
 
     #[test]
+    fn fires_with_what_did_the_work_and_not_with_the_sidecar_killed_after_it() {
+        let pod = POD.replace(
+            "        status:\n",
+            "        spec: {initContainers: [{name: proxy, restartPolicy: Always}]}\n        status:\n",
+        ) + "\n          initContainerStatuses: [{name: proxy, state: {terminated: {exitCode: 137, reason: Error}}}]";
+        let said = check(&RULE, &[&job("import", "2026-11-21T11:00:00Z", "", BACKOFF), &pod]);
+        assert!(said.text().contains("container app ended with exit code 3"), "{}", said.text());
+    }
+
+    #[test]
     fn fires_without_its_pods_and_milder_when_old() {
         let deadline = "type: Failed, reason: DeadlineExceeded, message: Job was active longer than specified deadline";
         check(&RULE, &[&job("import", "2026-11-19T11:00:00Z", "", deadline)])

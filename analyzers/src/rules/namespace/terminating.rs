@@ -2,7 +2,7 @@ use k8s_openapi::api::core::v1::NamespaceCondition;
 
 use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::Object;
+use crate::kind::{Kind, Object};
 use crate::model::{
     APIService, ConfigMap, Deployment, Job, Namespace, PersistentVolumeClaim, Pod, Secret, Service, StatefulSet,
 };
@@ -71,14 +71,15 @@ fn finding(cluster: &Cluster, namespace: &Namespace) -> Finding {
         .collect();
     let age = namespace.deleted().map(|deleted| time::human(time::age(cluster.now(), deleted))).unwrap_or_default();
     let unserved = unserved(cluster, &conditions);
-    let why = why(&conditions, &unserved);
+    let held = held_objects(cluster, name);
+    let why = why(&conditions, &unserved).or_else(|| held_by(&held)).unwrap_or_else(|| UNTOLD.to_string());
     let mut finding = Finding::error(object.clone(), format!("Namespace {name} has been terminating for {age}: {why}"));
     for condition in &conditions {
         let message = condition.message.as_deref().or(condition.reason.as_deref()).unwrap_or_default();
         let path = format!("status.conditions[{}]", condition.type_);
         finding = finding.evidence(shorten(message, 300), &object, &path);
     }
-    for (held, finalizers) in held_objects(cluster, name).into_iter().take(5) {
+    for (held, finalizers) in held.into_iter().take(5) {
         finding = finding.evidence(format!("{held} waits for {}", list(finalizers, 3)), &held, "metadata.finalizers");
     }
     for api in unserved {
@@ -117,7 +118,7 @@ fn unserved<'a>(cluster: &'a Cluster, conditions: &[&NamespaceCondition]) -> Vec
 }
 
 /// The most telling condition: what cannot be listed may hide anything, then what waits for finalizers, then the rest.
-fn why(conditions: &[&NamespaceCondition], unserved: &[&APIService]) -> String {
+fn why(conditions: &[&NamespaceCondition], unserved: &[&APIService]) -> Option<String> {
     let message = |type_: &str| {
         let condition = conditions.iter().find(|condition| condition.type_ == type_)?;
         condition.message.as_deref().filter(|message| !message.is_empty())
@@ -125,22 +126,27 @@ fn why(conditions: &[&NamespaceCondition], unserved: &[&APIService]) -> String {
     let tail = |text: &str| shorten(text.split_once(": ").map_or(text, |(_, tail)| tail), 200);
     if !unserved.is_empty() {
         let names: Vec<&str> = unserved.iter().map(|api| api.name()).collect();
-        return format!("not everything in it can be listed, for APIService {} is unavailable", list(&names, 3));
+        return Some(format!("not everything in it can be listed, for APIService {} is unavailable", list(&names, 3)));
     }
     if let Some(text) = message("NamespaceDeletionDiscoveryFailure") {
-        return format!("not everything in it can be listed: {}", tail(text));
+        return Some(format!("not everything in it can be listed: {}", tail(text)));
     }
     if let Some(text) = message("NamespaceFinalizersRemaining") {
         let content = message("NamespaceContentRemaining").map(|text| format!(" ({})", tail(text))).unwrap_or_default();
-        return format!("finalizers remain: {}{content}", tail(text));
+        return Some(format!("finalizers remain: {}{content}", tail(text)));
     }
     if let Some(text) = message("NamespaceDeletionContentFailure") {
-        return format!("something in it cannot be deleted: {}", shorten(text, 200));
+        return Some(format!("something in it cannot be deleted: {}", shorten(text, 200)));
     }
-    match message("NamespaceContentRemaining") {
-        Some(text) => format!("it still holds {}", tail(text)),
-        None => "its status does not say what remains".to_string(),
-    }
+    message("NamespaceContentRemaining").map(|text| format!("it still holds {}", tail(text)))
+}
+
+const UNTOLD: &str = "its status does not say what remains";
+
+/// The status tells nothing while the controller deletes pods before all else (KEP-5080) and one of them stays.
+fn held_by(held: &[(ObjectRef, &[String])]) -> Option<String> {
+    let (first, finalizers) = held.iter().find(|(object, _)| object.is(Kind::Pod)).or(held.first())?;
+    Some(format!("{} {} is still in it, with finalizer {}", first.kind, first.name, list(finalizers, 3)))
 }
 
 /// Objects of the namespace that are being deleted and have finalizers, as far as kinds are read.
@@ -217,6 +223,17 @@ mod tests {
                 .ends_with("not everything in it can be listed, for APIService v1beta1.metrics.k8s.io is unavailable")
         );
         assert_eq!(said.finding().because[0].to_string(), "APIService v1beta1.metrics.k8s.io");
+    }
+
+    #[test]
+    fn fires_with_the_pod_that_holds_up_all_the_rest() {
+        let silent = NAMESPACE.replace("status: 'True'", "status: 'False'");
+        let pod = "{apiVersion: v1, kind: Pod, metadata: {name: fin, namespace: old, deletionTimestamp: \
+                   '2026-11-21T11:00:00Z', finalizers: [example.com/wait]}}";
+        check(&RULE, &[&silent, pod]).finds(&[
+            "error Namespace old: Namespace old has been terminating for 60m: Pod fin is still in it, with finalizer \
+             example.com/wait",
+        ]);
     }
 
     #[test]

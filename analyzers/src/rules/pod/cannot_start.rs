@@ -11,7 +11,8 @@ declare_rule! {
     /// ## What it checks
     ///
     /// Whether the container runtime cannot create or start a container (`StartError`, `RunContainerError`,
-    /// `CreateContainerError`, `ContainerCannotRun`), whether it ends at once with exit code 126 or 127, which mean that
+    /// `CreateContainerError`, `ContainerCannotRun`), whether the kubelet refuses it (`runAsNonRoot` and an image that runs as
+    /// root), whether it ends at once with exit code 126 or 127, which mean that
     /// what it should run is not there or not executable, and whether its `postStart` hook fails.
     ///
     /// ## Why it matters
@@ -79,6 +80,10 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
             "Correct the hook ({}.lifecycle.postStart), or do its work in the program or an init container",
             container.spec_path()
         )),
+        _ if why.contains("runAsNonRoot") => finding.fix(format!(
+            "Set {}.securityContext.runAsUser to a number other than 0, or use an image whose user is not root",
+            container.spec_path()
+        )),
         _ if container.spec.command.is_empty() => finding
             .fix("Check that the image is the right one, for this CPU architecture, with an entrypoint that exists"),
         _ => finding.fix(format!("Correct {}.command to what the image holds and may run", container.spec_path())),
@@ -95,7 +100,9 @@ fn why(cluster: &Cluster, container: &PodContainer) -> String {
             let of_end = container.last_end().map(|end| end.message.as_str());
             let reason = waiting.map(|w| w.reason.clone()).unwrap_or_default();
             let texts = [waiting.map(|w| w.message.as_str()), of_end, of_event];
-            texts.into_iter().flatten().find_map(said).unwrap_or(reason)
+            let text = texts.into_iter().flatten().find_map(said).unwrap_or(reason);
+            // The kubelet adds which pod and container it speaks of.
+            text.split(" (pod: ").next().unwrap_or(&text).to_string()
         }
         Some(StartTrouble::PostStart) => {
             let event = container.events(cluster, "FailedPostStartHook").first().map(|event| event.message.as_str());
@@ -200,6 +207,15 @@ mod tests {
             "error Pod shop/typo: Pod typo cannot start container app: its postStart hook fails: PostStartHook failed",
         ]);
         World::new(&[&pod(3, WAITS, &killed), event]).forbid(crate::Kind::Event).check(&RULE);
+    }
+
+    #[test]
+    fn fires_when_the_image_would_run_as_root() {
+        let message = r#"container has runAsNonRoot and image will run as root (pod: "web-1_shop(1)", container: app)"#;
+        let waiting = format!("{{waiting: {{reason: CreateContainerConfigError, message: '{message}'}}}}");
+        let said = said(0, &waiting, "{}");
+        said.finds(&["error Pod shop/typo: Pod typo cannot start container app: container has runAsNonRoot and image will run as root"]);
+        assert!(said.text().contains("runAsUser"));
     }
 
     #[test]
