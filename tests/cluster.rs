@@ -76,3 +76,122 @@ fn scenarios_live() {
         assert!(mistakes.is_empty(), "it changed its mind:\n{}", mistakes.join("\n"));
     }
 }
+
+/// Applies manifests from a string.
+fn apply_text(namespace: &str, manifests: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("manifests.yaml");
+    std::fs::write(&file, manifests).unwrap();
+    apply(namespace, &file);
+}
+
+fn serious(report: &Value) -> Vec<&Value> {
+    report["findings"].as_array().unwrap().iter().filter(|finding| finding["severity"] != "info").collect()
+}
+
+const WEB: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: web
+        image: test.local/busybox:1
+        command: [httpd, -f, -p, '8080', -h, /etc]
+        ports: [{containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /passwd, port: 8080}, periodSeconds: 2}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+";
+
+/// From the first second on, through a rolling update, a scale-up, a scale to zero and back.
+#[test]
+#[ignore = "needs a real cluster: tests/cluster/run"]
+fn a_rollout_is_no_finding() {
+    let namespace = "e2e-rollout";
+    apply_text(namespace, WEB);
+    let watch = |what: &str, seconds: u64| {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(seconds) {
+            let (report, code) = analyze(&["-n", namespace]);
+            assert!(serious(&report).is_empty() && code == Some(0), "{what}, after {:?}: {report:#}", start.elapsed());
+            sleep(Duration::from_secs(1));
+        }
+    };
+    watch("first start", 15);
+    kubectl(&["-n", namespace, "rollout", "status", "deployment/web", "--timeout=120s"]);
+    for (what, arguments) in [
+        ("restart", ["rollout", "restart", "deployment/web"].as_slice()),
+        ("new template", &["set", "env", "deployment/web", "COLOR=blue"]),
+        ("scale up", &["scale", "deployment/web", "--replicas=5"]),
+        ("scale to zero", &["scale", "deployment/web", "--replicas=0"]),
+        ("and back", &["scale", "deployment/web", "--replicas=2"]),
+    ] {
+        kubectl(&[&["-n", namespace], arguments].concat());
+        watch(what, 20);
+    }
+    kubectl(&["delete", "namespace", namespace, "--wait=false"]);
+}
+
+/// A broken Deployment is found within its time; the finding's own command repairs it, and the finding is gone.
+#[test]
+#[ignore = "needs a real cluster: tests/cluster/run"]
+fn the_fix_fixes() {
+    let namespace = "e2e-fix";
+    apply_text(namespace, &WEB.replace("    spec:\n", "    spec:\n      nodeSelector: {e2e-disk: fast}\n"));
+    let mut command = String::new();
+    until_right("no finding", || {
+        // The whole cluster: which node has room depends on the pods of all namespaces.
+        let (report, _) = analyze(&["--rule", "pod/unschedulable"]);
+        match serious(&report).iter().find(|finding| finding["object"]["namespace"] == namespace) {
+            Some(finding) => {
+                let fixes = finding["fix"].as_array().unwrap();
+                let of_fix = |fix: &Value| fix["command"].as_str().filter(|c| c.contains("label")).map(str::to_string);
+                command = fixes.iter().find_map(of_fix).unwrap_or_else(|| panic!("{finding:#}"));
+                Vec::new()
+            }
+            None => vec!["nothing is found".to_string()],
+        }
+    });
+    let status = Command::new("sh").args(["-c", &command]).status().unwrap();
+    assert!(status.success(), "{command}");
+    until_right("not gone", || {
+        let (report, _) = analyze(&["-n", namespace]);
+        serious(&report).into_iter().map(|finding| finding.to_string()).collect()
+    });
+    kubectl(&["label", "node", "--all", "e2e-disk-"]);
+    kubectl(&["delete", "namespace", namespace, "--wait=false"]);
+}
+
+/// Real RBAC: somebody who may view one namespace, and somebody who may do nothing.
+#[test]
+#[ignore = "needs a real cluster: tests/cluster/run"]
+fn restricted_users_are_told_what_they_did_not_see() {
+    let namespace = "e2e-restricted";
+    apply_text(namespace, WEB);
+    kubectl(&["-n", namespace, "rollout", "status", "deployment/web", "--timeout=120s"]);
+    kubectl(&["-n", namespace, "create", "rolebinding", "viewer", "--clusterrole=view", "--user=viewer"]);
+    let (report, code) = analyze(&["--as", "viewer", "-n", namespace]);
+    assert_eq!(code, Some(3), "{report:#}");
+    assert!(serious(&report).is_empty(), "{report:#}");
+    let told = |report: &Value, kind: &str| {
+        report["notEvaluated"].as_array().unwrap().iter().any(|gap| gap["kind"] == kind && gap["reason"] == "forbidden")
+    };
+    assert!(told(&report, "Node") && told(&report, "Secret"), "{report:#}");
+    assert!(report["summary"]["rulesRun"].as_u64() > Some(20), "{report:#}");
+    let (report, code) = analyze(&["--as", "nobody"]);
+    assert_eq!(code, Some(3), "{report:#}");
+    // What is left are rules about APIs that this cluster does not serve.
+    assert!(report["summary"]["rulesRun"].as_u64() < Some(10), "{report:#}");
+    assert!(told(&report, "Pod") && told(&report, "Service") && told(&report, "Node"), "{report:#}");
+    assert_eq!(report["findings"], Value::Array(Vec::new()));
+    kubectl(&["delete", "namespace", namespace, "--wait=false"]);
+}

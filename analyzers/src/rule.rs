@@ -181,8 +181,10 @@ pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
 
 /// A rule over many kinds that can do without each of them cannot do without all.
 fn is_blind(cluster: &Cluster, meta: &RuleMeta) -> bool {
-    let failed = |kind: &Kind| matches!(cluster.coverage().extent(*kind), Extent::Failed(_));
-    meta.needs.is_empty() && !meta.optional.is_empty() && meta.optional.iter().all(failed)
+    let extents = || meta.optional.iter().map(|kind| cluster.coverage().extent(*kind));
+    meta.needs.is_empty()
+        && extents().any(|extent| matches!(extent, Extent::Failed(_)))
+        && extents().all(|extent| matches!(extent, Extent::Failed(_) | Extent::NotServed | Extent::NotRequested))
 }
 
 struct Unread {
