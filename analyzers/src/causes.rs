@@ -78,7 +78,14 @@ impl Graph {
 
 #[cfg(test)]
 mod tests {
-    use super::Graph;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::{Graph, link};
+    use crate::Kind;
+    use crate::finding::{Finding, ObjectRef, Severity};
+    use crate::rule::{BuiltIn, Rule, RuleMeta};
 
     #[test]
     fn no_circles() {
@@ -89,5 +96,101 @@ mod tests {
         graph.link(0, 0);
         assert!(graph.causes[2].is_empty());
         assert_eq!(graph.causes[0].len(), 1);
+    }
+
+    /// Rules that blame one another in every way: themselves, in circles, everybody.
+    fn rules() -> Vec<&'static dyn Rule> {
+        let rule = |id: &'static str, explained_by: &'static [&'static str]| -> &'static dyn Rule {
+            let meta = RuleMeta {
+                id: id.into(),
+                severity: Severity::Error,
+                summary: "".into(),
+                needs: &[],
+                optional: &[],
+                explained_by,
+                documentation: "".into(),
+            };
+            Box::leak(Box::new(BuiltIn { meta, check: |_, _| {} }))
+        };
+        vec![
+            rule("pod/a", &["node/*"]),
+            rule("pod/b", &["pod/a", "pod/b"]),
+            rule("service/c", &["pod/*", "node/d"]),
+            rule("node/d", &["*"]),
+        ]
+    }
+
+    fn object(n: usize) -> ObjectRef {
+        ObjectRef::new(Kind::Pod, "shop", &format!("pod-{n}"))
+    }
+
+    /// The rule, the object, the objects that it is blamed on and the container.
+    type Sketch = (usize, usize, Vec<usize>, Option<bool>);
+
+    fn finding(n: usize, (rule, of, because, container): &Sketch) -> Finding {
+        let mut finding = Finding::error(object(*of), "");
+        finding.id = format!("{:02}", (n * 7) % 31);
+        finding.rule = rules()[*rule].meta().id.to_string();
+        finding = because.iter().fold(finding, |finding, n| finding.because(object(*n)));
+        match container {
+            Some(first) => finding.container(if *first { "app" } else { "proxy" }),
+            None => finding,
+        }
+    }
+
+    fn causes(mut findings: Vec<Finding>) -> BTreeMap<String, Vec<String>> {
+        link(&mut findings, &rules());
+        findings.into_iter().map(|finding| (finding.id, finding.caused_by)).collect()
+    }
+
+    /// Takes away, again and again, what all of whose causes are gone; in a graph with a circle something stays.
+    fn without_circles(causes: &BTreeMap<String, Vec<String>>) -> bool {
+        let mut gone: BTreeSet<&String> = BTreeSet::new();
+        loop {
+            let before = gone.len();
+            gone.extend(
+                causes
+                    .iter()
+                    .filter(|(_, of)| of.iter().all(|c| gone.contains(c)))
+                    .map(|(id, _)| id)
+                    .collect::<Vec<_>>(),
+            );
+            if gone.len() == before {
+                return gone.len() == causes.len();
+            }
+        }
+    }
+
+    fn reaches_a_root(causes: &BTreeMap<String, Vec<String>>, id: &String) -> bool {
+        let mut at = id;
+        for _ in 0..=causes.len() {
+            match causes[at].first() {
+                Some(cause) => at = cause,
+                None => return true,
+            }
+        }
+        false
+    }
+
+    proptest! {
+        #[test]
+        fn every_chain_of_causes_ends_at_a_root_and_does_not_depend_on_the_order(
+            (sketches, order) in prop::collection::vec(
+                (0..4usize, 0..4usize, prop::collection::vec(0..4usize, 0..3), any::<Option<bool>>()), 0..14,
+            ).prop_flat_map(|sketches: Vec<Sketch>| {
+                let order: Vec<usize> = (0..sketches.len()).collect();
+                (Just(sketches), Just(order).prop_shuffle())
+            })
+        ) {
+            let findings: Vec<Finding> = sketches.iter().enumerate().map(|(n, sketch)| finding(n, sketch)).collect();
+            let shuffled: Vec<Finding> = order.iter().map(|n| findings[*n].clone()).collect();
+            let linked = causes(findings);
+            prop_assert!(without_circles(&linked), "{linked:?}");
+            for (id, of) in &linked {
+                prop_assert!(of.is_sorted() && of.iter().all(|cause| linked.contains_key(cause) && cause != id));
+                prop_assert!(reaches_a_root(&linked, id));
+            }
+            prop_assert_eq!(linked, causes(shuffled));
+        }
     }
 }
