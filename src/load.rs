@@ -59,7 +59,7 @@ fn from_files(input: &InputArgs) -> Result<Loaded, Failure> {
         }
     }
     let files = input.filename.iter().map(|path| path.display().to_string()).collect();
-    let source = Source::files(files, &cluster);
+    let source = Source { notes: read.notes, ..Source::files(files, &cluster) };
     let namespace = input.namespace.first().cloned().unwrap_or_else(|| "default".to_string());
     Ok(Loaded { cluster, source, namespace })
 }

@@ -183,6 +183,10 @@ fn reads_standard_input_gzip_yaml_and_folders() {
     }
     let folder = analyze(&["-f", "tests/scenarios/selector-mismatch"]);
     assert_eq!(folder.status.code(), Some(1), "{}", stderr(&folder));
+    // The manifests that lie beside the recording are not a second cluster.
+    let healthy = analyze(&["-f", "tests/scenarios/healthy-shop"]);
+    assert_eq!(healthy.status.code(), Some(0), "{}", stdout(&healthy));
+    assert!(stdout(&healthy).contains("in manifests beside the recording left out"), "{}", stdout(&healthy));
 }
 
 #[test]

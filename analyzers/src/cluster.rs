@@ -130,6 +130,12 @@ impl Builder {
         &self.objects
     }
 
+    /// Drops manifests that lie beside the recording of a cluster: they say what somebody wanted, not what is there.
+    /// Returns how many objects that were.
+    pub fn drop_unapplied(&mut self) -> usize {
+        self.objects.drop_unapplied()
+    }
+
     pub fn coverage(&self) -> &Coverage {
         &self.coverage
     }

@@ -136,6 +136,14 @@ macro_rules! kinds {
                 self.custom.iter().any(|o| o.metadata.is_live()) $(|| self.$field.iter().any(Object::is_live))*
             }
 
+            /// Drops the objects that nobody applied yet, and says how many.
+            pub(crate) fn drop_unapplied(&mut self) -> usize {
+                let before = self.len();
+                self.custom.retain(|o| o.metadata.is_live());
+                $(self.$field.retain(Object::is_live);)*
+                before - self.len()
+            }
+
             /// The newest creation of any object.
             pub(crate) fn newest_created(&self) -> Option<Timestamp> {
                 let custom = self.custom.iter().filter_map(|o| o.metadata.creation_timestamp).max();

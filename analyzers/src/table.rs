@@ -45,6 +45,10 @@ impl<T: Object> Table<T> {
         start..end
     }
 
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        self.rows.retain(keep);
+    }
+
     pub(crate) fn extend(&mut self, mut rows: Vec<T>) {
         if self.rows.is_empty() {
             self.rows = rows;

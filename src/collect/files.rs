@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use flate2::read::MultiGzDecoder;
 use kubectl_gpt_analyzers::coverage::Broken;
 use kubectl_gpt_analyzers::decode::{self, Decoded};
-use kubectl_gpt_analyzers::{Builder, ContainerLog, Extent, Gap, Kind, Origin, Reason};
+use kubectl_gpt_analyzers::{Builder, ContainerLog, Extent, Gap, Kind, Objects, Origin, Reason, words};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -31,6 +31,8 @@ const DEEPEST: usize = 16;
 pub struct Input {
     pub builder: Builder,
     pub origin: Origin,
+    /// For people: what was left out.
+    pub notes: Vec<String>,
 }
 
 /// Reads files, folders (all `.json`, `.yaml`, `.yml` files in them, gzipped or not, and `logs/POD_CONTAINER.log`) and
@@ -225,11 +227,23 @@ impl Reader {
         {
             bail!("no Kubernetes object could be read: {}: {}", broken.name, broken.message);
         }
+        let notes = self.leave_out_manifests();
         let origin = cover(&mut self.builder);
         for path in std::mem::take(&mut self.logs) {
             self.log(&path);
         }
-        Ok(Input { builder: self.builder, origin })
+        Ok(Input { builder: self.builder, origin, notes })
+    }
+
+    /// A folder may hold the manifests beside the recording of the cluster that they were applied to.
+    fn leave_out_manifests(&mut self) -> Vec<String> {
+        if !self.in_folder || !is_recording(self.builder.objects()) || !self.builder.objects().any_live() {
+            return Vec::new();
+        }
+        match self.builder.drop_unapplied() {
+            0 => Vec::new(),
+            n => vec![format!("{} in manifests beside the recording left out", words::count(n, "object"))],
+        }
     }
 
     /// `POD_CONTAINER.log`, or `POD_CONTAINER.previous.log` for the run before. A log that cannot be read is only a
@@ -256,7 +270,7 @@ const NO_LOG: &str = "unable to retrieve container logs";
 /// Says how much of each kind the files hold.
 fn cover(builder: &mut Builder) -> Origin {
     let objects = builder.objects();
-    let whole = objects.count(Kind::Node) > 0 && objects.count(Kind::Namespace) > 0;
+    let whole = is_recording(objects);
     let origin = match (whole, objects.any_live()) {
         (true, _) => Origin::Cluster,
         (false, true) => Origin::Extract,
@@ -278,6 +292,11 @@ fn cover(builder: &mut Builder) -> Origin {
         builder.cover(*kind, extent);
     }
     origin
+}
+
+/// Whether the objects are those of a whole cluster.
+fn is_recording(objects: &Objects) -> bool {
+    objects.count(Kind::Node) > 0 && objects.count(Kind::Namespace) > 0
 }
 
 /// What nobody writes in a manifest: rules look at the templates instead, and none being there says nothing.

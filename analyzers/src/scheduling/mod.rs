@@ -104,6 +104,8 @@ pub struct Placement<'a> {
     pub nodes: Vec<(&'a Node, Vec<Refusal>)>,
     /// The pod names its node by `matchFields`, as those of DaemonSets do.
     pub is_pinned: bool,
+    /// All filters were asked; else only those that do not depend on other pods.
+    pub is_complete: bool,
 }
 
 impl Placement<'_> {
@@ -127,10 +129,12 @@ pub struct Scheduler<'a> {
     nodes: Vec<NodeState<'a>>,
     /// Pods that keep others away, with the terms of their required anti-affinity and their node's place in `nodes`.
     repelling: Vec<(&'a Pod, Vec<Term>, usize)>,
+    is_complete: bool,
 }
 
 impl<'a> Scheduler<'a> {
-    /// `None` where not all nodes, pods and namespaces are known: then nothing certain can be said.
+    /// `None` where not all nodes are known: then nothing certain can be said. Where not all pods are, only what does not
+    /// depend on them is looked at.
     pub fn new(cluster: &'a Cluster) -> Option<Scheduler<'a>> {
         Scheduler::with(cluster, |_| true)
     }
@@ -141,17 +145,18 @@ impl<'a> Scheduler<'a> {
     }
 
     fn with(cluster: &'a Cluster, counts: impl Fn(&Pod) -> bool) -> Option<Scheduler<'a>> {
-        let kinds = [Kind::Node, Kind::Pod, Kind::Namespace];
-        if !kinds.iter().all(|kind| cluster.covers_all(*kind)) {
+        if !cluster.covers_all(Kind::Node) {
             return None;
         }
+        let is_complete = cluster.covers_all(Kind::Pod) && cluster.covers_all(Kind::Namespace);
         let nodes: Vec<NodeState> = cluster
             .all::<Node>()
             .iter()
             .map(|node| {
                 let pods = cluster.pods_on_node(node.name());
                 let pods: Vec<&Pod> = pods.into_iter().filter(|pod| !pod.is_finished() && counts(pod)).collect();
-                let requested = pods.iter().map(|pod| resources::requests(&pod.spec)).sum();
+                // Of an unknown rest only this is certain: no node gives more than it has.
+                let requested = pods.iter().filter(|_| is_complete).map(|pod| resources::requests(&pod.spec)).sum();
                 NodeState { node, pods, requested, allocatable: resources::allocatable(node) }
             })
             .collect();
@@ -161,7 +166,12 @@ impl<'a> Scheduler<'a> {
             .flat_map(|(n, state)| state.pods.iter().map(move |pod| (*pod, inter_pod::anti_affinity(cluster, pod), n)))
             .filter(|(_, terms, _)| !terms.is_empty())
             .collect();
-        Some(Scheduler { cluster, nodes, repelling })
+        Some(Scheduler { cluster, nodes, repelling, is_complete })
+    }
+
+    /// Whether all pods are known, so that all filters count.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
     /// Asks all filters on all nodes.
@@ -179,11 +189,18 @@ impl<'a> Scheduler<'a> {
             ports::check(pod, &state.pods, &mut why);
             resources::check(&requests, state, &mut why);
             claims.check(state.node, &mut why);
-            spread.check(state.node, &mut why);
-            neighbours.check(state.node, &mut why);
+            if self.is_complete {
+                spread.check(state.node, &mut why);
+                neighbours.check(state.node, &mut why);
+            }
             (state.node, why)
         });
-        Placement { obstacles: claims.obstacles.clone(), nodes: nodes.collect(), is_pinned: pinned_to.is_some() }
+        Placement {
+            obstacles: claims.obstacles.clone(),
+            nodes: nodes.collect(),
+            is_pinned: pinned_to.is_some(),
+            is_complete: self.is_complete,
+        }
     }
 
     /// What the pods of each node request, and what it can give.

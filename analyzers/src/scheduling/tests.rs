@@ -290,3 +290,29 @@ fn many_nodes_and_pods() {
     assert_eq!(said.len(), 300);
     assert!(said.iter().all(|line| line.ends_with("which its anti-affinity excludes")), "{said:?}");
 }
+
+/// With `-n` only the pods of some namespaces are known: what depends on the others is not said.
+#[test]
+fn without_all_pods_only_what_is_certain() {
+    let world = |spec: &str| {
+        let pod = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: shop, labels: {{app: p}}}}, spec: {{containers: \
+             [{{name: c, resources: {{requests: {{cpu: '3'}}}}}}], {spec}}}}}"
+        );
+        let node = "{apiVersion: v1, kind: Node, metadata: {name: node-1, labels: {disk: slow}}, status: {allocatable: {cpu: '4', \
+                    memory: 8Gi, pods: '10'}}}";
+        let only = crate::Extent::Namespaces(["shop".to_string()].into());
+        World::new(&[node, &pod]).cover(crate::Kind::Pod, only).build()
+    };
+    let refused = |spec: &str| {
+        let cluster = world(spec);
+        let scheduler = Scheduler::new(&cluster).unwrap();
+        assert!(!scheduler.is_complete());
+        scheduler.place(&cluster.all::<Pod>()[0]).is_explained()
+    };
+    assert!(refused("nodeSelector: {disk: fast}"));
+    assert!(!refused("nodeSelector: {disk: slow}"));
+    let affinity = "affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: \
+                    kubernetes.io/hostname, labelSelector: {matchLabels: {app: cache}}}]}}";
+    assert!(!refused(affinity), "the pod that it wants to be near may be in another namespace");
+}

@@ -125,5 +125,5 @@ pub fn blocked_only_by<'a, 'p>(
     only: impl Fn(&Refusal) -> bool + 'p,
 ) -> impl Iterator<Item = &'a Node> + 'p {
     let nodes = placement.nodes.iter().filter(move |(_, why)| !why.is_empty() && why.iter().all(&only));
-    nodes.map(|(node, _)| *node).filter(|_| placement.obstacles.is_empty())
+    nodes.map(|(node, _)| *node).filter(|_| placement.obstacles.is_empty() && placement.is_complete)
 }

@@ -38,7 +38,7 @@ declare_rule! {
 const FULL: i128 = 95;
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    let Some(scheduler) = Scheduler::new(cluster) else { return };
+    let Some(scheduler) = Scheduler::new(cluster).filter(Scheduler::is_complete) else { return };
     for resource in ["cpu", "memory"] {
         let usage = scheduler.usage().filter(|(node, _, _)| takes_pods(node));
         let usage: Vec<(&Node, Amount, Amount)> =
