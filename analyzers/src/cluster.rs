@@ -12,6 +12,7 @@ use crate::model::{
 };
 use crate::owner::{PodGroup, topmost};
 use crate::selector::Selector;
+use crate::workload::WorkloadIndex;
 
 /// Where the objects come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,12 +181,13 @@ struct Index {
     pods_by_node: HashMap<u64, Vec<u32>>,
     slices_by_service: HashMap<u64, Vec<u32>>,
     events_by_object: HashMap<u64, Vec<u32>>,
+    workloads: WorkloadIndex,
     groups: Vec<PodGroup>,
     /// The group of each pod.
     group_of: Vec<u32>,
 }
 
-fn hash(parts: &[&str]) -> u64 {
+pub(crate) fn hash(parts: &[&str]) -> u64 {
     let mut hasher = DefaultHasher::new();
     parts.hash(&mut hasher);
     hasher.finish()
@@ -193,7 +195,7 @@ fn hash(parts: &[&str]) -> u64 {
 
 impl Index {
     fn new(objects: &Objects) -> Index {
-        let mut index = Index::default();
+        let mut index = Index { workloads: WorkloadIndex::new(objects), ..Index::default() };
         let mut groups: BTreeMap<ObjectRef, Vec<u32>> = BTreeMap::new();
         for (n, pod) in (0u32..).zip(objects.pods.iter()) {
             for (key, value) in pod.metadata.labels.iter() {
@@ -309,21 +311,13 @@ impl Cluster {
     /// The pods of a namespace that a selector matches, by name. An empty selector matches all of them.
     pub fn pods_matching(&self, namespace: &str, selector: &Selector) -> Vec<&Pod> {
         let pods = self.all::<Pod>();
-        let Some((key, values)) = selector.indexable() else {
+        let Some(found) = selector.candidates(namespace, &self.index.pods_by_label) else {
             return self
                 .in_namespace::<Pod>(namespace)
                 .iter()
                 .filter(|p| selector.matches(&p.metadata.labels))
                 .collect();
         };
-        let mut found: Vec<u32> = values
-            .iter()
-            .filter_map(|value| self.index.pods_by_label.get(&hash(&[namespace, key, value])))
-            .flatten()
-            .copied()
-            .collect();
-        found.sort_unstable();
-        found.dedup();
         let candidates = found.into_iter().map(|n| &pods[n as usize]);
         candidates.filter(|p| p.metadata.namespace == namespace && selector.matches(&p.metadata.labels)).collect()
     }
@@ -333,6 +327,10 @@ impl Cluster {
         let found = self.index.pods_by_node.get(&hash(&[node]));
         let pods = found.into_iter().flatten().map(|n| &self.all::<Pod>()[*n as usize]);
         pods.filter(|p| p.spec.node_name == node).collect()
+    }
+
+    pub(crate) fn workload_index(&self) -> &WorkloadIndex {
+        &self.index.workloads
     }
 
     /// All pods by their topmost owner, in the order of the owners.

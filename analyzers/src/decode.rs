@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::coverage::Broken;
 use crate::kind::{Batch, Decoder, Kind, Object};
 use crate::model::CustomResource;
+use crate::model::shared::sharing;
 
 /// One page of a list.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ fn null_as_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Defau
 /// # Errors
 /// When the body is not JSON, or no list.
 pub fn list_page(kind: Kind, body: &[u8], content: Content) -> Result<Page, DecodeError> {
-    let decoded = Batch::decode(kind, PageOf { kind, body, content });
+    let decoded = sharing(|| Batch::decode(kind, PageOf { kind, body, content }));
     let (batch, (metadata, broken)) = decoded.map_err(|source| DecodeError { kind, source })?;
     Ok(Page { batch, continue_token: metadata.continue_token, resource_version: metadata.resource_version, broken })
 }

@@ -22,8 +22,7 @@ pub(crate) fn pods<'a>(cluster: &'a Cluster, budget: &PodDisruptionBudget) -> Ve
 /// The workloads whose pods it covers.
 pub(crate) fn workloads<'a>(cluster: &'a Cluster, budget: &PodDisruptionBudget) -> Vec<Workload<'a>> {
     let Some(selector) = selector(budget) else { return Vec::new() };
-    let workloads = cluster.workloads_in(budget.namespace());
-    workloads.into_iter().filter(|w| selector.matches(&w.template.metadata.labels)).collect()
+    cluster.workloads_matching(budget.namespace(), &selector)
 }
 
 /// How many of so many pods must stay healthy, as the disruption controller reckons: percentages are rounded up, both

@@ -124,6 +124,27 @@ macro_rules! kinds {
                 }
             }
 
+            /// The namespace of each object of a kind, in their order.
+            pub(crate) fn namespace_of_each(&self, kind: Kind) -> Box<dyn Iterator<Item = &str> + '_> {
+                match kind {
+                    $(Kind::$kind => Box::new(self.$field.iter().map(Object::namespace)),)*
+                }
+            }
+
+            /// The places of the objects of a kind in one namespace.
+            pub(crate) fn range(&self, kind: Kind, namespace: &str) -> std::ops::Range<usize> {
+                match kind {
+                    $(Kind::$kind => self.$field.range(namespace),)*
+                }
+            }
+
+            /// The place of one object among those of its kind.
+            pub(crate) fn position(&self, kind: Kind, namespace: &str, name: &str) -> Option<usize> {
+                match kind {
+                    $(Kind::$kind => self.$field.position(namespace, name),)*
+                }
+            }
+
             /// The labels of one object.
             pub(crate) fn labels(&self, kind: Kind, namespace: &str, name: &str) -> Option<&dyn LabelSet> {
                 match kind {

@@ -167,11 +167,9 @@ impl Cluster {
             return None;
         }
         let selector = Selector::equals(&service.spec.selector);
-        let workloads = self.workloads_in(namespace);
-        let matching: Vec<&Workload> =
-            workloads.iter().filter(|w| selector.matches(&w.template.metadata.labels)).collect();
+        let matching = self.workloads_matching(namespace, &selector);
         if matching.is_empty() {
-            return if pods.is_empty() { self.selects_nothing(service, &workloads) } else { None };
+            return if pods.is_empty() { self.selects_nothing(service, &self.workloads_in(namespace)) } else { None };
         }
         if let Some(parked) = matching.iter().find(|w| w.is_scaled_to_zero())
             && matching.iter().all(|w| w.is_scaled_to_zero() || is_batch(w))

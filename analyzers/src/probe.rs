@@ -233,11 +233,11 @@ mod tests {
     use super::*;
 
     fn container(yaml: &str) -> Container {
-        serde_saphyr::from_str(yaml).unwrap()
+        crate::testing::part(yaml)
     }
 
     fn probe(yaml: &str) -> Probe {
-        serde_saphyr::from_str(yaml).unwrap()
+        crate::testing::part(yaml)
     }
 
     #[test]
@@ -258,7 +258,7 @@ mod tests {
     fn ports_that_are_not_declared() {
         let web = container("{name: web, ports: [{containerPort: 8080, name: http}]}");
         let side = container("{name: side, ports: [{containerPort: 9090}]}");
-        let spec = PodSpec { containers: vec![web.clone(), side], ..Default::default() };
+        let spec = PodSpec { containers: [web.clone(), side].into(), ..Default::default() };
         let of = |yaml: &str| port_mismatch(&spec, &web, &probe(yaml));
         assert_eq!(of("{httpGet: {port: 8081}}").unwrap(), "container web declares 8080 (http)");
         assert_eq!(of("{tcpSocket: {port: 8081}}").unwrap(), "container web declares 8080 (http)");
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(of("{httpGet: {port: http}}"), None);
         assert_eq!(of("{httpGet: {port: 9090}}"), None, "another container of the pod declares it");
         assert_eq!(of("{httpGet: {port: 8081, host: 10.0.0.1}}"), None);
-        assert_eq!(of("{exec: {command: [true]}}"), None);
+        assert_eq!(of("{exec: {command: ['true']}}"), None);
         let bare = container("{name: bare}");
         assert_eq!(port_mismatch(&spec, &bare, &probe("{tcpSocket: {port: 8081}}")), None);
     }

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::Hasher;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, available_parallelism};
 
 use crate::causes;
 use crate::cluster::{Cluster, Origin};
@@ -129,32 +131,29 @@ pub struct Analysis {
     pub rules_run: usize,
 }
 
-/// Runs rules over a cluster, one after the other, and links what they find.
+/// Runs rules over a cluster and links what they find. Big clusters are checked by as many threads as there are
+/// processors; what comes out is the same.
 pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
     let mut analysis = Analysis::default();
-    for rule in rules {
+    for (rule, outcome) in rules.iter().zip(check_all(cluster, rules)) {
         let meta = rule.meta();
-        let mut gaps = unread(cluster, meta);
-        let blind = gaps.iter().any(|gap| gap.is_total) || is_blind(cluster, meta);
-        analysis.not_evaluated.extend(gaps.drain(..).map(|gap| gap.line));
-        if blind {
-            continue;
-        }
-        let mut report = Report::default();
-        match catch_unwind(AssertUnwindSafe(|| rule.check(cluster, &mut report))) {
-            Ok(()) => analysis.rules_run += 1,
-            Err(panic) => {
+        analysis.not_evaluated.extend(outcome.unread.into_iter().map(|gap| gap.line));
+        let report = match outcome.report {
+            None => continue,
+            Some(Ok(report)) => report,
+            Some(Err(message)) => {
                 analysis.not_evaluated.push(NotEvaluated {
                     rule: meta.id.to_string(),
                     kind: String::new(),
                     reason: Reason::Internal,
                     namespace: None,
                     name: None,
-                    message: panic_message(panic.as_ref()),
+                    message,
                 });
                 continue;
             }
-        }
+        };
+        analysis.rules_run += 1;
         analysis.not_evaluated.extend(report.gaps.into_iter().map(|(kind, object, reason, message)| NotEvaluated {
             rule: meta.id.to_string(),
             kind: object.as_ref().map(|o| o.kind.to_string()).or(kind.map(|k| k.to_string())).unwrap_or_default(),
@@ -185,6 +184,52 @@ fn is_blind(cluster: &Cluster, meta: &RuleMeta) -> bool {
     meta.needs.is_empty()
         && extents().any(|extent| matches!(extent, Extent::Failed(_)))
         && extents().all(|extent| matches!(extent, Extent::Failed(_) | Extent::NotServed | Extent::NotRequested))
+}
+
+/// What came of one rule.
+struct Outcome {
+    unread: Vec<Unread>,
+    /// `None` if it could not be evaluated at all, and the panic's message if it panicked.
+    report: Option<Result<Report, String>>,
+}
+
+fn check_one(cluster: &Cluster, rule: &dyn Rule) -> Outcome {
+    let unread = unread(cluster, rule.meta());
+    if unread.iter().any(|gap| gap.is_total) || is_blind(cluster, rule.meta()) {
+        return Outcome { unread, report: None };
+    }
+    let mut report = Report::default();
+    let checked = catch_unwind(AssertUnwindSafe(|| rule.check(cluster, &mut report)));
+    Outcome { unread, report: Some(checked.map(|()| report).map_err(|panic| panic_message(panic.as_ref()))) }
+}
+
+/// From how many objects on threads are worth their while.
+const MANY_OBJECTS: usize = 5_000;
+
+/// The outcomes of rules, in the order of the rules.
+fn check_all(cluster: &Cluster, rules: &[&dyn Rule]) -> Vec<Outcome> {
+    let threads =
+        if cluster.objects().len() < MANY_OBJECTS { 1 } else { available_parallelism().map_or(1, usize::from) };
+    let threads = threads.min(rules.len());
+    if threads <= 1 {
+        return rules.iter().map(|rule| check_one(cluster, *rule)).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done: Vec<(usize, Outcome)> = Vec::new();
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            let Some(rule) = rules.get(n) else { return done };
+            done.push((n, check_one(cluster, *rule)));
+        }
+    };
+    let mut outcomes: Vec<(usize, Outcome)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let join = |worker: thread::ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        workers.into_iter().flat_map(join).collect()
+    });
+    outcomes.sort_by_key(|(n, _)| *n);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
 struct Unread {

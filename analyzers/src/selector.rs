@@ -1,9 +1,10 @@
 //! Label selectors, exactly as the API server evaluates them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
+use crate::cluster::hash;
 use crate::model::{LabelSelector, LabelSet};
 
 /// A compiled selector: all requirements must hold; none at all selects everything.
@@ -68,12 +69,20 @@ impl Selector {
         self.requirements.iter().all(|requirement| requirement.holds(labels.value(&requirement.key)))
     }
 
-    /// A key with the values one of which an object must have, for looking objects up in an index.
-    pub(crate) fn indexable(&self) -> Option<(&str, &[String])> {
-        self.requirements.iter().find_map(|requirement| match &requirement.operator {
-            Operator::In(values) => Some((requirement.key.as_str(), values.as_slice())),
+    /// The shortest list of candidates that an index by namespace, key and value has for one of the requirements; in
+    /// their order and each once. `None` if no requirement asks for a value.
+    pub(crate) fn candidates<T: Copy + Ord>(&self, namespace: &str, by_label: &HashMap<u64, Vec<T>>) -> Option<Vec<T>> {
+        let lists = self.requirements.iter().filter_map(|requirement| match &requirement.operator {
+            Operator::In(values) => {
+                Some(values.iter().filter_map(|value| by_label.get(&hash(&[namespace, &requirement.key, value]))))
+            }
             _ => None,
-        })
+        });
+        let shortest = lists.min_by_key(|lists| lists.clone().map(Vec::len).sum::<usize>())?;
+        let mut candidates: Vec<T> = shortest.flatten().copied().collect();
+        candidates.sort_unstable();
+        candidates.dedup();
+        Some(candidates)
     }
 
     /// Key and value of the requirements that ask for exactly one value.

@@ -34,8 +34,11 @@ impl<T: Object> Table<T> {
     }
 
     pub fn get(&self, namespace: &str, name: &str) -> Option<&T> {
-        let at = self.rows.binary_search_by(|row| (row.namespace(), row.name()).cmp(&(namespace, name))).ok()?;
-        Some(&self.rows[at])
+        Some(&self.rows[self.position(namespace, name)?])
+    }
+
+    pub(crate) fn position(&self, namespace: &str, name: &str) -> Option<usize> {
+        self.rows.binary_search_by(|row| (row.namespace(), row.name()).cmp(&(namespace, name))).ok()
     }
 
     /// The rows of one namespace, as a range of indexes.

@@ -93,6 +93,12 @@ impl World {
     }
 }
 
+/// Part of an object, from YAML by way of JSON: the model is read from nothing else.
+pub fn part<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
+    let value: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
+    serde_json::from_str(&value.to_string()).unwrap()
+}
+
 /// What one rule says about a world at [`NOW`].
 pub fn check(rule: &'static dyn Rule, documents: &[&str]) -> Said {
     World::new(documents).check(rule)

@@ -261,15 +261,14 @@ impl<'a> Walk<'a> {
                 let group = self.cluster.group_of_owner(object);
                 let mut pods: Vec<&Pod> = Vec::new();
                 if let Some(group) = group {
-                    let members = self.cluster.pod_groups().iter().find(|g| g.owner == group.owner);
+                    let members = self.cluster.group_of_owner(&group.owner);
                     pods.extend(members.into_iter().flat_map(|g| self.cluster.pods_of(g)).filter(|p| p.is_active()));
                 }
                 pods.sort_by_key(|pod| !pod.is_ready());
                 if !pods.is_empty() {
                     return Ok(pods.into_iter().map(|pod| (PodEnd::of(pod), name.clone())).collect());
                 }
-                let workloads = self.cluster.workloads_in(object.namespace());
-                let found = workloads.into_iter().find(|workload| workload.object == *object);
+                let found = self.cluster.workload(object);
                 let workload =
                     found.ok_or_else(|| format!("there is no {name} in namespace {}", object.namespace()))?;
                 let namespace = &workload.metadata.namespace;

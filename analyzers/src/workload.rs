@@ -1,8 +1,10 @@
 //! One view of everything that makes pods from a template.
 
-use crate::cluster::Cluster;
+use std::collections::HashMap;
+
+use crate::cluster::{Cluster, hash};
 use crate::finding::ObjectRef;
-use crate::kind::Object;
+use crate::kind::{Kind, Object, Objects};
 use crate::model::{
     CronJob, DaemonSet, Deployment, Job, Meta, PodTemplate, ReplicaSet, ReplicationController, StatefulSet,
 };
@@ -27,66 +29,134 @@ impl Workload<'_> {
     }
 }
 
+/// The kinds that workloads are of, in the order in which they are listed.
+const KINDS: [Kind; 7] = [
+    Kind::Deployment,
+    Kind::StatefulSet,
+    Kind::DaemonSet,
+    Kind::ReplicaSet,
+    Kind::ReplicationController,
+    Kind::CronJob,
+    Kind::Job,
+];
+
+/// The template of one object of a kind of [`KINDS`], by its place in the table; `None` if another workload made it.
+fn template_at(objects: &Objects, kind: Kind, n: usize) -> Option<&PodTemplate> {
+    Some(match kind {
+        Kind::Deployment => &objects.deployments.all().get(n)?.spec.template,
+        Kind::StatefulSet => &objects.stateful_sets.all().get(n)?.spec.template,
+        Kind::DaemonSet => &objects.daemon_sets.all().get(n)?.spec.template,
+        Kind::ReplicaSet => {
+            let set = objects.replica_sets.all().get(n)?;
+            set.metadata.controller().is_none().then_some(&set.spec.template)?
+        }
+        Kind::ReplicationController => &objects.replication_controllers.all().get(n)?.spec.template,
+        Kind::CronJob => &objects.cron_jobs.all().get(n)?.spec.job_template.spec.template,
+        Kind::Job => {
+            let job = objects.jobs.all().get(n)?;
+            job.metadata.controller().is_none().then_some(&job.spec.template)?
+        }
+        _ => return None,
+    })
+}
+
+/// Workloads by the labels of their templates. Keys are hashes: a hit is always compared with the real thing.
+#[derive(Debug, Default)]
+pub(crate) struct WorkloadIndex {
+    /// Places in [`KINDS`] and in the table of the kind.
+    by_label: HashMap<u64, Vec<(u8, u32)>>,
+}
+
+impl WorkloadIndex {
+    pub(crate) fn new(objects: &Objects) -> WorkloadIndex {
+        let mut index = WorkloadIndex::default();
+        for (place, kind) in (0u8..).zip(KINDS) {
+            for (n, namespace) in (0u32..).zip(objects.namespace_of_each(kind)) {
+                let Some(template) = template_at(objects, kind, n as usize) else { continue };
+                for (key, value) in template.metadata.labels.iter() {
+                    index.by_label.entry(hash(&[namespace, key, value])).or_default().push((place, n));
+                }
+            }
+        }
+        index
+    }
+}
+
 impl Cluster {
-    /// The topmost workloads of a namespace, by kind and name.
+    /// The topmost workloads of a namespace, by kind and name. Of many, look for one with [`Cluster::workload`] and
+    /// for some with [`Cluster::workloads_matching`].
     pub fn workloads_in(&self, namespace: &str) -> Vec<Workload<'_>> {
-        let mut workloads = Vec::new();
-        workloads.extend(self.in_namespace::<Deployment>(namespace).iter().map(|d| Workload {
-            object: d.reference(),
-            metadata: &d.metadata,
-            template: &d.spec.template,
-            selector: Some(Selector::new(&d.spec.selector)),
-            replicas: Some(d.spec.replicas.unwrap_or(1)),
-        }));
-        workloads.extend(self.in_namespace::<StatefulSet>(namespace).iter().map(|s| Workload {
-            object: s.reference(),
-            metadata: &s.metadata,
-            template: &s.spec.template,
-            selector: Some(Selector::new(&s.spec.selector)),
-            replicas: Some(s.spec.replicas.unwrap_or(1)),
-        }));
-        workloads.extend(self.in_namespace::<DaemonSet>(namespace).iter().map(|d| Workload {
-            object: d.reference(),
-            metadata: &d.metadata,
-            template: &d.spec.template,
-            selector: Some(Selector::new(&d.spec.selector)),
-            replicas: None,
-        }));
-        let bare = self.in_namespace::<ReplicaSet>(namespace).iter().filter(|r| r.metadata.controller().is_none());
-        workloads.extend(bare.map(|r| Workload {
-            object: r.reference(),
-            metadata: &r.metadata,
-            template: &r.spec.template,
-            selector: Some(Selector::new(&r.spec.selector)),
-            replicas: Some(r.spec.replicas.unwrap_or(1)),
-        }));
-        workloads.extend(self.in_namespace::<ReplicationController>(namespace).iter().map(|r| Workload {
-            object: r.reference(),
-            metadata: &r.metadata,
-            template: &r.spec.template,
-            selector: Some(Selector::equals(&r.spec.selector)),
-            replicas: Some(r.spec.replicas.unwrap_or(1)),
-        }));
-        workloads.extend(self.in_namespace::<CronJob>(namespace).iter().map(|c| Workload {
-            object: c.reference(),
-            metadata: &c.metadata,
-            template: &c.spec.job_template.spec.template,
-            selector: None,
-            replicas: c.spec.suspend.then_some(0),
-        }));
-        let bare = self.in_namespace::<Job>(namespace).iter().filter(|j| j.metadata.controller().is_none());
-        workloads.extend(bare.map(|j| Workload {
-            object: j.reference(),
-            metadata: &j.metadata,
-            template: &j.spec.template,
-            selector: None,
-            replicas: j.spec.suspend.then_some(0),
-        }));
-        workloads
+        let all = KINDS
+            .into_iter()
+            .flat_map(|kind| self.objects().range(kind, namespace).filter_map(move |n| self.workload_at(kind, n)));
+        all.collect()
     }
 
     /// The topmost workloads of all namespaces.
     pub fn workloads(&self) -> Vec<Workload<'_>> {
         self.workload_namespaces().iter().flat_map(|namespace| self.workloads_in(namespace)).collect()
+    }
+
+    /// The topmost workload that an object is, if it is one.
+    pub fn workload(&self, object: &ObjectRef) -> Option<Workload<'_>> {
+        let kind = KINDS.into_iter().find(|kind| object.is(*kind))?;
+        self.workload_at(kind, self.objects().position(kind, object.namespace(), &object.name)?)
+    }
+
+    /// The topmost workloads of a namespace whose templates' labels a selector matches, by kind and name. An empty
+    /// selector matches all of them.
+    pub fn workloads_matching(&self, namespace: &str, selector: &Selector) -> Vec<Workload<'_>> {
+        let matches = |workload: &Workload| selector.matches(&workload.template.metadata.labels);
+        let Some(places) = selector.candidates(namespace, &self.workload_index().by_label) else {
+            return self.workloads_in(namespace).into_iter().filter(matches).collect();
+        };
+        let found = places.into_iter().filter_map(|(place, n)| self.workload_at(KINDS[usize::from(place)], n as usize));
+        found.filter(|workload| workload.metadata.namespace == namespace && matches(workload)).collect()
+    }
+
+    fn workload_at(&self, kind: Kind, n: usize) -> Option<Workload<'_>> {
+        let template = template_at(self.objects(), kind, n)?;
+        let view = |object: ObjectRef, metadata, selector, replicas| Workload {
+            object,
+            metadata,
+            template,
+            selector,
+            replicas,
+        };
+        Some(match kind {
+            Kind::Deployment => {
+                let d = self.all::<Deployment>().get(n)?;
+                let selector = Selector::new(&d.spec.selector);
+                view(d.reference(), &d.metadata, Some(selector), Some(d.spec.replicas.unwrap_or(1)))
+            }
+            Kind::StatefulSet => {
+                let s = self.all::<StatefulSet>().get(n)?;
+                let selector = Selector::new(&s.spec.selector);
+                view(s.reference(), &s.metadata, Some(selector), Some(s.spec.replicas.unwrap_or(1)))
+            }
+            Kind::DaemonSet => {
+                let d = self.all::<DaemonSet>().get(n)?;
+                view(d.reference(), &d.metadata, Some(Selector::new(&d.spec.selector)), None)
+            }
+            Kind::ReplicaSet => {
+                let r = self.all::<ReplicaSet>().get(n)?;
+                let selector = Selector::new(&r.spec.selector);
+                view(r.reference(), &r.metadata, Some(selector), Some(r.spec.replicas.unwrap_or(1)))
+            }
+            Kind::ReplicationController => {
+                let r = self.all::<ReplicationController>().get(n)?;
+                let selector = Selector::equals(&r.spec.selector);
+                view(r.reference(), &r.metadata, Some(selector), Some(r.spec.replicas.unwrap_or(1)))
+            }
+            Kind::CronJob => {
+                let c = self.all::<CronJob>().get(n)?;
+                view(c.reference(), &c.metadata, None, c.spec.suspend.then_some(0))
+            }
+            Kind::Job => {
+                let j = self.all::<Job>().get(n)?;
+                view(j.reference(), &j.metadata, None, j.spec.suspend.then_some(0))
+            }
+            _ => return None,
+        })
     }
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, RETRY_AFTER, USER_AGENT};
 use http::{Request, StatusCode};
@@ -107,6 +107,7 @@ impl Connection {
         let request = Request::get(path).header(ACCEPT, accept).header(USER_AGENT, user_agent).body(Body::empty());
         let request = request.map_err(|e| final_failure(Failure::new(Reason::Internal, e.to_string())))?;
         self.requests.fetch_add(1, Ordering::Relaxed);
+        let start = Instant::now();
         let exchange = async {
             let (head, body) = self.client.send(request).await?.into_parts();
             Ok::<_, kube::Error>((head, body.collect_bytes().await?))
@@ -121,6 +122,8 @@ impl Connection {
                 return Err(final_failure(Failure::new(Reason::Timeout, message)));
             }
         };
+        let (status, bytes, took) = (head.status.as_u16(), body.len(), start.elapsed());
+        tracing::debug!("GET path={path:?} status={status} bytes={bytes} took={took:?}");
         if head.status == StatusCode::OK {
             return Ok(body.into());
         }

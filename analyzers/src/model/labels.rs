@@ -3,6 +3,8 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
+use super::shared::{List, once};
+
 /// Anything that has labels or annotations to look up by key.
 pub trait LabelSet {
     fn value(&self, key: &str) -> Option<&str>;
@@ -10,8 +12,8 @@ pub trait LabelSet {
 }
 
 /// Labels or annotations, sorted by key: a tenth of the memory of a `BTreeMap` for the handful that objects carry.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Labels(Vec<(Box<str>, Box<str>)>);
+#[derive(Clone, Default, PartialEq)]
+pub struct Labels(List<(Box<str>, Box<str>)>);
 
 impl Labels {
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -40,7 +42,7 @@ impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
         pairs.reverse();
         pairs.dedup_by(|a, b| a.0 == b.0);
         pairs.reverse();
-        Labels(pairs)
+        Labels(pairs.into())
     }
 }
 
@@ -101,13 +103,13 @@ impl<'de> Deserialize<'de> for Labels {
                 Ok(pairs.into_iter().collect())
             }
         }
-        deserializer.deserialize_map(Pairs)
+        once(deserializer, |text| serde_json::Deserializer::from_str(text).deserialize_map(Pairs))
     }
 }
 
 /// Annotations, less the ones that no rule reads and that weigh more than the rest of the object:
 /// `kubectl.kubernetes.io/last-applied-configuration`, and values over 4 KiB.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Annotations(Labels);
 
 impl Annotations {
@@ -124,11 +126,13 @@ impl Annotations {
 
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
-        let mut labels = Labels::deserialize(deserializer)?;
-        labels.0.retain(|(key, value)| {
-            value.len() <= Annotations::LONGEST && key.as_ref() != "kubectl.kubernetes.io/last-applied-configuration"
-        });
-        Ok(Annotations(labels))
+        let labels = Labels::deserialize(deserializer)?;
+        let kept = |key: &str, value: &str| {
+            value.len() <= Annotations::LONGEST && key != "kubectl.kubernetes.io/last-applied-configuration"
+        };
+        let all = labels.iter().all(|(key, value)| kept(key, value));
+        let few = || labels.iter().filter(|(key, value)| kept(key, value)).collect();
+        Ok(Annotations(if all { labels.clone() } else { few() }))
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Annotations, Labels, api_types};
+use super::{Annotations, Labels, List, Word, api_types};
 
 /// An instant, as the API writes it (RFC 3339, UTC).
 pub type Timestamp = jiff::Timestamp;
@@ -12,7 +12,7 @@ api_types! {
         pub generation: i64,
         pub labels: Labels,
         pub annotations: Annotations,
-        pub owner_references: Vec<OwnerReference>,
+        pub owner_references: List<OwnerReference>,
         pub finalizers: Vec<String>,
         pub creation_timestamp: Option<Timestamp>,
         pub deletion_timestamp: Option<Timestamp>,
@@ -30,9 +30,9 @@ api_types! {
     /// A condition of any kind; the fields that some kinds lack stay empty.
     pub struct Condition {
         #[serde(rename = "type")]
-        pub type_: String,
-        pub status: String,
-        pub reason: String,
+        pub type_: Word,
+        pub status: Word,
+        pub reason: Word,
         pub message: String,
         pub last_transition_time: Option<Timestamp>,
         #[serde(alias = "lastHeartbeatTime")]

@@ -15,6 +15,7 @@ mod node;
 mod pod;
 mod policy;
 mod service;
+pub(crate) mod shared;
 mod workload;
 
 pub use config::{ConfigMap, Secret};
@@ -49,6 +50,7 @@ pub use service::{
     Endpoint, EndpointPort, EndpointSlice, Endpoints, EndpointsSubset, LoadBalancerIngress, Service, ServicePort,
     ServiceSpec, ServiceStatus,
 };
+pub use shared::{Amounts, List, Shared, Word};
 pub use workload::*;
 
 use serde::{Deserialize, Deserializer};

@@ -24,7 +24,7 @@ api_types! {
     pub struct NodeStatus {
         pub allocatable: ResourceList,
         pub capacity: ResourceList,
-        pub conditions: Vec<Condition>,
+        pub conditions: Box<[Condition]>,
         pub addresses: Vec<NodeAddress>,
         pub node_info: NodeSystemInfo,
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Affinity, TopologySpreadConstraint};
 
-use super::{Condition, IntOrString, Meta, Quantity, Timestamp, api_types};
+use super::{Amounts, Condition, IntOrString, List, Meta, Quantity, Shared, Timestamp, Word, api_types};
 
 /// Amounts by resource name (`cpu`, `memory`, `pods`, `nvidia.com/gpu` …), as the API writes them.
 pub type ResourceList = BTreeMap<String, Quantity>;
@@ -22,43 +22,43 @@ api_types! {
 
     pub struct PodSpec {
         pub node_name: String,
-        pub service_account_name: String,
+        pub service_account_name: Word,
         pub automount_service_account_token: Option<bool>,
         pub host_network: bool,
         #[serde(rename = "hostPID")]
         pub host_pid: bool,
         #[serde(rename = "hostIPC")]
         pub host_ipc: bool,
-        pub dns_policy: String,
+        pub dns_policy: Word,
         pub dns_config: PodDnsConfig,
         pub hostname: String,
         pub subdomain: String,
-        pub restart_policy: String,
-        pub scheduler_name: String,
+        pub restart_policy: Word,
+        pub scheduler_name: Word,
         pub priority: Option<i32>,
-        pub priority_class_name: String,
-        pub preemption_policy: String,
-        pub runtime_class_name: String,
+        pub priority_class_name: Word,
+        pub preemption_policy: Word,
+        pub runtime_class_name: Word,
         pub termination_grace_period_seconds: Option<i64>,
         pub active_deadline_seconds: Option<i64>,
         pub node_selector: BTreeMap<String, String>,
-        pub affinity: Option<Box<Affinity>>,
-        pub tolerations: Vec<Toleration>,
-        pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
-        pub overhead: ResourceList,
+        pub affinity: Option<Shared<Affinity>>,
+        pub tolerations: List<Toleration>,
+        pub topology_spread_constraints: List<TopologySpreadConstraint>,
+        pub overhead: Amounts,
         /// Pod-level requests and limits (KEP-2837).
         pub resources: ResourceRequirements,
-        pub scheduling_gates: Vec<NamedReference>,
-        pub readiness_gates: Vec<PodReadinessGate>,
-        pub image_pull_secrets: Vec<NamedReference>,
+        pub scheduling_gates: List<NamedReference>,
+        pub readiness_gates: List<PodReadinessGate>,
+        pub image_pull_secrets: List<NamedReference>,
         pub security_context: SecurityContext,
-        pub init_containers: Vec<Container>,
-        pub containers: Vec<Container>,
-        pub volumes: Vec<Volume>,
+        pub init_containers: Box<[Container]>,
+        pub containers: Box<[Container]>,
+        pub volumes: Box<[Volume]>,
     }
 
     pub struct PodDnsConfig {
-        pub nameservers: Vec<String>,
+        pub nameservers: List<String>,
     }
 
     pub struct PodReadinessGate {
@@ -79,8 +79,8 @@ api_types! {
     }
 
     pub struct ResourceRequirements {
-        pub requests: ResourceList,
-        pub limits: ResourceList,
+        pub requests: Amounts,
+        pub limits: Amounts,
     }
 
     /// What rules read of a pod's and of a container's security context.
@@ -94,20 +94,20 @@ api_types! {
     pub struct Container {
         pub name: String,
         pub image: String,
-        pub image_pull_policy: String,
-        pub command: Vec<String>,
-        pub args: Vec<String>,
-        pub ports: Vec<ContainerPort>,
-        pub env: Vec<EnvVar>,
-        pub env_from: Vec<EnvFromSource>,
+        pub image_pull_policy: Word,
+        pub command: List<String>,
+        pub args: List<String>,
+        pub ports: List<ContainerPort>,
+        pub env: List<EnvVar>,
+        pub env_from: List<EnvFromSource>,
         pub resources: ResourceRequirements,
-        pub volume_mounts: Vec<VolumeMount>,
-        pub liveness_probe: Option<Box<Probe>>,
-        pub readiness_probe: Option<Box<Probe>>,
-        pub startup_probe: Option<Box<Probe>>,
+        pub volume_mounts: Box<[VolumeMount]>,
+        pub liveness_probe: Option<Shared<Probe>>,
+        pub readiness_probe: Option<Shared<Probe>>,
+        pub startup_probe: Option<Shared<Probe>>,
         pub security_context: SecurityContext,
         /// `Always` on an init container makes it a native sidecar (KEP-753).
-        pub restart_policy: String,
+        pub restart_policy: Word,
     }
 
     pub struct ContainerPort {
@@ -116,7 +116,7 @@ api_types! {
         pub host_port: i32,
         #[serde(rename = "hostIP")]
         pub host_ip: String,
-        pub protocol: String,
+        pub protocol: Word,
     }
 
     pub struct VolumeMount {
@@ -183,16 +183,16 @@ api_types! {
     }
 
     pub struct ExecAction {
-        pub command: Vec<String>,
+        pub command: List<String>,
     }
 
     pub struct Volume {
         pub name: String,
-        pub config_map: Option<ConfigMapVolumeSource>,
-        pub secret: Option<SecretVolumeSource>,
-        pub persistent_volume_claim: Option<ClaimVolumeSource>,
-        pub projected: Option<ProjectedVolumeSource>,
-        pub host_path: Option<HostPathVolumeSource>,
+        pub config_map: Option<Box<ConfigMapVolumeSource>>,
+        pub secret: Option<Box<SecretVolumeSource>>,
+        pub persistent_volume_claim: Option<Box<ClaimVolumeSource>>,
+        pub projected: Option<Box<ProjectedVolumeSource>>,
+        pub host_path: Option<Box<HostPathVolumeSource>>,
         /// A generic ephemeral volume: its claim is named after pod and volume.
         pub ephemeral: Option<EphemeralVolumeSource>,
     }
@@ -240,7 +240,7 @@ api_types! {
     }
 
     pub struct PodStatus {
-        pub phase: String,
+        pub phase: Word,
         pub reason: String,
         pub message: String,
         pub nominated_node_name: String,
@@ -248,12 +248,12 @@ api_types! {
         #[serde(rename = "podIP")]
         pub pod_ip: String,
         #[serde(rename = "podIPs")]
-        pub pod_ips: Vec<PodIp>,
+        pub pod_ips: Box<[PodIp]>,
         #[serde(rename = "hostIP")]
         pub host_ip: String,
-        pub conditions: Vec<Condition>,
-        pub init_container_statuses: Vec<ContainerStatus>,
-        pub container_statuses: Vec<ContainerStatus>,
+        pub conditions: Box<[Condition]>,
+        pub init_container_statuses: Box<[ContainerStatus]>,
+        pub container_statuses: Box<[ContainerStatus]>,
     }
 
     pub struct PodIp {

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{Condition, IntOrString, Meta, api_types};
+use super::{Condition, IntOrString, List, Meta, api_types};
 
 api_types! {
     pub struct Service {
@@ -13,7 +13,7 @@ api_types! {
         #[serde(rename = "type")]
         pub type_: String,
         pub selector: BTreeMap<String, String>,
-        pub ports: Vec<ServicePort>,
+        pub ports: List<ServicePort>,
         #[serde(rename = "clusterIP")]
         pub cluster_ip: String,
         #[serde(rename = "clusterIPs")]
@@ -54,12 +54,12 @@ api_types! {
     pub struct EndpointSlice {
         pub metadata: Meta,
         pub address_type: String,
-        pub endpoints: Vec<Endpoint>,
-        pub ports: Vec<EndpointPort>,
+        pub endpoints: Box<[Endpoint]>,
+        pub ports: List<EndpointPort>,
     }
 
     pub struct Endpoint {
-        pub addresses: Vec<String>,
+        pub addresses: Box<[Box<str>]>,
         pub conditions: EndpointConditions,
         pub target_ref: Option<TargetRef>,
         pub node_name: String,
@@ -93,7 +93,7 @@ api_types! {
     pub struct EndpointsSubset {
         pub addresses: Vec<EndpointAddress>,
         pub not_ready_addresses: Vec<EndpointAddress>,
-        pub ports: Vec<EndpointPort>,
+        pub ports: List<EndpointPort>,
     }
 
     pub struct EndpointAddress {

@@ -37,7 +37,7 @@ api_types! {
         pub ready_replicas: i32,
         pub available_replicas: i32,
         pub unavailable_replicas: i32,
-        pub conditions: Vec<Condition>,
+        pub conditions: Box<[Condition]>,
     }
 
     pub struct ReplicaSet {
@@ -59,7 +59,7 @@ api_types! {
         pub replicas: i32,
         pub ready_replicas: i32,
         pub available_replicas: i32,
-        pub conditions: Vec<Condition>,
+        pub conditions: Box<[Condition]>,
     }
 
     pub struct ReplicationController {
@@ -122,7 +122,7 @@ api_types! {
         pub updated_replicas: i32,
         pub current_revision: String,
         pub update_revision: String,
-        pub conditions: Vec<Condition>,
+        pub conditions: Box<[Condition]>,
     }
 
     pub struct DaemonSet {
@@ -147,7 +147,7 @@ api_types! {
         pub number_available: i32,
         pub number_unavailable: i32,
         pub updated_number_scheduled: i32,
-        pub conditions: Vec<Condition>,
+        pub conditions: Box<[Condition]>,
     }
 
     pub struct Job {
@@ -172,7 +172,7 @@ api_types! {
         pub failed: i32,
         pub start_time: Option<Timestamp>,
         pub completion_time: Option<Timestamp>,
-        pub conditions: Vec<Condition>,
+        pub conditions: Box<[Condition]>,
     }
 
     pub struct CronJob {

@@ -190,8 +190,12 @@ pub(super) fn subjects(cluster: &Cluster) -> BTreeMap<&str, Vec<Subject<'_>>> {
     }
     for namespace in cluster.workload_namespaces() {
         let here = subjects.entry(namespace).or_default();
+        // Sorted by owner, as the groups are.
+        let with_pods = here.len();
         for workload in cluster.workloads_in(namespace) {
-            if workload.is_scaled_to_zero() || here.iter().any(|subject| subject.owner == workload.object) {
+            if workload.is_scaled_to_zero()
+                || here[..with_pods].binary_search_by(|s| s.owner.cmp(&workload.object)).is_ok()
+            {
                 continue;
             }
             here.push(Subject {

@@ -287,7 +287,7 @@ impl<'a> PolicySet<'a> {
     /// Whether a selector matches any pod of a namespace, or what a workload there would make.
     pub fn selects_any(&self, namespace: &str, selector: &Selector) -> bool {
         !self.cluster.pods_matching(namespace, selector).is_empty()
-            || self.workloads_in(namespace).iter().any(|w| selector.matches(&w.template.metadata.labels))
+            || !self.cluster.workloads_matching(namespace, selector).is_empty()
             || self.custom_templates(namespace).iter().any(|labels| selector.matches(labels))
     }
 

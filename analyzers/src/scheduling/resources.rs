@@ -74,19 +74,19 @@ pub fn requests(spec: &PodSpec) -> Resources {
         }
     }
     total.raise_to(&starting);
-    for (name, amount) in Resources::from(&spec.resources.requests).iter() {
+    for (name, amount) in Resources::from(&*spec.resources.requests).iter() {
         if matches!(name, "cpu" | "memory") || name.starts_with("hugepages-") {
             total.set(name, amount);
         }
     }
-    total.add(&Resources::from(&spec.overhead));
+    total.add(&Resources::from(&*spec.overhead));
     total
 }
 
 /// A limit without a request is a request, too (the API server fills it in).
 fn requests_of(container: &Container) -> Resources {
-    let mut resources = Resources::from(&container.resources.limits);
-    for (name, amount) in Resources::from(&container.resources.requests).iter() {
+    let mut resources = Resources::from(&*container.resources.limits);
+    for (name, amount) in Resources::from(&*container.resources.requests).iter() {
         resources.set(name, amount);
     }
     resources

@@ -46,10 +46,10 @@ fn requests_of_init_containers_and_sidecars() {
         - {name: d, resources: {requests: {cpu: 600m}}}
         containers:
         - {name: app, resources: {requests: {cpu: 500m}, limits: {memory: 64Mi}}}";
-    let spec = serde_saphyr::from_str(text).unwrap();
+    let spec = crate::testing::part(text);
     assert_eq!(requests(&spec).get("cpu").text("cpu"), "900m");
     assert_eq!(requests(&spec).get("memory").text("memory"), "65Mi");
-    let whole = serde_saphyr::from_str(&format!("{text}\n        resources: {{requests: {{cpu: '2'}}}}")).unwrap();
+    let whole = crate::testing::part(&format!("{text}\n        resources: {{requests: {{cpu: '2'}}}}"));
     assert_eq!(requests(&whole).get("cpu").text("cpu"), "2");
 }
 

@@ -66,7 +66,7 @@ fn not_established(cluster: &Cluster, crd: &CustomResourceDefinition) -> Option<
         return None;
     }
     let object = crd.reference();
-    let why = if found.message.is_empty() { &found.reason } else { &found.message };
+    let why = if found.message.is_empty() { found.reason.as_str() } else { found.message.as_str() };
     let state = if found.type_ == "NamesAccepted" { "its names are not accepted" } else { "it is not established" };
     let message = format!("CustomResourceDefinition {} is not served, {state}: {}", crd.name(), shorten(why, 200));
     let text = format!("condition {} is False ({})", found.type_, found.reason);

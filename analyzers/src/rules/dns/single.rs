@@ -43,8 +43,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         return;
     }
     let selector = Selector::equals(&service.spec.selector);
-    let workloads = cluster.workloads_in(service.namespace());
-    let mut behind = workloads.iter().filter(|workload| selector.matches(&workload.template.metadata.labels));
+    let mut behind = cluster.workloads_matching(service.namespace(), &selector).into_iter();
     let (Some(only), None) = (behind.next(), behind.next()) else { return };
     if only.replicas != Some(1) {
         return;

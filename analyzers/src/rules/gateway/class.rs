@@ -86,7 +86,7 @@ fn not_accepted(cluster: &Cluster, class: &GatewayClass) -> Option<Finding> {
     }
     let why = match accepted.filter(|_| is_refused) {
         Some(condition) if !condition.message.is_empty() => shorten(&condition.message, 200),
-        Some(condition) => condition.reason.clone(),
+        Some(condition) => condition.reason.to_string(),
         None => format!("no controller {} has taken it up", class.spec.controller_name),
     };
     let severity = if users == 0 { Severity::Warning } else { Severity::Error };

@@ -81,7 +81,7 @@ fn by_status(cluster: &Cluster, gateway: &Gateway, listener: &Listener, conditio
     let missing = missing_secrets(cluster, gateway, listener);
     let why = match (missing.is_empty(), found.message.is_empty()) {
         (false, _) if found.type_ == "ResolvedRefs" => does_not_exist(&missing),
-        (_, true) => found.reason.clone(),
+        (_, true) => found.reason.to_string(),
         (_, false) => shorten(&found.message, 240),
     };
     let reason = format!("condition {} is {} ({})", found.type_, found.status, found.reason);

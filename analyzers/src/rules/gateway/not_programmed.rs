@@ -69,7 +69,7 @@ fn finding(cluster: &Cluster, gateway: &Gateway, trouble: &Condition) -> Finding
     let said = shorten(&trouble.message, 240);
     let why = match (trouble.is_false(), said.is_empty()) {
         (false, _) => format!("no controller of GatewayClass {class} has taken it up"),
-        (true, true) => trouble.reason.clone(),
+        (true, true) => trouble.reason.to_string(),
         (true, false) => said,
     };
     let state = if trouble.type_ == "Accepted" { "not accepted" } else { "not programmed" };

@@ -120,7 +120,7 @@ fn by_status(cluster: &Cluster, report: &mut Report, object: &ObjectRef, route: 
         if !condition.is_false() || is_young {
             continue;
         }
-        let why = if condition.message.is_empty() { &condition.reason } else { &condition.message };
+        let why = if condition.message.is_empty() { condition.reason.as_str() } else { condition.message.as_str() };
         let message =
             format!("{} {} has a reference that cannot be resolved: {}", object.kind, object.name, shorten(why, 240));
         report.add(

@@ -91,7 +91,7 @@ fn finding(cluster: &Cluster, kind: Kind, route: &Route, parent: &ParentRef) -> 
             if is_young(cluster, refused.last_transition_time) || refused.reason == "Pending" {
                 return None;
             }
-            let said = if refused.message.is_empty() { &refused.reason } else { &refused.message };
+            let said = if refused.message.is_empty() { refused.reason.as_str() } else { refused.message.as_str() };
             let why = computed.unwrap_or_else(|| shorten(said, 240));
             (
                 why,

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use crate::cluster::Cluster;
 use crate::finding::{Finding, Severity, kubectl};
 use crate::ingress;
@@ -58,26 +60,32 @@ const CONTROLLERS: [&str; 16] = [
 ];
 
 fn check(cluster: &Cluster, report: &mut Report) {
+    let mut reasons: BTreeMap<&str, Option<(Severity, String)>> = BTreeMap::new();
     for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_going_away(*ingress)) {
         let Some(created) = ingress.created().filter(|_| !ingress::has_address(ingress)) else { continue };
         let Some(class) = cluster.ingress_class(ingress) else { continue };
         if time::age(cluster.now(), created) < time::PROVISION {
             continue;
         }
-        let others = cluster.all::<Ingress>().iter().filter(|other| ingress::has_address(other));
-        let of_class = |other: &&Ingress| cluster.ingress_class(other).is_some_and(|c| c.name() == class.name());
-        let (severity, why) = match others.into_iter().find(of_class) {
-            Some(other) => {
-                let why = format!("others of class {} have one, such as Ingress {}", class.name(), other.name());
-                (Severity::Warning, why)
-            }
-            // It may run outside the cluster, as those of appliances and of hosting companies do.
-            None if no_controller(cluster, class) => {
-                (Severity::Info, format!("no controller for class {} is to be seen", class.name()))
-            }
-            None => continue,
-        };
-        report.add(finding(cluster, ingress, severity, &why).since(Some(created)));
+        let reason = reasons.entry(class.name()).or_insert_with(|| should_have_one(cluster, class));
+        if let Some((severity, why)) = reason {
+            report.add(finding(cluster, ingress, *severity, why).since(Some(created)));
+        }
+    }
+}
+
+/// Why an Ingress of a class should have an address, and how certain that is.
+fn should_have_one(cluster: &Cluster, class: &IngressClass) -> Option<(Severity, String)> {
+    let mut others = cluster.all::<Ingress>().iter().filter(|other| ingress::has_address(other));
+    let of_class = |other: &&Ingress| cluster.ingress_class(other).is_some_and(|c| c.name() == class.name());
+    match others.find(of_class) {
+        Some(other) => {
+            let why = format!("others of class {} have one, such as Ingress {}", class.name(), other.name());
+            Some((Severity::Warning, why))
+        }
+        // It may run outside the cluster, as those of appliances and of hosting companies do.
+        None => no_controller(cluster, class)
+            .then(|| (Severity::Info, format!("no controller for class {} is to be seen", class.name()))),
     }
 }
 

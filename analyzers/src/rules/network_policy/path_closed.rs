@@ -129,7 +129,7 @@ fn by_address(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
 /// The workloads that a connection leads to, each with the port on which it is connected to.
 fn targets<'s, 'a>(set: &'s PolicySet<'a>, connection: &Connection<'a>) -> Vec<(&'s Subject<'a>, Port)> {
     let service: &Service = connection.service;
-    let port = match (connection.port, service.spec.ports.as_slice()) {
+    let port = match (connection.port, &*service.spec.ports) {
         (Some(number), _) => service.port(number),
         (None, [only]) => Some(only),
         _ => None,

@@ -68,7 +68,7 @@ fn not_ready(cluster: &Cluster, node: &Node, ready: &Condition) -> Option<Findin
     let object = node.reference();
     let lasting = lasts.map_or(String::new(), |lasts| format!(" for {}", human(lasts)));
     let why = if ready.is_false() {
-        let why = if ready.message.is_empty() { &ready.reason } else { &ready.message };
+        let why = if ready.message.is_empty() { ready.reason.as_str() } else { ready.message.as_str() };
         words::shorten(why, 200)
     } else {
         let silent = heartbeat(node).map_or(String::new(), |last| format!(" {} ago", human(age(now, last))));

@@ -86,7 +86,7 @@ fn trouble(condition: &Condition) -> Option<(Severity, String)> {
 
 fn finding(node: &Node, condition: &Condition, severity: Severity, what: &str) -> Finding {
     let object = node.reference();
-    let why = if condition.message.is_empty() { &condition.reason } else { &condition.message };
+    let why = if condition.message.is_empty() { condition.reason.as_str() } else { condition.message.as_str() };
     let why = if why.is_empty() { String::new() } else { format!(": {}", words::shorten(why, 200)) };
     Finding::new(severity, object.clone(), format!("Node {} {what}{why}", node.name()))
         .evidence(
@@ -94,7 +94,7 @@ fn finding(node: &Node, condition: &Condition, severity: Severity, what: &str) -
             &object,
             &format!("status.conditions[{}]", condition.type_),
         )
-        .key(condition.type_.clone())
+        .key(condition.type_.to_string())
         .since(condition.last_transition_time)
         .fix_command("See what the node reports and what runs there", kubectl(["describe", "node", node.name()]))
 }

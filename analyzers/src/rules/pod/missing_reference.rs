@@ -242,8 +242,7 @@ fn complaints(cluster: &Cluster, pod: &Pod) -> Vec<String> {
 
 /// Whether the next pod of a workload will need it too: the template may have moved on.
 fn is_still_wanted(cluster: &Cluster, owner: &ObjectRef, reference: &Reference) -> bool {
-    let workloads = cluster.workloads_in(owner.namespace());
-    let Some(workload) = workloads.iter().find(|workload| workload.object == *owner) else { return false };
+    let Some(workload) = cluster.workload(owner) else { return false };
     !workload.object.is(Kind::Job)
         && !workload.is_scaled_to_zero()
         && references(&workload.template.spec)

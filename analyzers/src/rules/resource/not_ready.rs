@@ -152,7 +152,7 @@ fn of_conditions(resource: &CustomResource) -> Option<Trouble> {
         |type_: &str, status: &str| conditions.iter().filter(counts).find(|c| c.type_ == type_ && c.status == status);
     let bad = || BAD.iter().find_map(|type_| find(type_, "True"));
     let found = GOOD.iter().find_map(|type_| find(type_, "False")).or_else(bad)?;
-    let said = if found.message.trim().is_empty() { &found.reason } else { &found.message };
+    let said = if found.message.trim().is_empty() { found.reason.as_str() } else { found.message.as_str() };
     let state = match (found.type_.as_str(), found.is_false()) {
         ("Ready", true) => "is not ready".to_string(),
         ("Available", true) => "is not available".to_string(),
@@ -163,7 +163,7 @@ fn of_conditions(resource: &CustomResource) -> Option<Trouble> {
     Some(Trouble {
         severity: Severity::Warning,
         state,
-        message: said.clone(),
+        message: said.to_string(),
         path: format!("status.conditions[{}]", found.type_),
         fact: format!("condition {} is {} ({})", found.type_, found.status, found.reason),
         since: found.last_transition_time,

@@ -82,9 +82,8 @@ fn pods<'a>(cluster: &'a Cluster, service: &Service) -> Option<Vec<Spec<'a>>> {
 /// The templates of pods that it will select.
 fn templates<'a>(cluster: &'a Cluster, service: &Service) -> Vec<Spec<'a>> {
     let selector = Selector::equals(&service.spec.selector);
-    let workloads = cluster.workloads_in(service.namespace()).into_iter();
-    let workloads = workloads.filter(|w| !is_batch(&w.object) && selector.matches(&w.template.metadata.labels));
-    workloads.map(|w| (w.object, &w.template.spec)).collect()
+    let workloads = cluster.workloads_matching(service.namespace(), &selector).into_iter();
+    workloads.filter(|w| !is_batch(&w.object)).map(|w| (w.object, &w.template.spec)).collect()
 }
 
 fn is_batch(owner: &ObjectRef) -> bool {

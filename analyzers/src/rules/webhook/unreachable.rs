@@ -212,10 +212,10 @@ fn locks_itself_out(cluster: &Cluster, webhook: &Webhook, trouble: &Trouble) -> 
         return webhook.sees_pods(cluster, namespace, &Labels::default());
     };
     let selector = Selector::equals(&service.spec.selector);
-    let workloads = cluster.workloads_in(namespace);
+    let workloads = cluster.workloads_matching(namespace, &selector);
     workloads
         .iter()
-        .filter(|workload| !selector.is_empty() && selector.matches(&workload.template.metadata.labels))
+        .filter(|_| !selector.is_empty())
         .any(|workload| webhook.sees_pods(cluster, namespace, &workload.template.metadata.labels))
 }
 

@@ -41,20 +41,23 @@ fn check(cluster: &Cluster, report: &mut Report) {
     report.not_read(cluster, &[Kind::Deployment, Kind::StatefulSet]);
     for namespace in cluster.workload_namespaces() {
         let workloads = cluster.workloads_in(namespace);
-        let claims: Vec<(&Workload, &Selector)> = workloads
-            .iter()
-            .filter(|w| !w.is_scaled_to_zero() && w.metadata.deletion_timestamp.is_none())
-            .filter_map(|w| Some((w, w.selector.as_ref().filter(|s| !s.is_empty())?)))
-            .collect();
-        for (n, (first, selector)) in claims.iter().enumerate() {
-            for (second, other) in claims.iter().skip(n + 1) {
-                let same_kind = first.object.kind == second.object.kind;
-                if same_kind && claim_each_other((first, selector), (second, other)) {
+        for (first, selector) in workloads.iter().filter_map(claim) {
+            let others = cluster.workloads_matching(namespace, selector);
+            for (second, other) in others.iter().filter_map(claim) {
+                let later = first.object.kind == second.object.kind && first.object.name < second.object.name;
+                if later && claim_each_other((first, selector), (second, other)) {
                     report.add(finding((first, selector), (second, other)));
                 }
             }
         }
     }
+}
+
+/// A workload that wants pods, with the selector by which it counts them.
+fn claim<'a, 'c>(workload: &'a Workload<'c>) -> Option<(&'a Workload<'c>, &'a Selector)> {
+    let wants = !workload.is_scaled_to_zero() && workload.metadata.deletion_timestamp.is_none();
+    let selector = workload.selector.as_ref().filter(|selector| !selector.is_empty())?;
+    wants.then_some((workload, selector))
 }
 
 fn claim_each_other((a, claims_a): (&Workload, &Selector), (b, claims_b): (&Workload, &Selector)) -> bool {
