@@ -25,7 +25,12 @@ fn missing_of(cluster: &Cluster, workload: &Workload, kind: Kind) -> Option<Find
     {
         return None;
     }
-    let (severity, consequence) = match demand(cluster, workload) {
+    let demand = demand(cluster, workload);
+    // The ServiceAccount controller makes `default` anew whenever a pod might need it.
+    if kind == Kind::ServiceAccount && name == "default" && !matches!(demand, Demand::Unmet { .. }) {
+        return None;
+    }
+    let (severity, consequence) = match demand {
         Demand::Over => return None,
         Demand::None => (Severity::Info, "will get no pods when it is scaled up"),
         Demand::Met => (Severity::Warning, "will get no new pods"),

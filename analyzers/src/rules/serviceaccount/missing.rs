@@ -25,8 +25,9 @@ declare_rule! {
     ///
     /// ## When it stays quiet
     ///
-    /// In the first minute of the workload; for `default` in a namespace that is being made, and in a namespace that is
-    /// being deleted; for finished Jobs; where ServiceAccounts could not be read. Workloads that have all their pods are
+    /// In the first minute of the workload; for `default` where no pod waits for it (a controller makes it anew) or in a
+    /// namespace that is being made; in a namespace that is being deleted; for finished Jobs; where ServiceAccounts
+    /// could not be read. Workloads that have all their pods are
     /// only a warning, those scaled to zero only `info`.
     "serviceaccount/missing": Error,
     "the ServiceAccount of a workload does not exist",
@@ -92,6 +93,12 @@ mod tests {
         check(&RULE, &[&deployment(1), pod]).finds(&[
             "warning Deployment shop/web: Deployment web will get no new pods: ServiceAccount robot does not exist",
         ]);
+    }
+
+    #[test]
+    fn quiet_about_default_where_no_pod_waits_for_it() {
+        let has_its_pods = deployment(0).replace("serviceAccountName: robot, ", "");
+        check(&RULE, &[&has_its_pods]).finds_nothing();
     }
 
     #[test]
