@@ -111,6 +111,9 @@ pub struct InputArgs {
     /// All namespaces; the default, but without falling back to one namespace where that is forbidden.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
+    /// Which custom resources to read from a cluster: `all`, `none`, or API groups such as `*.example.com` (repeatable).
+    #[arg(long, value_name = "GROUP", value_delimiter = ',', default_values_t = vec!["all".to_string()])]
+    pub crds: Vec<String>,
     /// Only findings about objects with these labels.
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
@@ -163,7 +166,8 @@ pub struct TraceArgs {
 impl TraceArgs {
     /// The whole cluster: a policy of any namespace may decide.
     pub fn input(&self) -> InputArgs {
-        InputArgs { filename: self.filename.clone(), ..InputArgs::default() }
+        let crds = kubectl_gpt_analyzers::netpol::FOREIGN_GROUPS.iter().map(ToString::to_string).collect();
+        InputArgs { filename: self.filename.clone(), crds, ..InputArgs::default() }
     }
 }
 
@@ -172,6 +176,14 @@ impl TraceArgs {
 pub struct RulesArgs {
     /// The rule to explain.
     pub id: Option<String>,
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// Print the smallest ClusterRole with which the rules can read everything they need.
+    #[arg(long, conflicts_with_all = ["id", "output"])]
+    pub rbac: bool,
+    /// With --rbac: the API groups of custom resources, as for analyze.
+    #[arg(long, value_name = "GROUP", value_delimiter = ',', default_values_t = vec!["all".to_string()])]
+    pub crds: Vec<String>,
     /// What to print.
     #[arg(short, long, value_enum, default_value_t = RulesFormat::Table)]
     pub output: RulesFormat,

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use anyhow::anyhow;
 use kubectl_gpt_analyzers::logs::logs_wanted;
-use kubectl_gpt_analyzers::{Cluster, Kind, Lookup, Now, Origin, model};
+use kubectl_gpt_analyzers::{Builder, Cluster, Extent, Kind, Lookup, Now, Origin, Reason, model};
 
 use crate::cli::{ConnectionArgs, InputArgs};
-use crate::collect::{ConnectOptions, Connection, connect, files, live, logs};
+use crate::collect::{ConnectOptions, Connection, Crds, connect, custom, files, live, logs};
 use crate::exit::Failure;
 use crate::report::Source;
 use crate::terminal;
@@ -20,17 +20,23 @@ pub struct Loaded {
     pub namespace: String,
 }
 
+/// What is to be read.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    pub kinds: BTreeSet<Kind>,
+    /// Whether any rule reads custom resources; which ones, `--crds` says.
+    pub custom: bool,
+    /// The last lines of what crashed.
+    pub logs: bool,
+}
+
 /// Reads the files that are named, or else the cluster.
 ///
 /// # Errors
 /// When there is nothing to look at: wrong configuration, no answer, a file that cannot be read, a namespace that does
 /// not exist. What can be read only in part is in the snapshot's coverage instead.
-pub fn load(
-    connection: &ConnectionArgs,
-    input: &InputArgs,
-    kinds: &BTreeSet<Kind>,
-    with_logs: bool,
-) -> Result<Loaded, Failure> {
+pub fn load(connection: &ConnectionArgs, input: &InputArgs, wanted: &Wanted) -> Result<Loaded, Failure> {
+    let crds = Crds::parse(&input.crds).map_err(|error| Failure::usage(anyhow!(error)))?;
     if !input.filename.is_empty() {
         return from_files(input);
     }
@@ -41,7 +47,7 @@ pub fn load(
             true => Failure::usage(error),
             false => Failure::unreadable(error),
         })?;
-        from_cluster(&connection, input, kinds, with_logs).await
+        from_cluster(&connection, input, wanted, &crds).await
     })
 }
 
@@ -67,13 +73,18 @@ fn from_files(input: &InputArgs) -> Result<Loaded, Failure> {
 async fn from_cluster(
     connection: &Connection,
     input: &InputArgs,
-    kinds: &BTreeSet<Kind>,
-    with_logs: bool,
+    wanted: &Wanted,
+    crds: &Crds,
 ) -> Result<Loaded, Failure> {
-    let collected = live::collect(connection, kinds, &scope(input), &|_| {}).await.map_err(Failure::unreadable)?;
-    let mut notes = collected.notes;
-    let mut cluster = collected.builder.build(Now::At(jiff::Timestamp::now()), Origin::Cluster);
-    if with_logs {
+    let scope = scope(input);
+    let collected = live::collect(connection, &wanted.kinds, &scope, &|_| {}).await.map_err(Failure::unreadable)?;
+    let (mut notes, mut builder) = (collected.notes, collected.builder);
+    if wanted.custom {
+        notes.extend(custom::collect(connection, crds, &scope, &mut builder).await);
+    }
+    notes.extend(how_to_permit(&builder));
+    let mut cluster = builder.build(Now::At(jiff::Timestamp::now()), Origin::Cluster);
+    if wanted.logs {
         let (fetched, refused) = logs::fetch(connection, &logs_wanted(&cluster)).await;
         notes.extend(refused);
         for (of, log) in fetched {
@@ -83,6 +94,16 @@ async fn from_cluster(
     let source = Source::cluster(connection.context().map(str::to_string), notes, &cluster);
     let namespace = input.namespace.first().cloned().unwrap_or_else(|| connection.namespace().to_string());
     Ok(Loaded { cluster, source, namespace })
+}
+
+/// The built-in role `view` has no Nodes, PersistentVolumes, Secrets, webhooks and the like.
+fn how_to_permit(builder: &Builder) -> Option<String> {
+    let coverage = builder.coverage();
+    let kinds = Kind::ALL.iter().filter_map(|kind| coverage.gap(*kind));
+    let custom = coverage.custom().values().filter_map(Extent::gap);
+    let forbidden = kinds.chain(custom).any(|gap| gap.reason == Reason::Forbidden);
+    forbidden
+        .then(|| "some kinds are forbidden; `kubectl-gpt rules --rbac` prints the ClusterRole that permits them".into())
 }
 
 fn options(arguments: &ConnectionArgs) -> ConnectOptions {

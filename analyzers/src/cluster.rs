@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::coverage::{Broken, Coverage, Extent, Gap};
+use crate::coverage::{Broken, Coverage, Extent, Gap, GroupKind};
 use crate::finding::ObjectRef;
 use crate::kind::{Batch, Kind, Object, Objects};
 use crate::model::{
@@ -101,6 +101,11 @@ impl Builder {
 
     pub fn cover(&mut self, kind: Kind, extent: Extent) {
         self.coverage.set(kind, extent);
+    }
+
+    /// Says how much was read of a kind that has no type in the model.
+    pub fn cover_custom(&mut self, kind: GroupKind, extent: Extent) {
+        self.coverage.set_custom(kind, extent);
     }
 
     /// Notes an object that could not be understood.

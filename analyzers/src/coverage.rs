@@ -101,16 +101,44 @@ pub struct Broken {
     pub message: String,
 }
 
+/// A kind that has no type in the model, whatever its version. As `Certificate.cert-manager.io`, or only `cert-manager.io`
+/// where the group's kinds are not known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupKind {
+    pub group: String,
+    pub kind: String,
+}
+
+impl fmt::Display for GroupKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind.as_str(), self.group.as_str()) {
+            ("", "") => f.write_str("custom resources"),
+            ("", group) => f.write_str(group),
+            (kind, group) => write!(f, "{kind}.{group}"),
+        }
+    }
+}
+
 /// The extent of every kind, and the objects that were lost.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     extents: BTreeMap<Kind, Extent>,
+    custom: BTreeMap<GroupKind, Extent>,
     pub broken: Vec<Broken>,
 }
 
 impl Coverage {
     pub fn set(&mut self, kind: Kind, extent: Extent) {
         self.extents.insert(kind, extent);
+    }
+
+    pub fn set_custom(&mut self, kind: GroupKind, extent: Extent) {
+        self.custom.insert(kind, extent);
+    }
+
+    /// What was read of the custom resources, by kind.
+    pub fn custom(&self) -> &BTreeMap<GroupKind, Extent> {
+        &self.custom
     }
 
     pub fn extent(&self, kind: Kind) -> &Extent {
@@ -137,7 +165,14 @@ impl Coverage {
 
     /// Why a kind was not read, or not everywhere.
     pub fn gap(&self, kind: Kind) -> Option<&Gap> {
-        match self.extent(kind) {
+        self.extent(kind).gap()
+    }
+}
+
+impl Extent {
+    /// Why it is not everything that was asked for.
+    pub fn gap(&self) -> Option<&Gap> {
+        match self {
             Extent::Failed(gap) | Extent::Partly(_, gap) => Some(gap),
             _ => None,
         }

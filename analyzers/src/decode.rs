@@ -71,6 +71,30 @@ pub fn list_page(kind: Kind, body: &[u8], content: Content) -> Result<Page, Deco
     Ok(Page { batch, continue_token: metadata.continue_token, resource_version: metadata.resource_version, broken })
 }
 
+/// One page of a list of a kind that has no type in the model, and how many of its items could not be understood. Items
+/// need not repeat the list's `apiVersion` and `kind`.
+///
+/// # Errors
+/// When the body is not JSON, or no list.
+pub fn custom_page(
+    api_version: &str,
+    kind: &str,
+    body: &[u8],
+) -> Result<(Vec<CustomResource>, usize), serde_json::Error> {
+    let list: List<Box<RawValue>> = serde_json::from_slice(body)?;
+    let mut broken = 0;
+    let mut items = Vec::with_capacity(list.items.len());
+    for item in list.items {
+        match serde_json::from_str::<CustomResource>(item.get()) {
+            Ok(item) if !item.metadata.name.is_empty() => {
+                items.push(CustomResource { api_version: api_version.to_string(), kind: kind.to_string(), ..item });
+            }
+            _ => broken += 1,
+        }
+    }
+    Ok((items, broken))
+}
+
 /// The token for the page after this one, found without reading the items where the list starts with its metadata, as
 /// API servers write it: the next page can be on its way while this one is decoded. `None` for a body that is no list.
 pub fn continue_token(body: &[u8]) -> Option<String> {

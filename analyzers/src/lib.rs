@@ -55,7 +55,7 @@ mod workload;
 mod testing;
 
 pub use cluster::{Builder, Cluster, ContainerLog, Lookup, Now, Origin};
-pub use coverage::{Broken, Coverage, Extent, Gap, NotEvaluated, Reason};
+pub use coverage::{Broken, Coverage, Extent, Gap, GroupKind, NotEvaluated, Reason};
 pub use finding::{Evidence, Finding, Fix, ObjectRef, Severity, kubectl};
 pub use kind::{Api, Batch, Kind, Object, Objects};
 pub use owner::PodGroup;

@@ -27,6 +27,8 @@ pub struct RuleMeta {
     pub needs: &'static [Kind],
     /// Kinds that only make its findings better or rarer.
     pub optional: &'static [Kind],
+    /// Whether it reads custom resources: all kinds that only the cluster's discovery knows of.
+    pub reads_custom: bool,
     /// The rules, with `*` as a wildcard, whose findings on the objects of [`Finding::because`], or on the same object,
     /// explain this rule's findings.
     pub explained_by: &'static [&'static str],
@@ -75,6 +77,7 @@ macro_rules! declare_rule {
         $summary:literal,
         needs: [$($need:ident),* $(,)?],
         optional: [$($optional:ident),* $(,)?],
+        $(reads_custom: $custom:literal,)?
         explained_by: [$($explains:literal),* $(,)?] $(,)?
     ) => {
         $(#[doc = $doc])+
@@ -85,6 +88,7 @@ macro_rules! declare_rule {
                 summary: std::borrow::Cow::Borrowed($summary),
                 needs: &[$(crate::kind::Kind::$need),*],
                 optional: &[$(crate::kind::Kind::$optional),*],
+                reads_custom: false $(|| $custom)?,
                 explained_by: &[$($explains),*],
                 documentation: std::borrow::Cow::Borrowed(concat!($($doc, "\n"),+)),
             },
@@ -98,7 +102,8 @@ pub(crate) use declare_rule;
 #[derive(Debug, Default)]
 pub struct Report {
     findings: Vec<Finding>,
-    gaps: Vec<(Option<Kind>, Option<ObjectRef>, Reason, String)>,
+    /// With the name of the kind, if it is about one.
+    gaps: Vec<(Option<String>, Option<ObjectRef>, Reason, String)>,
 }
 
 impl Report {
@@ -110,7 +115,16 @@ impl Report {
     pub fn not_read(&mut self, cluster: &Cluster, kinds: &[Kind]) {
         for kind in kinds {
             if let Some(gap) = cluster.coverage().gap(*kind) {
-                self.gaps.push((Some(*kind), None, gap.reason, gap.message.clone()));
+                self.gaps.push((Some(kind.to_string()), None, gap.reason, gap.message.clone()));
+            }
+        }
+    }
+
+    /// Says which custom resources could not be read, or not all of them.
+    pub fn custom_not_read(&mut self, cluster: &Cluster) {
+        for (kind, extent) in cluster.coverage().custom() {
+            if let Some(gap) = extent.gap() {
+                self.gaps.push((Some(kind.to_string()), None, gap.reason, gap.message.clone()));
             }
         }
     }
@@ -156,7 +170,7 @@ pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
         analysis.rules_run += 1;
         analysis.not_evaluated.extend(report.gaps.into_iter().map(|(kind, object, reason, message)| NotEvaluated {
             rule: meta.id.to_string(),
-            kind: object.as_ref().map(|o| o.kind.to_string()).or(kind.map(|k| k.to_string())).unwrap_or_default(),
+            kind: object.as_ref().map(|o| o.kind.to_string()).or(kind).unwrap_or_default(),
             reason,
             namespace: object.as_ref().and_then(|o| o.namespace.clone()),
             name: object.map(|o| o.name),

@@ -29,9 +29,34 @@ pub(super) enum Serving {
     NotServed,
 }
 
-/// How each kind is served.
+/// What the server serves.
 #[derive(Debug, Default)]
-pub(super) struct Served(BTreeMap<Kind, Serving>);
+pub(super) struct Served {
+    kinds: BTreeMap<Kind, Serving>,
+    pub custom: Custom,
+}
+
+/// Kinds that have no type in the model, as far as discovery tells.
+#[derive(Debug, Default)]
+pub(super) struct Custom {
+    pub apis: Vec<CustomApi>,
+    /// Groups and versions whose server did not tell what it serves when it was last asked.
+    pub stale: Vec<(String, String)>,
+    /// Groups and versions that an old server lists without their resources.
+    pub unlisted: Vec<(String, String)>,
+    /// Why nothing is known of any of them.
+    pub unknown: Option<Failure>,
+}
+
+/// A kind that can be listed, in its preferred version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CustomApi {
+    pub group: String,
+    pub version: String,
+    pub resource: String,
+    pub kind: String,
+    pub namespaced: bool,
+}
 
 /// The resources of one group and version.
 #[derive(Debug, Default)]
@@ -41,8 +66,15 @@ struct Version {
     stale: bool,
 }
 
-/// By group and version; `Err` if the server would not tell.
-type Groups = Result<BTreeMap<(String, String), Version>, Failure>;
+/// What discovery found; `Err` if the server would not tell.
+type Groups = Result<Found, Failure>;
+
+#[derive(Debug, Default)]
+struct Found {
+    /// By group and version.
+    versions: BTreeMap<(String, String), Version>,
+    custom: Custom,
+}
 
 impl Served {
     /// Asks for all groups at once, or group by group where the server is too old for that.
@@ -52,15 +84,17 @@ impl Served {
         let serving = |kind: Kind| {
             let groups = if kind.api().group.is_empty() { &core } else { &named };
             match groups {
-                Ok(groups) => serving(kind, groups),
+                Ok(found) => serving(kind, &found.versions),
                 Err(_) => Serving::Unknown(kind.api().versions[0]),
             }
         };
-        Ok(Served(Kind::ALL.iter().map(|kind| (*kind, serving(*kind))).collect()))
+        let kinds = Kind::ALL.iter().map(|kind| (*kind, serving(*kind))).collect();
+        let custom = named.map_or_else(|e| Custom { unknown: Some(e), ..Custom::default() }, |found| found.custom);
+        Ok(Served { kinds, custom })
     }
 
     pub fn of(&self, kind: Kind) -> &Serving {
-        self.0.get(&kind).unwrap_or(&Serving::NotServed)
+        self.kinds.get(&kind).unwrap_or(&Serving::NotServed)
     }
 }
 
@@ -100,15 +134,18 @@ async fn groups(connection: &Connection, root: &str) -> Groups {
         Root { kind, items, .. } if kind == "APIGroupDiscoveryList" => Ok(aggregated(items)),
         Root { kind, versions, .. } if kind == "APIVersions" => {
             let core = versions.into_iter().map(|version| (String::new(), version));
-            Ok(one_by_one(connection, core.collect()).await)
+            let versions = one_by_one(connection, core.collect()).await;
+            Ok(Found { versions, ..Found::default() })
         }
         Root { kind, groups, .. } if kind == "APIGroupList" => {
+            let unlisted = groups.iter().filter_map(|g| Some((g.name.clone(), g.preferred()?.to_string()))).collect();
             let ours = |group: &Group| Kind::ALL.iter().any(|kind| kind.api().group == group.name);
             let versions = groups
                 .into_iter()
                 .filter(ours)
                 .flat_map(|group| group.versions.into_iter().map(move |version| (group.name.clone(), version.version)));
-            Ok(one_by_one(connection, versions.collect()).await)
+            let versions = one_by_one(connection, versions.collect()).await;
+            Ok(Found { versions, custom: Custom { unlisted, ..Custom::default() } })
         }
         Root { kind, .. } => {
             Err(Failure::new(Reason::Malformed, format!("GET {root} gave kind \"{kind}\", which is no discovery")))
@@ -122,16 +159,42 @@ fn read<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T, Failure> {
     })
 }
 
-fn aggregated(groups: Vec<GroupDiscovery>) -> BTreeMap<(String, String), Version> {
-    let mut found = BTreeMap::new();
+fn aggregated(groups: Vec<GroupDiscovery>) -> Found {
+    let mut found = Found::default();
     for group in groups {
+        let name = group.metadata.name;
+        let mut seen = BTreeSet::new();
+        // The preferred version comes first.
         for version in group.versions {
-            let resources = version.resources.into_iter().map(|r| r.resource).collect();
             let stale = version.freshness == "Stale";
-            found.insert((group.metadata.name.clone(), version.version), Version { resources, stale });
+            if stale {
+                found.custom.stale.push((name.clone(), version.version.clone()));
+            }
+            for resource in version.resources.iter().filter(|r| r.verbs.iter().any(|verb| verb == "list")) {
+                if seen.insert(resource.resource.clone()) {
+                    found.custom.apis.push(resource.api(&name, &version.version));
+                }
+            }
+            let resources = version.resources.into_iter().map(|r| r.resource).collect();
+            found.versions.insert((name.clone(), version.version), Version { resources, stale });
         }
     }
     found
+}
+
+/// The kinds of one group and version that can be listed, from a server that is too old to tell of all at once.
+pub(super) async fn listable(connection: &Connection, group: &str, version: &str) -> Result<Vec<CustomApi>, Failure> {
+    let path = format!("/apis/{group}/{version}");
+    let list: ResourceList = read(&path, &connection.get(&path, JSON).await?)?;
+    let listable = list.resources.into_iter().filter(|r| !r.name.contains('/') && r.verbs.iter().any(|v| v == "list"));
+    let api = |r: Resource| CustomApi {
+        group: group.to_string(),
+        version: version.to_string(),
+        resource: r.name,
+        kind: r.kind,
+        namespaced: r.namespaced,
+    };
+    Ok(listable.map(api).collect())
 }
 
 /// The plain form: a request for every version of every group that rules read.
@@ -185,16 +248,46 @@ struct VersionDiscovery {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct ResourceDiscovery {
     resource: String,
+    response_kind: ResponseKind,
+    scope: String,
+    verbs: Vec<String>,
+}
+
+impl ResourceDiscovery {
+    fn api(&self, group: &str, version: &str) -> CustomApi {
+        CustomApi {
+            group: group.to_string(),
+            version: version.to_string(),
+            resource: self.resource.clone(),
+            kind: self.response_kind.kind.clone(),
+            namespaced: self.scope == "Namespaced",
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ResponseKind {
+    kind: String,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Group {
     name: String,
     #[serde(default)]
     versions: Vec<GroupVersion>,
+    #[serde(default)]
+    preferred_version: Option<GroupVersion>,
+}
+
+impl Group {
+    fn preferred(&self) -> Option<&str> {
+        self.preferred_version.as_ref().or(self.versions.first()).map(|version| version.version.as_str())
+    }
 }
 
 #[derive(Deserialize)]
@@ -210,4 +303,10 @@ struct ResourceList {
 #[derive(Deserialize)]
 struct Resource {
     name: String,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    namespaced: bool,
+    #[serde(default)]
+    verbs: Vec<String>,
 }

@@ -14,7 +14,7 @@ use super::page::{Listed, Request, path, segment};
 use super::request::{Failure, JSON};
 
 /// How many lists are under way at a time. API priority and fairness gives one user a share, not the whole server.
-const LISTS_AT_A_TIME: usize = 4;
+pub(super) const LISTS_AT_A_TIME: usize = 4;
 /// How many single objects are asked for at a time.
 const GETS_AT_A_TIME: usize = 8;
 /// How many certificates are read at most.

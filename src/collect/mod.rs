@@ -5,6 +5,7 @@
 //! and `list` are ever asked for. [`files`] reads what others recorded.
 
 mod connect;
+pub mod custom;
 mod discovery;
 pub mod files;
 pub mod live;
@@ -13,4 +14,5 @@ mod page;
 mod request;
 
 pub use connect::{ConnectError, ConnectOptions, Connection, connect};
+pub use custom::Crds;
 pub use live::{CollectError, Collected, Progress, Scope, collect};

@@ -9,7 +9,7 @@ use kubectl_gpt_analyzers::{Kind, Reason, Selector};
 use crate::cli::{AnalyzeArgs, Format};
 use crate::commands::rules;
 use crate::exit::{Exit, Failure};
-use crate::load::load;
+use crate::load::{Wanted, load};
 use crate::report::{self, Report};
 use crate::scope::Scope;
 use crate::terminal;
@@ -18,7 +18,12 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     let rules = rules::choose(&arguments.rules)?;
     let scope = scope(arguments)?;
     quiet_panics();
-    let loaded = load(&arguments.connection, &arguments.input, &kinds(&rules), !arguments.no_logs)?;
+    let wanted = Wanted {
+        kinds: kinds(&rules),
+        custom: rules.iter().any(|rule| rule.meta().reads_custom),
+        logs: !arguments.no_logs,
+    };
+    let loaded = load(&arguments.connection, &arguments.input, &wanted)?;
     let mut analysis = analyze(&loaded.cluster, &rules);
     analysis.findings = scope.apply(&loaded.cluster, analysis.findings);
     let report = Report::new(loaded.source, &loaded.cluster, &analysis);

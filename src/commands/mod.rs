@@ -1,5 +1,6 @@
 //! One file a command.
 
 pub mod analyze;
+pub mod rbac;
 pub mod rules;
 pub mod trace;

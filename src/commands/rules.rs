@@ -1,23 +1,32 @@
 //! `kubectl-gpt rules`: the table of rules, or one rule's page.
 
 use anyhow::anyhow;
-use kubectl_gpt_analyzers::Rule;
-use kubectl_gpt_analyzers::rule::id_matches;
+use kubectl_gpt_analyzers::rule::{RuleMeta, id_matches};
 use kubectl_gpt_analyzers::rules::all;
+use kubectl_gpt_analyzers::{Kind, Rule};
 use serde_json::json;
 use tabled::builder::Builder;
 use tabled::settings::{Padding, Style};
 
 use crate::cli::{Color, RuleArgs, RulesArgs, RulesFormat};
+use crate::collect::Crds;
+use crate::commands::rbac;
 use crate::exit::{Exit, Failure};
 use crate::terminal;
 
 pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
+    if arguments.rbac {
+        let crds = Crds::parse(&arguments.crds).map_err(|error| Failure::usage(anyhow!(error)))?;
+        let role = rbac::cluster_role(&choose(&arguments.rules)?, &crds);
+        terminal::write(&role, Color::Auto).map_err(Failure::unreadable)?;
+        return Ok(Exit::Clean);
+    }
+    let rules = choose(&arguments.rules)?;
     let text = match (&arguments.id, arguments.output) {
         (Some(id), RulesFormat::Table) => page(find(id)?),
         (Some(id), RulesFormat::Json) => json_text(&description(find(id)?)),
-        (None, RulesFormat::Table) => table(),
-        (None, RulesFormat::Json) => json_text(&all().into_iter().map(description).collect()),
+        (None, RulesFormat::Table) => table(&rules),
+        (None, RulesFormat::Json) => json_text(&rules.into_iter().map(description).collect()),
     };
     terminal::write(&text, Color::Auto).map_err(Failure::unreadable)?;
     Ok(Exit::Clean)
@@ -65,7 +74,24 @@ fn unknown(id: &str) -> Failure {
 
 fn page(rule: &dyn Rule) -> String {
     let meta = rule.meta();
-    format!("# {} ({})\n\n{}.\n\n{}", meta.id, meta.severity, capitalized(&meta.summary), meta.page())
+    let summary = capitalized(&meta.summary);
+    format!("# {} ({})\n\n{summary}.\n\n{}\n{}", meta.id, meta.severity, meta.page(), reads(meta))
+}
+
+/// What must be readable, and how to permit it.
+fn reads(meta: &RuleMeta) -> String {
+    let list = |kinds: &[Kind]| kinds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut text = String::from("## What it reads\n\n");
+    if !meta.needs.is_empty() {
+        text += &format!("Needed: {}.\n", list(meta.needs));
+    }
+    if !meta.optional.is_empty() {
+        text += &format!("If permitted: {}.\n", list(meta.optional));
+    }
+    if meta.reads_custom {
+        text += "Custom resources: those that --crds chooses.\n";
+    }
+    text + &format!("`kubectl-gpt rules --rbac --rule {}` prints the ClusterRole for that.\n", meta.id)
 }
 
 fn capitalized(text: &str) -> String {
@@ -73,8 +99,7 @@ fn capitalized(text: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-fn table() -> String {
-    let rules = all();
+fn table(rules: &[&dyn Rule]) -> String {
     let longest = rules.iter().map(|rule| rule.meta().id.len()).max().unwrap_or(0);
     let room = terminal::width().saturating_sub(longest + "  SEVERITY  ".len()).max(20);
     let mut builder = Builder::new();
@@ -91,13 +116,14 @@ fn table() -> String {
 
 fn description(rule: &dyn Rule) -> serde_json::Value {
     let meta = rule.meta();
-    let kinds = |kinds: &[kubectl_gpt_analyzers::Kind]| kinds.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let kinds = |kinds: &[Kind]| kinds.iter().map(ToString::to_string).collect::<Vec<_>>();
     json!({
         "id": meta.id,
         "severity": meta.severity,
         "summary": meta.summary,
         "needs": kinds(meta.needs),
         "optional": kinds(meta.optional),
+        "readsCustomResources": meta.reads_custom,
         "documentation": meta.page(),
     })
 }

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, anyhow};
 use kubectl_gpt_analyzers::trace::{Hop, HopVerdict, KINDS, Trace, TraceEnd, trace};
-use kubectl_gpt_analyzers::{Kind, words};
+use kubectl_gpt_analyzers::words;
 
 use crate::cli::{RulesFormat, TraceArgs};
 use crate::exit::{Exit, Failure};
-use crate::load::load;
+use crate::load::{Wanted, load};
 use crate::terminal::{self, plain};
 
 /// The width of the column of hops, with the gap behind it.
@@ -17,8 +17,8 @@ const HOP: usize = 18;
 
 pub fn run(arguments: &TraceArgs) -> Result<Exit, Failure> {
     let input = arguments.input();
-    let kinds = KINDS.iter().copied().collect::<std::collections::BTreeSet<Kind>>();
-    let loaded = load(&arguments.connection, &input, &kinds, false)?;
+    let wanted = Wanted { kinds: KINDS.iter().copied().collect(), custom: true, logs: false };
+    let loaded = load(&arguments.connection, &input, &wanted)?;
     let namespace = arguments.namespace.as_ref().unwrap_or(&loaded.namespace);
     let end = |text: &str| TraceEnd::parse(text, namespace).map_err(|error| Failure::usage(anyhow!(error)));
     let from = end(&arguments.from)?;

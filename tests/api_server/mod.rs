@@ -196,6 +196,8 @@ struct World {
     kinds: BTreeMap<Resource, (String, bool)>,
     stale: BTreeSet<String>,
     discovery: Discovery,
+    /// What may be asked for, where not everything may: `(verb, group, resource)`.
+    allowed: Option<BTreeSet<(String, String, String)>>,
     logs: HashMap<(String, String, String, bool), String>,
     faults: Vec<(When, Then, usize)>,
     asked: Vec<Asked>,
@@ -281,6 +283,25 @@ impl ApiServer {
         self.world().discovery = discovery;
     }
 
+    /// Refuses every resource that this ClusterRole, in YAML, does not grant.
+    pub fn allow_only(&self, role: &str) {
+        let role: Value = serde_saphyr::from_str(role).unwrap();
+        let words = |rule: &Value, field: &str| -> Vec<String> {
+            let values = rule[field].as_array().cloned().unwrap_or_default();
+            values.iter().map(|value| value.as_str().unwrap().to_string()).collect()
+        };
+        let mut allowed = BTreeSet::new();
+        for rule in role["rules"].as_array().unwrap() {
+            for group in words(rule, "apiGroups") {
+                for resource in words(rule, "resources") {
+                    let verbs = words(rule, "verbs").into_iter();
+                    allowed.extend(verbs.map(|verb| (verb, group.clone(), resource.clone())));
+                }
+            }
+        }
+        self.world().allowed = Some(allowed);
+    }
+
     /// Marks a group as stale: the aggregated server behind it does not answer.
     pub fn stale(&self, group: &str) {
         self.world().stale.insert(group.to_string());
@@ -360,6 +381,17 @@ impl World {
             let meets = *met > when.after && when.times.is_none_or(|times| *met <= when.after + times);
             meets.then(|| then.clone())
         })
+    }
+
+    fn is_refused(&self, asked: &Asked) -> bool {
+        let (Some(allowed), Some(target)) = (&self.allowed, &asked.target) else { return false };
+        let verb = if target.name.is_some() { "get" } else { "list" };
+        let resource = match &target.subresource {
+            Some(subresource) => format!("{}/{subresource}", target.resource),
+            None => target.resource.clone(),
+        };
+        let may = |resource: &str| allowed.contains(&(verb.to_string(), target.group.clone(), resource.to_string()));
+        !may(&resource) && !may("*")
     }
 
     fn versions_of(&self, group: &str) -> BTreeSet<&str> {
@@ -522,7 +554,7 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, request: Request) -> Res
         world.busy += 1;
         world.busiest = world.busiest.max(world.busy);
         world.asked.push(asked.clone());
-        let fault = world.fault(&asked);
+        let fault = if world.is_refused(&asked) { Some(Then::Forbidden) } else { world.fault(&asked) };
         let is_log = asked.target.as_ref().filter(|t| t.subresource.as_deref() == Some("log"));
         let result = match is_log {
             Some(target) => Err(world.log_of(&asked, target)),

@@ -1,19 +1,102 @@
-use serde::Deserialize;
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::finding::ObjectRef;
 
 use super::{Condition, Meta, api_types};
 
-/// An object of a kind that has no type here: a custom resource, or an API newer than this program.
+/// An object of a kind that has no type here: a custom resource, or an API newer than this program. Of spec and status
+/// there is only what rules read: they can be large, and there may be very many.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CustomResource {
     pub api_version: String,
     pub kind: String,
     pub metadata: Meta,
+    #[serde(deserialize_with = "spec")]
     pub spec: Value,
+    #[serde(deserialize_with = "status")]
     pub status: Value,
+}
+
+const SPEC: &[&str] = &["suspend", "suspended", "paused", "issuerRef", "template"];
+const STATUS: &[&str] = &["observedGeneration", "conditions", "phase", "message", "health", "sync", "operationState"];
+
+fn spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    let mut spec = deserializer.deserialize_any(Only(SPEC))?;
+    // Of pod templates only the labels are read.
+    if let Some(template) = spec.get_mut("template") {
+        let labels = template.pointer_mut("/metadata/labels").map(Value::take).unwrap_or_default();
+        *template = serde_json::json!({ "metadata": { "labels": labels } });
+    }
+    Ok(spec)
+}
+
+fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    let mut status = deserializer.deserialize_any(Only(STATUS))?;
+    // Argo CD keeps everything that it ever compared and synced here.
+    for (field, kept) in [("sync", &["status"][..]), ("operationState", &["phase", "message", "finishedAt"][..])] {
+        if let Some(Value::Object(fields)) = status.get_mut(field) {
+            fields.retain(|key, _| kept.contains(&key.as_str()));
+        }
+    }
+    Ok(status)
+}
+
+/// Keeps these fields of an object; of anything that is no object, nothing.
+struct Only(&'static [&'static str]);
+
+impl<'de> Visitor<'de> for Only {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut kept = serde_json::Map::new();
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            if self.0.contains(&key.as_ref()) {
+                kept.insert(key.into_owned(), map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Value::Object(kept))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Null)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
 }
 
 impl CustomResource {
@@ -29,6 +112,12 @@ impl CustomResource {
             namespace: (!self.metadata.namespace.is_empty()).then(|| self.metadata.namespace.clone()),
             name: self.metadata.name.clone(),
         }
+    }
+
+    /// Whether its controller says how it is: a kind that never does has nothing to judge. (Argo's
+    /// say it in fields of their own.)
+    pub fn tells_conditions(&self) -> bool {
+        self.status.get("conditions").is_some_and(Value::is_array) || self.group() == "argoproj.io"
     }
 
     /// `status.conditions`, those of them that have the usual shape.

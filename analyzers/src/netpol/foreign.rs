@@ -10,7 +10,8 @@ use crate::cluster::Cluster;
 use crate::kind::Kind;
 use crate::model::{CiliumNetworkPolicy, Labels};
 
-const GROUPS: &[&str] =
+/// The API groups of these engines.
+pub const GROUPS: &[&str] =
     &["cilium.io", "crd.projectcalico.org", "projectcalico.org", "crd.antrea.io", "policy.networking.k8s.io"];
 
 #[derive(Debug, Default)]

@@ -18,6 +18,8 @@ mod policy;
 #[cfg(test)]
 mod tests;
 
+pub use foreign::GROUPS as FOREIGN_GROUPS;
+
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;

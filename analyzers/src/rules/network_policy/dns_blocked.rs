@@ -54,6 +54,7 @@ declare_rule! {
         AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy, CiliumNetworkPolicy,
         CiliumClusterwideNetworkPolicy, GlobalNetworkPolicy,
     ],
+    reads_custom: true,
     explained_by: ["network-policy/peer-matches-nothing"],
 }
 

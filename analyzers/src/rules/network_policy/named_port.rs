@@ -38,6 +38,7 @@ declare_rule! {
     optional: [
         Pod, Namespace, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
     ],
+    reads_custom: true,
     explained_by: [],
 }
 

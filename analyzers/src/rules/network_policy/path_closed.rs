@@ -48,6 +48,7 @@ declare_rule! {
         AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy, CiliumNetworkPolicy,
         CiliumClusterwideNetworkPolicy, GlobalNetworkPolicy,
     ],
+    reads_custom: true,
     explained_by: ["network-policy/service-port", "network-policy/named-port", "network-policy/peer-matches-nothing"],
 }
 

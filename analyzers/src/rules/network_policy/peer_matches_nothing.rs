@@ -41,6 +41,7 @@ declare_rule! {
     optional: [
         Pod, Namespace, Service, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
     ],
+    reads_custom: true,
     explained_by: [],
 }
 

@@ -37,6 +37,7 @@ declare_rule! {
     "the podSelector of a NetworkPolicy matches no pod and no workload",
     needs: [NetworkPolicy],
     optional: [Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
+    reads_custom: true,
     explained_by: [],
 }
 

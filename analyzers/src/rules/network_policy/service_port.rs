@@ -44,6 +44,7 @@ declare_rule! {
         AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy, CiliumNetworkPolicy,
         CiliumClusterwideNetworkPolicy, GlobalNetworkPolicy,
     ],
+    reads_custom: true,
     explained_by: [],
 }
 

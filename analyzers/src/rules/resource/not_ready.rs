@@ -35,10 +35,16 @@ declare_rule! {
     /// For condition types whose meaning is not known, in the first five minutes, when the status is about an older
     /// generation, for resources that are suspended, paused or being deleted, and for parts whose owner is ready (an old
     /// CertificateRequest that failed before the one that succeeded).
+    ///
+    /// `--crds` chooses the API groups that are read from a cluster; all kinds that can be listed are found by discovery.
+    /// Kinds that hold credentials (tokens, passwords), records such as PolicyReports and vulnerability reports, and
+    /// computed APIs such as metrics are passed over. Of a kind whose first 1,000 objects have no conditions the rest is
+    /// not read; of any other kind no more than 5,000 objects are, and what is left out is named under "not evaluated".
     "resource/not-ready": Warning,
     "a custom resource is not ready",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, Pod],
+    reads_custom: true,
     explained_by: [
         "resource/not-ready", "workload/*", "pod/*", "statefulset/*", "deployment/*", "webhook/*", "crd/*"
     ],
@@ -98,6 +104,7 @@ struct Trouble {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
+    report.custom_not_read(cluster);
     let mut resources: Vec<&CustomResource> = cluster.custom().iter().filter(|resource| is_judged(resource)).collect();
     resources.sort_by_cached_key(|resource| resource.reference());
     for resource in resources {
