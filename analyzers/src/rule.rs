@@ -71,6 +71,8 @@ impl Rule for BuiltIn {
 /// Declares a rule as `pub static RULE`. The doc comment is the published page: *What it checks*, *Why it matters*,
 /// *How to confirm*, *How to fix*, *When it stays quiet*. The file's `fn check(&Cluster, &mut Report)` does the work.
 macro_rules! declare_rule {
+    (@custom) => { false };
+    (@custom $custom:literal) => { $custom };
     (
         $(#[doc = $doc:literal])+
         $id:literal: $severity:ident,
@@ -88,7 +90,7 @@ macro_rules! declare_rule {
                 summary: std::borrow::Cow::Borrowed($summary),
                 needs: &[$(crate::kind::Kind::$need),*],
                 optional: &[$(crate::kind::Kind::$optional),*],
-                reads_custom: false $(|| $custom)?,
+                reads_custom: $crate::rule::declare_rule!(@custom $($custom)?),
                 explained_by: &[$($explains),*],
                 documentation: std::borrow::Cow::Borrowed(concat!($($doc, "\n"),+)),
             },
