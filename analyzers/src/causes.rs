@@ -108,6 +108,7 @@ mod tests {
                 needs: &[],
                 optional: &[],
                 explained_by,
+                reads_custom: false,
                 documentation: "".into(),
             };
             Box::leak(Box::new(BuiltIn { meta, check: |_, _| {} }))

@@ -427,6 +427,7 @@ mod tests {
             needs: &[Kind::Pod],
             optional: &[Kind::Node],
             explained_by: &[],
+            reads_custom: false,
             documentation: "".into(),
         };
         Box::leak(Box::new(BuiltIn { meta, check }))
