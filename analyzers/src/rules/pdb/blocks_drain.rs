@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 
 use crate::cluster::Cluster;
-use crate::disruption::{must_stay, pods, terms, workloads};
+use crate::disruption::{must_stay, pods, selector, terms, workloads};
 use crate::finding::{Finding, ObjectRef, Severity, kubectl};
 use crate::kind::{Kind, Object};
-use crate::model::PodDisruptionBudget;
+use crate::model::{Pod, PodDisruptionBudget};
 use crate::rule::{Report, declare_rule};
 use crate::words;
 
@@ -32,8 +32,8 @@ declare_rule! {
     /// ## When it stays quiet
     ///
     /// While some of the pods are not healthy (then the budget does what it is for), when it covers no pod, when all of
-    /// its pods belong to DaemonSets, which drains leave alone. A budget that an operator made for its own resource is
-    /// only `info`: operators move such pods themselves.
+    /// its pods belong to DaemonSets, which drains leave alone. A budget that an operator made for its own resource, or
+    /// for pods that it runs itself or labels as the leader, is only `info`: operators move such pods themselves.
     "pdb/blocks-drain": Warning,
     "a PodDisruptionBudget never allows an eviction",
     needs: [PodDisruptionBudget],
@@ -49,7 +49,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         if !owners.is_empty() && owners.iter().all(|owner| owner.is(Kind::DaemonSet)) {
             continue;
         }
-        report.add(finding(budget, pods, why, &owners));
+        report.add(finding(cluster, budget, pods, why, &owners));
     }
 }
 
@@ -81,7 +81,13 @@ fn owners(cluster: &Cluster, budget: &PodDisruptionBudget) -> BTreeSet<ObjectRef
     if owners.is_empty() { workloads(cluster, budget).into_iter().map(|w| w.object).collect() } else { owners }
 }
 
-fn finding(budget: &PodDisruptionBudget, pods: i32, complaint: Option<&str>, owners: &BTreeSet<ObjectRef>) -> Finding {
+fn finding(
+    cluster: &Cluster,
+    budget: &PodDisruptionBudget,
+    pods: i32,
+    complaint: Option<&str>,
+    owners: &BTreeSet<ObjectRef>,
+) -> Finding {
     let object = budget.reference();
     let names: Vec<String> = owners.iter().map(|owner| format!("{} {}", owner.kind, owner.name)).collect();
     let of = if names.is_empty() { String::new() } else { format!(" of {}", words::list(&names, 3)) };
@@ -99,7 +105,8 @@ fn finding(budget: &PodDisruptionBudget, pods: i32, complaint: Option<&str>, own
             words::count(usize::try_from(pods).unwrap_or(0), "pod"),
         ),
     };
-    let severity = if made_by_operator(budget) { Severity::Info } else { Severity::Warning };
+    let moved = made_by_operator(budget) || guards_operated_pods(cluster, budget);
+    let severity = if moved { Severity::Info } else { Severity::Warning };
     let mut finding = Finding::new(severity, object.clone(), message).evidence(
         terms.clone(),
         &object,
@@ -148,7 +155,26 @@ fn finding(budget: &PodDisruptionBudget, pods: i32, complaint: Option<&str>, own
 
 /// Made for a custom resource, as by CloudNativePG or KubeVirt, whose operators move pods before a drain.
 fn made_by_operator(budget: &PodDisruptionBudget) -> bool {
-    budget.controller().is_some_and(|owner| owner.api_version.contains('.'))
+    budget.controller().is_some_and(|owner| is_custom(&owner))
+}
+
+/// Covers nothing but pods that an operator runs without a workload of Kubernetes (Longhorn), or tells from their like
+/// by a label that no template has (`spilo-role: master`). Such a budget holds a drain until the operator moved them.
+fn guards_operated_pods(cluster: &Cluster, budget: &PodDisruptionBudget) -> bool {
+    let pods = pods(cluster, budget);
+    let is_led = |pod: &Pod| {
+        let workloads = cluster.workloads_in(budget.namespace());
+        let owner = cluster.owner_of(pod);
+        let labels = workloads.iter().find(|w| w.object == owner).map(|w| &w.template.metadata.labels);
+        labels.is_some_and(|labels| selector(budget).is_some_and(|selector| !selector.matches(labels)))
+    };
+    let is_operated = |pod: &Pod| pod.controller().is_some_and(|owner| is_custom(&owner)) || is_led(pod);
+    !pods.is_empty() && pods.into_iter().all(is_operated)
+}
+
+/// Kubernetes' own controllers are in groups without a domain (`apps`, `batch`).
+fn is_custom(owner: &ObjectRef) -> bool {
+    owner.api_version.contains('.')
 }
 
 #[cfg(test)]
@@ -221,6 +247,30 @@ mod tests {
             "uid: u, ownerReferences: [{apiVersion: postgresql.cnpg.io/v1, kind: Cluster, name: db, uid: v, controller: true}]",
         );
         assert!(check(&RULE, &[&managed]).0.findings.iter().all(|f| f.severity.to_string() == "info"));
+    }
+
+    #[test]
+    fn fires_mildly_for_pods_that_an_operator_moves() {
+        let budget = budget("minAvailable: 1", 1, 1, 1);
+        let operated = pod("InstanceManager").replace("apps/v1", "longhorn.io/v1beta2");
+        assert_eq!(check(&RULE, &[&budget, &operated]).finding().severity.to_string(), "info");
+        // A leader's label is not in the template that all pods are made from.
+        let workload = |labels: &str| {
+            format!(
+                "
+                apiVersion: apps/v1
+                kind: StatefulSet
+                metadata: {{name: queue, namespace: shop, uid: s}}
+                spec: {{replicas: 2, template: {{metadata: {{labels: {labels}}}}}}}"
+            )
+        };
+        let said = |labels: &str| {
+            let leader = pod("StatefulSet").replace("{app: queue}", "{app: queue, role: master}");
+            let budget = budget.replace("{app: queue}", "{app: queue, role: master}");
+            check(&RULE, &[&budget, &leader, &workload(labels)]).finding().severity.to_string()
+        };
+        assert_eq!(said("{app: queue}"), "info");
+        assert_eq!(said("{app: queue, role: master}"), "warning");
     }
 
     #[test]
