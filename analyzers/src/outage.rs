@@ -205,25 +205,40 @@ impl Cluster {
         if let Some(outage) = pod_of_set(service, workloads) {
             return Some(outage);
         }
-        match self.missing_leader(service, workloads) {
+        let asked = service.spec.selector.pairs();
+        match self.missing_role(service.namespace(), asked, workloads, |key, _| is_given_at_run_time(key)) {
             None => Some(Outage::SelectsNothing),
             Some(role) if role.is_follower => None,
             Some(role) => Some(Outage::NoLeader { label: role.label }),
         }
     }
 
-    /// The label by which a Service follows a role that pods are given at run time, if the rest of its selector
-    /// matches pods, or templates of pods.
-    fn missing_leader(&self, service: &Service, workloads: &[Workload]) -> Option<Role> {
+    /// Whether a selector matches nothing only because it asks for a mark that pods are given at run time: that of a
+    /// leader, or a flag like `critical-operation=true`, which no template has.
+    pub(crate) fn asks_for_mark(&self, namespace: &str, selector: &Selector) -> bool {
+        let asked: BTreeMap<&str, &str> = selector.equalities().collect();
+        let is_mark = |key: &str, value: &str| value == "true" || (is_given_at_run_time(key) && is_leader(value));
+        asked.len() == selector.len()
+            && self.missing_role(namespace, asked.into_iter(), &self.workloads_in(namespace), is_mark).is_some()
+    }
+
+    /// The label by which a selector follows a role that pods are given at run time, if the rest of it matches pods, or
+    /// templates of pods.
+    fn missing_role<'s>(
+        &self,
+        namespace: &str,
+        asked: impl Iterator<Item = (&'s str, &'s str)>,
+        workloads: &[Workload],
+        is_mark: impl Fn(&str, &str) -> bool,
+    ) -> Option<Role> {
         let in_templates = |key: &str| workloads.iter().any(|w| w.template.metadata.labels.get(key).is_some());
-        let asked = service.spec.selector.iter();
-        let (roles, rest): (BTreeMap<&String, &String>, BTreeMap<&String, &String>) =
-            asked.partition(|(key, _)| is_given_at_run_time(key) && !in_templates(key));
+        let (roles, rest): (BTreeMap<&str, &str>, BTreeMap<&str, &str>) =
+            asked.partition(|(key, value)| is_mark(key, value) && !in_templates(key));
         let (key, value) = roles.first_key_value()?;
-        let rest: BTreeMap<String, String> = rest.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let rest: BTreeMap<String, String> = rest.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let selector = Selector::equals(&rest);
         let followed = !rest.is_empty()
-            && (!self.pods_matching(service.namespace(), &selector).is_empty()
+            && (!self.pods_matching(namespace, &selector).is_empty()
                 || workloads.iter().any(|w| selector.matches(&w.template.metadata.labels)));
         followed.then(|| Role { label: format!("{key}={value}"), is_follower: !is_leader(value) })
     }

@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 
 use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
+use crate::finding::{Finding, Severity, kubectl};
 use crate::kind::Object;
 use crate::nearest::nearest_name;
-use crate::netpol::{Direction, Policy, PolicySet, Ports, Protocol, Rule, Subject};
+use crate::netpol::{Direction, Endpoint, PodEnd, Policy, PolicySet, Port, Ports, Protocol, Rule, Subject};
 use crate::rule::{Report, declare_rule};
 use crate::words;
 
@@ -31,7 +31,9 @@ declare_rule! {
     ///
     /// ## When it stays quiet
     ///
-    /// Where at least one of the pods declares the name, and where there is no pod and no workload to look at.
+    /// Where at least one of the pods declares the name, and where there is no pod and no workload to look at. Where the
+    /// same rule opens other ports that the pods do have, and no port of theirs that it leaves out is spelled alike, the
+    /// name is that of a listener that is not in use: `info`.
     "network-policy/named-port": Warning,
     "a NetworkPolicy names a port that no container of the pods declares",
     needs: [NetworkPolicy],
@@ -55,7 +57,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
                     }
                     let list = if direction == Direction::Ingress { "ingress" } else { "egress" };
                     let path = format!("spec.{list}[{n}].ports[{m}]");
-                    report.add(finding(policy, name, protocol, &path, &listening));
+                    report.add(finding(policy, rule, name, protocol, &path, &listening));
                 }
             }
         }
@@ -80,7 +82,14 @@ fn declares(subject: &Subject, name: &str, protocol: Protocol) -> bool {
     subject.end.named_ports(name).any(|port| port.protocol == protocol)
 }
 
-fn finding(policy: &Policy, name: &str, protocol: Protocol, path: &str, listening: &[&Subject]) -> Finding {
+fn finding(
+    policy: &Policy,
+    rule: &Rule,
+    name: &str,
+    protocol: Protocol,
+    path: &str,
+    listening: &[&Subject],
+) -> Finding {
     let object = policy.object.reference();
     let known: BTreeSet<String> = listening
         .iter()
@@ -101,13 +110,22 @@ fn finding(policy: &Policy, name: &str, protocol: Protocol, path: &str, listenin
         "NetworkPolicy {} opens {asked}, but no container of {owners} has a port of that name: they declare {what}",
         policy.name()
     );
-    let names = listening.iter().flat_map(|s| s.end.spec.running_containers()).flat_map(|c| &c.ports);
-    let near = nearest_name(name, names.map(|port| port.name.as_str()).filter(|name| !name.is_empty()));
+    // A port that the rule opens by another entry is not the one that was meant.
+    let opened = |end: &PodEnd, port: Port| rule.ports.iter().any(|p| p.matches(port, &Endpoint::Pod(*end)));
+    let declared = listening.iter().flat_map(|s| s.end.spec.running_containers().flat_map(|c| &c.ports).map(|p| (s.end, p)));
+    let declared = declared.filter_map(|(end, port)| {
+        let protocol = Protocol::parse(&port.protocol)?;
+        Some((port.name.as_str(), opened(&end, Port { number: port.container_port, protocol })))
+    });
+    let (others, closed): (Vec<_>, Vec<_>) = declared.partition(|(_, is_open)| *is_open);
+    let near = nearest_name(name, closed.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()));
+    let is_spare = near.is_none() && !others.is_empty() && !other_protocol;
+    let severity = if is_spare { Severity::Info } else { Severity::Warning };
     let text = match near {
         Some(near) => format!("Name the port as the container does: {near}"),
         None => "Name the port as the container does, or give its number".to_string(),
     };
-    Finding::warning(object.clone(), message)
+    Finding::new(severity, object.clone(), message)
         .evidence(format!("the rule opens {protocol} {name}"), &object, path)
         .fix_command(text, kubectl(["-n", policy.namespace(), "edit", "networkpolicy", policy.name()]))
         .key(path)
@@ -149,6 +167,16 @@ mod tests {
         check(&RULE, &[POD, &ingress("{port: http}")]).finds_nothing();
         let other = POD.replace("name: api, namespace", "name: bare, namespace").replace("name: http, ", "");
         check(&RULE, &[POD, &other, &ingress("{port: http}")]).finds_nothing();
+    }
+
+    /// A chart opens `http` and `https`, and the server speaks only one of them.
+    #[test]
+    fn fires_mildly_for_a_listener_that_is_not_in_use() {
+        let said = check(&RULE, &[POD, &ingress("{port: http}, {port: https}")]);
+        assert_eq!(said.finding().severity.to_string(), "info");
+        let metrics = POD.replace("ports: [", "ports: [{name: metrics, containerPort: 9090}, ");
+        let said = check(&RULE, &[&metrics, &ingress("{port: http}, {port: metric}")]);
+        assert_eq!(said.finding().severity.to_string(), "warning");
     }
 
     #[test]

@@ -39,7 +39,7 @@ declare_rule! {
     /// Where any of the pods on one end gets through to any on the other; for rules that are not about certain pods and
     /// one port each; where the pods do not declare the port; where an administrator's policy, or another engine
     /// (Cilium, Calico, Antrea), decides. Where an ingress rule admits pods that may not go out it is a `warning`: the
-    /// rule may be there for later.
+    /// rule may be there for later. If they are let out to other ports of the same pods, the rest is closed on purpose.
     "network-policy/path-closed": Error,
     "something known to connect is refused by the policies of one end",
     needs: [NetworkPolicy, Pod, Service],
@@ -257,6 +257,9 @@ fn refused<'a>(
             if allowed_at == Some(direction) {
                 return;
             }
+            if allowed_at == Some(Direction::Ingress) && reaches_other_ports(set, source, target) {
+                return;
+            }
             let (side, end) = match direction {
                 Direction::Egress => (&verdict.egress, &source.end),
                 Direction::Ingress => (&verdict.ingress, &target.end),
@@ -275,6 +278,14 @@ fn refused<'a>(
             }
         }
     }
+}
+
+/// Whether some port that the target declares is open to the source at both ends.
+fn reaches_other_ports<'a>(set: &PolicySet<'a>, source: &Subject<'a>, target: &Subject<'a>) -> bool {
+    let ports = target.end.spec.running_containers().flat_map(|container| &container.ports);
+    let mut ports = ports.filter_map(|p| Some(Port { number: p.container_port, protocol: Protocol::parse(&p.protocol)? }));
+    let (a, b) = (Endpoint::Pod(source.end), Endpoint::Pod(target.end));
+    ports.any(|port| set.verdict(&a, &b, port).allowed == Answer::Yes)
 }
 
 /// The policy that one would correct: the one with rules for the port, else one with rules, else the first. None if an
@@ -412,6 +423,13 @@ metadata: {name: controller, namespace: ingress-nginx, labels: {app.kubernetes.i
             "from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}, ",
         );
         check(&RULE, &[PODS, ingress, &admitted]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_when_admitted_pods_are_let_out_to_another_port_only() {
+        let pods = PODS.replace("ports: [{name: http", "ports: [{name: api, containerPort: 9001}, {name: http");
+        let admits = into("front").replace("ports: [{port: 9000}]", "ports: [{port: 9000}, {port: 9001}]");
+        check(&RULE, &[&pods, &out("9001"), &admits]).finds_nothing();
     }
 
     #[test]

@@ -2,7 +2,8 @@ use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, kubectl};
 use crate::kind::{Kind, Object};
 use crate::model::Pod;
-use crate::netpol::{Policy, PolicySet, withheld};
+use crate::nearest::nearest_name;
+use crate::netpol::{Direction, Peer, Policy, PolicySet, withheld};
 use crate::rule::{Report, declare_rule};
 use crate::time;
 
@@ -32,7 +33,8 @@ declare_rule! {
     /// or a CronJob between two runs; for pods that come and go on demand (ACME solvers, pods of Jobs and pipelines);
     /// in a namespace without any pod or workload, where the policy may be waiting for them; for policies that are two
     /// minutes old; where pods or workloads could not be read. For a policy that a controller manages it is only
-    /// `info`.
+    /// `info`, and where other policies of the namespace admit the same pods or let others connect to them: such pods
+    /// are made when somebody needs them (the servers of JupyterHub's users).
     "network-policy/selects-nothing": Warning,
     "the podSelector of a NetworkPolicy matches no pod and no workload",
     needs: [NetworkPolicy],
@@ -66,7 +68,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let unread = MAKERS.iter().find_map(|kind| Some((kind, withheld(cluster, *kind)?)));
         match unread.filter(|(kind, _)| !cluster.covers(**kind, namespace)) {
             Some((_, gap)) => report.not_evaluated(&object, gap.reason, gap.message.clone()),
-            None => report.add(finding(cluster, policy, object)),
+            None => report.add(finding(cluster, &set, policy, object)),
         }
     }
 }
@@ -97,7 +99,30 @@ fn is_on_demand(policy: &Policy) -> bool {
     })
 }
 
-fn finding(cluster: &Cluster, policy: &Policy, object: ObjectRef) -> Finding {
+/// Whether other policies, too, speak of pods with the labels that nothing has, and no pod's are spelled alike.
+fn is_spoken_of(set: &PolicySet, policy: &Policy) -> bool {
+    let subjects = set.subjects_in(policy.namespace());
+    let unmet: Vec<(&str, &str)> = policy
+        .selector
+        .equalities()
+        .filter(|(key, value)| !subjects.iter().any(|s| s.end.labels.get(key) == Some(value)))
+        .collect();
+    let is_misspelled = unmet.iter().any(|(key, value)| {
+        nearest_name(value, subjects.iter().filter_map(|subject| subject.end.labels.get(key))).is_some()
+    });
+    let names_them = |peer: &Peer| match peer {
+        Peer::Selected { namespaces: None, pods } => unmet.iter().all(|pair| pods.equalities().any(|p| p == *pair)),
+        _ => false,
+    };
+    let others = set.in_namespace(policy.namespace()).iter().filter(|other| other.name() != policy.name());
+    let mut peers = others.flat_map(|other| {
+        let rules = [Direction::Ingress, Direction::Egress].into_iter();
+        rules.flat_map(|d| other.rules(d).unwrap_or_default()).flat_map(|rule| &rule.peers)
+    });
+    !unmet.is_empty() && !is_misspelled && peers.any(names_them)
+}
+
+fn finding(cluster: &Cluster, set: &PolicySet, policy: &Policy, object: ObjectRef) -> Finding {
     let (namespace, name) = (policy.namespace(), policy.name());
     let asks = policy.selector.to_string();
     let difference = match cluster.nearest_workload(namespace, &policy.selector) {
@@ -106,7 +131,7 @@ fn finding(cluster: &Cluster, policy: &Policy, object: ObjectRef) -> Finding {
     };
     let message = format!("NetworkPolicy {name} selects no pod: {difference}");
     let is_managed = policy.object.controller().is_some();
-    let finding = if is_managed { Finding::info } else { Finding::warning };
+    let finding = if is_managed || is_spoken_of(set, policy) { Finding::info } else { Finding::warning };
     finding(object.clone(), message)
         .evidence(format!("spec.podSelector is {asks}"), &object, "spec.podSelector")
         .fix_command(
@@ -153,6 +178,18 @@ mod tests {
         check(&RULE, &[POLICY, deployment]).finds(&[
             "warning NetworkPolicy shop/cache-in: NetworkPolicy cache-in selects no pod: it asks for app=cache, Deployment cache has app=caches",
         ]);
+    }
+
+    #[test]
+    fn fires_mildly_for_pods_that_other_policies_speak_of() {
+        let other = POLICY
+            .replace("cache-in", "web-out")
+            .replace("app: cache", "app: web")
+            .replace("ingress: [", "egress: [{to: [{podSelector: {matchLabels: {app: cache}}}]}], ingress: [");
+        let severity = |app: &str| check(&RULE, &[POLICY, &other, &pod(app)]).finding().severity.to_string();
+        assert_eq!(severity("web"), "info");
+        let typo = other.replace("app: web", "app: caches");
+        assert_eq!(check(&RULE, &[POLICY, &typo, &pod("caches")]).finding().severity.to_string(), "warning");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use crate::cluster::Cluster;
 use crate::disruption::{selector, terms, workloads};
-use crate::finding::{Finding, kubectl};
+use crate::finding::{Finding, Severity, kubectl};
 use crate::kind::{Kind, Object};
 use crate::model::PodDisruptionBudget;
 use crate::rule::{Report, declare_rule};
@@ -29,7 +29,8 @@ declare_rule! {
     /// ## When it stays quiet
     ///
     /// In the first minute, for budgets that an operator made for its own resource, and where pods or workloads of
-    /// the namespace could not be read.
+    /// the namespace could not be read. Where only a mark is missing that pods are given at run time (that of a leader, a
+    /// flag like `critical-operation: "true"`) it is `info`.
     "pdb/selects-nothing": Warning,
     "a PodDisruptionBudget covers no pod and no workload",
     needs: [PodDisruptionBudget, Pod],
@@ -67,7 +68,9 @@ fn finding(cluster: &Cluster, budget: &PodDisruptionBudget, selector: Option<&Se
         },
     };
     let text = selector.map_or_else(|| "spec.selector is absent".to_string(), |s| format!("spec.selector is {s}"));
-    Finding::warning(object.clone(), format!("PodDisruptionBudget {name} covers no pod: {asks}"))
+    let awaits_mark = selector.is_some_and(|selector| cluster.asks_for_mark(namespace, selector));
+    let severity = if awaits_mark { Severity::Info } else { Severity::Warning };
+    Finding::new(severity, object.clone(), format!("PodDisruptionBudget {name} covers no pod: {asks}"))
         .evidence(text, &object, "spec.selector")
         .evidence(terms(budget), &object, "spec")
         .fix_command("Make the selector match the pods", kubectl(["-n", namespace, "edit", "pdb", name]))
@@ -107,6 +110,19 @@ mod tests {
         check(&RULE, &[&budget("queue", OLD)]).finds(&[
             "warning PodDisruptionBudget shop/cart: PodDisruptionBudget cart covers no pod: it asks for app=queue",
         ]);
+    }
+
+    #[test]
+    fn fires_mildly_for_a_mark_that_is_given_at_run_time() {
+        let severity = |mark: &str| {
+            let budget = budget(&format!("cart, {mark}"), OLD);
+            check(&RULE, &[&budget, CART]).finding().severity.to_string()
+        };
+        assert_eq!(severity("critical-operation: 'true'"), "info");
+        assert_eq!(severity("spilo-role: master"), "info");
+        assert_eq!(severity("tier: backend"), "warning");
+        let other = budget("carts, role: master", OLD);
+        assert_eq!(check(&RULE, &[&other, CART]).finding().severity.to_string(), "warning");
     }
 
     #[test]
