@@ -57,6 +57,11 @@ fn healthy_installs_are_quiet() {
     assert_no_mistakes("realworld");
 }
 
+#[test]
+fn healthy_installs_written_by_hand_are_quiet() {
+    assert_no_mistakes("installs");
+}
+
 /// What people see, at the width of a small terminal. `INSTA_UPDATE=always cargo test` accepts a change on purpose.
 #[test]
 fn tables() {

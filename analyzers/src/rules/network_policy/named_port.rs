@@ -112,7 +112,8 @@ fn finding(
     );
     // A port that the rule opens by another entry is not the one that was meant.
     let opened = |end: &PodEnd, port: Port| rule.ports.iter().any(|p| p.matches(port, &Endpoint::Pod(*end)));
-    let declared = listening.iter().flat_map(|s| s.end.spec.running_containers().flat_map(|c| &c.ports).map(|p| (s.end, p)));
+    let declared =
+        listening.iter().flat_map(|s| s.end.spec.running_containers().flat_map(|c| &c.ports).map(|p| (s.end, p)));
     let declared = declared.filter_map(|(end, port)| {
         let protocol = Protocol::parse(&port.protocol)?;
         Some((port.name.as_str(), opened(&end, Port { number: port.container_port, protocol })))

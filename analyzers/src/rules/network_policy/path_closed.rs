@@ -283,7 +283,8 @@ fn refused<'a>(
 /// Whether some port that the target declares is open to the source at both ends.
 fn reaches_other_ports<'a>(set: &PolicySet<'a>, source: &Subject<'a>, target: &Subject<'a>) -> bool {
     let ports = target.end.spec.running_containers().flat_map(|container| &container.ports);
-    let mut ports = ports.filter_map(|p| Some(Port { number: p.container_port, protocol: Protocol::parse(&p.protocol)? }));
+    let mut ports =
+        ports.filter_map(|p| Some(Port { number: p.container_port, protocol: Protocol::parse(&p.protocol)? }));
     let (a, b) = (Endpoint::Pod(source.end), Endpoint::Pod(target.end));
     ports.any(|port| set.verdict(&a, &b, port).allowed == Answer::Yes)
 }
