@@ -197,6 +197,12 @@ pub enum Format {
     Wide,
     /// For programs; described by docs/findings.schema.json.
     Json,
+    /// The same as JSON.
+    Yaml,
+    /// For pull requests and chats.
+    Markdown,
+    /// One page that needs nothing but a browser.
+    Html,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

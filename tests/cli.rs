@@ -92,6 +92,97 @@ fn json_follows_the_schema() {
     assert!(findings > 0);
 }
 
+/// A Service whose name and selector are whatever somebody typed; a hostile file may hold anything.
+fn hostile_cluster() -> (tempfile::TempDir, PathBuf) {
+    let service = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop", "uid": name},
+            "spec": {"selector": {"app": name}, "ports": [{"port": 80}]}})
+    };
+    let mut objects = vec![
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}),
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop", "labels": {"app": "p"}},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}}),
+    ];
+    objects.extend(HOSTILE.map(service));
+    file(&json!(objects))
+}
+
+const HOSTILE: [&str; 24] = [
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=y>",
+    "{{ 7 * 7 }}",
+    "@everyone #1",
+    "```\n</details>",
+    "| a | b |",
+    "yes",
+    "null",
+    "~",
+    "1e3",
+    "0x1f",
+    "012",
+    "- a",
+    "a: b",
+    "# c",
+    "&a *b !c",
+    "'\"\\",
+    "---\n...",
+    "%YAML 1.2",
+    " lead and trail ",
+    "\u{1b}[2J",
+    "\u{202e}x\u{200b}",
+    "\u{85}\u{2028}\u{feff}",
+    "a\nb\n\n  c\t",
+];
+
+#[test]
+fn yaml_says_what_json_says_whatever_the_names_are() {
+    let (_folder, cluster) = hostile_cluster();
+    let run = |format| analyze(&["-o", format, "-f", path(&cluster)]);
+    let yaml: Value = serde_saphyr::from_str(&stdout(&run("yaml"))).unwrap();
+    let json = json(&run("json"));
+    assert_eq!(yaml, json);
+    assert!(json["findings"].as_array().unwrap().len() >= HOSTILE.len(), "{json}");
+}
+
+#[test]
+fn names_from_the_cluster_are_no_html_and_no_markdown() {
+    let (_folder, cluster) = hostile_cluster();
+    let html = stdout(&analyze(&["-o", "html", "-f", path(&cluster)]));
+    for wrong in ["<script>alert", "<img", ">49<", "\u{1b}", "\u{202e}", "\u{85}"] {
+        assert!(!html.contains(wrong), "{wrong:?}");
+    }
+    assert!(html.contains("&lt;script&gt;alert(1)&lt;"), "{html}");
+    assert!(html.contains("{{ 7 * 7 }}"), "{html}");
+    assert_eq!(html.matches("</script>").count(), 1);
+    let markdown = stdout(&analyze(&["-o", "markdown", "-f", path(&cluster)]));
+    let outside_of_fences = |text: &str| {
+        let mut inside = false;
+        let lines = text.lines().filter(|line| {
+            let fence = line.starts_with("```");
+            inside ^= fence;
+            !inside && !fence
+        });
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let text = outside_of_fences(&markdown);
+    for wrong in ["<script", "<img", "@everyone", "#1", "| a |", "\u{1b}", "\u{202e}"] {
+        assert!(!text.contains(wrong), "{wrong:?} in {text}");
+    }
+    assert_eq!(text.matches("<details>").count(), text.matches("\n</details>\n").count());
+}
+
+/// One file: whoever opens it asks nobody for anything.
+#[test]
+fn html_loads_nothing() {
+    let html = stdout(&analyze(&["-o", "html", "-f", &recorded("selector-mismatch")]));
+    for wrong in ["<link", "src=", "url(", "@import", "fetch("] {
+        assert!(!html.contains(wrong), "{wrong}");
+    }
+    assert!(html.contains("<ul class=\"tree\">"), "{html}");
+    assert!(html.contains("Service cart selects no pod"), "{html}");
+}
+
 /// An object that fits no type is lost: whatever needed its kind is not evaluated, and the exit code says so.
 #[test]
 fn a_broken_item_is_named_and_not_healthy() {

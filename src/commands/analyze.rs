@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use kubectl_gpt_analyzers::rule::{Analysis, Rule, analyze};
 use kubectl_gpt_analyzers::{Kind, Reason, Selector};
 
-use crate::cli::{AnalyzeArgs, Format};
+use crate::cli::AnalyzeArgs;
 use crate::commands::rules;
 use crate::exit::{Exit, Failure};
 use crate::load::{Wanted, load};
@@ -27,11 +27,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     let mut analysis = analyze(&loaded.cluster, &rules);
     analysis.findings = scope.apply(&loaded.cluster, analysis.findings);
     let report = Report::new(loaded.source, &loaded.cluster, &analysis);
-    let text = match arguments.output {
-        Format::Table => report::table::render(&report, terminal::width()),
-        Format::Wide => report::wide::render(&report),
-        Format::Json => report::json::render(&report),
-    };
+    let text = report::render(&report, arguments.output, terminal::width()).map_err(Failure::unreadable)?;
     terminal::write(&text, arguments.color).context("writing the report").map_err(Failure::unreadable)?;
     Ok(gate(arguments, &analysis))
 }

@@ -1,14 +1,19 @@
 //! What is printed, a file a format.
 
+pub mod html;
 pub mod json;
+pub mod markdown;
 pub mod table;
 pub mod wide;
+pub mod yaml;
 
 use std::collections::BTreeMap;
 
 use kubectl_gpt_analyzers::rule::Analysis;
 use kubectl_gpt_analyzers::{Cluster, Finding, NotEvaluated, Severity};
 use serde::Serialize;
+
+use crate::cli::Format;
 
 /// Everything that a format may print. Its JSON form is the output of `-o json`.
 #[derive(Debug, Serialize)]
@@ -98,6 +103,21 @@ impl<'a> Report<'a> {
             not_evaluated: &analysis.not_evaluated,
         }
     }
+}
+
+/// The report in one of the formats; `width` is the terminal's.
+///
+/// # Errors
+/// When a format cannot express the report: a defect of this program.
+pub fn render(report: &Report, format: Format, width: usize) -> anyhow::Result<String> {
+    Ok(match format {
+        Format::Table => table::render(report, width),
+        Format::Wide => wide::render(report),
+        Format::Json => json::render(report),
+        Format::Yaml => yaml::render(report)?,
+        Format::Markdown => markdown::render(report),
+        Format::Html => html::render(report)?,
+    })
 }
 
 /// A root cause with everything that follows from it.

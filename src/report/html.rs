@@ -1,0 +1,57 @@
+//! `-o html`: one page without anything from elsewhere. The template is `report.html` beside this file.
+
+use kubectl_gpt_analyzers::Finding;
+use minijinja::value::Serde;
+use minijinja::{Environment, Error};
+use serde_json::{Value, json};
+
+use crate::report::{Problem, Report, problems, table};
+use crate::terminal::plain;
+
+/// # Errors
+/// When the template and this file do not agree.
+pub fn render(report: &Report) -> Result<String, Error> {
+    let problems: Vec<Value> = problems(report.findings).iter().map(tree).collect();
+    let last_lines: Vec<String> = table::last_lines(report).lines().map(str::to_string).collect();
+    let page = json!({
+        "summary": report.summary,
+        "source": report.source,
+        "tool": report.tool,
+        "problems": problems,
+        "last_lines": last_lines,
+    });
+    // The name's ending turns on the escaping of everything that the template prints.
+    Environment::new().render_named_str("report.html", include_str!("report.html"), Serde(harmless(page)))
+}
+
+/// A root cause with its consequences, each beneath the nearest finding that causes it.
+fn tree(problem: &Problem) -> Value {
+    node(problem.root, 1, &problem.consequences, &mut Vec::new())
+}
+
+fn node<'a>(
+    finding: &'a Finding,
+    distance: usize,
+    consequences: &[(usize, &'a Finding)],
+    placed: &mut Vec<&'a str>,
+) -> Value {
+    let mut effects = Vec::new();
+    for (at, effect) in consequences {
+        let is_next = *at == distance && effect.caused_by.contains(&finding.id);
+        if is_next && !placed.contains(&effect.id.as_str()) {
+            placed.push(&effect.id);
+            effects.push(node(effect, distance + 1, consequences, placed));
+        }
+    }
+    json!({ "finding": finding, "object": finding.object.to_string(), "effects": effects })
+}
+
+/// Control characters and those that reorder text are shown, not obeyed.
+fn harmless(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(plain(&text)),
+        Value::Array(items) => items.into_iter().map(harmless).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, field)| (name, harmless(field))).collect(),
+        other => other,
+    }
+}
