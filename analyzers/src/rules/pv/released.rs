@@ -45,10 +45,11 @@ fn check(cluster: &Cluster, report: &mut Report) {
         }
         let owner =
             spec.claim_ref.as_ref().and_then(|c| Some(format!("{}/{}", c.namespace.as_deref()?, c.name.as_deref()?)));
-        let owner = owner.unwrap_or_else(|| "its claim".to_string());
+        let owner =
+            owner.map_or_else(|| "a claim that it no longer names".to_string(), |owner| format!("claim {owner}"));
         let name = volume.name();
         report.add(
-            Finding::info(volume.reference(), format!("PersistentVolume {name} is left over from claim {owner}"))
+            Finding::info(volume.reference(), format!("PersistentVolume {name} is left over from {owner}"))
                 .since(phase_changed(volume))
                 .evidence(
                     "persistentVolumeReclaimPolicy is Retain",
