@@ -223,3 +223,80 @@ impl fmt::Display for Selector {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kind::{Kind, Object};
+    use crate::testing::World;
+
+    /// The API's own words, one requirement after the other, as slowly as can be.
+    fn reference(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+        for (key, value) in selector.match_labels.iter().flatten() {
+            if labels.get(key) != Some(value) {
+                return false;
+            }
+        }
+        for expression in selector.match_expressions.iter().flatten() {
+            let values = expression.values.clone().unwrap_or_default();
+            let holds = match (expression.operator.as_str(), labels.get(&expression.key)) {
+                ("In", Some(value)) => values.contains(value),
+                ("In", None) => false,
+                ("NotIn", Some(value)) => !values.contains(value),
+                ("NotIn", None) => true,
+                ("Exists", value) => value.is_some(),
+                ("DoesNotExist", value) => value.is_none(),
+                _ => false,
+            };
+            if !holds {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+        proptest::collection::btree_map("[ab]", "[xyz]", 0..3)
+    }
+
+    fn expression() -> impl Strategy<Value = LabelSelectorRequirement> {
+        let operator = prop::sample::select(vec!["In", "NotIn", "Exists", "DoesNotExist", "Like"]);
+        ("[abc]", operator, proptest::collection::vec("[xyz]", 0..3)).prop_map(|(key, operator, values)| {
+            let values = matches!(operator, "In" | "NotIn").then_some(values);
+            LabelSelectorRequirement { key, operator: operator.to_string(), values }
+        })
+    }
+
+    fn selector() -> impl Strategy<Value = LabelSelector> {
+        (proptest::option::of(labels()), proptest::option::of(proptest::collection::vec(expression(), 0..3)))
+            .prop_map(|(match_labels, match_expressions)| LabelSelector { match_labels, match_expressions })
+    }
+
+    proptest! {
+        #[test]
+        fn matches_as_the_reference_does(selector in selector(), labels in labels()) {
+            prop_assert_eq!(Selector::new(&selector).matches(&labels), reference(&selector, &labels));
+        }
+
+        /// The index finds the same pods as a look at each of them.
+        #[test]
+        fn the_index_finds_the_same_pods(selector in selector(), pods in proptest::collection::vec(labels(), 0..8)) {
+            let documents: Vec<String> = pods.iter().enumerate().map(|(n, labels)| {
+                let metadata = serde_json::json!({"name": format!("p{n}"), "namespace": "shop", "labels": labels});
+                serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata}).to_string()
+            }).collect();
+            let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
+            let cluster = World::new(&documents).cover(Kind::Pod, crate::Extent::Everything).build();
+            let found: Vec<&str> =
+                cluster.pods_matching("shop", &Selector::new(&selector)).iter().map(|pod| pod.name()).collect();
+            let expected: Vec<String> =
+                (0..pods.len()).filter(|n| reference(&selector, &pods[*n])).map(|n| format!("p{n}")).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}
