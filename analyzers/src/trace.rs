@@ -15,30 +15,6 @@ use crate::netpol::{Answer, Direction, Endpoint, PodEnd, Policy, PolicySet, Port
 use crate::selector::Selector;
 use crate::words;
 
-/// What has to be read to trace a connection.
-pub const KINDS: &[Kind] = &[
-    Kind::Pod,
-    Kind::Service,
-    Kind::EndpointSlice,
-    Kind::Endpoints,
-    Kind::Namespace,
-    Kind::Node,
-    Kind::Ingress,
-    Kind::IngressClass,
-    Kind::NetworkPolicy,
-    Kind::AdminNetworkPolicy,
-    Kind::BaselineAdminNetworkPolicy,
-    Kind::CustomResourceDefinition,
-    Kind::ConfigMap,
-    Kind::Deployment,
-    Kind::ReplicaSet,
-    Kind::StatefulSet,
-    Kind::DaemonSet,
-    Kind::ReplicationController,
-    Kind::Job,
-    Kind::CronJob,
-];
-
 /// One end of the connection, as it is written on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TraceEnd {
