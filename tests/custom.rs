@@ -1,11 +1,8 @@
 //! Custom resources, read over HTTP: all kinds that discovery tells of, in bounded time and with bounded requests.
-#![allow(clippy::unwrap_used)]
-
-mod api_server;
 
 use std::time::{Duration, Instant};
 
-use api_server::{ApiServer, Discovery, Then, When};
+use crate::api_server::{ApiServer, Discovery, Then, When};
 use assert_cmd::Command;
 use serde_json::{Value, json};
 

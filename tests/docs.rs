@@ -1,4 +1,4 @@
-//! The pages in `docs/rules/` are the rules' own documentation. `UPDATE_DOCS=1 cargo test --test docs` writes them.
+//! The pages in `docs/rules/` are the rules' own documentation. `UPDATE_DOCS=1 cargo test --test all docs::` writes them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -47,7 +47,12 @@ fn the_pages_are_up_to_date() {
         .map(|path| (path.strip_prefix(&folder).unwrap().to_path_buf(), fs::read_to_string(&path).unwrap()))
         .collect();
     for (file, page) in &pages {
-        assert_eq!(found.get(file), Some(page), "{} is stale: UPDATE_DOCS=1 cargo test --test docs", file.display());
+        assert_eq!(
+            found.get(file),
+            Some(page),
+            "{} is stale: UPDATE_DOCS=1 cargo test --test all docs::",
+            file.display()
+        );
     }
     assert_eq!(found.len(), pages.len(), "docs/rules holds pages of rules that are no more");
 }

@@ -1,14 +1,10 @@
 //! Whatever single kind may not be listed, nothing new is called wrong for it: "I could not look" is never "it is not
 //! there".
-#![allow(clippy::unwrap_used)]
-
-mod api_server;
-mod expectations;
 
 use std::collections::BTreeSet;
 
-use api_server::{ApiServer, Then, When};
-use expectations::folders;
+use crate::api_server::{ApiServer, Then, When};
+use crate::expectations::folders;
 use kubectl_gpt::collect::{ConnectOptions, Scope, collect, connect};
 use kubectl_gpt_analyzers::rule::analyze;
 use kubectl_gpt_analyzers::{Kind, Now, Origin, Severity, rules};

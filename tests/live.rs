@@ -1,12 +1,9 @@
 //! Reading a cluster over HTTP: what is asked for, and what becomes of every way to fail.
-#![allow(clippy::unwrap_used)]
-
-mod api_server;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use api_server::{ApiServer, Discovery, Then, When, kubeconfig_of};
+use crate::api_server::{ApiServer, Discovery, Then, When, kubeconfig_of};
 use kubectl_gpt::collect::{
     CollectError, Collected, ConnectError, ConnectOptions, Connection, Scope, collect, connect, logs,
 };
@@ -862,7 +859,7 @@ async fn reads_a_recorded_cluster_as_it_was() {
     assert!(pods.iter().all(Object::is_live));
 }
 
-/// `KUBECONFIG=… cargo test --test live -- --ignored --nocapture real_cluster`
+/// `KUBECONFIG=… cargo test --test all live:: -- --ignored --nocapture real_cluster`
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn reads_a_real_cluster() {

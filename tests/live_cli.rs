@@ -1,12 +1,9 @@
 //! The program against an API server: what it says and how it ends.
-#![allow(clippy::unwrap_used)]
-
-mod api_server;
 
 use std::collections::BTreeSet;
 use std::process::Output;
 
-use api_server::{ApiServer, Then, When, kubeconfig_of};
+use crate::api_server::{ApiServer, Then, When, kubeconfig_of};
 use assert_cmd::Command;
 use serde_json::{Value, json};
 

@@ -1,11 +1,9 @@
 //! Clusters recorded from real Kubernetes, broken in known ways, and healthy installs of known projects: everything that
 //! is truly wrong is found, causes are told from consequences, and nothing else is called wrong.
 
-mod expectations;
-
 use std::path::{Path, PathBuf};
 
-use expectations::{folders, mistakes};
+use crate::expectations::{folders, mistakes};
 use kubectl_gpt::collect::files;
 use kubectl_gpt::report::{Report, Source, json, table};
 use kubectl_gpt_analyzers::rule::{Analysis, analyze};

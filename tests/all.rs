@@ -1,0 +1,13 @@
+//! All tests that need no cluster, as one program.
+#![allow(clippy::unwrap_used)]
+
+mod api_server;
+mod bad_input;
+mod cli;
+mod custom;
+mod docs;
+mod expectations;
+mod forbidden;
+mod live;
+mod live_cli;
+mod scenarios;
