@@ -117,6 +117,15 @@ pub struct Fix {
     pub command: Option<String>,
 }
 
+/// Where an object stands in a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Location {
+    /// The path as it was given or found, with `/`; `-` for standard input.
+    pub file: String,
+    /// The line of the object's first field, or of the field at fault; from 1.
+    pub line: usize,
+}
+
 /// One thing that is wrong, about one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -135,6 +144,9 @@ pub struct Finding {
     pub pods: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// Where the object stands, of manifests; filled in by whoever read the files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
     pub fix: Vec<Fix>,
     /// The page of documentation: `kubectl-gpt rules ID`.
     pub docs: String,
@@ -165,6 +177,7 @@ impl Finding {
             caused_by: Vec::new(),
             pods: 0,
             since: None,
+            location: None,
             fix: Vec::new(),
             docs: String::new(),
             because: Vec::new(),

@@ -56,7 +56,7 @@ mod testing;
 
 pub use cluster::{Builder, Cluster, ContainerLog, Lookup, Now, Origin};
 pub use coverage::{Broken, Coverage, Extent, Gap, GroupKind, NotEvaluated, Reason};
-pub use finding::{Evidence, Finding, Fix, ObjectRef, Severity, kubectl};
+pub use finding::{Evidence, Finding, Fix, Location, ObjectRef, Severity, kubectl};
 pub use kind::{Api, Batch, Kind, Object, Objects};
 pub use owner::PodGroup;
 pub use rule::{Analysis, Report, Rule, RuleMeta, analyze};
