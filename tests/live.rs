@@ -273,6 +273,30 @@ async fn reads_the_configuration_of_cluster_dns() {
 }
 
 #[tokio::test]
+async fn config_maps_are_read_for_addresses_where_network_policies_are() {
+    let mut map = named("v1", "ConfigMap", "shop", "settings");
+    map["data"] = json!({"API": "http://back:80"});
+    let mut pod = named("v1", "Pod", "shop", "front");
+    pod["spec"] = json!({"containers": [{"name": "c", "envFrom": [
+        {"configMapRef": {"name": "settings"}}, {"configMapRef": {"name": "missing"}}
+    ]}]});
+    let policy = named("networking.k8s.io/v1", "NetworkPolicy", "shop", "deny");
+    let other = named("v1", "ConfigMap", "shop", "other");
+    let kinds = [Kind::ConfigMap, Kind::Pod, Kind::NetworkPolicy];
+    let list = "/api/v1/configmaps?limit=500";
+
+    let server = ApiServer::start(vec![map.clone(), pod.clone(), other.clone(), policy]);
+    let cluster = cluster(read(&server, &kinds).await);
+    let read_map = cluster.get::<ConfigMap>("shop", "settings").found().unwrap();
+    assert_eq!(read_map.data.addresses[0].1.to_string(), "back:80");
+    assert_eq!(server.requests_for("configmaps"), [list, "/api/v1/namespaces/shop/configmaps/settings"]);
+
+    let server = ApiServer::start(vec![map, pod, other]);
+    read(&server, &kinds).await;
+    assert_eq!(server.requests_for("configmaps"), [list]);
+}
+
+#[tokio::test]
 async fn a_refused_dns_configuration_is_a_note() {
     let server = ApiServer::start(vec![named("v1", "ConfigMap", "kube-system", "coredns")]);
     server.fail(When::getting("configmaps", "coredns"), Then::Forbidden);

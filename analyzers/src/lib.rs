@@ -3,6 +3,7 @@
 //! Nothing here touches the network, files, the clock or the environment: a [`Cluster`] goes in, an [`Analysis`] comes
 //! out, and the same input gives the same output to the byte.
 
+pub mod address;
 mod admission;
 pub mod answers;
 mod autoscaler;
@@ -35,8 +36,6 @@ pub mod quantity;
 pub mod readiness;
 pub mod references;
 mod refusal;
-
-#[allow(dead_code, reason = "the rules that use it follow")]
 mod restarts;
 pub mod rule;
 pub mod rules;

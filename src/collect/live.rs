@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::StreamExt;
 use futures::stream;
 use kubectl_gpt_analyzers::decode::{Decoded, object};
-use kubectl_gpt_analyzers::model::{BackendRef, ConfigMap, Gateway, Ingress, Secret};
+use kubectl_gpt_analyzers::model::{BackendRef, ConfigMap, Gateway, Ingress, NetworkPolicy, Pod, Secret};
+use kubectl_gpt_analyzers::references::references;
 use kubectl_gpt_analyzers::{Builder, Extent, Gap, Kind, Object, Reason};
 
 use super::connect::Connection;
@@ -19,6 +20,8 @@ pub(super) const LISTS_AT_A_TIME: usize = 4;
 const GETS_AT_A_TIME: usize = 8;
 /// How many certificates are read at most.
 const CERTIFICATES: usize = 100;
+/// How many ConfigMaps are read at most for the addresses in them.
+const ADDRESSES: usize = 50;
 /// Cluster DNS lives there, and every pod of every namespace depends on it.
 const DNS_NAMESPACE: &str = "kube-system";
 /// What cluster DNS and kube-proxy are made of.
@@ -144,6 +147,7 @@ pub async fn collect(
         builder.cover(kind, outcome.extent);
     }
     read_dns_config(connection, &mut builder, &mut notes).await;
+    read_addresses(connection, &mut builder, &mut notes).await;
     read_certificates(connection, &mut builder).await;
     let server_version = connection.server_version().unwrap_or_default().to_string();
     Ok(Collected { builder, server_version, notes, requests: connection.requests() })
@@ -333,6 +337,31 @@ async fn read_dns_config(connection: &Connection, builder: &mut Builder, notes: 
         .collect();
     for ((namespace, name), failure) in get_all(connection, builder, Kind::ConfigMap, wanted).await {
         notes.push(failure.during(format!("reading ConfigMap {namespace}/{name}")).message);
+    }
+}
+
+/// Replaces the ConfigMaps that tell pods under NetworkPolicies what to connect to: those of which their variables take
+/// a key, or all.
+async fn read_addresses(connection: &Connection, builder: &mut Builder, notes: &mut Vec<String>) {
+    let known = names::<ConfigMap>(builder);
+    let isolated: BTreeSet<String> =
+        names::<NetworkPolicy>(builder).into_iter().map(|(namespace, _)| namespace).collect();
+    let mut wanted: BTreeSet<Name> = BTreeSet::new();
+    for pod in Pod::table(builder.objects()).iter().filter(|pod| isolated.contains(pod.namespace())) {
+        let variables =
+            references(&pod.spec).into_iter().filter(|r| r.kind == Kind::ConfigMap && r.container().is_some());
+        wanted.extend(variables.map(|reference| (pod.namespace().to_string(), reference.name.to_string())));
+    }
+    wanted.retain(|name| known.contains(name));
+    if wanted.len() > ADDRESSES {
+        notes.push(format!(
+            "{} ConfigMaps give variables to pods under NetworkPolicies; addresses are read from the first {ADDRESSES} only",
+            wanted.len()
+        ));
+    }
+    let failed = get_all(connection, builder, Kind::ConfigMap, wanted.into_iter().take(ADDRESSES).collect()).await;
+    if let Some(((namespace, name), failure)) = failed.into_iter().next() {
+        notes.push(failure.during(format!("reading the addresses in ConfigMap {namespace}/{name}")).message);
     }
 }
 

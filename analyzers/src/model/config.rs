@@ -4,6 +4,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::{Meta, api_types};
+use crate::address::{Address, addresses_of};
 
 api_types! {
     /// A ConfigMap: which keys it has, and the few values that rules read.
@@ -34,6 +35,8 @@ pub struct ConfigMapData {
     pub keys: Option<Keys>,
     /// Values of keys that hold CoreDNS configuration: `Corefile`, and `*.server`, `*.override` (AKS, k3s).
     pub values: BTreeMap<String, String>,
+    /// The addresses that the other values name, with their keys.
+    pub addresses: Vec<(String, Address)>,
 }
 
 /// `data` of a Secret. `None` for the keys means that they are not known (a list of metadata only).
@@ -88,8 +91,15 @@ impl<'de> Deserialize<'de> for Keys {
 impl<'de> Deserialize<'de> for ConfigMapData {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ConfigMapData, D::Error> {
         let is_corefile = |key: &str| key == "Corefile" || key.ends_with(".server") || key.ends_with(".override");
-        let (keys, values) = read_map(deserializer, is_corefile)?;
-        Ok(ConfigMapData { keys: Some(keys), values })
+        let (keys, all) = read_map(deserializer, |_| true)?;
+        let beside = |name: &str| all.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
+        let of = |(key, value): (&String, &String)| {
+            let addresses = if is_corefile(key) { Vec::new() } else { addresses_of(key, value, beside) };
+            addresses.into_iter().map(|address| (key.clone(), address)).collect::<Vec<_>>()
+        };
+        let addresses = all.iter().flat_map(of).collect();
+        let values = all.into_iter().filter(|(key, _)| is_corefile(key)).collect();
+        Ok(ConfigMapData { keys: Some(keys), values, addresses })
     }
 }
 
@@ -156,6 +166,17 @@ mod tests {
         assert_eq!(secret.has_key("other"), Some(false));
         assert!(!format!("{secret:?}").contains("c2VjcmV0"));
         assert_eq!(secret.data.tls_crt.as_deref(), Some("Y2VydA=="));
+    }
+
+    #[test]
+    fn keeps_of_a_config_map_the_addresses_and_no_other_value() {
+        let map: ConfigMap = serde_json::from_str(
+            r#"{"metadata":{"name":"c"},"data":{"DB_HOST":"db","DB_PORT":"5432","URL":"http://u:secret@api/v1","x":"y"}}"#,
+        )
+        .unwrap();
+        let addresses: Vec<String> = map.data.addresses.iter().map(|(key, a)| format!("{key} {a}")).collect();
+        assert_eq!(addresses, ["DB_HOST db:5432", "URL api:80"]);
+        assert!(!format!("{map:?}").contains("secret"));
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! What pods are known to connect to: the in-cluster addresses that their environment and command lines name.
 
-use crate::cluster::{Cluster, Lookup};
-use crate::model::{Container, EnvVar, IngressClass, Pod, Service};
+use std::collections::BTreeMap;
 
-use super::PodEnd;
+use crate::address::{Address, addresses_in, addresses_of};
+use crate::cluster::{Cluster, Lookup};
+use crate::finding::ObjectRef;
+use crate::kind::{Kind, Object};
+use crate::model::{ConfigMap, IngressClass, Pod, Service};
+use crate::references::{Usage, references};
+
+use super::{PodEnd, Subject};
 
 /// A Service that a container's configuration names.
 #[derive(Clone, Debug)]
@@ -11,12 +17,16 @@ pub struct Connection<'a> {
     pub service: &'a Service,
     /// The Service's port, where the address says one.
     pub port: Option<i32>,
-    /// The variable's name, or `the command line`.
+    /// The variable's name, `the command line`, or the key of a ConfigMap.
     pub place: String,
     /// `db:5432`: never more of a value than the address, for it may hold a password.
     pub address: String,
-    /// `spec.containers[app].env[DB_HOST]`
+    /// `spec.containers[app].env[DB_HOST]`, or `data[DB_HOST]` of a ConfigMap.
     pub path: String,
+    /// The ConfigMap that says so, if it is not the pod itself.
+    pub config_map: Option<ObjectRef>,
+    /// It stands in a file that is mounted: whoever reads the file need not use all of it.
+    pub in_file: bool,
 }
 
 /// The Services that a pod's containers are told to connect to, other than those that lead to the pod itself.
@@ -24,41 +34,93 @@ pub fn known_connections<'a>(cluster: &'a Cluster, end: &PodEnd<'a>) -> Vec<Conn
     let mut connections = Vec::new();
     for container in end.spec.running_containers() {
         for variable in &container.env {
-            for (host, port) in addresses_of(container, variable) {
+            let beside =
+                |name: &str| container.env.iter().find(|v| v.name.eq_ignore_ascii_case(name)).map(|v| &*v.value);
+            for address in addresses_of(&variable.name, &variable.value, beside) {
                 let path = format!("spec.containers[{}].env[{}]", container.name, variable.name);
-                connections.extend(connection(cluster, end, &host, port, &variable.name, path));
+                connections.extend(connection(cluster, end, &address, &variable.name, path));
             }
         }
         for word in container.command.iter().chain(&container.args) {
-            for (host, port) in addresses_in(word) {
+            for address in addresses_in(word) {
                 let path = format!("spec.containers[{}].args", container.name);
-                connections.extend(connection(cluster, end, &host, port, "the command line", path));
+                connections.extend(connection(cluster, end, &address, "the command line", path));
             }
         }
     }
-    connections.dedup_by(|a, b| {
-        (&a.service.metadata.name, &a.service.metadata.namespace, a.port)
-            == (&b.service.metadata.name, &b.service.metadata.namespace, b.port)
-    });
+    connections.dedup_by(|a, b| a.is_to_the_same_as(b));
     connections
+}
+
+/// The Services that the ConfigMaps of a namespace tell its workloads to connect to, each with the workload. What
+/// several workloads share tells of none of them what it connects to, unless a variable asks for the very key.
+pub fn configured_connections<'s, 'a>(
+    cluster: &'a Cluster,
+    subjects: &'s [Subject<'a>],
+) -> Vec<(&'s Subject<'a>, Connection<'a>)> {
+    let mut users: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let uses: Vec<Vec<_>> = subjects
+        .iter()
+        .map(|s| references(s.end.spec).into_iter().filter(|r| r.kind == Kind::ConfigMap).collect())
+        .collect();
+    for (n, reference) in uses.iter().enumerate().flat_map(|(n, uses)| uses.iter().map(move |r| (n, r))) {
+        let of = users.entry(reference.name).or_default();
+        if of.last() != Some(&n) {
+            of.push(n);
+        }
+    }
+    let mut connections: Vec<(&Subject, Connection)> = Vec::new();
+    for (subject, uses) in subjects.iter().zip(&uses) {
+        let first = connections.len();
+        for reference in uses {
+            let Lookup::Found(map) = cluster.get::<ConfigMap>(subject.end.namespace, reference.name) else { continue };
+            let is_asked_for = matches!(reference.usage, Usage::Env { .. });
+            let is_alone = users.get(reference.name).is_some_and(|users| users.len() == 1);
+            let in_file = matches!(reference.usage, Usage::Volume { .. } | Usage::Projected { .. });
+            for (key, address) in &map.data.addresses {
+                if reference.key.map_or(is_alone, |asked| asked == key && (is_asked_for || is_alone)) {
+                    let found = connection(cluster, &subject.end, address, key, format!("data[{key}]"));
+                    let config_map = Some(map.reference());
+                    connections.extend(found.map(|found| (subject, Connection { config_map, in_file, ..found })));
+                }
+            }
+        }
+        connections[first..].sort_by_key(|(_, connection)| connection.in_file);
+    }
+    connections.dedup_by(|(s, a), (t, b)| s.owner == t.owner && a.is_to_the_same_as(b));
+    connections
+}
+
+impl Connection<'_> {
+    fn is_to_the_same_as(&self, other: &Connection) -> bool {
+        let name = |c: &Connection| (c.service.metadata.name.clone(), c.service.metadata.namespace.clone(), c.port);
+        name(self) == name(other)
+    }
 }
 
 fn connection<'a>(
     cluster: &'a Cluster,
     end: &PodEnd<'a>,
-    host: &str,
-    port: Option<i32>,
+    address: &Address,
     place: &str,
     path: String,
 ) -> Option<Connection<'a>> {
-    let service = service_of_host(cluster, end.namespace, host)?;
+    let service = service_of_host(cluster, end.namespace, &address.host)?;
     let selector = &service.spec.selector;
     // The address by which others reach the pod itself: what it advertises, or its own peers.
     let leads_home = service.metadata.namespace == end.namespace
         && !selector.is_empty()
         && crate::selector::Selector::equals(selector).matches(end.labels);
-    let address = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
-    (!leads_home).then(|| Connection { service, port, place: place.to_string(), address, path })
+    let port = address.port;
+    (!leads_home).then(|| Connection {
+        service,
+        port,
+        place: place.to_string(),
+        address: address.to_string(),
+        path,
+        config_map: None,
+        in_file: false,
+    })
 }
 
 /// The Service that a host name means to a pod of a namespace, if it is one that exists.
@@ -76,81 +138,6 @@ pub fn service_of_host<'a>(cluster: &'a Cluster, namespace: &str, host: &str) ->
         [_pod, name, namespace, "svc", ..] => get(namespace, name),
         _ => None,
     }
-}
-
-/// The addresses in the value of a variable. A value that is a bare host is one where the variable's name says so, and
-/// its port is then in the variable beside it: `DB_HOST`, `DB_PORT`.
-fn addresses_of(container: &Container, variable: &EnvVar) -> Vec<(String, Option<i32>)> {
-    let found = addresses_in(&variable.value);
-    if !found.is_empty() {
-        return found;
-    }
-    let name = variable.name.to_ascii_uppercase();
-    let Some(stem) = ["HOSTNAME", "HOST", "SERVER", "ADDRESS", "ADDR", "SERVICE", "ENDPOINT"]
-        .iter()
-        .find_map(|ending| name.strip_suffix(ending))
-    else {
-        return Vec::new();
-    };
-    if !is_host(&variable.value) {
-        return Vec::new();
-    }
-    let port = container.env.iter().find(|other| other.name.to_ascii_uppercase() == format!("{stem}PORT"));
-    vec![(variable.value.clone(), port.and_then(|port| port.value.parse().ok()))]
-}
-
-/// The addresses in any text: of every URL, and every `host:port`.
-fn addresses_in(text: &str) -> Vec<(String, Option<i32>)> {
-    const LONGEST: usize = 8192;
-    if text.len() > LONGEST {
-        return Vec::new();
-    }
-    let separates = |c: char| c.is_whitespace() || "\"'`,;|()<>[]{}=&".contains(c);
-    text.split(separates).filter_map(address).collect()
-}
-
-fn address(word: &str) -> Option<(String, Option<i32>)> {
-    let (scheme, rest) = match word.split_once("://") {
-        Some((scheme, rest)) => (Some(scheme.rsplit(':').next().unwrap_or(scheme)), rest),
-        None => (None, word),
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) => (host, Some(port.parse::<u16>().ok()?)),
-        None => (authority, None),
-    };
-    if !is_host(host) {
-        return None;
-    }
-    let port = port.map(i32::from).filter(|port| *port > 0);
-    match scheme {
-        Some(scheme) => Some((host.to_string(), port.or_else(|| usual_port(scheme)))),
-        None => Some((host.to_string(), Some(port?))),
-    }
-}
-
-fn usual_port(scheme: &str) -> Option<i32> {
-    Some(match scheme {
-        "http" | "ws" => 80,
-        "https" | "wss" => 443,
-        "postgres" | "postgresql" => 5432,
-        "mysql" | "mariadb" => 3306,
-        "redis" | "rediss" => 6379,
-        "amqp" => 5672,
-        "mongodb" => 27017,
-        "nats" => 4222,
-        _ => return None,
-    })
-}
-
-/// A name that DNS could know.
-fn is_host(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() < 254
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
-        && text.chars().any(|c| c.is_ascii_lowercase())
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
 /// A pod of the controller that serves the Ingresses of a class, if it is one of the well-known ones; a ready one first.
@@ -171,24 +158,4 @@ pub fn ingress_controller<'a>(cluster: &'a Cluster, class: &IngressClass) -> Opt
     };
     let pods = cluster.all::<Pod>().iter().filter(|pod| pod.is_active());
     pods.filter(is_controller).min_by_key(|pod| !pod.is_ready())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::addresses_in;
-
-    #[test]
-    fn addresses() {
-        let found = |text: &str| {
-            let found = addresses_in(text).into_iter();
-            found.map(|(host, port)| port.map_or(host.clone(), |port| format!("{host}:{port}"))).collect::<Vec<_>>()
-        };
-        assert_eq!(found("http://api.shop.svc:8080/v1"), ["api.shop.svc:8080"]);
-        assert_eq!(found("https://api"), ["api:443"]);
-        assert_eq!(found("jdbc:postgresql://u:p@db:5433/shop?x=y"), ["db:5433"]);
-        assert_eq!(found("while true; do wget -qO- http://back:80/; done"), ["back:80"]);
-        assert_eq!(found("kafka-0:9092,kafka-1:9092"), ["kafka-0:9092", "kafka-1:9092"]);
-        assert_eq!(found("0.0.0.0:8080 :8080 plain true"), [""; 0]);
-        assert_eq!(found("http://$(HOST):80"), [""; 0]);
-    }
 }

@@ -5,20 +5,22 @@ use crate::finding::{Finding, ObjectRef, Severity, kubectl};
 use crate::ingress::backends;
 use crate::kind::{Kind, Object};
 use crate::model::{Ingress, NetworkPolicy, Service, ServicePort};
-use crate::netpol::connections::{Connection, ingress_controller, known_connections};
+use crate::netpol::connections::{Connection, configured_connections, ingress_controller, known_connections};
 use crate::netpol::{
     Answer, Direction, Endpoint, Peer, PodEnd, Policy, PolicySet, Port, PortMatch, Ports, Protocol, Rule, Side, Subject,
 };
 use crate::rule::{Report, declare_rule};
 use crate::selector::Selector;
+use crate::webhooks::configurations;
 
 declare_rule! {
     /// ## What it checks
     ///
     /// That what is known to connect gets through the NetworkPolicies of both ends: a Service that a container's
-    /// environment or command line names; the Services of an Ingress, from the pods of its controller, where that is a
-    /// well-known one; pods that one policy expressly lets connect, on a port that they declare. One
-    /// end's policies may allow what the other end's refuse.
+    /// environment or command line names, or a ConfigMap that its environment takes over or that it alone mounts; the
+    /// Services of an Ingress, from the pods of its controller, where that is a well-known one; the Service of an
+    /// admission webhook, from the API server; pods that one policy expressly lets connect, on a port that they declare.
+    /// One end's policies may allow what the other end's refuse.
     ///
     /// ## Why it matters
     ///
@@ -40,11 +42,16 @@ declare_rule! {
     /// one port each; where the pods do not declare the port; where an administrator's policy, or another engine
     /// (Cilium, Calico, Antrea), decides. Where an ingress rule admits pods that may not go out it is a `warning`: the
     /// rule may be there for later. If they are let out to other ports of the same pods, the rest is closed on purpose.
+    /// An address in a mounted file is a `warning`: the program may not use all of the file. A ConfigMap that several
+    /// workloads share says of none of them what it connects to. A policy with any `ipBlock` for a webhook's port may
+    /// mean the API server, and so may one for the pods of its proxy (konnectivity); from a pod's own node it always
+    /// gets through.
     "network-policy/path-closed": Error,
     "something known to connect is refused by the policies of one end",
     needs: [NetworkPolicy, Pod, Service],
     optional: [
-        Ingress, IngressClass, Namespace, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
+        Ingress, IngressClass, Namespace, ConfigMap, ValidatingWebhookConfiguration, MutatingWebhookConfiguration,
+        EndpointSlice, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
         AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy, CiliumNetworkPolicy,
         CiliumClusterwideNetworkPolicy, GlobalNetworkPolicy,
     ],
@@ -59,6 +66,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
     let set = PolicySet::new(cluster);
     let mut closed = BTreeMap::new();
     by_address(&set, &mut closed);
+    by_config_map(&set, &mut closed);
+    by_webhook(&set, &mut closed);
     by_ingress(&set, &mut closed);
     for policy in set.policies() {
         for direction in [Direction::Egress, Direction::Ingress] {
@@ -89,7 +98,8 @@ struct Closed {
 impl Closed {
     fn finding(self, path: &Path) -> Finding {
         let Path { from, to, port } = path;
-        let (from_text, to_text) = (format!("{} {}", from.kind, from.name), format!("{} {}", to.kind, to.name));
+        let from_text = if *from == api_server() { "the API server".to_string() } else { from.title() };
+        let to_text = to.title();
         let (name, namespace) = (&self.policy.name, self.policy.namespace());
         let refused = match self.direction {
             Direction::Egress => format!("does not let {from_text} out to {to_text} on port {port}"),
@@ -125,6 +135,87 @@ fn by_address(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
             }
         }
     }
+}
+
+/// The Services that ConfigMaps tell workloads to connect to.
+fn by_config_map(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
+    for namespace in set.namespaces() {
+        for (from, connection) in configured_connections(set.cluster(), set.subjects_in(namespace)) {
+            let (Some(config_map), false) = (&connection.config_map, from.end.spec.host_network) else { continue };
+            let targets = targets(set, &connection);
+            let text = format!(
+                "{} of ConfigMap {}, which {} uses, names {}",
+                connection.place,
+                config_map.name,
+                from.name(),
+                connection.address
+            );
+            let known = (text, config_map.clone(), connection.path.clone());
+            let severity = if connection.in_file { Severity::Warning } else { Severity::Error };
+            refused(set, &[from], &targets, None, severity, known, closed);
+        }
+    }
+}
+
+/// The Services of admission webhooks, which the API server calls. It is no pod that a selector could name.
+fn by_webhook(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
+    let cluster = set.cluster();
+    for configuration in configurations(cluster) {
+        for webhook in &configuration.webhooks {
+            let Some(to) = &webhook.client_config.service else { continue };
+            let Lookup::Found(service) = cluster.get::<Service>(&to.namespace, &to.name) else { continue };
+            // 443 is the default of the API.
+            let Some(port) = service.port(to.port.unwrap_or(443)) else { continue };
+            let targets = behind(set, service, port);
+            let policies = targets.iter().map(|(target, port)| closed_to_api_server(set, target, *port));
+            let Some(policies) = policies.collect::<Option<Vec<ObjectRef>>>() else { continue };
+            let (Some((target, port)), Some(policy)) = (targets.first(), policies.into_iter().next()) else { continue };
+            let from = api_server();
+            let text = format!("{} calls it through Service {}", configuration.object.title(), service.name());
+            let place = format!("webhooks[{}].clientConfig.service", webhook.index);
+            let known = (text, configuration.object.clone(), place);
+            let severity = if webhook.fails { Severity::Error } else { Severity::Warning };
+            let path = Path { from, to: target.owner.clone(), port: *port };
+            closed.entry(path).or_insert(Closed { severity, policy, direction: Direction::Ingress, known });
+        }
+    }
+}
+
+fn api_server() -> ObjectRef {
+    ObjectRef::new(Kind::Service, "default", "kubernetes")
+}
+
+/// The policy that keeps the API server out, where that is certain: wherever it runs, and whatever address it has.
+fn closed_to_api_server<'a>(set: &PolicySet<'a>, target: &Subject<'a>, port: Port) -> Option<ObjectRef> {
+    let cluster = set.cluster();
+    // Without a pod nothing is known of its node.
+    let node = target.end.pod.map(|pod| pod.status.host_ip.as_str())?;
+    if set.is_undecided(target.end.namespace) || is_near_api_server(cluster, node) {
+        return None;
+    }
+    let side = set.side(Direction::Ingress, &Endpoint::Pod(target.end), &Endpoint::Internet, port);
+    let policies = set.isolating(Direction::Ingress, &target.end);
+    let destination = Endpoint::Pod(target.end);
+    let rules = policies.iter().flat_map(|policy| policy.rules(Direction::Ingress).unwrap_or_default());
+    let mut open = rules.filter(|rule| rule.allows_port(port, &destination) != Answer::No);
+    let may_mean_it = |peer: &Peer| matches!(peer, Peer::Block { .. }) || has_proxy(cluster);
+    if side.answer != Answer::No || open.any(|rule| rule.peers.is_empty() || rule.peers.iter().any(may_mean_it)) {
+        return None;
+    }
+    refusing(&policies, &side, Direction::Ingress, port, &destination)
+}
+
+/// Whether the API server runs on a pod's node, from where every connection gets through.
+fn is_near_api_server(cluster: &Cluster, node: &str) -> bool {
+    let Lookup::Found(service) = cluster.get::<Service>("default", "kubernetes") else { return true };
+    let addresses = cluster.backends(service);
+    addresses.is_none_or(|found| found.backends.is_empty() || found.backends.iter().any(|b| b.address == node))
+}
+
+/// Whether the API server reaches pods through pods of its own (GKE, AKS and others with a control plane elsewhere).
+fn has_proxy(cluster: &Cluster) -> bool {
+    let named = |name: &str| name.starts_with("konnectivity-agent");
+    cluster.pod_groups().iter().any(|group| named(&group.owner.name))
 }
 
 /// The workloads that a connection leads to, each with the port on which it is connected to.
@@ -313,7 +404,7 @@ fn refusing(
 
 #[cfg(test)]
 mod tests {
-    use super::RULE;
+    use super::{RULE, Severity};
     use crate::testing::check;
 
     const PODS: &str = "
@@ -399,6 +490,82 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: http}]}";
         );
         assert_eq!(check(&RULE, &[&host, &into("web")]).0.findings.len(), 1);
         check(&RULE, &[&told, &into("front")]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_when_a_config_map_names_what_is_refused() {
+        let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings, namespace: shop}, data: {API: 'http://back'}}";
+        let by_key = "env: [{name: X, valueFrom: {configMapKeyRef: {name: settings, key: API}}}]";
+        let told = PODS.replacen("{name: c}", &format!("{{name: c, {by_key}}}"), 1);
+        check(&RULE, &[&told, map, &into("web")]).finds(&[
+            "error NetworkPolicy shop/back-in: NetworkPolicy back-in does not let Pod front in to Pod back on port 9000, although API of ConfigMap settings, which Pod front uses, names back:80",
+        ]);
+        check(&RULE, &[&told, map, &into("front")]).finds_nothing();
+
+        let whole = PODS.replacen("{name: c}", "{name: c, envFrom: [{configMapRef: {name: settings}}]}", 1);
+        assert_eq!(check(&RULE, &[&whole, map, &into("web")]).0.findings.len(), 1);
+        let mounted = PODS.replacen("containers:", "volumes: [{name: v, configMap: {name: settings}}], containers:", 1);
+        assert_eq!(check(&RULE, &[&mounted, map, &into("web")]).0.findings[0].severity, Severity::Warning);
+    }
+
+    #[test]
+    fn quiet_for_a_config_map_that_several_share() {
+        let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings, namespace: shop}, data: {API: 'http://back'}}";
+        let whole = PODS.replacen("{name: c}", "{name: c, envFrom: [{configMapRef: {name: settings}}]}", 1);
+        let other = "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, labels: {app: web}}, \
+            spec: {containers: [{name: c, envFrom: [{configMapRef: {name: settings}}]}]}}";
+        check(&RULE, &[&whole, map, other, &into("web")]).finds_nothing();
+        // Another key than the one it asks for.
+        let by_key = "env: [{name: X, valueFrom: {configMapKeyRef: {name: settings, key: OTHER}}}]";
+        let told = PODS.replacen("{name: c}", &format!("{{name: c, {by_key}}}"), 1);
+        check(&RULE, &[&told, map, &into("web")]).finds_nothing();
+    }
+
+    /// A webhook that the pods of `back` serve, the API server at 10.0.0.1 and those pods on another node.
+    fn webhook(failure_policy: &str) -> String {
+        let hook = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: guard}
+webhooks:
+- {name: a.example.com, failurePolicy: POLICY, clientConfig: {service: {namespace: shop, name: back, port: 80}}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: kubernetes, namespace: default}, spec: {ports: [{port: 443}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: kubernetes, namespace: default, labels: {kubernetes.io/service-name: kubernetes}}
+addressType: IPv4
+ports: [{port: 6443}]
+endpoints: [{addresses: [10.0.0.1], conditions: {ready: true}}]";
+        hook.replace("POLICY", failure_policy)
+    }
+
+    #[test]
+    fn fires_when_the_api_server_is_kept_out_of_a_webhook() {
+        let pods = PODS.replace("containerPort: 9000}]}]}", "containerPort: 9000}]}]}\nstatus: {hostIP: 10.0.0.2}");
+        check(&RULE, &[&pods, &webhook("Fail"), &into("front")]).finds(&[
+            "error NetworkPolicy shop/back-in: NetworkPolicy back-in does not let the API server in to Pod back on port 9000, although ValidatingWebhookConfiguration guard calls it through Service back",
+        ]);
+        assert_eq!(
+            check(&RULE, &[&pods, &webhook("Ignore"), &into("front")]).0.findings[0].severity,
+            Severity::Warning
+        );
+    }
+
+    #[test]
+    fn quiet_when_the_api_server_may_get_through() {
+        let pods = PODS.replace("containerPort: 9000}]}]}", "containerPort: 9000}]}]}\nstatus: {hostIP: 10.0.0.2}");
+        let quiet = |pods: &str, rest: &[&str]| {
+            check(&RULE, &[&[pods, &webhook("Fail")], rest].concat()).finds_nothing();
+        };
+        // On its node.
+        quiet(&pods.replace("10.0.0.2", "10.0.0.1"), &[&into("front")]);
+        quiet(&pods, &[&policy("back-in", "back", "ingress: [{ports: [{port: 9000}]}]")]);
+        quiet(&pods, &[&policy("back-in", "back", "ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/24}}]}]")]);
+        quiet(&pods, &[]);
+        let agent = "{apiVersion: v1, kind: Pod, metadata: {name: konnectivity-agent-x, namespace: kube-system}}";
+        quiet(&pods, &[&into("front"), agent]);
     }
 
     #[test]
