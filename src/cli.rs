@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kubectl_gpt_analyzers::Severity;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 
@@ -31,6 +33,7 @@ pub enum Command {
     Analyze(Box<AnalyzeArgs>),
     Rules(RulesArgs),
     Trace(Box<TraceArgs>),
+    Config(ConfigCommandArgs),
 }
 
 /// Look at a cluster, or at files, and report what is wrong.
@@ -43,19 +46,14 @@ pub struct AnalyzeArgs {
     pub input: InputArgs,
     #[command(flatten)]
     pub rules: RuleArgs,
+    #[command(flatten)]
+    pub thresholds: ThresholdArgs,
+    #[command(flatten)]
+    pub config: ConfigArgs,
 
     /// What to print.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
-    /// Report nothing less severe.
-    #[arg(long, value_enum, default_value_t = Level::Info, value_name = "SEVERITY")]
-    pub min_severity: Level,
-    /// The severity from which on findings make the exit code 1.
-    #[arg(long, value_enum, default_value_t = FailOn::Error, value_name = "SEVERITY")]
-    pub fail_on: FailOn,
-    /// Exit with 0 instead of 3 if something could not be evaluated.
-    #[arg(long)]
-    pub allow_partial: bool,
     /// Colors; `auto` follows NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
@@ -65,6 +63,44 @@ pub struct AnalyzeArgs {
     /// Fetch the last log lines of crashed containers, one pod a workload (the default).
     #[arg(long)]
     pub logs: bool,
+}
+
+/// What is reported, and what makes a pipeline fail.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Gate")]
+pub struct ThresholdArgs {
+    /// Report nothing less severe (default info).
+    #[arg(long, value_enum, value_name = "SEVERITY")]
+    pub min_severity: Option<Level>,
+    /// The severity from which on findings make the exit code 1 (default error).
+    #[arg(long, value_enum, value_name = "SEVERITY")]
+    pub fail_on: Option<FailOn>,
+    /// Exit with 0 instead of 3 if something could not be evaluated.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub allow_partial: Option<bool>,
+}
+
+/// Where settings are kept.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ConfigArgs {
+    /// The configuration file, instead of kubectl-gpt.yaml in the working directory or else in the user's
+    /// configuration folder.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Show the settings in force, each with where it is from: a flag, the configuration file, or the default.
+#[derive(Debug, Args)]
+pub struct ConfigCommandArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    #[command(flatten)]
+    pub thresholds: ThresholdArgs,
+    /// As for analyze.
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    pub crds: Vec<String>,
 }
 
 /// How to reach the cluster: kubectl's flags with kubectl's meaning.
@@ -111,8 +147,9 @@ pub struct InputArgs {
     /// All namespaces; the default, but without falling back to one namespace where that is forbidden.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
-    /// Which custom resources to read from a cluster: `all`, `none`, or API groups such as `*.example.com` (repeatable).
-    #[arg(long, value_name = "GROUP", value_delimiter = ',', default_values_t = vec!["all".to_string()])]
+    /// Which custom resources to read from a cluster: `all` (the default), `none`, or API groups such as
+    /// `*.example.com` (repeatable).
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     pub crds: Vec<String>,
     /// Only findings about objects with these labels.
     #[arg(short = 'l', long, value_name = "SELECTOR")]
@@ -211,14 +248,26 @@ pub enum RulesFormat {
     Json,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// Which built-in rules run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// What is wrong.
+    Default,
+    /// Also what is a matter of taste.
+    Strict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Level {
     Info,
     Warning,
     Error,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum FailOn {
     Error,
     Warning,

@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod collect;
 pub mod commands;
+pub mod config;
 pub mod exit;
 pub mod load;
 pub mod report;
@@ -28,6 +29,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Analyze(arguments) => commands::analyze::run(arguments),
         Command::Rules(arguments) => commands::rules::run(arguments),
         Command::Trace(arguments) => commands::trace::run(arguments),
+        Command::Config(arguments) => commands::config::run(arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", terminal::plain(&error.to_string()));

@@ -49,6 +49,11 @@ pub fn plain(text: &str) -> String {
     plain
 }
 
+/// [`plain`], but of a text of several lines that are ours.
+pub fn plain_lines(text: &str) -> String {
+    text.lines().fold(String::new(), |lines, line| lines + &plain(line) + "\n")
+}
+
 /// Characters that show nothing but change how the text around them is shown (Unicode UAX #9, "Trojan Source").
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')

@@ -4,6 +4,7 @@
 mod api_server;
 mod bad_input;
 mod cli;
+mod config;
 mod custom;
 mod docs;
 mod expectations;

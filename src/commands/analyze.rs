@@ -6,8 +6,9 @@ use anyhow::{Context, anyhow};
 use kubectl_gpt_analyzers::rule::{Analysis, Rule, analyze};
 use kubectl_gpt_analyzers::{Kind, Reason, Selector};
 
-use crate::cli::AnalyzeArgs;
+use crate::cli::{AnalyzeArgs, InputArgs};
 use crate::commands::rules;
+use crate::config::{Config, Settings};
 use crate::exit::{Exit, Failure};
 use crate::load::{Wanted, load};
 use crate::report::{self, Report};
@@ -15,52 +16,51 @@ use crate::scope::Scope;
 use crate::terminal;
 
 pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
-    let rules = rules::choose(&arguments.rules)?;
-    let scope = scope(arguments)?;
+    let config = Config::load(&arguments.config)?;
+    let settings = Settings::new(&config, &arguments.rules, &arguments.input.crds, &arguments.thresholds);
+    let rules = rules::choose(&settings.rules())?;
+    let scope = scope(&arguments.input, &settings)?;
     quiet_panics();
     let wanted = Wanted {
         kinds: kinds(&rules),
         custom: rules.iter().any(|rule| rule.meta().reads_custom),
         logs: !arguments.no_logs,
     };
-    let loaded = load(&arguments.connection, &arguments.input, &wanted)?;
+    let input = InputArgs { crds: settings.crds.value.clone(), ..arguments.input.clone() };
+    let loaded = load(&arguments.connection, &input, &wanted)?;
     let mut analysis = analyze(&loaded.cluster, &rules);
     analysis.findings = scope.apply(&loaded.cluster, analysis.findings);
     let report = Report::new(loaded.source, &loaded.cluster, &analysis);
     let text = report::render(&report, arguments.output, terminal::width()).map_err(Failure::unreadable)?;
     terminal::write(&text, arguments.color).context("writing the report").map_err(Failure::unreadable)?;
-    Ok(gate(arguments, &analysis))
+    Ok(gate(&settings, &analysis))
 }
 
 /// The exit code: findings first, then what could not be looked at.
-fn gate(arguments: &AnalyzeArgs, analysis: &Analysis) -> Exit {
+fn gate(settings: &Settings, analysis: &Analysis) -> Exit {
     let fails =
-        arguments.fail_on.threshold().is_some_and(|least| analysis.findings.iter().any(|f| f.severity >= least));
+        settings.fail_on.value.threshold().is_some_and(|least| analysis.findings.iter().any(|f| f.severity >= least));
     // That a file holds no Nodes is no failure to read them.
     let incomplete = analysis.not_evaluated.iter().any(|gap| gap.reason != Reason::NotInInput);
-    match (fails, incomplete && !arguments.allow_partial) {
+    match (fails, incomplete && !settings.allow_partial.value) {
         (true, _) => Exit::Findings,
         (false, true) => Exit::Incomplete,
         (false, false) => Exit::Clean,
     }
 }
 
-fn scope(arguments: &AnalyzeArgs) -> Result<Scope, Failure> {
-    let selector =
-        arguments.input.selector.as_deref().map(|text| {
-            text.parse::<Selector>().map_err(|error| Failure::usage(anyhow!("--selector {text:?}: {error}")))
-        });
-    let least = arguments.min_severity.into();
+fn scope(input: &InputArgs, settings: &Settings) -> Result<Scope, Failure> {
+    let selector = input
+        .selector
+        .as_deref()
+        .map(|text| text.parse::<Selector>().map_err(|error| Failure::usage(anyhow!("--selector {text:?}: {error}"))));
+    let least = settings.min_severity.value.into();
     // A gate that fails on what it does not show would leave people without a reason.
-    if arguments.fail_on.threshold().is_some_and(|fails| fails < least) {
+    if settings.fail_on.value.threshold().is_some_and(|fails| fails < least) {
         let message = "--min-severity hides findings that --fail-on would fail on; lower the one or raise the other";
         return Err(Failure::usage(anyhow!(message)));
     }
-    Ok(Scope {
-        namespaces: arguments.input.namespace.clone(),
-        selector: selector.transpose()?,
-        min_severity: Some(least),
-    })
+    Ok(Scope { namespaces: input.namespace.clone(), selector: selector.transpose()?, min_severity: Some(least) })
 }
 
 /// What the chosen rules read.

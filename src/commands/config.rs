@@ -1,0 +1,85 @@
+//! `kubectl-gpt config`: what is in force, and from where.
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::cli::{Color, ConfigCommandArgs, Profile};
+use crate::config::{Config, Ignore, Provider, Setting, Settings};
+use crate::exit::{Exit, Failure};
+use crate::terminal;
+
+/// Everything in force, each value with where it is from.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InForce<'a> {
+    /// The configuration file that was read; null if there is none.
+    file: Option<String>,
+    rules: Setting<Vec<String>>,
+    profile: Setting<Profile>,
+    #[serde(flatten)]
+    settings: Settings,
+    explain: ExplainInForce,
+    ignore: Vec<&'a Ignore>,
+}
+
+/// What the file says about the language model; null where the program chooses.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExplainInForce {
+    provider: Setting<Option<Provider>>,
+    model: Setting<Option<String>>,
+    base_url: Setting<Option<String>>,
+    api_key_env: Setting<Option<String>>,
+    language: Setting<Option<String>>,
+    max_tokens: Setting<Option<u32>>,
+    max_requests: Setting<Option<u32>>,
+    mask: Setting<bool>,
+    prompts: Setting<Option<String>>,
+    /// Why a run that asks the model would end with an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+}
+
+pub fn run(arguments: &ConfigCommandArgs) -> Result<Exit, Failure> {
+    let config = Config::load(&arguments.config)?;
+    let in_force = InForce {
+        file: config.file.as_ref().map(|file| file.display().to_string()),
+        rules: from_file(config.fields.rules.as_ref().map(|_| folders(&config)), Vec::new()),
+        profile: from_file(config.fields.profile, Profile::Default),
+        settings: Settings::new(&config, &arguments.rules, &arguments.crds, &arguments.thresholds),
+        explain: explain(&config),
+        ignore: config.fields.ignore.iter().map(|entry| &entry.value).collect(),
+    };
+    let text = serde_saphyr::to_string(&in_force).context("printing the settings").map_err(Failure::usage)?;
+    terminal::write(&terminal::plain_lines(&text), Color::Never).map_err(Failure::unreadable)?;
+    Ok(Exit::Clean)
+}
+
+fn folders(config: &Config) -> Vec<String> {
+    config.rule_folders().iter().map(|folder| folder.display().to_string()).collect()
+}
+
+fn explain(config: &Config) -> ExplainInForce {
+    let file = &config.fields.explain;
+    let prompts = file.prompts.as_ref().map(|folder| config.resolve(folder).display().to_string());
+    ExplainInForce {
+        provider: optional(file.provider),
+        model: optional(file.model.clone()),
+        base_url: optional(file.base_url.clone()),
+        api_key_env: optional(file.api_key_env.clone()),
+        language: optional(file.language.clone()),
+        max_tokens: optional(file.max_tokens),
+        max_requests: optional(file.max_requests),
+        mask: from_file(file.mask, true),
+        prompts: optional(prompts),
+        refused: config.refused(),
+    }
+}
+
+fn from_file<T>(value: Option<T>, default: T) -> Setting<T> {
+    Setting::choose(None, "", value, default)
+}
+
+fn optional<T>(value: Option<T>) -> Setting<Option<T>> {
+    from_file(value.map(Some), None)
+}

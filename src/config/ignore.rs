@@ -1,0 +1,113 @@
+//! `ignore`: findings that somebody decided to live with, why, and for how long.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use kubectl_gpt_analyzers::{Finding, Kind};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserializer, Error};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Globs;
+
+/// Findings to live with: those that match in all of rules, kinds, namespaces and names that are given, of which there
+/// is at least one.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ignore {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Globs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Globs>,
+    /// Objects of cluster scope are in no namespace; a Namespace counts as in itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<Globs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names: Option<Globs>,
+    /// Why, and who waits for what.
+    pub reason: String,
+    /// The last day on which it counts, in UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Expiry>,
+}
+
+/// The last day, in UTC, on which something is ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Expiry(pub Date);
+
+impl Ignore {
+    /// # Errors
+    /// When it would ignore everything, or gives no reason.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if [&self.rules, &self.kinds, &self.namespaces, &self.names].into_iter().all(Option::is_none) {
+            return Err("it would ignore every finding: give at least one of rules, kinds, namespaces and names");
+        }
+        if self.reason.trim().is_empty() {
+            return Err("reason must say why this is ignored");
+        }
+        Ok(())
+    }
+
+    /// Whether it speaks of this finding.
+    pub fn matches(&self, finding: &Finding) -> bool {
+        let object = &finding.object;
+        let namespace = if object.is(Kind::Namespace) { object.name.as_str() } else { object.namespace() };
+        let any = |globs: &Option<Globs>, text: &str| globs.as_ref().is_none_or(|globs| globs.matches(text));
+        any(&self.rules, &finding.rule)
+            && any(&self.kinds, &object.kind)
+            && any(&self.names, &object.name)
+            && self.namespaces.as_ref().is_none_or(|globs| !namespace.is_empty() && globs.matches(namespace))
+    }
+}
+
+impl Expiry {
+    pub fn is_over(self, now: jiff::Timestamp) -> bool {
+        now.to_zoned(TimeZone::UTC).date() > self.0
+    }
+}
+
+impl FromStr for Expiry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Expiry, String> {
+        // Jiff would also take a time of day, and drop it.
+        let is_date = text.len() == "2027-01-01".len();
+        let date = text.parse().ok().filter(|_| is_date).map(Expiry);
+        date.ok_or_else(|| format!("expected a date such as 2027-01-01, found {text:?}"))
+    }
+}
+
+impl fmt::Display for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for Expiry {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Expiry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Expiry, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for Expiry {
+    fn schema_name() -> Cow<'static, str> {
+        "Expiry".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date"})
+    }
+}

@@ -1,0 +1,89 @@
+//! What is in force: flags win over the file, the file over the defaults.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::cli::{FailOn, Level, RuleArgs, ThresholdArgs};
+use crate::config::Config;
+
+/// Where a setting is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Flag(&'static str),
+    File,
+    Default,
+}
+
+/// A value and where it is from.
+#[derive(Clone, Debug, Serialize)]
+pub struct Setting<T> {
+    pub value: T,
+    pub from: From,
+}
+
+/// What decides how `analyze` reports and ends.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    pub rule: Setting<Vec<String>>,
+    pub skip_rule: Setting<Vec<String>>,
+    pub crds: Setting<Vec<String>>,
+    pub min_severity: Setting<Level>,
+    pub fail_on: Setting<FailOn>,
+    pub allow_partial: Setting<bool>,
+}
+
+impl<T> Setting<T> {
+    pub fn choose(flag: Option<T>, name: &'static str, file: Option<T>, default: T) -> Setting<T> {
+        match (flag, file) {
+            (Some(value), _) => Setting { value, from: From::Flag(name) },
+            (None, Some(value)) => Setting { value, from: From::File },
+            (None, None) => Setting { value: default, from: From::Default },
+        }
+    }
+}
+
+impl Setting<Vec<String>> {
+    /// A repeatable flag that is not given is empty.
+    fn list(flag: &[String], name: &'static str, file: Option<&[String]>, default: &[&str]) -> Setting<Vec<String>> {
+        let flag = (!flag.is_empty()).then(|| flag.to_vec());
+        let default = default.iter().map(ToString::to_string).collect();
+        Setting::choose(flag, name, file.map(<[String]>::to_vec), default)
+    }
+}
+
+impl Settings {
+    pub fn new(config: &Config, rules: &RuleArgs, crds: &[String], thresholds: &ThresholdArgs) -> Settings {
+        let file = &config.fields;
+        Settings {
+            rule: Setting::list(&rules.rules, "--rule", file.rule.as_deref(), &[]),
+            skip_rule: Setting::list(&rules.skip_rules, "--skip-rule", file.skip_rule.as_deref(), &[]),
+            crds: Setting::list(crds, "--crds", file.crds.as_deref(), &["all"]),
+            min_severity: Setting::choose(thresholds.min_severity, "--min-severity", file.min_severity, Level::Info),
+            fail_on: Setting::choose(thresholds.fail_on, "--fail-on", file.fail_on, FailOn::Error),
+            allow_partial: Setting::choose(thresholds.allow_partial, "--allow-partial", file.allow_partial, false),
+        }
+    }
+
+    /// Which rules to run.
+    pub fn rules(&self) -> RuleArgs {
+        RuleArgs { rules: self.rule.value.clone(), skip_rules: self.skip_rule.value.clone() }
+    }
+}
+
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            From::Flag(name) => name,
+            From::File => "file",
+            From::Default => "default",
+        })
+    }
+}
+
+impl Serialize for From {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
