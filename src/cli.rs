@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
+use crate::output::OutputArgs;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -54,6 +55,8 @@ pub struct AnalyzeArgs {
     /// What to print.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
+    #[command(flatten)]
+    pub files: OutputArgs,
     /// Colors; `auto` follows NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
@@ -240,6 +243,14 @@ pub enum Format {
     Markdown,
     /// One page that needs nothing but a browser.
     Html,
+    /// SARIF 2.1.0, for code scanning and editors.
+    Sarif,
+    /// JUnit XML: a suite a rule, a failure for each finding that --fail-on fails on.
+    Junit,
+    /// Annotations of a GitHub Actions run.
+    Github,
+    /// Metrics, for node_exporter's textfile collector or a push gateway.
+    Prometheus,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -289,6 +300,13 @@ impl From<Level> for Severity {
             Level::Warning => Severity::Warning,
             Level::Error => Severity::Error,
         }
+    }
+}
+
+impl Format {
+    /// As it is typed: `sarif`.
+    pub fn word(&self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default()
     }
 }
 

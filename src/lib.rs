@@ -8,6 +8,7 @@ pub mod commands;
 pub mod config;
 pub mod exit;
 pub mod load;
+pub mod output;
 pub mod report;
 pub mod scope;
 pub mod terminal;

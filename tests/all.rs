@@ -9,6 +9,7 @@ mod custom;
 mod docs;
 mod expectations;
 mod forbidden;
+mod formats;
 mod live;
 mod live_cli;
 mod scenarios;

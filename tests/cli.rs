@@ -35,7 +35,7 @@ fn json(output: &Output) -> Value {
 }
 
 /// A file with these objects, in a folder that goes away with the value.
-fn file(objects: &Value) -> (tempfile::TempDir, PathBuf) {
+pub fn file(objects: &Value) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cluster.json");
     fs::write(&path, json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()).unwrap();
@@ -93,7 +93,7 @@ fn json_follows_the_schema() {
 }
 
 /// A Service whose name and selector are whatever somebody typed; a hostile file may hold anything.
-fn hostile_cluster() -> (tempfile::TempDir, PathBuf) {
+pub fn hostile_cluster() -> (tempfile::TempDir, PathBuf) {
     let service = |name: &str| {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop", "uid": name},
             "spec": {"selector": {"app": name}, "ports": [{"port": 80}]}})
@@ -108,7 +108,7 @@ fn hostile_cluster() -> (tempfile::TempDir, PathBuf) {
     file(&json!(objects))
 }
 
-const HOSTILE: [&str; 24] = [
+pub const HOSTILE: [&str; 24] = [
     "<script>alert(1)</script>",
     "\"><img src=x onerror=y>",
     "{{ 7 * 7 }}",

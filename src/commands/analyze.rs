@@ -11,7 +11,7 @@ use crate::commands::rules;
 use crate::config::{Config, Settings};
 use crate::exit::{Exit, Failure};
 use crate::load::{Wanted, load};
-use crate::report::{self, Report};
+use crate::report::{self, Report, Run};
 use crate::scope::Scope;
 use crate::terminal;
 
@@ -20,6 +20,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     let settings = Settings::new(&config, &arguments.rules, &arguments.input.crds, &arguments.thresholds);
     let rules = rules::choose(&settings.rules())?;
     let scope = scope(&arguments.input, &settings)?;
+    arguments.files.check()?;
     quiet_panics();
     let wanted = Wanted {
         kinds: kinds(&rules),
@@ -30,9 +31,14 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     let loaded = load(&arguments.connection, &input, &wanted)?;
     let mut analysis = analyze(&loaded.cluster, &rules);
     analysis.findings = scope.apply(&loaded.cluster, analysis.findings);
-    let report = Report::new(loaded.source, &loaded.cluster, &analysis);
+    let report = Report::new(loaded.source, &loaded.cluster, &analysis).run(Run {
+        rules: rules.iter().map(|rule| rule.meta()).collect(),
+        fail_on: settings.fail_on.value.threshold(),
+        allow_partial: settings.allow_partial.value,
+    });
     let text = report::render(&report, arguments.output, terminal::width()).map_err(Failure::unreadable)?;
     terminal::write(&text, arguments.color).context("writing the report").map_err(Failure::unreadable)?;
+    arguments.files.write(&report).map_err(Failure::unreadable)?;
     Ok(gate(&settings, &analysis))
 }
 

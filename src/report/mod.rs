@@ -1,8 +1,13 @@
 //! What is printed, a file a format.
 
+pub mod gaps;
+pub mod github;
 pub mod html;
 pub mod json;
+pub mod junit;
 pub mod markdown;
+pub mod prometheus;
+pub mod sarif;
 pub mod table;
 pub mod wide;
 pub mod yaml;
@@ -10,7 +15,7 @@ pub mod yaml;
 use std::collections::BTreeMap;
 
 use kubectl_gpt_analyzers::rule::Analysis;
-use kubectl_gpt_analyzers::{Cluster, Finding, NotEvaluated, Severity};
+use kubectl_gpt_analyzers::{Cluster, Finding, NotEvaluated, RuleMeta, Severity};
 use serde::Serialize;
 
 use crate::cli::Format;
@@ -25,6 +30,19 @@ pub struct Report<'a> {
     pub summary: Summary,
     pub findings: &'a [Finding],
     pub not_evaluated: &'a [NotEvaluated],
+    #[serde(skip)]
+    pub run: Run<'a>,
+}
+
+/// How the report came about. Some formats have a place for it; it is no part of the JSON.
+#[derive(Debug, Default)]
+pub struct Run<'a> {
+    /// The rules that were chosen.
+    pub rules: Vec<&'a RuleMeta>,
+    /// The least severity that fails, if any does.
+    pub fail_on: Option<Severity>,
+    /// Whether what could not be evaluated is no failure.
+    pub allow_partial: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,7 +119,18 @@ impl<'a> Report<'a> {
             },
             findings: &analysis.findings,
             not_evaluated: &analysis.not_evaluated,
+            run: Run::default(),
         }
+    }
+
+    /// Says how it was run.
+    pub fn run(self, run: Run<'a>) -> Report<'a> {
+        Report { run, ..self }
+    }
+
+    /// Whether a finding makes the exit code 1.
+    pub fn fails(&self, finding: &Finding) -> bool {
+        self.run.fail_on.is_some_and(|least| finding.severity >= least)
     }
 }
 
@@ -117,6 +146,10 @@ pub fn render(report: &Report, format: Format, width: usize) -> anyhow::Result<S
         Format::Yaml => yaml::render(report)?,
         Format::Markdown => markdown::render(report),
         Format::Html => html::render(report)?,
+        Format::Sarif => sarif::render(report),
+        Format::Junit => junit::render(report)?,
+        Format::Github => github::render(report),
+        Format::Prometheus => prometheus::render(report),
     })
 }
 

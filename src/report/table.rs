@@ -1,14 +1,13 @@
 //! `-o table`: for people. Root causes first, each with what convinced us, what to do, and what follows from it.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use kubectl_gpt_analyzers::{Finding, NotEvaluated, Reason, Severity, words};
+use kubectl_gpt_analyzers::{Finding, NotEvaluated, Severity, words};
 use tabled::builder::Builder;
 use tabled::settings::{Padding, Style as Lines};
 
-use crate::report::{Problem, Report, problems};
+use crate::report::{Problem, Report, gaps, problems};
 use crate::terminal::plain;
 
 /// The width of the column of labels, with the gap behind it.
@@ -111,7 +110,7 @@ pub(super) fn last_lines(report: &Report) -> String {
     let looked =
         format!("{} checked by {}", words::count(summary.objects, "object"), words::count(summary.rules_run, "rule"));
     let mut text = if report.findings.is_empty() {
-        let complete = gaps(report.not_evaluated).next().is_none();
+        let complete = gaps::unread(report.not_evaluated).is_empty();
         if complete {
             format!("Nothing is wrong: {looked}.\n")
         } else {
@@ -131,41 +130,13 @@ pub(super) fn last_lines(report: &Report) -> String {
     text + &not_evaluated(report.not_evaluated)
 }
 
-/// Gaps that matter: not those that only say that the files hold no such kind.
-fn gaps(lines: &[NotEvaluated]) -> impl Iterator<Item = &NotEvaluated> {
-    lines.iter().filter(|line| line.reason != Reason::NotInInput)
-}
-
 /// One line for everything that one missing kind kept from being looked at.
 fn not_evaluated(lines: &[NotEvaluated]) -> String {
-    let mut by_cause: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
-    for line in gaps(lines) {
-        let what = match (&line.name, line.kind.as_str()) {
-            (Some(name), "") => name.clone(),
-            (Some(name), kind) => match &line.namespace {
-                Some(namespace) => format!("{kind} {namespace}/{name}"),
-                None if name.contains(' ') => name.clone(),
-                None => format!("{kind} {name}"),
-            },
-            (None, kind) => kind.to_string(),
-        };
-        let why = if line.message.is_empty() {
-            line.reason.to_string()
-        } else {
-            format!("{}: {}", line.reason, line.message)
-        };
-        by_cause.entry((what, why)).or_default().push(&line.rule);
-    }
     let mut text = String::new();
-    for ((what, why), rules) in by_cause {
-        let what = if what.is_empty() { "a rule".to_string() } else { what };
-        let rules = if rules == ["*"] { String::new() } else { format!("; rules: {}", words::list(&rules, 4)) };
-        let _ = writeln!(text, "not evaluated: {} ({}){rules}", plain(&what), plain(&why));
+    for unread in gaps::unread(lines) {
+        let _ = writeln!(text, "not evaluated: {}", plain(&unread.to_string()));
     }
-    let absent: Vec<&str> = {
-        let kinds = lines.iter().filter(|line| line.reason == Reason::NotInInput).map(|line| line.kind.as_str());
-        kinds.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
-    };
+    let absent = gaps::not_in_the_input(lines);
     if !absent.is_empty() {
         let _ = writeln!(text, "not in the input: {}", words::list(&absent, 12));
     }

@@ -1,0 +1,67 @@
+//! What could not be looked at, one line for everything that one missing kind kept from being looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use kubectl_gpt_analyzers::{NotEvaluated, Reason, words};
+
+/// How many rules are named that one gap concerns.
+const MOST_RULES: usize = 4;
+
+/// One thing that could not be looked at, and the rules that miss it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unread<'a> {
+    /// `Pod`, `Pod shop/cart-0`, or `a rule`.
+    pub what: String,
+    /// The reason and the error in full.
+    pub why: String,
+    /// `*` alone for all of them.
+    pub rules: Vec<&'a str>,
+}
+
+/// `Pod (forbidden: …); rules: pod/crash-loop, pod/not-ready and 12 more`.
+impl fmt::Display for Unread<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.what, self.why)?;
+        match self.rules.as_slice() {
+            ["*"] => Ok(()),
+            rules => write!(f, "; rules: {}", words::list(rules, MOST_RULES)),
+        }
+    }
+}
+
+/// The gaps that matter: not those that only say that the files hold no such kind. Sorted.
+pub fn unread(lines: &[NotEvaluated]) -> Vec<Unread<'_>> {
+    let mut by_cause: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
+    for line in lines.iter().filter(|line| line.reason != Reason::NotInInput) {
+        by_cause.entry((what(line), why(line))).or_default().push(&line.rule);
+    }
+    by_cause.into_iter().map(|((what, why), rules)| Unread { what, why, rules }).collect()
+}
+
+/// The kinds that the files do not hold.
+pub fn not_in_the_input(lines: &[NotEvaluated]) -> Vec<&str> {
+    let absent = lines.iter().filter(|line| line.reason == Reason::NotInInput).map(|line| line.kind.as_str());
+    absent.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// What one line is about, for people.
+pub fn what(line: &NotEvaluated) -> String {
+    match (&line.name, line.kind.as_str(), &line.namespace) {
+        (Some(name), "", _) => name.clone(),
+        (Some(name), kind, Some(namespace)) => format!("{kind} {namespace}/{name}"),
+        // It was named by whoever could not read it: `Pod shop/cart-0`, `item 3 of the list of Pod`.
+        (Some(name), _, None) if name.contains(' ') => name.clone(),
+        (Some(name), kind, None) => format!("{kind} {name}"),
+        (None, "", _) => "a rule".to_string(),
+        (None, kind, _) => kind.to_string(),
+    }
+}
+
+/// Why: `forbidden: listing pods in all namespaces: forbidden: …`.
+pub fn why(line: &NotEvaluated) -> String {
+    match line.message.as_str() {
+        "" => line.reason.to_string(),
+        message => format!("{}: {message}", line.reason),
+    }
+}

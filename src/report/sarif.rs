@@ -1,0 +1,180 @@
+//! `-o sarif`: SARIF 2.1.0, for code scanning and editors.
+//! <https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html>
+
+use std::collections::BTreeMap;
+
+use kubectl_gpt_analyzers::{Finding, Location, NotEvaluated, ObjectRef, Reason, RuleMeta, Severity};
+use serde_json::{Value, json};
+use serde_sarif::sarif::{
+    self, ArtifactLocation, Invocation, LogicalLocation, Message, MultiformatMessageString, Notification,
+    PhysicalLocation, PropertyBag, Region, ReportingConfiguration, ReportingDescriptor, ReportingDescriptorReference,
+    ResultLevel, Sarif, Tool, ToolComponent, Version,
+};
+
+use crate::report::{Report, gaps};
+use crate::terminal::plain;
+
+const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
+const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
+/// What the fingerprint is made of: rule, object (its owner instead of a pod), and what tells apart several findings.
+const FINGERPRINT: &str = "kubectlGptFinding/v1";
+
+pub fn render(report: &Report) -> String {
+    let run = sarif::Run::builder()
+        .tool(Tool::builder().driver(driver(report)).build())
+        .invocations(vec![invocation(report)])
+        .results(report.findings.iter().map(|finding| result(report, finding)).collect::<Vec<_>>())
+        .properties(properties([("source", json!(report.source)), ("summary", json!(report.summary))]))
+        .build();
+    let log = Sarif::builder().schema(SCHEMA).version(Version::V2_1_0.to_string()).runs(vec![run]).build();
+    // Strings and numbers in plain structures: there is nothing that could fail to serialize.
+    serde_json::to_string_pretty(&log).map(|json| json + "\n").unwrap_or_default()
+}
+
+fn driver(report: &Report) -> ToolComponent {
+    ToolComponent::builder()
+        .name(report.tool.name)
+        .version(report.tool.version)
+        .semantic_version(report.tool.version)
+        .information_uri(REPOSITORY)
+        .rules(report.run.rules.iter().map(|meta| descriptor(meta)).collect::<Vec<_>>())
+        .build()
+}
+
+fn descriptor(meta: &RuleMeta) -> ReportingDescriptor {
+    let id = meta.id.as_ref();
+    let text = |text: &str| MultiformatMessageString::builder().text(literal(text)).build();
+    let page = meta.page();
+    let help = MultiformatMessageString::builder().text(literal(&page)).markdown(literal(&page)).build();
+    let tags = id.split_once('/').map(|(group, _)| vec!["kubernetes".to_string(), group.to_string()]);
+    ReportingDescriptor::builder()
+        .id(id)
+        .short_description(text(&meta.summary))
+        .help(help)
+        .help_uri(format!("{REPOSITORY}/blob/main/docs/rules/{id}.md"))
+        .default_configuration(ReportingConfiguration::builder().level(json!(level(meta.severity))).build())
+        .properties(PropertyBag { tags, additional_properties: BTreeMap::new() })
+        .build()
+}
+
+fn result(report: &Report, finding: &Finding) -> sarif::Result {
+    let mut result = sarif::Result::builder()
+        .rule_id(finding.rule.as_str())
+        .level(level(finding.severity))
+        .message(message(&finding.message))
+        .locations(vec![location(finding)])
+        .partial_fingerprints(BTreeMap::from([(FINGERPRINT.to_string(), finding.id.clone())]))
+        .properties(properties([
+            ("causedBy", json!(finding.caused_by)),
+            ("evidence", json!(finding.evidence)),
+            ("fix", json!(finding.fix)),
+            ("object", json!(finding.object)),
+            ("pods", json!(finding.pods)),
+            ("since", json!(finding.since)),
+        ]))
+        .build();
+    result.rule_index = rule_index(report, &finding.rule);
+    result
+}
+
+fn rule_index(report: &Report, id: &str) -> Option<i64> {
+    report.run.rules.iter().position(|meta| meta.id == id).and_then(|n| i64::try_from(n).ok())
+}
+
+fn level(severity: Severity) -> ResultLevel {
+    match severity {
+        Severity::Error => ResultLevel::Error,
+        Severity::Warning => ResultLevel::Warning,
+        Severity::Info => ResultLevel::Note,
+    }
+}
+
+/// The object by its name in the cluster and, of a manifest, the line where it stands.
+fn location(finding: &Finding) -> sarif::Location {
+    let logical = sarif::Location::builder().logical_locations(vec![logical(&finding.object)]);
+    match finding.location.as_ref().filter(|location| location.file != "-") {
+        Some(place) => logical.physical_location(physical(place)).build(),
+        None => logical.build(),
+    }
+}
+
+fn logical(object: &ObjectRef) -> LogicalLocation {
+    let name = plain(&object.name);
+    let full: Vec<String> = object.namespace.iter().map(|n| plain(n)).chain([object.kind.to_string(), name]).collect();
+    LogicalLocation::builder().name(plain(&object.name)).fully_qualified_name(full.join("/")).kind("resource").build()
+}
+
+fn physical(place: &Location) -> PhysicalLocation {
+    let line = i64::try_from(place.line.max(1)).unwrap_or(1);
+    PhysicalLocation::builder()
+        .artifact_location(ArtifactLocation::builder().uri(uri(&place.file)).build())
+        .region(Region::builder().start_line(line).build())
+        .build()
+}
+
+/// A path as a URI reference: relative ones stay relative, to the root of the repository in most pipelines.
+fn uri(path: &str) -> String {
+    let mut uri = String::from(if path.starts_with('/') { "file://" } else { "" });
+    for byte in path.strip_prefix("./").unwrap_or(path).bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => uri.push(char::from(byte)),
+            _ => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri
+}
+
+/// What could not be looked at is no result, but the run was not a success.
+fn invocation(report: &Report) -> Invocation {
+    let lines = report.not_evaluated;
+    let complete = lines.iter().all(|line| line.reason == Reason::NotInInput);
+    Invocation::builder()
+        .execution_successful(complete)
+        .tool_execution_notifications(lines.iter().map(|line| notification(report, line)).collect::<Vec<_>>())
+        .build()
+}
+
+fn notification(report: &Report, line: &NotEvaluated) -> Notification {
+    let level = if line.reason == Reason::NotInInput { ResultLevel::Note } else { ResultLevel::Error };
+    let text = format!("{} not evaluated: {} ({})", line.rule, gaps::what(line), gaps::why(line));
+    let mut notification = Notification::builder()
+        .message(message(&text))
+        .level(json!(level))
+        .descriptor(ReportingDescriptorReference::builder().id(line.reason.to_string()).build())
+        .build();
+    notification.associated_rule = rule_index(report, &line.rule)
+        .map(|index| ReportingDescriptorReference::builder().id(line.rule.as_str()).index(index).build());
+    notification
+}
+
+fn message(text: &str) -> Message {
+    Message::builder().text(literal(&plain(text))).build()
+}
+
+/// Text that is only text: SARIF reads `{0}` as a placeholder (§3.11.5) and `[text](place)` as a link (§3.11.6).
+fn literal(text: &str) -> String {
+    text.replace('{', "{{").replace('}', "}}").replace("](", "] (")
+}
+
+fn properties<const N: usize>(values: [(&str, Value); N]) -> PropertyBag {
+    let known = values.into_iter().filter(|(_, value)| !value.is_null());
+    PropertyBag { tags: None, additional_properties: known.map(|(name, value)| (name.to_string(), value)).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{literal, uri};
+
+    #[test]
+    fn paths_become_uri_references() {
+        assert_eq!(uri("deploy/shop.yaml"), "deploy/shop.yaml");
+        assert_eq!(uri("./a b/ü#1?.yaml"), "a%20b/%C3%BC%231%3F.yaml");
+        assert_eq!(uri("c:/x.yaml"), "c%3A/x.yaml");
+        assert_eq!(uri("/srv/shop.yaml"), "file:///srv/shop.yaml");
+    }
+
+    #[test]
+    fn text_is_no_placeholder_and_no_link() {
+        assert_eq!(literal("{0} [a](https://evil)"), "{{0}} [a] (https://evil)");
+    }
+}

@@ -1,0 +1,313 @@
+//! The formats for machines: valid by their own rules, whatever the cluster holds, and never green by omission.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use assert_cmd::Command;
+use regex::Regex;
+use serde_json::{Value, json};
+
+use crate::cli::{HOSTILE, hostile_cluster};
+use crate::expectations::folders;
+
+fn analyze(arguments: &[&str]) -> Output {
+    let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
+    command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR")).arg("analyze").args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn recorded(name: &str) -> String {
+    format!("tests/scenarios/{name}/cluster.json")
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Every recorded cluster, one with hostile names, and one with a pod that cannot be understood.
+fn clusters() -> (tempfile::TempDir, tempfile::TempDir, Vec<PathBuf>) {
+    let (hostile_folder, hostile) = hostile_cluster();
+    let (broken_folder, broken) = broken_cluster();
+    let mut paths: Vec<PathBuf> = folders("scenarios").into_iter().map(|folder| folder.join("cluster.json")).collect();
+    paths.extend([hostile, broken]);
+    (hostile_folder, broken_folder, paths)
+}
+
+fn broken_cluster() -> (tempfile::TempDir, PathBuf) {
+    crate::cli::file(&json!([
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}},
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop"}, "spec": {"containers": 5}},
+    ]))
+}
+
+// SARIF
+
+fn sarif(input: &Path) -> Value {
+    let output = analyze(&["-o", "sarif", "-f", path(input)]);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)))
+}
+
+#[test]
+fn sarif_follows_the_official_schema() {
+    let schema: Value = serde_json::from_str(&fs::read_to_string("tests/sarif-schema-2.1.0.json").unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let (_hostile, _broken, clusters) = clusters();
+    let mut results = 0;
+    for cluster in &clusters {
+        let log = sarif(cluster);
+        let errors: Vec<String> = schema.iter_errors(&log).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(errors.is_empty(), "{cluster:?}: {errors:?}");
+        let run = &log["runs"][0];
+        for result in run["results"].as_array().unwrap() {
+            let rule = &run["tool"]["driver"]["rules"][result["ruleIndex"].as_u64().unwrap() as usize];
+            assert_eq!(rule["id"], result["ruleId"]);
+            assert!(rule["help"]["markdown"].as_str().unwrap().contains("## How to fix"), "{rule}");
+            assert!(result["partialFingerprints"]["kubectlGptFinding/v1"].as_str().unwrap().len() == 12);
+            results += 1;
+        }
+        assert_eq!(log.to_string().matches("](javascript").count(), 0);
+    }
+    assert!(results > 30);
+}
+
+#[test]
+fn sarif_of_a_live_object_has_its_name_for_a_place() {
+    let log = sarif(Path::new(&recorded("selector-mismatch")));
+    let run = &log["runs"][0];
+    let cart =
+        run["results"].as_array().unwrap().iter().find(|r| r["ruleId"] == "service/selector-matches-nothing").unwrap();
+    assert_eq!(cart["level"], "error");
+    let place = &cart["locations"][0]["logicalLocations"][0];
+    assert_eq!(place["fullyQualifiedName"], "selector-mismatch/Service/cart");
+    assert_eq!(run["invocations"][0]["executionSuccessful"], true);
+}
+
+#[test]
+fn sarif_of_what_could_not_be_read_is_no_success() {
+    let (_folder, broken) = broken_cluster();
+    let log = sarif(&broken);
+    let invocation = &log["runs"][0]["invocations"][0];
+    assert_eq!(invocation["executionSuccessful"], false);
+    let told = invocation["toolExecutionNotifications"].as_array().unwrap();
+    let pod = told.iter().find(|n| n["message"]["text"].as_str().unwrap().contains("Pod shop/p")).unwrap();
+    assert_eq!((&pod["level"], &pod["descriptor"]["id"]), (&json!("error"), &json!("malformed")));
+}
+
+// JUnit
+
+#[test]
+fn junit_fails_where_the_gate_fails() {
+    let junit = |arguments: &[&str]| {
+        let output = analyze(&[&["-o", "junit", "-f", &recorded("selector-mismatch")], arguments].concat());
+        quick_junit::Report::deserialize_from_str(&stdout(&output)).unwrap()
+    };
+    let report = junit(&[]);
+    let suite = |report: &quick_junit::Report, name: &str| {
+        let found = report.test_suites.iter().find(|suite| suite.name.as_str() == name).unwrap();
+        (found.tests, found.failures, found.errors)
+    };
+    assert_eq!(suite(&report, "service/selector-matches-nothing"), (1, 1, 0));
+    assert_eq!(suite(&report, "pod/crash-loop"), (1, 0, 0), "a rule that found nothing is a test that passed");
+    assert_eq!((report.failures, report.errors), (2, 0));
+    let lenient = junit(&["--fail-on", "never"]);
+    assert_eq!(lenient.failures, 0);
+    let text = stdout(&analyze(&["-o", "junit", "--fail-on", "never", "-f", &recorded("selector-mismatch")]));
+    assert!(text.contains("<system-out>error: Service cart selects no pod"), "{text}");
+}
+
+#[test]
+fn junit_of_what_could_not_be_read_is_never_green() {
+    let (_folder, broken) = broken_cluster();
+    let junit = |arguments: &[&str]| {
+        let output = analyze(&[&["-o", "junit", "-f", path(&broken)], arguments].concat());
+        quick_junit::Report::deserialize_from_str(&stdout(&output)).unwrap()
+    };
+    assert!(junit(&[]).errors > 0);
+    let allowed = junit(&["--allow-partial"]);
+    let skipped: usize = allowed.test_suites.iter().filter_map(|suite| suite.disabled).sum();
+    assert_eq!(allowed.errors, 0);
+    assert!(skipped > 0, "{allowed:?}");
+}
+
+#[test]
+fn junit_is_xml_whatever_the_names_are() {
+    let (_folder, hostile) = hostile_cluster();
+    let output = analyze(&["-o", "junit", "-f", path(&hostile)]);
+    let report = quick_junit::Report::deserialize_from_str(&stdout(&output)).unwrap();
+    assert!(report.tests >= HOSTILE.len());
+    assert!(!stdout(&output).contains('\u{1b}') && !stdout(&output).contains('\u{202e}'));
+}
+
+// GitHub
+
+#[test]
+fn github_annotations_are_commands_and_nothing_else_is() {
+    let (_hostile, _broken, clusters) = clusters();
+    let command = Regex::new(r"^::(error|warning|notice) (file=[^,:]+,line=\d+,)?title=[^,:\r\n]+::[^\r\n]*$").unwrap();
+    let mut annotations = 0;
+    for cluster in &clusters {
+        let text = stdout(&analyze(&["-o", "github", "-f", path(cluster)]));
+        for line in text.lines() {
+            assert_eq!(line.starts_with("::"), command.is_match(line), "{cluster:?}: {line}");
+            assert!(line.starts_with("::") || !line.contains("##["), "{line}");
+            annotations += usize::from(line.starts_with("::"));
+        }
+        for level in ["error", "warning", "notice"] {
+            assert!(text.matches(&format!("::{level} ")).count() <= 10, "{text}");
+        }
+    }
+    assert!(annotations > 20);
+    let (_folder, hostile) = hostile_cluster();
+    let text = stdout(&analyze(&["-o", "github", "-f", path(&hostile)]));
+    assert!(
+        text.contains("selects no pod") && text.contains("error: Service shop/"),
+        "what is too many is told: {text}"
+    );
+}
+
+#[test]
+fn github_says_what_could_not_be_read() {
+    let (_folder, broken) = broken_cluster();
+    let text = stdout(&analyze(&["-o", "github", "-f", path(&broken)]));
+    assert!(text.starts_with("::error title=kubectl-gpt%3A not evaluated::Pod shop/p (malformed"), "{text}");
+}
+
+// Prometheus
+
+/// The text exposition format, read strictly: `(name with labels, value)`.
+fn metrics(text: &str) -> Vec<(String, f64)> {
+    let sample = Regex::new(r#"^([a-z_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)*\})? ([0-9.]+)$"#).unwrap();
+    let (mut typed, mut samples) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("# TYPE ") {
+            typed.push(name.strip_suffix(" gauge").unwrap().to_string());
+        } else if !line.starts_with("# HELP ") {
+            let found = sample.captures(line).unwrap_or_else(|| panic!("no sample: {line:?}"));
+            assert_eq!(typed.last().map(String::as_str), Some(&found[1]), "samples follow their type");
+            let labels = found.get(2).map(|labels| labels.as_str()).unwrap_or_default();
+            samples.push((format!("{}{labels}", &found[1]), found[3].parse().unwrap()));
+        }
+    }
+    let mut names: Vec<&String> = samples.iter().map(|(name, _)| name).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), samples.len(), "no series comes twice");
+    samples
+}
+
+#[test]
+fn prometheus_counts_findings_and_gaps() {
+    let (_hostile, _broken, clusters) = clusters();
+    for cluster in &clusters {
+        metrics(&stdout(&analyze(&["-o", "prometheus", "-f", path(cluster)])));
+    }
+    let value = |input: &Path, name: &str| {
+        let all = metrics(&stdout(&analyze(&["-o", "prometheus", "-f", path(input)])));
+        all.into_iter().find(|(found, _)| found == name).map(|(_, value)| value)
+    };
+    let broken = PathBuf::from(recorded("selector-mismatch"));
+    let found = |rule: &str| format!("kubectl_gpt_findings{{rule=\"{rule}\",severity=\"error\"}}");
+    assert_eq!(value(&broken, &found("service/selector-matches-nothing")), Some(1.0));
+    assert_eq!(value(&broken, &found("pod/crash-loop")), Some(0.0));
+    assert!(value(&broken, "kubectl_gpt_time_seconds").unwrap() > 1.7e9);
+    assert!(value(&broken, "kubectl_gpt_objects").unwrap() > 100.0);
+    let (_folder, unread) = broken_cluster();
+    assert_eq!(value(&unread, &found("pod/crash-loop")), None, "what was not evaluated is not zero");
+    assert!(value(&unread, "kubectl_gpt_not_evaluated{kind=\"Pod\",reason=\"malformed\"}").unwrap() > 0.0);
+}
+
+#[test]
+fn the_same_input_gives_the_same_output_in_every_format() {
+    for format in ["table", "wide", "json", "yaml", "markdown", "html", "sarif", "junit", "github", "prometheus"] {
+        let run = || analyze(&["-o", format, "-f", &recorded("workloads")]).stdout;
+        let first = run();
+        assert!(!first.is_empty(), "{format}");
+        assert_eq!(first, run(), "{format}");
+    }
+}
+
+// --output-file
+
+#[test]
+fn reports_go_to_several_files_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    fs::write(place("old.json"), "old").unwrap();
+    let arguments = [
+        format!("--output-file=json={}", place("old.json").display()),
+        format!("--output-file=sarif={}", place("a.sarif").display()),
+        format!("--output-file=table={}", place("a b.txt").display()),
+    ];
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let input = recorded("selector-mismatch");
+    let output = analyze(&[&["-f", &input, "--color", "always"], arguments.as_slice()].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let json = fs::read_to_string(place("old.json")).unwrap();
+    assert_eq!(json, stdout(&analyze(&["-f", &input, "-o", "json"])));
+    assert_eq!(fs::read_to_string(place("a b.txt")).unwrap(), stdout(&analyze(&["-f", &input])));
+    assert!(fs::read_to_string(place("a.sarif")).unwrap().contains("2.1.0"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing else is left behind");
+}
+
+#[test]
+fn where_one_file_cannot_be_written_none_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good.json");
+    fs::write(&good, "old").unwrap();
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    let json = format!("json={}", good.display());
+    let input = recorded("selector-mismatch");
+    for (bad, said) in [("folder", "it is a folder"), ("no/such/folder/x.html", "no file can be made in the folder")] {
+        let html = format!("html={}", folder.path().join(bad).display());
+        let output = analyze(&["-f", &input, "--output-file", &json, "--output-file", &html]);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(said) && stderr(&output).contains(bad), "{}", stderr(&output));
+        assert_eq!(stdout(&output), "", "nothing was looked at");
+        assert_eq!(fs::read_to_string(&good).unwrap(), "old");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn output_files_are_named_with_their_format() {
+    let input = recorded("selector-mismatch");
+    for (argument, said) in [
+        ("findings.json", "expected FORMAT=PATH"),
+        ("xml=a.xml", "there is no format \"xml\"; expected one of table, wide, json"),
+        ("json=", "the path is missing"),
+        ("json=-", "--output"),
+    ] {
+        let output = analyze(&["-f", &input, "--output-file", argument]);
+        assert_eq!(output.status.code(), Some(2), "{argument}");
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+    let twice = analyze(&["-f", &input, "--output-file", "json=x.json", "--output-file", "yaml=x.json"]);
+    assert_eq!(twice.status.code(), Some(2));
+    assert!(stderr(&twice).contains("names x.json twice"), "{}", stderr(&twice));
+}
+
+/// `/dev/stderr`, `>(gzip)`: what is no regular file is written to, not replaced; nor is a symbolic link.
+#[cfg(unix)]
+#[test]
+fn pipes_are_written_to_and_links_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (target, link) = (folder.path().join("target.json"), folder.path().join("link.json"));
+    fs::write(&target, "old").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let json = format!("json={}", link.display());
+    let input = recorded("selector-mismatch");
+    let output = analyze(&["-f", &input, "--output-file", &json, "--output-file", "github=/dev/stderr"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("::error "), "{}", stderr(&output));
+    assert!(link.is_symlink());
+    assert!(fs::read_to_string(&target).unwrap().starts_with('{'));
+}
