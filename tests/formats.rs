@@ -58,7 +58,11 @@ fn sarif(input: &Path) -> Value {
 
 #[test]
 fn sarif_follows_the_official_schema() {
-    let schema: Value = serde_json::from_str(&fs::read_to_string("tests/sarif-schema-2.1.0.json").unwrap()).unwrap();
+    let schema = fs::read_to_string("tests/sarif-schema-2.1.0.json").unwrap();
+    let mut schema: Value = serde_json::from_str(&schema).unwrap();
+    // A regular expression that no engine in Unicode mode takes: a `]` too many.
+    let language = schema["definitions"]["run"]["properties"]["language"].as_object_mut().unwrap();
+    assert_eq!(language.remove("pattern").unwrap(), "^[a-zA-Z]{2}|^[a-zA-Z]{2}-[a-zA-Z]{2}]?$");
     let schema = jsonschema::validator_for(&schema).unwrap();
     let (_hostile, _broken, clusters) = clusters();
     let mut results = 0;
@@ -133,9 +137,8 @@ fn junit_of_what_could_not_be_read_is_never_green() {
     };
     assert!(junit(&[]).errors > 0);
     let allowed = junit(&["--allow-partial"]);
-    let skipped: usize = allowed.test_suites.iter().filter_map(|suite| suite.disabled).sum();
     assert_eq!(allowed.errors, 0);
-    assert!(skipped > 0, "{allowed:?}");
+    assert!(allowed.skipped > 0);
 }
 
 #[test]
