@@ -9,6 +9,8 @@ use kubectl_gpt_analyzers::{Builder, Cluster, Extent, Kind, Lookup, Now, Origin,
 use crate::cli::{ConnectionArgs, InputArgs};
 use crate::collect::{ConnectOptions, Connection, Crds, connect, custom, files, live, logs};
 use crate::exit::Failure;
+use crate::interrupt::Interrupt;
+use crate::progress::ProgressLine;
 use crate::report::Source;
 use crate::terminal;
 
@@ -43,11 +45,13 @@ pub fn load(connection: &ConnectionArgs, input: &InputArgs, wanted: &Wanted) -> 
     terminal::verbosity(connection.verbosity);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unreadable)?;
     runtime.block_on(async {
+        let line = ProgressLine::new(connection.verbosity > 0);
+        line.say("asking the API server what it serves");
         let connection = connect(&options(connection)).await.map_err(|error| match error.is_config() {
             true => Failure::usage(error),
             false => Failure::unreadable(error),
         })?;
-        from_cluster(&connection, input, wanted, &crds).await
+        from_cluster(&connection, input, wanted, &crds, &line).await
     })
 }
 
@@ -75,16 +79,20 @@ async fn from_cluster(
     input: &InputArgs,
     wanted: &Wanted,
     crds: &Crds,
+    line: &ProgressLine,
 ) -> Result<Loaded, Failure> {
     let scope = scope(input);
-    let collected = live::collect(connection, &wanted.kinds, &scope, &|_| {}).await.map_err(Failure::unreadable)?;
+    let tell = |progress| line.tell(progress);
+    let collected = live::collect(connection, &wanted.kinds, &scope, &tell).await.map_err(Failure::unreadable)?;
     let (mut notes, mut builder) = (collected.notes, collected.builder);
     if wanted.custom {
+        line.say("reading custom resources");
         notes.extend(custom::collect(connection, crds, &scope, &mut builder).await);
     }
     notes.extend(how_to_permit(&builder));
     let mut cluster = builder.build(Now::At(jiff::Timestamp::now()), Origin::Cluster);
     if wanted.logs {
+        line.say("reading the last lines of crashed containers");
         let (fetched, refused) = logs::fetch(connection, &logs_wanted(&cluster)).await;
         notes.extend(refused);
         for (of, log) in fetched {
@@ -115,6 +123,7 @@ fn options(arguments: &ConnectionArgs) -> ConnectOptions {
         as_user: arguments.as_user.clone(),
         as_groups: arguments.as_groups.clone(),
         request_timeout: arguments.request_timeout,
+        interrupt: Interrupt::on_ctrl_c(),
     }
 }
 

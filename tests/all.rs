@@ -10,6 +10,8 @@ mod docs;
 mod expectations;
 mod forbidden;
 mod formats;
+#[cfg(unix)]
+mod interrupt;
 mod live;
 mod live_cli;
 mod scenarios;

@@ -14,6 +14,7 @@ use kubectl_gpt_analyzers::Reason;
 
 use super::discovery::Served;
 use super::request::{Failure, JSON};
+use crate::interrupt::Interrupt;
 
 /// How long one request may take where `--request-timeout` does not say.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,6 +30,8 @@ pub struct ConnectOptions {
     pub as_groups: Vec<String>,
     /// How long one request may take; zero and `None` mean the default of 30 s.
     pub request_timeout: Option<Duration>,
+    /// When it comes, every request under way and every later one fails.
+    pub interrupt: Interrupt,
 }
 
 /// Why no cluster could be looked at.
@@ -65,6 +68,7 @@ pub struct Connection {
     pub(super) requests: AtomicUsize,
     /// How many requests in a row got no answer at all.
     pub(super) unanswered: AtomicU32,
+    pub(super) interrupt: Interrupt,
     server: String,
     context: Option<String>,
     namespace: String,
@@ -114,6 +118,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
         served: Served::default(),
         requests: AtomicUsize::new(0),
         unanswered: AtomicU32::new(0),
+        interrupt: options.interrupt.clone(),
         server,
         context,
         namespace,

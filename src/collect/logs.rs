@@ -44,6 +44,9 @@ pub async fn fetch(connection: &Connection, wanted: &[LogRequest]) -> (Vec<(LogR
             Err(_) => notes.push(about(&format!("timeout: not read within {DEADLINE:?}"))),
         }
     }
+    if connection.interrupt.has_come() {
+        notes = vec!["the logs of crashed containers were not read: interrupted".to_string()];
+    }
     if wanted.len() > LOGS {
         notes.push(format!("only {LOGS} of {} logs were read", wanted.len()));
     }

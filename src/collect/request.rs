@@ -81,6 +81,14 @@ impl Connection {
     }
 
     async fn repeat(&self, path: &str, accept: &str, patient: bool) -> Result<Vec<u8>, Failure> {
+        tokio::select! {
+            biased;
+            () = self.interrupt.wait() => Err(Failure::new(Reason::Interrupted, "interrupted")),
+            answer = self.attempts(path, accept, patient) => answer,
+        }
+    }
+
+    async fn attempts(&self, path: &str, accept: &str, patient: bool) -> Result<Vec<u8>, Failure> {
         let (mut delay, mut waited) = (FIRST_DELAY, Duration::ZERO);
         for attempt in 1.. {
             let failed = match self.attempt(path, accept).await {

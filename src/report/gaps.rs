@@ -32,11 +32,25 @@ impl fmt::Display for Unread<'_> {
 
 /// The gaps that matter: not those that only say that the files hold no such kind. Sorted.
 pub fn unread(lines: &[NotEvaluated]) -> Vec<Unread<'_>> {
-    let mut by_cause: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
+    let mut by_cause: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
+    let interrupted: Vec<&NotEvaluated> = lines.iter().filter(|line| line.reason == Reason::Interrupted).collect();
+    let what_was_interrupted = whole(&interrupted);
     for line in lines.iter().filter(|line| line.reason != Reason::NotInInput) {
-        by_cause.entry((what(line), why(line))).or_default().push(&line.rule);
+        let cause = match line.reason {
+            Reason::Interrupted => (what_was_interrupted.clone(), line.reason.to_string()),
+            _ => (what(line), why(line)),
+        };
+        by_cause.entry(cause).or_default().insert(&line.rule);
     }
-    by_cause.into_iter().map(|((what, why), rules)| Unread { what, why, rules }).collect()
+    let unread = |((what, why), rules): (_, BTreeSet<&'_ str>)| Unread { what, why, rules: rules.into_iter().collect() };
+    by_cause.into_iter().map(unread).collect()
+}
+
+/// Whoever interrupts does not want to read a line for every kind that was not read by then.
+fn whole(lines: &[&NotEvaluated]) -> String {
+    const MOST_KINDS: usize = 8;
+    let kinds: BTreeSet<String> = lines.iter().map(|line| what(line)).collect();
+    words::list(&kinds.into_iter().collect::<Vec<_>>(), MOST_KINDS)
 }
 
 /// The kinds that the files do not hold.

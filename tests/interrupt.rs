@@ -1,0 +1,94 @@
+//! Ctrl-C while a cluster is read that does not answer.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::api_server::{ApiServer, Then, When};
+use serde_json::Value;
+
+/// The program at work on a recorded cluster that never answers for one resource; every other request is answered.
+fn hanging(name: &str, resource: &str, arguments: &[&str]) -> (ApiServer, Child) {
+    let server = ApiServer::recorded(format!("{}/tests/scenarios/{name}/cluster.json", env!("CARGO_MANIFEST_DIR")));
+    server.fail(When::listing(resource), Then::Hang);
+    let child = Command::new(env!("CARGO_BIN_EXE_kubectl-gpt"))
+        .env_clear()
+        .args(["analyze", "--kubeconfig"])
+        .arg(server.kubeconfig())
+        .args(["--skip-rule", "cronjob/not-running", "--crds", "none"])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    let mut last = 0;
+    // Until no more requests come, other than the one that hangs.
+    while start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(700));
+        let now = server.requests().len();
+        if now == last && !server.requests_for(resource).is_empty() {
+            return (server, child);
+        }
+        last = now;
+    }
+    panic!("the program did not ask for {resource}");
+}
+
+fn interrupt(child: &Child) {
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+fn report(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{output:?}"))
+}
+
+#[test]
+fn ctrl_c_reports_what_is_known_and_what_is_not() {
+    let (_server, child) = hanging("healthy-shop", "pods", &["-o", "json"]);
+    interrupt(&child);
+    let start = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(15), "it ends soon");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let report = report(&output);
+    assert_eq!(report["findings"], serde_json::json!([]));
+    assert!(report["summary"]["objects"].as_u64().unwrap() > 50, "{}", report["summary"]);
+    let gaps = report["notEvaluated"].as_array().unwrap();
+    assert!(gaps.iter().any(|gap| gap["kind"] == "Pod" && gap["reason"] == "interrupted"), "{gaps:?}");
+    assert!(!gaps.iter().any(|gap| gap["kind"] == "Node"), "{gaps:?}");
+}
+
+#[test]
+fn findings_count_more_than_the_interruption() {
+    let (_server, child) = hanging("selector-mismatch", "ingresses", &[]);
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    assert!(table.contains("Service cart selects no pod"), "{table}");
+    assert!(table.contains("not evaluated: Ingress (interrupted)"), "{table}");
+    assert_eq!(table.matches("interrupted").count(), 1, "one line for all of it: {table}");
+}
+
+/// Somebody reads the report too slowly, or not at all.
+#[test]
+fn a_second_ctrl_c_ends_at_once() {
+    let (_server, mut child) = hanging("healthy-shop", "pods", &["-o", "sarif"]);
+    interrupt(&child);
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(child.try_wait().unwrap(), None, "the report does not fit into a pipe");
+    interrupt(&child);
+    let start = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn nothing_is_said_on_the_way_where_nobody_looks() {
+    let server = ApiServer::recorded(format!("{}/tests/scenarios/oom/cluster.json", env!("CARGO_MANIFEST_DIR")));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-gpt"));
+    let output = command.env_clear().args(["analyze", "--kubeconfig"]).arg(server.kubeconfig()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
