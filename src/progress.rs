@@ -22,7 +22,8 @@ impl ProgressLine {
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         if !bar.is_hidden() {
             // Without a template of our own there is still one that works.
-            let style = ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style =
+                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
             bar.set_style(style.tick_chars("|/-\\ "));
             bar.enable_steady_tick(Duration::from_millis(120));
         }

@@ -42,8 +42,8 @@ pub fn unread(lines: &[NotEvaluated]) -> Vec<Unread<'_>> {
         };
         by_cause.entry(cause).or_default().insert(&line.rule);
     }
-    let unread = |((what, why), rules): (_, BTreeSet<&'_ str>)| Unread { what, why, rules: rules.into_iter().collect() };
-    by_cause.into_iter().map(unread).collect()
+    let rules = |rules: BTreeSet<_>| rules.into_iter().collect();
+    by_cause.into_iter().map(|((what, why), missing)| Unread { what, why, rules: rules(missing) }).collect()
 }
 
 /// Whoever interrupts does not want to read a line for every kind that was not read by then.
