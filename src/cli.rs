@@ -169,6 +169,10 @@ pub struct RuleArgs {
     /// Not these rules (repeatable).
     #[arg(long = "skip-rule", value_name = "ID", value_delimiter = ',')]
     pub skip_rules: Vec<String>,
+    /// `strict` adds rules of good practice to those that find what is broken. A rule that --rule names in full runs under
+    /// any profile (default: default).
+    #[arg(long, value_enum)]
+    pub profile: Option<Profile>,
 }
 
 /// Walk one connection: DNS, Service, endpoints, readiness, policies, ports; say where it stops and by which object.
@@ -259,13 +263,13 @@ pub enum RulesFormat {
     Json,
 }
 
-/// Which built-in rules run.
+/// Which rules run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// What is wrong.
     Default,
-    /// Also what is a matter of taste.
+    /// Also what is good practice.
     Strict,
 }
 
@@ -291,6 +295,15 @@ pub enum Color {
     Auto,
     Always,
     Never,
+}
+
+impl From<Profile> for kubectl_gpt_analyzers::Profile {
+    fn from(profile: Profile) -> kubectl_gpt_analyzers::Profile {
+        match profile {
+            Profile::Default => kubectl_gpt_analyzers::Profile::Default,
+            Profile::Strict => kubectl_gpt_analyzers::Profile::Strict,
+        }
+    }
 }
 
 impl From<Level> for Severity {

@@ -15,3 +15,4 @@ mod interrupt;
 mod live;
 mod live_cli;
 mod scenarios;
+mod strict;

@@ -4,20 +4,28 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kubectl_gpt_analyzers::rules;
+use kubectl_gpt_analyzers::{Profile, rules};
 
 /// What `docs/rules/` should hold.
 fn pages() -> BTreeMap<PathBuf, String> {
     let mut index = String::from(
         "# Rules\n\n`kubectl-gpt rules` prints this table, `kubectl-gpt rules ID` a rule's page, both offline.\n\n\
-         | rule | severity | finds |\n|---|---|---|\n",
+         | rule | severity | profile | finds |\n|---|---|---|---|\n",
     );
     let mut pages = BTreeMap::new();
     for rule in rules::all() {
         let meta = rule.meta();
         let file = format!("{}.md", meta.id);
-        index.push_str(&format!("| [{}]({file}) | {} | {} |\n", meta.id, meta.severity, meta.summary));
-        let page = format!("# {}\n\nSeverity: {}. Finds: {}.\n\n{}", meta.id, meta.severity, meta.summary, meta.page());
+        index.push_str(&format!(
+            "| [{}]({file}) | {} | {} | {} |\n",
+            meta.id, meta.severity, meta.profile, meta.summary
+        ));
+        let profile = match meta.profile {
+            Profile::Default => "",
+            Profile::Strict => " Only with `--profile strict`, or where `--rule` names it.",
+        };
+        let (id, severity, summary) = (&meta.id, meta.severity, &meta.summary);
+        let page = format!("# {id}\n\nSeverity: {severity}. Finds: {summary}.{profile}\n\n{}", meta.page());
         pages.insert(PathBuf::from(file), page);
     }
     pages.insert(PathBuf::from("README.md"), index);

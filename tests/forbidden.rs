@@ -7,7 +7,7 @@ use crate::api_server::{ApiServer, Then, When};
 use crate::expectations::folders;
 use kubectl_gpt::collect::{ConnectOptions, Scope, collect, connect};
 use kubectl_gpt_analyzers::rule::analyze;
-use kubectl_gpt_analyzers::{Kind, Now, Origin, Severity, rules};
+use kubectl_gpt_analyzers::{Kind, Now, Origin, Profile, Severity, rules};
 use serde_json::Value;
 
 /// What is wrong with the cluster that a server shows, as `rule object`.
@@ -16,7 +16,7 @@ async fn wrong(server: &ApiServer) -> BTreeSet<String> {
     let kinds = Kind::ALL.iter().copied().collect();
     let collected = collect(&connect(&options).await.unwrap(), &kinds, &Scope::Cluster, &|_| {}).await.unwrap();
     let cluster = collected.builder.build(Now::NewestInData, Origin::Cluster);
-    let findings = analyze(&cluster, &rules::all()).findings;
+    let findings = analyze(&cluster, &rules::of(Profile::Default)).findings;
     let serious = findings.iter().filter(|finding| finding.severity >= Severity::Warning);
     serious.map(|finding| format!("{} {}", finding.rule, finding.object)).collect()
 }

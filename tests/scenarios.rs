@@ -7,7 +7,7 @@ use crate::expectations::{folders, mistakes};
 use kubectl_gpt::collect::files;
 use kubectl_gpt::report::{Report, Source, json, table};
 use kubectl_gpt_analyzers::rule::{Analysis, analyze};
-use kubectl_gpt_analyzers::{Cluster, Now, rules};
+use kubectl_gpt_analyzers::{Cluster, Now, Profile, rules};
 
 fn run(folder: &Path) -> (Cluster, Analysis) {
     let files: Vec<PathBuf> = ["cluster.json", "cluster.json.gz", "logs"]
@@ -17,7 +17,7 @@ fn run(folder: &Path) -> (Cluster, Analysis) {
         .collect();
     let input = files::read(&files).unwrap();
     let cluster = input.builder.build(Now::NewestInData, input.origin);
-    let analysis = analyze(&cluster, &rules::all());
+    let analysis = analyze(&cluster, &rules::of(Profile::Default));
     assert!(analysis.not_evaluated.is_empty(), "{folder:?}: {:?}", analysis.not_evaluated);
     (cluster, analysis)
 }

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use kubectl_gpt_analyzers::decode::{Content, list_page};
-use kubectl_gpt_analyzers::{Builder, Cluster, Extent, Kind, Now, Origin, analyze, rules};
+use kubectl_gpt_analyzers::{Builder, Cluster, Extent, Kind, Now, Origin, Profile, analyze, rules};
 use serde_json::{Value, json};
 
 const PODS_EACH: usize = 10;
@@ -34,7 +34,7 @@ fn main() {
 }
 
 fn report(cluster: &Cluster) {
-    let rules = rules::all();
+    let rules = rules::of(Profile::Default);
     let mut times: Vec<(Duration, &str)> = Vec::new();
     for rule in &rules {
         let start = Instant::now();

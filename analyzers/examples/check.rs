@@ -3,7 +3,7 @@
 //! `cargo run -p kubectl-gpt-analyzers --example check -- cluster.json …`
 
 use kubectl_gpt_analyzers::decode::{Decoded, object};
-use kubectl_gpt_analyzers::{Builder, Extent, Kind, Now, Origin, analyze, rules};
+use kubectl_gpt_analyzers::{Builder, Extent, Kind, Now, Origin, Profile, analyze, rules};
 
 #[derive(serde::Deserialize)]
 struct List {
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         let cluster = builder.build(Now::NewestInData, Origin::Cluster);
-        let analysis = analyze(&cluster, &rules::all());
+        let analysis = analyze(&cluster, &rules::of(Profile::Default));
         println!("## {file} at {}", cluster.now());
         for finding in &analysis.findings {
             println!("{} {} [{}] {}: {}", finding.id, finding.severity, finding.rule, finding.object, finding.message);

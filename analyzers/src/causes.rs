@@ -104,6 +104,7 @@ mod tests {
             let meta = RuleMeta {
                 id: id.into(),
                 severity: Severity::Error,
+                profile: crate::rule::Profile::Default,
                 summary: "".into(),
                 needs: &[],
                 optional: &[],

@@ -152,6 +152,16 @@ macro_rules! kinds {
                 }
             }
 
+            /// All objects that have an annotation, with its value.
+            pub(crate) fn annotated(&self, key: &str) -> Vec<(ObjectRef, &str)> {
+                fn of<'a, T: Object>(table: &'a Table<T>, key: &str, found: &mut Vec<(ObjectRef, &'a str)>) {
+                    found.extend(table.iter().filter_map(|o| Some((o.reference(), o.annotation(key)?))));
+                }
+                let mut found = Vec::new();
+                $(of(&self.$field, key, &mut found);)*
+                found
+            }
+
             /// Whether any object comes from a cluster, and not from a manifest that nobody applied yet.
             pub fn any_live(&self) -> bool {
                 self.custom.iter().any(|o| o.metadata.is_live()) $(|| self.$field.iter().any(Object::is_live))*

@@ -6,6 +6,7 @@
 pub mod address;
 mod admission;
 pub mod answers;
+mod authored;
 mod autoscaler;
 pub mod causes;
 pub mod certificate;
@@ -58,7 +59,7 @@ pub use coverage::{Broken, Coverage, Extent, Gap, GroupKind, NotEvaluated, Reaso
 pub use finding::{Evidence, Finding, Fix, Location, ObjectRef, Severity, kubectl};
 pub use kind::{Api, Batch, Kind, Object, Objects};
 pub use owner::PodGroup;
-pub use rule::{Analysis, Report, Rule, RuleMeta, analyze};
+pub use rule::{Analysis, Profile, Report, Rule, RuleMeta, analyze};
 pub use selector::Selector;
 pub use table::Table;
 pub use workload::Workload;

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::Hasher;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, available_parallelism};
+
+use serde::Serialize;
 
 use crate::causes;
 use crate::cluster::{Cluster, Origin};
@@ -14,6 +17,26 @@ use crate::finding::{Finding, ObjectRef, Severity};
 use crate::kind::{Kind, Object};
 use crate::model::Namespace;
 
+/// When a rule runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// What is broken, or will be: always.
+    #[default]
+    Default,
+    /// What good practice asks for beside that: only where people ask for it.
+    Strict,
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Profile::Default => "default",
+            Profile::Strict => "strict",
+        })
+    }
+}
+
 /// The constant description of a rule.
 #[derive(Clone, Debug)]
 pub struct RuleMeta {
@@ -21,6 +44,7 @@ pub struct RuleMeta {
     pub id: Cow<'static, str>,
     /// The worst severity that it reports.
     pub severity: Severity,
+    pub profile: Profile,
     /// One line.
     pub summary: Cow<'static, str>,
     /// Kinds without which it cannot say anything.
@@ -68,14 +92,16 @@ impl Rule for BuiltIn {
     }
 }
 
-/// Declares a rule as `pub static RULE`. The doc comment is the published page: *What it checks*, *Why it matters*,
+/// Declares a rule as `pub static RULE`, of the default profile or of another: `"kind/name": Warning in Strict`. The doc comment is the published page: *What it checks*, *Why it matters*,
 /// *How to confirm*, *How to fix*, *When it stays quiet*. The file's `fn check(&Cluster, &mut Report)` does the work.
 macro_rules! declare_rule {
     (@custom) => { false };
     (@custom $custom:literal) => { $custom };
+    (@profile) => { crate::rule::Profile::Default };
+    (@profile $profile:ident) => { crate::rule::Profile::$profile };
     (
         $(#[doc = $doc:literal])+
-        $id:literal: $severity:ident,
+        $id:literal: $severity:ident $(in $profile:ident)?,
         $summary:literal,
         needs: [$($need:ident),* $(,)?],
         optional: [$($optional:ident),* $(,)?],
@@ -87,6 +113,7 @@ macro_rules! declare_rule {
             meta: crate::rule::RuleMeta {
                 id: std::borrow::Cow::Borrowed($id),
                 severity: crate::finding::Severity::$severity,
+                profile: $crate::rule::declare_rule!(@profile $($profile)?),
                 summary: std::borrow::Cow::Borrowed($summary),
                 needs: &[$(crate::kind::Kind::$need),*],
                 optional: &[$(crate::kind::Kind::$optional),*],
@@ -423,6 +450,7 @@ mod tests {
         let meta = RuleMeta {
             id: id.into(),
             severity: Severity::Error,
+            profile: Profile::Default,
             summary: "".into(),
             needs: &[Kind::Pod],
             optional: &[Kind::Node],
@@ -482,7 +510,7 @@ mod tests {
         let service =
             "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {selector: {app: web}}}";
         let rules_that_fire = |namespace: &str| -> Vec<String> {
-            let analysis = analyze(&World::new(&[namespace, service]).build(), &crate::rules::all());
+            let analysis = analyze(&World::new(&[namespace, service]).build(), &crate::rules::of(Profile::Default));
             analysis.findings.into_iter().map(|finding| finding.rule.to_string()).collect()
         };
         let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";

@@ -8,7 +8,7 @@ use crate::decode::{self, Decoded};
 use crate::finding::Finding;
 use crate::kind::Kind;
 use crate::model::Timestamp;
-use crate::rule::{Analysis, Rule, analyze};
+use crate::rule::{Analysis, Profile, Rule, analyze};
 
 /// The time in tests, unless a world says otherwise.
 pub const NOW: &str = "2026-11-21T12:00:00Z";
@@ -87,9 +87,9 @@ impl World {
         Said(analyze(&self.build(), &[rule]))
     }
 
-    /// Runs all rules, so that causes are linked.
+    /// Runs the rules of the default profile, so that causes are linked.
     pub fn check_all(self) -> Said {
-        Said(analyze(&self.build(), &crate::rules::all()))
+        Said(analyze(&self.build(), &crate::rules::of(Profile::Default)))
     }
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::cli::{Color, ConfigCommandArgs, Profile};
+use crate::cli::{Color, ConfigCommandArgs};
 use crate::config::{Config, Ignore, Provider, Setting, Settings};
 use crate::exit::{Exit, Failure};
 use crate::terminal;
@@ -15,7 +15,6 @@ struct InForce<'a> {
     /// The configuration file that was read; null if there is none.
     file: Option<String>,
     rules: Setting<Vec<String>>,
-    profile: Setting<Profile>,
     #[serde(flatten)]
     settings: Settings,
     explain: ExplainInForce,
@@ -45,7 +44,6 @@ pub fn run(arguments: &ConfigCommandArgs) -> Result<Exit, Failure> {
     let in_force = InForce {
         file: config.file.as_ref().map(|file| file.display().to_string()),
         rules: from_file(config.fields.rules.as_ref().map(|_| folders(&config)), Vec::new()),
-        profile: from_file(config.fields.profile, Profile::Default),
         settings: Settings::new(&config, &arguments.rules, &arguments.crds, &arguments.thresholds),
         explain: explain(&config),
         ignore: config.fields.ignore.iter().map(|entry| &entry.value).collect(),

@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use kubectl_gpt_analyzers::rule::{RuleMeta, id_matches};
 use kubectl_gpt_analyzers::rules::all;
-use kubectl_gpt_analyzers::{Kind, Rule};
+use kubectl_gpt_analyzers::{Kind, Profile, Rule};
 use serde_json::json;
 use tabled::builder::Builder;
 use tabled::settings::{Padding, Style};
@@ -21,7 +21,8 @@ pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
         terminal::write(&role, Color::Auto).map_err(Failure::unreadable)?;
         return Ok(Exit::Clean);
     }
-    let rules = choose(&arguments.rules)?;
+    // The table is of everything there is, unless somebody asks what a profile runs.
+    let rules = among(&arguments.rules, arguments.rules.profile.map_or(Profile::Strict, Profile::from))?;
     let text = match (&arguments.id, arguments.output) {
         (Some(id), RulesFormat::Table) => page(find(id)?),
         (Some(id), RulesFormat::Json) => json_text(&description(find(id)?)),
@@ -37,15 +38,31 @@ pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
 /// # Errors
 /// When a pattern matches no rule: a misspelled rule that silently checks nothing would be a gate that is always open.
 pub fn choose(arguments: &RuleArgs) -> Result<Vec<&'static dyn Rule>, Failure> {
+    among(arguments, arguments.profile.map_or(Profile::Default, Profile::from))
+}
+
+/// Those of a profile, and those that are named in full.
+fn among(arguments: &RuleArgs, profile: Profile) -> Result<Vec<&'static dyn Rule>, Failure> {
     for pattern in arguments.rules.iter().chain(&arguments.skip_rules) {
         if !all().iter().any(|rule| id_matches(pattern, &rule.meta().id)) {
             return Err(unknown(pattern));
         }
     }
-    let any = |patterns: &[String], rule: &dyn Rule| patterns.iter().any(|p| id_matches(p, &rule.meta().id));
+    let chosen = |patterns: &[String], rule: &dyn Rule| patterns.iter().any(|p| id_matches(p, &rule.meta().id));
+    let runs = |rule: &dyn Rule| {
+        let meta = rule.meta();
+        meta.profile <= profile || arguments.rules.iter().any(|id| *id == meta.id)
+    };
+    for pattern in &arguments.rules {
+        if !all().iter().any(|rule| runs(*rule) && id_matches(pattern, &rule.meta().id)) {
+            return Err(Failure::usage(anyhow!("--rule {pattern}: these rules need --profile strict")));
+        }
+    }
     let mut rules = all();
     rules.retain(|rule| {
-        (arguments.rules.is_empty() || any(&arguments.rules, *rule)) && !any(&arguments.skip_rules, *rule)
+        runs(*rule)
+            && (arguments.rules.is_empty() || chosen(&arguments.rules, *rule))
+            && !chosen(&arguments.skip_rules, *rule)
     });
     if rules.is_empty() {
         return Err(Failure::usage(anyhow!("--rule and --skip-rule together leave no rule to run")));
@@ -75,7 +92,11 @@ fn unknown(id: &str) -> Failure {
 fn page(rule: &dyn Rule) -> String {
     let meta = rule.meta();
     let summary = capitalized(&meta.summary);
-    format!("# {} ({})\n\n{summary}.\n\n{}\n{}", meta.id, meta.severity, meta.page(), reads(meta))
+    let profile = match meta.profile {
+        Profile::Default => "",
+        Profile::Strict => "Only with `--profile strict`, or where `--rule` names it.\n\n",
+    };
+    format!("# {} ({})\n\n{summary}.\n\n{profile}{}\n{}", meta.id, meta.severity, meta.page(), reads(meta))
 }
 
 /// What must be readable, and how to permit it.
@@ -101,13 +122,13 @@ fn capitalized(text: &str) -> String {
 
 fn table(rules: &[&dyn Rule]) -> String {
     let longest = rules.iter().map(|rule| rule.meta().id.len()).max().unwrap_or(0);
-    let room = terminal::width().saturating_sub(longest + "  SEVERITY  ".len()).max(20);
+    let room = terminal::width().saturating_sub(longest + "  SEVERITY  PROFILE  ".len()).max(20);
     let mut builder = Builder::new();
-    builder.push_record(["RULE", "SEVERITY", "FINDS"]);
+    builder.push_record(["RULE", "SEVERITY", "PROFILE", "FINDS"]);
     for rule in rules {
         let meta = rule.meta();
         let summary = textwrap::wrap(&meta.summary, room).join("\n");
-        builder.push_record([meta.id.to_string(), meta.severity.to_string(), summary]);
+        builder.push_record([meta.id.to_string(), meta.severity.to_string(), meta.profile.to_string(), summary]);
     }
     let mut table = builder.build();
     table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
@@ -120,6 +141,7 @@ fn description(rule: &dyn Rule) -> serde_json::Value {
     json!({
         "id": meta.id,
         "severity": meta.severity,
+        "profile": meta.profile,
         "summary": meta.summary,
         "needs": kinds(meta.needs),
         "optional": kinds(meta.optional),

@@ -39,7 +39,7 @@ pub struct Fields {
     pub ignore: Vec<Spanned<Ignore>>,
     /// Folders with rules of your own; relative to this file.
     pub rules: Option<Strings>,
-    /// Which built-in rules run.
+    /// Which rules run.
     pub profile: Option<Profile>,
     /// Only these rules, as with --rule; `*` stands for any characters.
     pub rule: Option<Strings>,

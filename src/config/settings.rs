@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::cli::{FailOn, Level, RuleArgs, ThresholdArgs};
+use crate::cli::{FailOn, Level, Profile, RuleArgs, ThresholdArgs};
 use crate::config::Config;
 
 /// Where a setting is from.
@@ -28,6 +28,7 @@ pub struct Setting<T> {
 pub struct Settings {
     pub rule: Setting<Vec<String>>,
     pub skip_rule: Setting<Vec<String>>,
+    pub profile: Setting<Profile>,
     pub crds: Setting<Vec<String>>,
     pub min_severity: Setting<Level>,
     pub fail_on: Setting<FailOn>,
@@ -59,6 +60,7 @@ impl Settings {
         Settings {
             rule: Setting::list(&rules.rules, "--rule", file.rule.as_deref(), &[]),
             skip_rule: Setting::list(&rules.skip_rules, "--skip-rule", file.skip_rule.as_deref(), &[]),
+            profile: Setting::choose(rules.profile, "--profile", file.profile, Profile::Default),
             crds: Setting::list(crds, "--crds", file.crds.as_deref(), &["all"]),
             min_severity: Setting::choose(thresholds.min_severity, "--min-severity", file.min_severity, Level::Info),
             fail_on: Setting::choose(thresholds.fail_on, "--fail-on", file.fail_on, FailOn::Error),
@@ -68,7 +70,11 @@ impl Settings {
 
     /// Which rules to run.
     pub fn rules(&self) -> RuleArgs {
-        RuleArgs { rules: self.rule.value.clone(), skip_rules: self.skip_rule.value.clone() }
+        RuleArgs {
+            rules: self.rule.value.clone(),
+            skip_rules: self.skip_rule.value.clone(),
+            profile: Some(self.profile.value),
+        }
     }
 }
 

@@ -107,8 +107,8 @@ impl<'de> Deserialize<'de> for Labels {
     }
 }
 
-/// Annotations, less the ones that no rule reads and that weigh more than the rest of the object:
-/// `kubectl.kubernetes.io/last-applied-configuration`, and values over 4 KiB.
+/// Annotations, less what no rule reads and weighs more than the rest of the object: values over 4 KiB, and of
+/// `kubectl.kubernetes.io/last-applied-configuration` everything but the start of one that names an alpha or beta version.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Annotations(Labels);
 
@@ -127,18 +127,49 @@ impl Annotations {
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
         let labels = Labels::deserialize(deserializer)?;
-        let kept = |key: &str, value: &str| {
-            value.len() <= Annotations::LONGEST && key != "kubectl.kubernetes.io/last-applied-configuration"
-        };
-        let all = labels.iter().all(|(key, value)| kept(key, value));
-        let few = || labels.iter().filter(|(key, value)| kept(key, value)).collect();
+        let all = labels.iter().all(|(key, value)| kept(key, value) == Some(value));
+        let few = || labels.iter().filter_map(|(key, value)| Some((key, kept(key, value)?))).collect();
         Ok(Annotations(if all { labels.clone() } else { few() }))
     }
 }
 
+/// What is kept of an annotation's value.
+fn kept<'a>(key: &str, value: &'a str) -> Option<&'a str> {
+    if key == LAST_APPLIED {
+        let version = applied_version(value).filter(|version| version.contains("alpha") || version.contains("beta"))?;
+        return Some(&value[..APPLIED_START.len() + version.len() + 1]);
+    }
+    (value.len() <= Annotations::LONGEST).then_some(value)
+}
+
+/// Where kubectl notes what was applied last.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// kubectl writes the keys in order.
+const APPLIED_START: &str = r#"{"apiVersion":""#;
+
+/// The `apiVersion` under which an object was applied, of the annotation [`LAST_APPLIED`].
+pub fn applied_version(last_applied: &str) -> Option<&str> {
+    Some(last_applied.strip_prefix(APPLIED_START)?.split_once('"')?.0)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Labels;
+    use super::{Annotations, LAST_APPLIED, Labels, applied_version};
+
+    #[test]
+    fn of_what_was_applied_only_an_old_version_is_kept() {
+        let read = |applied: &str| {
+            let annotations = serde_json::json!({ LAST_APPLIED: applied, "a": "b" }).to_string();
+            let annotations: Annotations = serde_json::from_str(&annotations).unwrap();
+            assert_eq!(annotations.get("a"), Some("b"));
+            annotations.get(LAST_APPLIED).map(str::to_string)
+        };
+        let old = read(r#"{"apiVersion":"batch/v1beta1","kind":"CronJob","spec":{}}"#).unwrap();
+        assert_eq!(old, r#"{"apiVersion":"batch/v1beta1""#);
+        assert_eq!(applied_version(&old), Some("batch/v1beta1"));
+        assert_eq!(read(r#"{"apiVersion":"batch/v1","kind":"CronJob","spec":{}}"#), None);
+        assert_eq!(read("{"), None);
+    }
 
     #[test]
     fn sorted_and_without_duplicates() {

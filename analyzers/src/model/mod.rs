@@ -41,7 +41,7 @@ pub use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 pub use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 pub use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-pub use labels::{Annotations, LabelSet, Labels};
+pub use labels::{Annotations, LAST_APPLIED, LabelSet, Labels, applied_version};
 pub use meta::{Condition, Meta, OwnerReference, Timestamp, condition};
 pub use node::{Node, NodeAddress, NodeSpec, NodeStatus, Taint};
 pub use pod::*;

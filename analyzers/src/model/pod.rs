@@ -25,6 +25,8 @@ api_types! {
         pub service_account_name: Word,
         pub automount_service_account_token: Option<bool>,
         pub host_network: bool,
+        /// False: it has a user namespace of its own (KEP-127).
+        pub host_users: Option<bool>,
         #[serde(rename = "hostPID")]
         pub host_pid: bool,
         #[serde(rename = "hostIPC")]

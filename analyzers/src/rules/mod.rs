@@ -1,7 +1,9 @@
 //! The rules that come with the program: one folder a kind, one file a rule.
 
+mod api;
 mod apiservice;
 mod certificate;
+mod configmap;
 mod controlplane;
 mod crd;
 mod cronjob;
@@ -32,13 +34,20 @@ mod volumeattachment;
 mod webhook;
 mod workload;
 
-use crate::rule::{BuiltIn, Rule};
+use crate::rule::{BuiltIn, Profile, Rule};
 
-/// All rules, by id.
+/// The rules that run under a profile, by id: `strict` is everything.
+pub fn of(profile: Profile) -> Vec<&'static dyn Rule> {
+    all().into_iter().filter(|rule| rule.meta().profile <= profile).collect()
+}
+
+/// All rules of all profiles, by id.
 pub fn all() -> Vec<&'static dyn Rule> {
     let folders: &[&[&'static BuiltIn]] = &[
+        api::RULES,
         apiservice::RULES,
         certificate::RULES,
+        configmap::RULES,
         controlplane::RULES,
         crd::RULES,
         cronjob::RULES,

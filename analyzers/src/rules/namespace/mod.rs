@@ -1,5 +1,6 @@
+mod default_in_use;
 mod terminating;
 
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&terminating::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[&default_in_use::RULE, &terminating::RULE];

@@ -1,5 +1,6 @@
+mod default_token;
 mod missing;
 
 use crate::rule::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&missing::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[&default_token::RULE, &missing::RULE];

@@ -1,0 +1,5 @@
+mod unused;
+
+use crate::rule::BuiltIn;
+
+pub(super) const RULES: &[&BuiltIn] = &[&unused::RULE];

@@ -1,0 +1,76 @@
+use crate::cluster::{Cluster, Origin};
+use crate::finding::{Finding, ObjectRef, kubectl};
+use crate::kind::Kind;
+use crate::rule::{Report, declare_rule};
+use crate::words::list;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That no workload is in the namespace `default`.
+    ///
+    /// ## Why it matters
+    ///
+    /// It is where things land that nobody gave a place: without quotas, policies and permissions of its own, and together
+    /// with those of everybody else. It cannot be deleted as a whole either.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n default get deployments,statefulsets,daemonsets,cronjobs,pods`.
+    ///
+    /// ## How to fix
+    ///
+    /// Create a namespace for each application or team, and apply the workloads there.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// For Jobs and pods that are over, for what operators made, and for manifests: one without a namespace lands in that of
+    /// whoever applies it.
+    "namespace/default-in-use": Info in Strict,
+    "workloads in the namespace default",
+    needs: [],
+    optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Pod],
+    explained_by: [],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    if cluster.origin() == Origin::Manifests {
+        return;
+    }
+    let all = cluster.authored();
+    let here: Vec<_> = all.iter().filter(|workload| workload.object.namespace() == "default").collect();
+    let names: Vec<String> = here.iter().map(|workload| workload.object.title()).collect();
+    let is = match names.len() {
+        0 => return,
+        1 => "is",
+        _ => "are",
+    };
+    let object = ObjectRef::new(Kind::Namespace, "", "default");
+    let message = format!("{} {is} in the namespace default", list(&names, 3));
+    let mut finding = Finding::info(object, message).pods(here.iter().map(|workload| workload.pods.len()).sum());
+    for workload in here.iter().take(20) {
+        finding = finding.evidence("metadata.namespace is default", &workload.object, "metadata.namespace");
+    }
+    let command = kubectl(["create", "namespace", "NAME"]);
+    report.add(finding.fix_command("Give them a namespace of their own, and apply them there", command));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::Origin;
+    use crate::testing::{World, check};
+
+    const CART: &str = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: cart, namespace: default}}";
+
+    #[test]
+    fn fires_for_a_workload_in_default() {
+        check(&RULE, &[CART]).finds(&["info Namespace default: Deployment cart is in the namespace default"]);
+    }
+
+    #[test]
+    fn quiet_for_another_namespace_and_for_manifests() {
+        check(&RULE, &[&CART.replace("default", "shop")]).finds_nothing();
+        World::new(&[CART]).origin(Origin::Manifests).check(&RULE).finds_nothing();
+    }
+}

@@ -1,0 +1,169 @@
+use crate::authored::Authored;
+use crate::cluster::Cluster;
+use crate::finding::{Finding, Severity};
+use crate::kind::Object;
+use crate::model::{Container, LimitRange};
+use crate::rule::{Report, declare_rule};
+use crate::words::list;
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// That every container that goes on running requests cpu and memory, and has a memory limit.
+    ///
+    /// ## Why it matters
+    ///
+    /// The scheduler reckons with requests and nothing else: pods without any are put onto nodes that are full, and are the
+    /// first to be evicted. Without a memory limit one leak takes the memory of all pods of its node.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get pods -o custom-columns=NAME:.metadata.name,QOS:.status.qosClass` shows `BestEffort` for
+    /// pods without requests and limits.
+    ///
+    /// ## How to fix
+    ///
+    /// Set `resources.requests.cpu`, `resources.requests.memory` and `resources.limits.memory` to what
+    /// `kubectl top pods --containers` shows at the busiest time, and some more; or give the namespace a LimitRange.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// About cpu limits, which slow down more than they protect; about init containers; where the pods themselves have what
+    /// the template lacks (from a LimitRange, an autoscaler or a webhook) or the pod as a whole has it. It is `warning` if
+    /// there is no request at all, else `info`.
+    "workload/resources": Warning in Strict,
+    "containers without requests or without a memory limit",
+    needs: [],
+    optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Pod, LimitRange],
+    explained_by: [],
+}
+
+/// What a container should say, in the words of the message.
+const WANTED: [(&str, &str); 3] = [("cpu", "request"), ("memory", "request"), ("memory", "limit")];
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    for workload in cluster.authored() {
+        report_open(cluster, &workload, report);
+    }
+}
+
+fn report_open(cluster: &Cluster, workload: &Authored, report: &mut Report) {
+    let containers = workload.spec.running_containers();
+    let open: Vec<(&Container, Vec<&str>)> = containers
+        .map(|container| (container, lacking(cluster, workload, container)))
+        .filter(|(_, lacking)| !lacking.is_empty())
+        .collect();
+    if open.is_empty() {
+        return;
+    }
+    let no_requests = |lacking: &[&str]| lacking.contains(&"cpu request") && lacking.contains(&"memory request");
+    let severity = match open.iter().any(|(_, lacking)| no_requests(lacking)) {
+        true => Severity::Warning,
+        false => Severity::Info,
+    };
+    let each: Vec<String> = open
+        .iter()
+        .map(|(container, lacking)| format!("container {} has no {}", container.name, or(lacking)))
+        .collect();
+    let message = format!("{}: {}", workload.object.title(), list(&each, 2));
+    let mut finding: Finding = workload.finding(severity, message);
+    for (container, lacking) in &open {
+        let path = workload.path(&format!("containers[{}].resources", container.name));
+        let text = format!("container {} has no {}", container.name, or(lacking));
+        finding = finding.evidence(text, &workload.object, &path);
+    }
+    report.add(finding.fix_command("Say what the containers need under resources", workload.edit()));
+}
+
+/// `cpu request, memory request or memory limit`.
+fn or(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => (*one).to_string(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+fn lacking(cluster: &Cluster, workload: &Authored, container: &Container) -> Vec<&'static str> {
+    let running = workload.running(&container.name);
+    let has = |resource: &str, of: &str| {
+        let pod = workload.pods.first().map_or(&workload.spec.resources, |pod| &pod.spec.resources);
+        let resources = [Some(&container.resources), running.map(|c| &c.resources), Some(pod)];
+        let limit = resources.iter().flatten().any(|r| r.limits.contains_key(resource));
+        // A limit alone is the request, too.
+        let request = limit || resources.iter().flatten().any(|r| r.requests.contains_key(resource));
+        (if of == "limit" { limit } else { request })
+            || (running.is_none() && has_default(cluster, workload, resource, of))
+    };
+    let name = |(resource, of)| match (resource, of) {
+        ("cpu", _) => "cpu request",
+        ("memory", "request") => "memory request",
+        _ => "memory limit",
+    };
+    WANTED.into_iter().filter(|(resource, of)| !has(resource, of)).map(name).collect()
+}
+
+/// Whether a LimitRange gives it to containers that do not say.
+fn has_default(cluster: &Cluster, workload: &Authored, resource: &str, of: &str) -> bool {
+    let ranges = cluster.in_namespace::<LimitRange>(workload.object.namespace()).iter();
+    let limits = ranges.filter(|range| range.deleted().is_none()).filter_map(|range| range.spec.as_ref());
+    limits.flat_map(|spec| &spec.limits).filter(|limit| limit.type_ == "Container").any(|limit| {
+        let default = limit.default.as_ref().is_some_and(|amounts| amounts.contains_key(resource));
+        let request = limit.default_request.as_ref().is_some_and(|amounts| amounts.contains_key(resource));
+        default || (of == "request" && request)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    fn cart(resources: &str) -> String {
+        format!(
+            "
+            apiVersion: apps/v1
+            kind: Deployment
+            metadata: {{name: cart, namespace: shop}}
+            spec: {{template: {{spec: {{initContainers: [{{name: init}}], containers: [{{name: web, resources: {resources}}}]}}}}}}"
+        )
+    }
+
+    const ALL: &str = "{requests: {cpu: 100m, memory: 64Mi}, limits: {memory: 64Mi}}";
+
+    #[test]
+    fn fires_for_what_is_not_said() {
+        check(&RULE, &[&cart("{}")]).finds(&[
+            "warning Deployment shop/cart: Deployment cart: container web has no cpu request, memory request or memory limit",
+        ]);
+        check(&RULE, &[&cart("{requests: {cpu: 100m, memory: 64Mi}}")])
+            .finds(&["info Deployment shop/cart: Deployment cart: container web has no memory limit"]);
+    }
+
+    #[test]
+    fn fires_for_a_job_and_a_pod_of_its_own() {
+        let job = cart("{}").replace("apps/v1", "batch/v1").replace("Deployment", "Job");
+        assert_eq!(check(&RULE, &[&job]).finding().object.kind, "Job");
+        let pod =
+            "{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: shop}, spec: {containers: [{name: web}]}}";
+        check(&RULE, &[pod]).finding();
+    }
+
+    #[test]
+    fn quiet_when_all_is_said_but_a_cpu_limit() {
+        check(&RULE, &[&cart(ALL)]).finds_nothing();
+        check(&RULE, &[&cart("{limits: {cpu: 1, memory: 64Mi}}")]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_when_a_limit_range_or_the_pod_says_it() {
+        let range = "
+            apiVersion: v1
+            kind: LimitRange
+            metadata: {name: l, namespace: shop}
+            spec: {limits: [{type: Container, default: {memory: 64Mi}, defaultRequest: {cpu: 10m}}]}";
+        check(&RULE, &[&cart("{}"), range]).finds_nothing();
+        let whole = cart("{}").replace("{initContainers", &format!("{{resources: {ALL}, initContainers"));
+        check(&RULE, &[&whole]).finds_nothing();
+    }
+}

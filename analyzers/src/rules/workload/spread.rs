@@ -1,0 +1,150 @@
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::PodAntiAffinity;
+
+use crate::authored::Authored;
+use crate::cluster::Cluster;
+use crate::finding::Severity;
+use crate::model::Node;
+use crate::rule::{Report, declare_rule};
+
+declare_rule! {
+    /// ## What it checks
+    ///
+    /// Whether all pods of a workload of two or more run on one node, or nothing in its template asks for another: neither
+    /// `topologySpreadConstraints` nor a pod anti-affinity against its own pods.
+    ///
+    /// ## Why it matters
+    ///
+    /// Pods that share a node are lost with it together. By default the scheduler spreads the pods of a Service or ReplicaSet
+    /// only as well as other concerns let it.
+    ///
+    /// ## How to confirm
+    ///
+    /// `kubectl -n NAMESPACE get pods -l SELECTOR -o wide` shows the nodes.
+    ///
+    /// ## How to fix
+    ///
+    /// Add `topologySpreadConstraints` over `kubernetes.io/hostname`, and over `topology.kubernetes.io/zone` where there are
+    /// zones; `whenUnsatisfiable: ScheduleAnyway` never keeps a pod from running.
+    ///
+    /// ## When it stays quiet
+    ///
+    /// For one pod, for DaemonSets and Jobs, on clusters with one node that takes pods, and while pods wait for a node. It is
+    /// `warning` if all pods do share one node, else `info`.
+    "workload/spread": Warning in Strict,
+    "a workload whose pods share one node, or may",
+    needs: [],
+    optional: [Deployment, StatefulSet, ReplicaSet, ReplicationController, Pod, HorizontalPodAutoscaler, Node],
+    explained_by: [],
+}
+
+fn check(cluster: &Cluster, report: &mut Report) {
+    let nodes = cluster.all::<Node>().iter().filter(|node| node.is_ready() && !node.spec.unschedulable);
+    let takes_pods = |node: &&Node| !node.spec.taints.iter().any(|taint| taint.effect != "PreferNoSchedule");
+    let has_one_node = !cluster.all::<Node>().is_empty() && nodes.filter(takes_pods).count() < 2;
+    if has_one_node {
+        return;
+    }
+    for workload in cluster.authored() {
+        if !workload.has_replicas() || workload.least_replicas(cluster) < 2 {
+            continue;
+        }
+        let on: BTreeSet<&str> = workload.pods.iter().map(|pod| pod.spec.node_name.as_str()).collect();
+        let title = workload.object.title();
+        match on.first() {
+            Some(node) if on.len() == 1 && workload.pods.len() > 1 && !node.is_empty() => {
+                let message = format!("{title} has all {} pods on Node {node}", workload.pods.len());
+                let finding = workload.finding(Severity::Warning, message);
+                let text = format!("all pods have spec.nodeName {node}");
+                let finding = finding.evidence(text, &workload.object, "");
+                report.add(finding.fix_command("Spread them with topologySpreadConstraints", workload.edit()));
+            }
+            _ if !asks_for_spread(&workload) => {
+                let message = format!("{title} does not ask for its pods to be spread over nodes");
+                let finding = workload.finding(Severity::Info, message).evidence(
+                    "there are no topologySpreadConstraints and no pod anti-affinity against its own pods",
+                    &workload.object,
+                    &workload.path("topologySpreadConstraints"),
+                );
+                report.add(finding.fix_command("Spread them with topologySpreadConstraints", workload.edit()));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn asks_for_spread(workload: &Authored) -> bool {
+    let anti = workload.spec.affinity.as_ref().and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    !workload.spec.topology_spread_constraints.is_empty() || anti.is_some_and(|anti| is_against_itself(workload, anti))
+}
+
+fn is_against_itself(workload: &Authored, anti: &PodAntiAffinity) -> bool {
+    let required = anti.required_during_scheduling_ignored_during_execution.iter().flatten();
+    let preferred = anti.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+    let mut terms = required.chain(preferred.map(|weighted| &weighted.pod_affinity_term));
+    terms.any(|term| {
+        let selector = term.label_selector.as_ref().map(crate::selector::Selector::new);
+        selector.is_some_and(|selector| selector.matches(workload.labels))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::check;
+
+    fn cart(spec: &str) -> String {
+        format!(
+            "
+            apiVersion: apps/v1
+            kind: StatefulSet
+            metadata: {{name: cart, namespace: shop}}
+            spec: {{replicas: 2, template: {{metadata: {{labels: {{app: cart}}}}, spec: {{{spec}}}}}}}"
+        )
+    }
+
+    fn pod(name: &str, node: &str) -> String {
+        format!(
+            "
+            apiVersion: v1
+            kind: Pod
+            metadata: {{name: {name}, namespace: shop, ownerReferences: [{{apiVersion: apps/v1, kind: StatefulSet, name: cart,
+                        controller: true}}]}}
+            spec: {{nodeName: {node}}}"
+        )
+    }
+
+    fn nodes(unschedulable: bool) -> String {
+        let ready = "status: {conditions: [{type: Ready, status: 'True'}]}";
+        format!(
+            "{{apiVersion: v1, kind: Node, metadata: {{name: a}}, {ready}}}\n---\n\
+             {{apiVersion: v1, kind: Node, metadata: {{name: b}}, spec: {{unschedulable: {unschedulable}}}, {ready}}}"
+        )
+    }
+
+    const CONSTRAINT: &str = "topologySpreadConstraints: [{topologyKey: kubernetes.io/hostname, maxSkew: 1,
+                               whenUnsatisfiable: ScheduleAnyway}]";
+
+    #[test]
+    fn fires_when_all_pods_share_a_node() {
+        check(&RULE, &[&cart(CONSTRAINT), &pod("cart-0", "a"), &pod("cart-1", "a"), &nodes(false)])
+            .finds(&["warning StatefulSet shop/cart: StatefulSet cart has all 2 pods on Node a"]);
+    }
+
+    #[test]
+    fn fires_mildly_when_nothing_asks_for_it() {
+        let other = "affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [
+                      {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: APP}}}]}}";
+        check(&RULE, &[&cart(&other.replace("APP", "web")), &pod("cart-0", "a"), &pod("cart-1", "b"), &nodes(false)])
+            .finds(&["info StatefulSet shop/cart: StatefulSet cart does not ask for its pods to be spread over nodes"]);
+        check(&RULE, &[&cart(&other.replace("APP", "cart")), &nodes(false)]).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_when_spread_or_when_there_is_nowhere_to_go() {
+        check(&RULE, &[&cart(CONSTRAINT), &pod("cart-0", "a"), &pod("cart-1", "b"), &nodes(false)]).finds_nothing();
+        check(&RULE, &[&cart(""), &pod("cart-0", "a"), &pod("cart-1", "a"), &nodes(true)]).finds_nothing();
+        check(&RULE, &[&cart("").replace("replicas: 2", "replicas: 1"), &nodes(false)]).finds_nothing();
+    }
+}
