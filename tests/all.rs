@@ -8,6 +8,7 @@ mod config;
 mod custom;
 mod docs;
 mod expectations;
+mod faults;
 mod forbidden;
 mod formats;
 #[cfg(unix)]

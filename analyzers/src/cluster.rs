@@ -183,6 +183,8 @@ pub struct Cluster {
 #[derive(Debug, Default)]
 struct Index {
     pods_by_label: HashMap<u64, Vec<u32>>,
+    /// By the label `app.kubernetes.io/name`, in all namespaces.
+    pods_by_app: HashMap<u64, Vec<u32>>,
     pods_by_node: HashMap<u64, Vec<u32>>,
     slices_by_service: HashMap<u64, Vec<u32>>,
     events_by_object: HashMap<u64, Vec<u32>>,
@@ -191,6 +193,9 @@ struct Index {
     /// The group of each pod.
     group_of: Vec<u32>,
 }
+
+/// What most charts call their pods by.
+const APP_LABEL: &str = "app.kubernetes.io/name";
 
 pub(crate) fn hash(parts: &[&str]) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -205,6 +210,9 @@ impl Index {
         for (n, pod) in (0u32..).zip(objects.pods.iter()) {
             for (key, value) in pod.metadata.labels.iter() {
                 index.pods_by_label.entry(hash(&[&pod.metadata.namespace, key, value])).or_default().push(n);
+            }
+            if let Some(app) = pod.metadata.labels.get(APP_LABEL) {
+                index.pods_by_app.entry(hash(&[app])).or_default().push(n);
             }
             if !pod.spec.node_name.is_empty() {
                 index.pods_by_node.entry(hash(&[&pod.spec.node_name])).or_default().push(n);
@@ -325,6 +333,13 @@ impl Cluster {
         };
         let candidates = found.into_iter().map(|n| &pods[n as usize]);
         candidates.filter(|p| p.metadata.namespace == namespace && selector.matches(&p.metadata.labels)).collect()
+    }
+
+    /// The pods of all namespaces with this label `app.kubernetes.io/name`, by namespace and name.
+    pub fn pods_of_app(&self, app: &str) -> impl Iterator<Item = &Pod> {
+        let found = self.index.pods_by_app.get(&hash(&[app])).into_iter().flatten();
+        let pods = found.map(|n| &self.all::<Pod>()[*n as usize]);
+        pods.filter(move |pod| pod.metadata.labels.get(APP_LABEL) == Some(app))
     }
 
     /// The pods bound to a node, finished ones too.

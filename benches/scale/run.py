@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Measures `kubectl-gpt analyze` on a cluster against the bare download of the same lists. See README.md."""
+"""Measures `kubectl-gpt analyze` on clusters against the bare download of the same lists. See README.md."""
 
 import argparse
 import base64
 import json
 import os
 import pathlib
+import platform
 import re
 import signal
 import statistics
@@ -14,97 +15,126 @@ import sys
 import tempfile
 import time
 
+import report
+
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+SIZES = "1000,10000,50000,100000"
 
 
 def main():
     arguments = options()
-    with tempfile.TemporaryDirectory() as work:
-        work = pathlib.Path(work)
-        plane = start(arguments, work / "plane") if arguments.control_plane else None
-        try:
-            if plane:
-                arguments.kubeconfig = work / "plane" / "admin.kubeconfig"
-            compare(arguments, work)
-        finally:
-            if plane:
-                plane.send_signal(signal.SIGTERM)
-                plane.wait()
+    results = []
+    for kubeconfig in arguments.kubeconfig:
+        results.append(compare(arguments, kubeconfig))
+    for pods in arguments.pods if arguments.control_plane else []:
+        results.append(on_own_cluster(arguments, pods))
+        print(file=sys.stderr)
+    measured = {"machine": machine(), "program": of_program(arguments.program), "clusters": results}
+    if arguments.save:
+        arguments.save.write_text(json.dumps(measured, indent=1) + "\n")
+    print(report.table(measured))
+    if arguments.write:
+        report.write(measured)
 
 
 def options():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--program", type=pathlib.Path, default=pathlib.Path("target/release/kubectl-gpt"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--kubeconfig", type=pathlib.Path, help="of a cluster that is there already")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is run, in turn")
+    parser.add_argument("--kubeconfig", type=pathlib.Path, action="append", default=[],
+                        help="of a cluster that is there already (repeatable)")
     parser.add_argument("--control-plane", type=pathlib.Path, help="program that starts a control plane and fills it")
-    parser.add_argument("--pods", type=int, default=10_000)
-    parser.add_argument("--nodes", type=int, default=200)
-    parser.add_argument("--namespaces", type=int, default=50)
+    parser.add_argument("--data", type=pathlib.Path,
+                        help="folder that keeps the filled clusters for the next time")
+    parser.add_argument("--pods", default=SIZES, help=f"how many pods the clusters have ({SIZES})")
     parser.add_argument("--port", type=int, default=18443)
+    parser.add_argument("--save", type=pathlib.Path, help="keep what was measured, as JSON")
+    parser.add_argument("--write", action="store_true", help="put table and chart into docs/performance.md")
     arguments = parser.parse_args()
     if bool(arguments.kubeconfig) == bool(arguments.control_plane):
         parser.error("one of --kubeconfig and --control-plane is needed")
+    arguments.pods = [int(pods) for pods in arguments.pods.split(",")]
     return arguments
 
 
-def start(arguments, directory):
-    """Starts a control plane without controllers, so that nothing else is at work, and fills it."""
-    plane = subprocess.Popen(
-        [arguments.control_plane, "up", "--dir", directory, "--port", str(arguments.port), "--controllers=false",
-         "--apiserver-args", "--disable-admission-plugins=ServiceAccount"],
-        stdout=subprocess.PIPE, text=True)
-    for line in plane.stdout:
-        if line.startswith("ready"):
-            break
-    subprocess.run(
-        [arguments.control_plane, "populate", "--kubeconfig", directory / "admin.kubeconfig", "--pods",
-         str(arguments.pods), "--nodes", str(arguments.nodes), "--namespaces", str(arguments.namespaces)], check=True)
-    return plane
+def on_own_cluster(arguments, pods):
+    """Starts a control plane without controllers, so that nothing else is at work, fills it, and measures."""
+    with tempfile.TemporaryDirectory() as work:
+        folder = (arguments.data or pathlib.Path(work)) / str(pods)
+        folder.mkdir(parents=True, exist_ok=True)
+        say(f"{pods} pods: starting")
+        plane = subprocess.Popen(
+            [arguments.control_plane, "up", "--dir", folder, "--port", str(arguments.port), "--controllers=false",
+             "--apiserver-args", "--disable-admission-plugins=ServiceAccount"],
+            stdout=subprocess.PIPE, text=True)
+        try:
+            if not any(line.startswith("ready") for line in plane.stdout):
+                sys.exit("the control plane did not start")
+            fill(arguments.control_plane, folder, pods)
+            return compare(arguments, folder / "admin.kubeconfig")
+        finally:
+            plane.send_signal(signal.SIGTERM)
+            plane.wait()
 
 
-def compare(arguments, work):
-    analyze = [arguments.program, "analyze", "--kubeconfig", arguments.kubeconfig, "--no-logs", "--fail-on", "never",
+def fill(program, folder, pods):
+    mark = folder / "filled"
+    if mark.exists():
+        return
+    # 20 to 50 pods a node, as clusters of that size have.
+    nodes = max(10, pods // (50 if pods < 50_000 else 20))
+    say(f"{pods} pods: filling")
+    subprocess.run([program, "populate", "--kubeconfig", folder / "admin.kubeconfig", "--pods", str(pods),
+                    "--nodes", str(nodes), "--namespaces", str(max(5, min(100, pods // 200)))],
+                   check=True, stdout=subprocess.DEVNULL)
+    mark.touch()
+
+
+def compare(arguments, kubeconfig):
+    """Runs both in turn, so that whatever else the machine does meets both."""
+    analyze = [arguments.program, "analyze", "--kubeconfig", kubeconfig, "--no-logs", "--fail-on", "never",
                "--allow-partial"]
-    requests = requests_of([*analyze, "-v6"])
-    lists = [request for request in requests if "limit=" in request["path"]]
-    curl = curl_configuration(arguments.kubeconfig, [request["path"] for request in lists], work)
-    rounds = [(measure(["curl", "-K", curl]), measure(analyze)) for _ in range(arguments.rounds)]
+    with tempfile.TemporaryDirectory() as work:
+        requests, objects = requests_of(analyze)
+        lists = [request for request in requests if "limit=" in request["path"]]
+        curl = curl_configuration(kubeconfig, [request["path"] for request in lists], pathlib.Path(work))
+        rounds = []
+        for n in range(arguments.rounds):
+            say(f"{objects} objects: round {n + 1}")
+            rounds.append((measure(["curl", "-K", curl]), measure(analyze)))
     downloads, runs = zip(*rounds)
-    version = measure([arguments.program, "--version"])
+    return {
+        "pods": count(kubeconfig, "/api/v1/pods"), "nodes": count(kubeconfig, "/api/v1/nodes"), "objects": objects,
+        "ratio": statistics.median(run["wall"] / download["wall"] for download, run in rounds),
+        "bare": summary(downloads, lists), "program": summary(runs, requests),
+    }
 
-    median = lambda results, what: statistics.median(result[what] for result in results)
-    wall, bare = median(runs, "wall"), median(downloads, "wall")
-    ratios = [run["wall"] / download["wall"] for download, run in rounds]
-    print(f"| {'':34} | bare download | kubectl-gpt |")
-    print("|---|--:|--:|")
-    row = lambda what, left, right: print(f"| {what:34} | {left:>13} | {right:>11} |")
-    row("requests", len(lists), len(requests))
-    row("bytes of the answers", f"{sum(r['bytes'] for r in lists) / 1e6:.1f} MB", f"{sum(r['bytes'] for r in requests) / 1e6:.1f} MB")
-    row("time, median", f"{bare:.2f} s", f"{wall:.2f} s")
-    row("time against the bare download", "1", f"{statistics.median(ratios):.2f}")
-    row("CPU time, median", f"{median(downloads, 'cpu'):.2f} s", f"{median(runs, 'cpu'):.2f} s")
-    row("peak memory, worst", f"{max(d['memory'] for d in downloads):.0f} MB", f"{max(r['memory'] for r in runs):.0f} MB")
-    row("start to `--version`", "", f"{version['wall'] * 1000:.0f} ms")
+
+def summary(runs, requests):
+    return {
+        "requests": len(requests), "bytes": sum(request["bytes"] for request in requests),
+        "wall": statistics.median(run["wall"] for run in runs), "fastest": min(run["wall"] for run in runs),
+        "cpu": statistics.median(run["cpu"] for run in runs), "memory": max(run["memory"] for run in runs),
+    }
 
 
 def requests_of(command):
-    """The requests that a run sends, from its log."""
-    log = subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True).stderr
-    found = re.findall(r'GET path="([^"]+)" status=(\d+) bytes=(\d+)', log)
+    """The requests that a run sends, from its log, and how many objects it looked at."""
+    run = subprocess.run([*command, "-o", "json", "-v6"], check=True, capture_output=True, text=True)
+    found = re.findall(r'GET path="([^"]+)" status=(\d+) bytes=(\d+)', run.stderr)
     if not found:
-        sys.exit(f"the program did not log its requests:\n{log[:2000]}")
-    return [{"path": path, "bytes": int(size)} for path, status, size in found if status == "200"]
+        sys.exit(f"the program did not log its requests:\n{run.stderr[:2000]}")
+    requests = [{"path": path, "bytes": int(size)} for path, status, size in found if status == "200"]
+    return requests, json.loads(run.stdout)["summary"]["objects"]
 
 
 def curl_configuration(kubeconfig, paths, work):
     """All lists by one curl, one after the other, over one connection, to nowhere."""
-    view = ["kubectl", "--kubeconfig", kubeconfig, "config", "view", "--raw", "--minify", "--flatten", "-o", "json"]
-    config = json.loads(subprocess.check_output(view))
+    config = json.loads(kubectl(kubeconfig, "config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     identity = []
-    for option, data in [("cacert", cluster.get("certificate-authority-data")), ("cert", user.get("client-certificate-data")),
-                         ("key", user.get("client-key-data"))]:
+    for option, data in [("cacert", cluster.get("certificate-authority-data")),
+                         ("cert", user.get("client-certificate-data")), ("key", user.get("client-key-data"))]:
         if data:
             (work / option).write_bytes(base64.b64decode(data))
             identity.append(f'{option} = "{work / option}"')
@@ -112,23 +142,47 @@ def curl_configuration(kubeconfig, paths, work):
         identity.append(f'header = "Authorization: Bearer {user["token"]}"')
     transfers = []
     for path in paths:
-        accept = METADATA if re.match(r"/api/v1/(secrets|configmaps)\?", path) else "application/json"
+        accept = METADATA if re.match(r"/api/v1/(secrets|configmaps|endpoints)\?", path) else "application/json"
         transfers.append("\n".join(["silent", "fail", 'output = "/dev/null"', f'header = "Accept: {accept}"',
                                     *identity, f'url = "{cluster["server"]}{path}"']))
+    (work / "curl").touch(mode=0o600)
     (work / "curl").write_text("\nnext\n".join(transfers))
-    (work / "curl").chmod(0o600)
     return work / "curl"
 
 
+def kubectl(kubeconfig, *arguments):
+    return subprocess.check_output(["kubectl", "--kubeconfig", kubeconfig, *arguments])
+
+
+def count(kubeconfig, path):
+    page = json.loads(kubectl(kubeconfig, "get", "--raw", f"{path}?limit=1"))
+    return len(page["items"]) + page["metadata"].get("remainingItemCount", 0)
+
+
+def of_program(program):
+    starts = [measure([program, "--version"])["wall"] for _ in range(15)]
+    version = subprocess.check_output([program, "--version"], text=True).strip()
+    return {"version": version, "bytes": program.stat().st_size, "start": min(starts)}
+
+
+def machine():
+    cpus = re.findall(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return {"cpus": len(os.sched_getaffinity(0)), "cpu": cpus[0] if cpus else platform.processor()}
+
+
 def measure(command):
-    """Wall and CPU time in seconds, peak memory in MB, of one run."""
+    """Wall and CPU time in seconds, peak memory in bytes, of one run."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
     if os.waitstatus_to_exitcode(status) != 0:
         sys.exit(f"{command[0]} failed")
-    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * 1024 / 1e6}
+    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * 1024}
+
+
+def say(text):
+    print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

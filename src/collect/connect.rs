@@ -28,7 +28,7 @@ pub struct ConnectOptions {
     pub user: Option<String>,
     pub as_user: Option<String>,
     pub as_groups: Vec<String>,
-    /// How long one request may take; zero and `None` mean the default of 30 s.
+    /// How long one request may take: `None` means the default of 30 s, zero as long as it likes, as for kubectl.
     pub request_timeout: Option<Duration>,
     /// When it comes, every request under way and every later one fails.
     pub interrupt: Interrupt,
@@ -63,7 +63,8 @@ impl ConnectError {
 /// An API server that answered.
 pub struct Connection {
     pub(super) client: Client,
-    pub(super) timeout: Duration,
+    /// Of one request; `None` for no limit.
+    pub(super) timeout: Option<Duration>,
     pub(super) served: Served,
     pub(super) requests: AtomicUsize,
     /// How many requests in a row got no answer at all.
@@ -111,7 +112,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
     let server = config.cluster_url.to_string().trim_end_matches('/').to_string();
     let namespace = config.default_namespace.clone();
     let client = Client::try_from(config).map_err(|error| client_error(&server, error))?;
-    let timeout = options.request_timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(REQUEST_TIMEOUT);
+    let timeout = Some(options.request_timeout.unwrap_or(REQUEST_TIMEOUT)).filter(|timeout| !timeout.is_zero());
     let mut connection = Connection {
         client,
         timeout,

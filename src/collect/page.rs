@@ -5,10 +5,13 @@ use kubectl_gpt_analyzers::{Batch, Broken, Kind, Reason};
 use tokio::task::JoinHandle;
 
 use super::connect::Connection;
+use super::discovery::{Served, Serving};
 use super::request::{Failure, JSON};
 
 /// kubectl's own page size.
 const LIMIT: u32 = 500;
+/// Objects can be a megabyte each: where a page is larger than this, the next ones are asked for with fewer.
+const PAGE_BYTES: usize = 8 << 20;
 /// How often a list whose continue token expired is begun again in pages; then it is asked for in one piece.
 const RESTARTS: u32 = 2;
 /// Only this form, never whole objects as a second choice: the values of Secrets must not travel.
@@ -71,10 +74,11 @@ impl Request<'_> {
     async fn pages(
         &self,
         connection: &Connection,
-        limit: Option<u32>,
+        mut limit: Option<u32>,
         progress: &(dyn Fn(usize) + Sync),
     ) -> Result<Listed, Failure> {
         let (mut listed, mut objects) = (Listed::default(), 0);
+        let content = self.content(&connection.served);
         let (mut decoding, mut token): (Option<JoinHandle<_>>, String) = (None, String::new());
         let mut keep = |page: Page| {
             objects += page.batch.len();
@@ -83,12 +87,13 @@ impl Request<'_> {
             listed.broken.extend(page.broken);
         };
         loop {
-            let body = connection.get(&self.path(limit, &token), self.accept()).await?;
+            let body = connection.get(&self.path(limit, &token), accept(content)).await?;
             let next = continue_token(&body).unwrap_or_default();
+            limit = limit.map(|limit| smaller(limit, body.len()));
             if let Some(page) = decoding.take() {
                 keep(decoded(page).await?);
             }
-            let (kind, content) = (self.kind, self.content());
+            let kind = self.kind;
             let page = tokio::task::spawn_blocking(move || list_page(kind, &body, content));
             if next.is_empty() {
                 keep(decoded(page).await?);
@@ -103,17 +108,12 @@ impl Request<'_> {
         }
     }
 
-    fn content(&self) -> Content {
+    fn content(&self, served: &Served) -> Content {
         match self.kind {
             Kind::Secret | Kind::ConfigMap => Content::MetadataOnly,
+            // They say the same as EndpointSlices, where there are any; only whether they exist is asked then.
+            Kind::Endpoints if matches!(served.of(Kind::EndpointSlice), Serving::Version(_)) => Content::MetadataOnly,
             _ => Content::Whole,
-        }
-    }
-
-    fn accept(&self) -> &'static str {
-        match self.content() {
-            Content::MetadataOnly => METADATA_LIST,
-            Content::Whole => JSON,
         }
     }
 
@@ -131,6 +131,19 @@ impl Request<'_> {
         let (path, query) = (path(self.kind, self.version, self.namespace), query.finish());
         if query.is_empty() { path } else { format!("{path}?{query}") }
     }
+}
+
+fn accept(content: Content) -> &'static str {
+    match content {
+        Content::MetadataOnly => METADATA_LIST,
+        Content::Whole => JSON,
+    }
+}
+
+/// How many objects to ask for after a page of so many bytes.
+fn smaller(limit: u32, bytes: usize) -> u32 {
+    let times = u32::try_from(bytes.div_ceil(PAGE_BYTES)).unwrap_or(u32::MAX);
+    (limit / times.max(1)).max(1)
 }
 
 async fn decoded(page: JoinHandle<Result<Page, DecodeError>>) -> Result<Page, Failure> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, RETRY_AFTER, USER_AGENT};
 use http::{Request, StatusCode};
+use http_body_util::BodyExt;
 use kube::client::Body;
 use kubectl_gpt_analyzers::{Gap, Reason};
 use serde::Deserialize;
@@ -118,22 +119,25 @@ impl Connection {
         let start = Instant::now();
         let exchange = async {
             let (head, body) = self.client.send(request).await?.into_parts();
-            Ok::<_, kube::Error>((head, body.collect_bytes().await?))
+            Ok::<_, kube::Error>((head, whole(body).await?))
         };
-        let answer = tokio::time::timeout(self.timeout, exchange).await;
+        let answer = match self.timeout {
+            Some(timeout) => tokio::time::timeout(timeout, exchange).await.map_err(|_| timeout),
+            None => Ok(exchange.await),
+        };
         self.note_answer(matches!(answer, Ok(Ok(_))));
         let (head, body) = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(no_answer(&error)),
-            Err(_) => {
-                let message = format!("timeout: no complete answer within {:?}", self.timeout);
+            Err(timeout) => {
+                let message = format!("timeout: no complete answer within {timeout:?}");
                 return Err(final_failure(Failure::new(Reason::Timeout, message)));
             }
         };
         let (status, bytes, took) = (head.status.as_u16(), body.len(), start.elapsed());
         tracing::debug!("GET path={path:?} status={status} bytes={bytes} took={took:?}");
         if head.status == StatusCode::OK {
-            return Ok(body.into());
+            return Ok(body);
         }
         let status = ApiStatus::read(&body);
         let asked = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -151,6 +155,17 @@ impl Connection {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// The body in one piece, of which no second copy is made: pages are megabytes.
+async fn whole(mut body: Body) -> Result<Vec<u8>, kube::Error> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes)
 }
 
 /// `v1.Status`, as far as it matters.

@@ -116,6 +116,8 @@ pub enum Then {
     Hang,
     /// Half an answer, then the connection breaks.
     Cut,
+    /// Half an answer, as if it were all.
+    Half,
     /// An answer that is not JSON.
     Garbage,
     /// The first item of the list does not fit its kind.
@@ -617,6 +619,11 @@ async fn faulty(fault: Then, asked: &Asked, result: Result<Value, Response>) -> 
             normal(result)
         }
         Then::Cut => cut(&result.map(|body| body.to_string()).unwrap_or_else(|_| "half an answer".repeat(100))),
+        Then::Half => {
+            let mut body = result.map(|body| body.to_string()).unwrap_or_default();
+            body.truncate(body.floor_char_boundary(body.len() / 2));
+            json_response(200, body)
+        }
         Then::Garbage => json_response(200, "<html><body>It works!</body></html>".to_string()),
         Then::BrokenItem => {
             let mut body = result.unwrap();

@@ -5,6 +5,7 @@
 //! and "empty" are the same thing (the API server does not tell them apart either). All other kinds are
 //! k8s-openapi's own types, re-exported.
 
+mod bound;
 mod config;
 mod custom;
 mod event;
@@ -18,6 +19,8 @@ mod service;
 pub(crate) mod shared;
 mod workload;
 
+pub use bound::BoundSpec;
+pub(crate) use bound::TOKEN_VOLUME;
 pub use config::{ConfigMap, Secret};
 pub use custom::{CustomResource, CustomResourceDefinition, WebhookClientConfig};
 pub use event::Event;

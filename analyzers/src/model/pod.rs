@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Affinity, TopologySpreadConstraint};
 
-use super::{Amounts, Condition, IntOrString, List, Meta, Quantity, Shared, Timestamp, Word, api_types};
+use super::{Amounts, BoundSpec, Condition, IntOrString, List, Meta, Quantity, Shared, Timestamp, Word, api_types};
 
 /// Amounts by resource name (`cpu`, `memory`, `pods`, `nvidia.com/gpu` …), as the API writes them.
 pub type ResourceList = BTreeMap<String, Quantity>;
@@ -10,7 +10,7 @@ pub type ResourceList = BTreeMap<String, Quantity>;
 api_types! {
     pub struct Pod {
         pub metadata: Meta,
-        pub spec: PodSpec,
+        pub spec: BoundSpec,
         pub status: PodStatus,
     }
 
@@ -20,8 +20,8 @@ api_types! {
         pub spec: PodSpec,
     }
 
+    /// What pods of one template have in common; which node one is bound to is in [`BoundSpec`].
     pub struct PodSpec {
-        pub node_name: String,
         pub service_account_name: Word,
         pub automount_service_account_token: Option<bool>,
         pub host_network: bool,
@@ -193,7 +193,7 @@ api_types! {
         pub config_map: Option<Box<ConfigMapVolumeSource>>,
         pub secret: Option<Box<SecretVolumeSource>>,
         pub persistent_volume_claim: Option<Box<ClaimVolumeSource>>,
-        pub projected: Option<Box<ProjectedVolumeSource>>,
+        pub projected: Option<Shared<ProjectedVolumeSource>>,
         pub host_path: Option<Box<HostPathVolumeSource>>,
         /// A generic ephemeral volume: its claim is named after pod and volume.
         pub ephemeral: Option<EphemeralVolumeSource>,
@@ -248,23 +248,23 @@ api_types! {
         pub nominated_node_name: String,
         pub start_time: Option<Timestamp>,
         #[serde(rename = "podIP")]
-        pub pod_ip: String,
+        pub pod_ip: Box<str>,
         #[serde(rename = "podIPs")]
         pub pod_ips: Box<[PodIp]>,
         #[serde(rename = "hostIP")]
-        pub host_ip: String,
-        pub conditions: Box<[Condition]>,
+        pub host_ip: Word,
+        pub conditions: List<Condition>,
         pub init_container_statuses: Box<[ContainerStatus]>,
         pub container_statuses: Box<[ContainerStatus]>,
     }
 
     pub struct PodIp {
-        pub ip: String,
+        pub ip: Box<str>,
     }
 
     pub struct ContainerStatus {
-        pub name: String,
-        pub image: String,
+        pub name: Word,
+        pub image: Word,
         pub ready: bool,
         pub started: Option<bool>,
         pub restart_count: i32,

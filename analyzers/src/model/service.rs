@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{Condition, IntOrString, List, Meta, api_types};
+use super::{Condition, IntOrString, List, Meta, Word, api_types};
 
 api_types! {
     pub struct Service {
@@ -62,8 +62,8 @@ api_types! {
         pub addresses: Box<[Box<str>]>,
         pub conditions: EndpointConditions,
         pub target_ref: Option<TargetRef>,
-        pub node_name: String,
-        pub zone: String,
+        pub node_name: Word,
+        pub zone: Word,
     }
 
     pub struct EndpointConditions {
@@ -73,8 +73,8 @@ api_types! {
     }
 
     pub struct TargetRef {
-        pub kind: String,
-        pub namespace: String,
+        pub kind: Word,
+        pub namespace: Word,
         pub name: String,
     }
 
@@ -98,7 +98,7 @@ api_types! {
 
     pub struct EndpointAddress {
         pub ip: String,
-        pub node_name: String,
+        pub node_name: Word,
         pub target_ref: Option<TargetRef>,
     }
 }

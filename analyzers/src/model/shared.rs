@@ -64,9 +64,20 @@ where
     D: Deserializer<'de>,
     T: Clone + 'static,
 {
-    let text = <&RawValue>::deserialize(deserializer)?.get();
-    if text.len() > LONGEST {
-        return read(text).map_err(D::Error::custom);
+    known_or_read(<&RawValue>::deserialize(deserializer)?.get(), LONGEST, read)
+}
+
+fn known_or_read<'t, T, E>(
+    text: &'t str,
+    longest: usize,
+    read: impl FnOnce(&'t str) -> Result<T, serde_json::Error>,
+) -> Result<T, E>
+where
+    T: Clone + 'static,
+    E: Error,
+{
+    if text.len() > longest {
+        return read(text).map_err(E::custom);
     }
     let id = TypeId::of::<T>();
     let known = READ.with_borrow(|all| {
@@ -76,13 +87,24 @@ where
     if let Some(known) = known {
         return Ok(known);
     }
-    let value = read(text).map_err(D::Error::custom)?;
+    let value = read(text).map_err(E::custom)?;
     READ.with_borrow_mut(|all| {
         if let Some(all) = all {
             all.entry(id).or_default().insert(text.into(), Box::new(value.clone()));
         }
     });
     Ok(value)
+}
+
+/// Reads a part from JSON text that was taken apart before, unless the same text was read before.
+pub(super) fn same_text<T, E>(text: &str) -> Result<Shared<T>, E>
+where
+    T: DeserializeOwned + Clone + 'static,
+    E: Error,
+{
+    /// Beyond this it is no spec that many pods have.
+    const LONGEST: usize = 1 << 16;
+    known_or_read(text, LONGEST, |text| Ok(Shared(Arc::new(serde_json::from_str(text)?))))
 }
 
 impl Word {
@@ -127,6 +149,18 @@ impl PartialEq<str> for Word {
 impl PartialEq<&str> for Word {
     fn eq(&self, other: &&str) -> bool {
         self.as_str() == *other
+    }
+}
+
+impl PartialEq<Word> for String {
+    fn eq(&self, other: &Word) -> bool {
+        self == other.as_str()
+    }
+}
+
+impl PartialEq<Word> for &str {
+    fn eq(&self, other: &Word) -> bool {
+        *self == other.as_str()
     }
 }
 
@@ -252,6 +286,12 @@ impl From<ResourceList> for Amounts {
 impl<'de> Deserialize<'de> for Amounts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Amounts, D::Error> {
         once(deserializer, |text| Ok(serde_json::from_str::<ResourceList>(text)?.into()))
+    }
+}
+
+impl<T> From<T> for Shared<T> {
+    fn from(value: T) -> Shared<T> {
+        Shared(Arc::new(value))
     }
 }
 

@@ -233,7 +233,7 @@ impl AdminPeer {
                 if everywhere { Answer::Yes } else { Answer::Unknown }
             }
             (AdminPeer::Nodes(selector), Endpoint::Pod(pod)) if pod.spec.host_network => {
-                match set.cluster().get::<Node>("", &pod.spec.node_name).found() {
+                match set.cluster().get::<Node>("", pod.node_name()).found() {
                     Some(node) => selector.matches(node.labels()).into(),
                     None => Answer::Unknown,
                 }

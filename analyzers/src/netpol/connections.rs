@@ -152,10 +152,9 @@ pub fn ingress_controller<'a>(cluster: &'a Cluster, class: &IngressClass) -> Opt
         _ => return None,
     };
     let is_controller = |pod: &&Pod| {
-        let labels = &pod.metadata.labels;
-        labels.get("app.kubernetes.io/name") == Some(name)
-            && labels.get("app.kubernetes.io/component").is_none_or(|part| matches!(part, "controller" | "app"))
+        let part = pod.metadata.labels.get("app.kubernetes.io/component");
+        part.is_none_or(|part| matches!(part, "controller" | "app"))
     };
-    let pods = cluster.all::<Pod>().iter().filter(|pod| pod.is_active());
+    let pods = cluster.pods_of_app(name).filter(|pod| pod.is_active());
     pods.filter(is_controller).min_by_key(|pod| !pod.is_ready())
 }

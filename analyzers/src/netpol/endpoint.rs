@@ -110,6 +110,11 @@ impl<'a> PodEnd<'a> {
         PodEnd { namespace, labels: &template.metadata.labels, spec: &template.spec, pod: None }
     }
 
+    /// Empty for a pod that runs nowhere yet.
+    pub(super) fn node_name(&self) -> &'a str {
+        self.pod.map_or("", |pod| &pod.spec.node_name)
+    }
+
     fn status(&self) -> Option<&'a PodStatus> {
         self.pod.map(|pod| &pod.status)
     }
@@ -117,7 +122,7 @@ impl<'a> PodEnd<'a> {
     /// Its addresses, where they are known; those of its node for a pod in the host's network.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + 'a {
         let status = self.status().into_iter();
-        status.flat_map(|s| s.pod_ips.iter().map(|ip| ip.ip.as_str()).chain([s.pod_ip.as_str()])).filter_map(address)
+        status.flat_map(|s| s.pod_ips.iter().map(|ip| &*ip.ip).chain([&*s.pod_ip])).filter_map(address)
     }
 
     pub(super) fn is_same_pod(&self, other: &PodEnd) -> bool {
@@ -135,7 +140,7 @@ impl<'a> PodEnd<'a> {
         let Some(own) = self.pod else { return false };
         match other {
             Endpoint::Pod(other) if other.spec.host_network => {
-                !own.spec.node_name.is_empty() && own.spec.node_name == other.spec.node_name
+                !own.spec.node_name.is_empty() && &*own.spec.node_name == other.node_name()
             }
             Endpoint::Address(ip) => address(&own.status.host_ip) == Some(*ip),
             _ => false,

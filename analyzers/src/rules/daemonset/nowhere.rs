@@ -64,7 +64,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 
 fn judge(nodes: &[Node], set: &DaemonSet) -> Option<Finding> {
     let template = &set.spec.template;
-    let pod = Pod { metadata: template.metadata.clone(), spec: template.spec.clone(), ..Pod::default() };
+    let pod = Pod { metadata: template.metadata.clone(), spec: template.spec.clone().into(), ..Pod::default() };
     let allowed: Vec<&Node> = nodes.iter().filter(|node| node_affinity::admits(&pod, node)).collect();
     let object = set.reference();
     if allowed.is_empty() {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, kubectl};
 use crate::kind::{Kind, Object};
-use crate::model::{Event, PersistentVolumeClaim, Pod, VolumeAttachment};
+use crate::model::{Event, PersistentVolumeClaim, Pod, TOKEN_VOLUME, VolumeAttachment};
 use crate::references::references;
 use crate::rule::{Report, declare_rule};
 use crate::storage::{claim_of, volume_of};
@@ -103,7 +103,11 @@ fn is_cache_miss(message: &str) -> bool {
 
 /// The pod's volume that a message names: by its own name, or by that of the PersistentVolume behind it.
 fn volume_named<'a>(cluster: &Cluster, pod: &'a Pod, message: &str) -> Option<&'a str> {
-    let quoted = |name: &str| message.contains(&format!("\"{name}\""));
+    // The model leaves the random ending of its name away.
+    let is_token = |name: &str| name == TOKEN_VOLUME;
+    let quoted = |name: &str| {
+        message.contains(&format!("\"{name}\"")) || is_token(name) && message.contains(&format!("\"{name}-"))
+    };
     let named = pod.spec.volumes.iter().find(|volume| {
         let behind = claim_of(pod, volume).and_then(|claim| {
             let claim = cluster.get::<PersistentVolumeClaim>(&pod.metadata.namespace, &claim).found()?;
@@ -114,7 +118,8 @@ fn volume_named<'a>(cluster: &Cluster, pod: &'a Pod, message: &str) -> Option<&'
     let listed = || {
         let list = message.split_once("unmounted volumes=[")?.1.split_once(']')?.0;
         let first = list.split([' ', ',']).next()?;
-        pod.spec.volumes.iter().find(|volume| volume.name == first)
+        let is_first = |name: &str| name == first || is_token(name) && first.starts_with(name);
+        pod.spec.volumes.iter().find(|volume| is_first(&volume.name))
     };
     named.or_else(listed).map(|volume| volume.name.as_str())
 }
@@ -250,6 +255,18 @@ mod tests {
         World::new(&[POD, &event("FailedMount", message)]).forbid(Kind::PersistentVolumeClaim).check(&RULE).finds(&[
             "error Pod shop/db: Pod db cannot start: a volume cannot be mounted: mount failed: exit status 32",
         ]);
+    }
+
+    #[test]
+    fn fires_for_the_volume_with_the_token_whatever_its_random_name() {
+        let pod = POD.replace("{name: data,", "{name: kube-api-access-x7k2p, projected: {}}, {name: data,");
+        let message = "MountVolume.SetUp failed for volume \"kube-api-access-x7k2p\" : failed to fetch token";
+        let listed = "Unable to attach or mount volumes: unmounted volumes=[kube-api-access-x7k2p]: timed out";
+        for message in [message, listed] {
+            let said = check(&RULE, &[&pod, CLAIM, &event("FailedMount", message)]);
+            let says = &said.finding().message;
+            assert!(says.starts_with("Pod db cannot start: volume kube-api-access "), "{says}");
+        }
     }
 
     #[test]

@@ -74,7 +74,7 @@ type Spec<'a> = (ObjectRef, &'a PodSpec);
 /// The pods that the Service selects, by owner; `None` if there are none.
 fn pods<'a>(cluster: &'a Cluster, service: &Service) -> Option<Vec<Spec<'a>>> {
     let pods = cluster.pods_matching(service.namespace(), &Selector::equals(&service.spec.selector));
-    let pods = pods.into_iter().filter(|pod| pod.is_active()).map(|pod| (cluster.owner_of(pod), &pod.spec));
+    let pods = pods.into_iter().filter(|pod| pod.is_active()).map(|pod| (cluster.owner_of(pod), &*pod.spec));
     let pods: Vec<Spec> = pods.filter(|(owner, _)| !is_batch(owner)).collect();
     (!pods.is_empty()).then_some(pods)
 }
