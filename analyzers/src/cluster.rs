@@ -136,6 +136,68 @@ impl Builder {
         &self.objects
     }
 
+    /// Puts these objects in the place of all that are known of their kind, or of those in one namespace.
+    pub fn replace<T: Object>(&mut self, namespace: Option<&str>, objects: Vec<T>) {
+        let table = T::table_mut(&mut self.objects);
+        table.retain(|object| namespace.is_some_and(|namespace| object.namespace() != namespace));
+        table.extend(objects);
+    }
+
+    /// Adds objects, in the place of those with the same names, and takes away others: `None`. By namespace and name.
+    pub fn change<T: Object>(&mut self, changes: BTreeMap<(String, String), Option<T>>) {
+        let mut gone: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut changed = Vec::new();
+        for ((namespace, name), object) in changes {
+            match object {
+                Some(object) => changed.push(object),
+                None => drop(gone.entry(namespace).or_default().insert(name)),
+            }
+        }
+        let table = T::table_mut(&mut self.objects);
+        if !gone.is_empty() {
+            table.retain(|o| gone.get(o.namespace()).is_none_or(|names| !names.contains(o.name())));
+        }
+        table.extend(changed);
+    }
+
+    /// Forgets all objects of these kinds, and what was said of them, to read them anew.
+    pub fn forget(&mut self, kinds: &BTreeSet<Kind>) {
+        for kind in kinds {
+            self.objects.clear(*kind);
+            self.forget_broken(*kind);
+        }
+    }
+
+    /// Forgets which objects of a kind could not be understood.
+    pub fn forget_broken(&mut self, kind: Kind) {
+        self.coverage.broken.retain(|broken| broken.kind != Some(kind));
+    }
+
+    /// Forgets all custom resources, to read them anew.
+    pub fn forget_custom(&mut self) {
+        self.objects.custom.clear();
+        self.coverage.forget_custom();
+    }
+
+    /// Forgets which Secrets with a certificate could not be read, to read them anew.
+    pub fn forget_unread_secrets(&mut self) {
+        self.unread_secrets.clear();
+    }
+
+    /// Keeps the logs of these containers only: namespace, pod and container.
+    pub fn keep_logs(&mut self, keep: impl Fn(&str, &str, &str) -> bool) {
+        self.logs.retain(|(namespace, pod, container), _| keep(namespace, pod, container));
+    }
+
+    /// Takes in what another one holds: objects, and what is known of their kinds.
+    pub fn append(&mut self, other: Builder) {
+        self.objects.append(other.objects);
+        self.coverage.append(other.coverage);
+        self.logs.extend(other.logs);
+        self.unread_secrets.extend(other.unread_secrets);
+        self.server_version = other.server_version.or(self.server_version.take());
+    }
+
     /// Drops manifests that lie beside the recording of a cluster: they say what somebody wanted, not what is there.
     /// Returns how many objects that were.
     pub fn drop_unapplied(&mut self) -> usize {
@@ -240,6 +302,17 @@ impl Index {
 }
 
 impl Cluster {
+    /// Takes the snapshot apart, to make the next one of it without reading everything again.
+    pub fn into_builder(self) -> Builder {
+        Builder {
+            objects: self.objects,
+            coverage: self.coverage,
+            logs: self.logs,
+            server_version: self.server_version,
+            unread_secrets: self.unread_secrets,
+        }
+    }
+
     /// The time by which ages are reckoned.
     pub fn now(&self) -> Timestamp {
         self.now

@@ -136,6 +136,16 @@ impl Coverage {
         self.custom.insert(kind, extent);
     }
 
+    pub(crate) fn forget_custom(&mut self) {
+        self.custom.clear();
+    }
+
+    pub(crate) fn append(&mut self, other: Coverage) {
+        self.extents.extend(other.extents);
+        self.custom.extend(other.custom);
+        self.broken.extend(other.broken);
+    }
+
     /// What was read of the custom resources, by kind.
     pub fn custom(&self) -> &BTreeMap<GroupKind, Extent> {
         &self.custom

@@ -113,6 +113,17 @@ macro_rules! kinds {
                 }
             }
 
+            pub(crate) fn clear(&mut self, kind: Kind) {
+                match kind {
+                    $(Kind::$kind => self.$field.retain(|_| false),)*
+                }
+            }
+
+            pub(crate) fn append(&mut self, other: Objects) {
+                self.custom.extend(other.custom);
+                $(self.$field.append(other.$field);)*
+            }
+
             pub(crate) fn sort(&mut self) {
                 $(self.$field.sort();)*
             }

@@ -60,6 +60,10 @@ impl<T: Object> Table<T> {
         }
     }
 
+    pub(crate) fn append(&mut self, other: Table<T>) {
+        self.extend(other.rows);
+    }
+
     /// Sorts; of an object that came twice (it moved between two pages, or two files hold it) the last one counts.
     pub(crate) fn sort(&mut self) {
         self.rows.sort_by(|a, b| (a.namespace(), a.name()).cmp(&(b.namespace(), b.name())));
