@@ -15,10 +15,18 @@ pub fn width() -> usize {
 
 /// A tick and a cross, in ASCII where the locale knows no more.
 pub fn marks() -> (&'static str, &'static str) {
+    if is_unicode() { ("✓", "✗") } else { ("+", "x") }
+}
+
+/// Text for people in the letters of their locale: of ours the ellipsis is the only one beyond ASCII.
+pub fn spelled(text: &str) -> String {
+    if is_unicode() { text.to_string() } else { text.replace('…', "...") }
+}
+
+fn is_unicode() -> bool {
     let locale =
         ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
-    let is_unicode = locale.is_some_and(|locale| locale.to_ascii_lowercase().replace('-', "").contains("utf8"));
-    if is_unicode { ("✓", "✗") } else { ("+", "x") }
+    locale.is_some_and(|locale| locale.to_ascii_lowercase().replace('-', "").contains("utf8"))
 }
 
 /// Tells on standard error what the client does: kubectl's `-v`.
@@ -64,6 +72,14 @@ fn is_invisible(c: char) -> bool {
 /// # Errors
 /// When standard output cannot be written for another reason, such as a full disk.
 pub fn write(text: &str, color: Color) -> io::Result<()> {
+    write_while_read(text, color).map(drop)
+}
+
+/// Writes to standard output as [`write`] does, and says whether anybody still reads it.
+///
+/// # Errors
+/// When standard output cannot be written for another reason than that its reader has gone.
+pub fn write_while_read(text: &str, color: Color) -> io::Result<bool> {
     let stdout = io::stdout().lock();
     let choice = match color {
         Color::Always => ColorChoice::Always,
@@ -72,8 +88,8 @@ pub fn write(text: &str, color: Color) -> io::Result<()> {
     };
     let mut out = AutoStream::new(stdout, choice);
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true),
     }
 }
 

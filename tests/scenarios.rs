@@ -2,12 +2,13 @@
 //! is truly wrong is found, causes are told from consequences, and nothing else is called wrong.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::expectations::{folders, mistakes};
 use kubectl_gpt::collect::files;
-use kubectl_gpt::report::{Report, Source, json, table};
+use kubectl_gpt::report::{Report, Run, Source, json, table};
 use kubectl_gpt_analyzers::rule::{Analysis, analyze};
-use kubectl_gpt_analyzers::{Cluster, Now, Profile, rules};
+use kubectl_gpt_analyzers::{Cluster, NotEvaluated, Now, Profile, Reason, rules};
 
 fn run(folder: &Path) -> (Cluster, Analysis) {
     let files: Vec<PathBuf> = ["cluster.json", "cluster.json.gz", "logs"]
@@ -60,14 +61,53 @@ fn healthy_installs_written_by_hand_are_quiet() {
     assert_no_mistakes("installs");
 }
 
-/// What people see, at the width of a small terminal. `INSTA_UPDATE=always cargo test` accepts a change on purpose.
+/// What people see, on a small terminal and on a wide one. `INSTA_UPDATE=always cargo test` accepts a change on purpose.
 #[test]
 fn tables() {
     for folder in folders("scenarios") {
         let name = folder.file_name().unwrap().to_string_lossy().to_string();
-        let text = report(&folder, |report| table::render(report, 80));
-        insta::assert_snapshot!(name, anstream::adapter::strip_str(&text).to_string());
+        for (width, name) in [(80, name.clone()), (200, format!("{name}-wide"))] {
+            let text = report(&folder, |report| table::render(report, width));
+            let text = anstream::adapter::strip_str(&text).to_string();
+            let is_command = |line: &&str| line.trim_start().starts_with("kubectl ");
+            let too_long = text.lines().filter(|line| !is_command(line)).find(|line| line.chars().count() > width);
+            assert_eq!(too_long, None, "{name}");
+            insta::assert_snapshot!(name, text);
+        }
     }
+}
+
+/// Colors mark how bad it is and what to type; nothing is said by color alone.
+#[test]
+fn a_table_in_color() {
+    let folder = folders("scenarios").into_iter().find(|folder| folder.ends_with("quota")).unwrap();
+    let text = report(&folder, |report| table::render(report, 80));
+    insta::assert_snapshot!("quota-in-color", text.replace('\u{1b}', "ESC"));
+}
+
+/// What is said of a live cluster besides: where, whose, how long, what could not be read and how to permit it.
+#[test]
+fn the_last_lines_say_what_was_looked_at() {
+    let (cluster, mut analysis) = run(&folders("scenarios").into_iter().find(|f| f.ends_with("healthy-shop")).unwrap());
+    let last_line = |analysis: &Analysis, run: Run, notes: &[&str]| {
+        let notes = notes.iter().map(ToString::to_string).collect();
+        let source = Source::cluster(Some("prod".to_string()), notes, &cluster);
+        table::render(&Report::new(source, &cluster, analysis).run(run), 80)
+    };
+    let whole = Run { took: Some(Duration::from_millis(1234)), ..Run::default() };
+    insta::assert_snapshot!("last-line-healthy", last_line(&analysis, whole, &[]));
+    let part =
+        Run { namespaces: vec!["shop".into(), "bank".into()], selector: Some("app=cart".into()), ..Run::default() };
+    analysis.not_evaluated.push(NotEvaluated {
+        rule: "pod/crash-loop".to_string(),
+        kind: "Pod".to_string(),
+        reason: Reason::Forbidden,
+        namespace: None,
+        name: None,
+        message: "listing pods in namespace shop: forbidden: User \"jane\" cannot list resource \"pods\"".to_string(),
+    });
+    let notes = ["some kinds are forbidden; `kubectl-gpt rules --rbac` prints the ClusterRole that permits them"];
+    insta::assert_snapshot!("last-line-unread", last_line(&analysis, part, &notes));
 }
 
 /// Two runs on one snapshot are identical to the byte.

@@ -5,19 +5,22 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error};
 use serde_json::{Value, json};
 
-use crate::report::{Problem, Report, problems, table};
+use crate::report::{Problem, Report, gaps, problems, table};
 use crate::terminal::plain;
 
 /// # Errors
 /// When the template and this file do not agree.
 pub fn render(report: &Report) -> Result<String, Error> {
     let problems: Vec<Value> = problems(report.findings).iter().map(tree).collect();
-    let last_lines: Vec<String> = table::last_lines(report).lines().map(str::to_string).collect();
+    let unread: Vec<String> = gaps::unread(report.not_evaluated).iter().map(ToString::to_string).collect();
+    let last_lines = table::last_lines(report);
+    let last_lines: Vec<&str> = last_lines.lines().filter(|line| !line.starts_with("not evaluated: ")).collect();
     let page = json!({
         "summary": report.summary,
         "source": report.source,
         "tool": report.tool,
         "problems": problems,
+        "unread": unread,
         "last_lines": last_lines,
     });
     // The name's ending turns on the escaping of everything that the template prints.

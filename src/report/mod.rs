@@ -13,6 +13,7 @@ pub mod wide;
 pub mod yaml;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kubectl_gpt_analyzers::rule::Analysis;
 use kubectl_gpt_analyzers::{Cluster, Finding, NotEvaluated, RuleMeta, Severity};
@@ -43,6 +44,12 @@ pub struct Run<'a> {
     pub fail_on: Option<Severity>,
     /// Whether what could not be evaluated is no failure.
     pub allow_partial: bool,
+    /// The namespaces and the labels to which it was limited.
+    pub namespaces: Vec<String>,
+    pub selector: Option<String>,
+    /// How long it took to read a cluster and to look at it; `None` for files, whose report is the same every time. It
+    /// is told in the last line for people.
+    pub took: Option<Duration>,
 }
 
 #[derive(Debug, Serialize)]

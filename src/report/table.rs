@@ -23,11 +23,11 @@ pub fn render(report: &Report, width: usize) -> String {
         text.push_str(&block(&problem, width));
         text.push('\n');
     }
-    text + &last_lines(report)
+    text + &paragraphs(&last_lines(report), width)
 }
 
 /// One problem: label and text in two columns. Commands are not wrapped, so that they can be pasted.
-fn block(problem: &Problem, width: usize) -> String {
+pub(crate) fn block(problem: &Problem, width: usize) -> String {
     let root = problem.root;
     let mut text = heading(root, width);
     let mut rows = vec![(String::new(), plain(&root.message))];
@@ -96,7 +96,7 @@ fn columns(rows: &[(String, String)], width: usize) -> String {
     table.to_string().lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
 }
 
-fn color(severity: Severity) -> Style {
+pub(crate) fn color(severity: Severity) -> Style {
     match severity {
         Severity::Error => AnsiColor::Red.on_default().bold(),
         Severity::Warning => AnsiColor::Yellow.on_default().bold(),
@@ -105,29 +105,50 @@ fn color(severity: Severity) -> Style {
 }
 
 /// What was found in numbers, what was looked at, and what was not.
-pub(super) fn last_lines(report: &Report) -> String {
-    let summary = &report.summary;
-    let looked =
-        format!("{} checked by {}", words::count(summary.objects, "object"), words::count(summary.rules_run, "rule"));
-    let mut text = if report.findings.is_empty() {
-        let complete = gaps::unread(report.not_evaluated).is_empty();
-        if complete {
-            format!("Nothing is wrong: {looked}.\n")
-        } else {
-            format!("Nothing found, but not everything could be looked at: {looked}.\n")
-        }
-    } else {
-        format!(
-            "{}, {}, {} info: {looked}.\n",
-            words::count(summary.error, "error"),
-            words::count(summary.warning, "warning"),
-            summary.info
-        )
+pub(crate) fn last_lines(report: &Report) -> String {
+    let found = match report.findings {
+        [] if gaps::unread(report.not_evaluated).is_empty() => "Nothing is wrong".to_string(),
+        [] => "Nothing found, but not everything could be looked at".to_string(),
+        _ => counts(report),
     };
+    let mut text = format!("{found}: {}.\n", looked_at(report));
     for note in &report.source.notes {
         let _ = writeln!(text, "note: {}", plain(note));
     }
     text + &not_evaluated(report.not_evaluated)
+}
+
+fn counts(report: &Report) -> String {
+    let summary = &report.summary;
+    format!(
+        "{}, {}, {} info",
+        words::count(summary.error, "error"),
+        words::count(summary.warning, "warning"),
+        summary.info
+    )
+}
+
+/// `250 objects checked by 90 rules (namespace shop, context prod, 1.2s)`.
+fn looked_at(report: &Report) -> String {
+    let run = &report.run;
+    let scope = match run.namespaces.as_slice() {
+        [] => None,
+        [one] => Some(format!("namespace {one}")),
+        many => Some(format!("namespaces {}", words::list(many, 3))),
+    };
+    let labels = run.selector.as_ref().map(|labels| format!("labels {labels}"));
+    let context = report.source.context.as_ref().map(|context| format!("context {context}"));
+    let took = run.took.map(|took| format!("{:.1}s", took.as_secs_f64()));
+    let facts: Vec<String> = [scope, labels, context, took].into_iter().flatten().map(|fact| plain(&fact)).collect();
+    let (objects, rules) = (report.summary.objects, report.summary.rules_run);
+    let looked = format!("{} checked by {}", words::count(objects, "object"), words::count(rules, "rule"));
+    if facts.is_empty() { looked } else { format!("{looked} ({})", facts.join(", ")) }
+}
+
+/// Long lines as paragraphs: the terminal would break them in the middle of a word.
+fn paragraphs(lines: &str, width: usize) -> String {
+    let options = textwrap::Options::new(width).subsequent_indent("  ").break_words(false);
+    lines.lines().fold(String::new(), |text, line| text + &textwrap::fill(line, &options) + "\n")
 }
 
 /// One line for everything that one missing kind kept from being looked at.
