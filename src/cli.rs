@@ -8,6 +8,7 @@ use kubectl_gpt_analyzers::Severity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::commands::watch::WatchArgs;
 use crate::exit::Exit;
 use crate::output::OutputArgs;
 
@@ -35,6 +36,8 @@ pub enum Command {
     Rules(RulesArgs),
     Trace(Box<TraceArgs>),
     Config(ConfigCommandArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// Look at a cluster, or at files, and report what is wrong.
@@ -57,6 +60,8 @@ pub struct AnalyzeArgs {
     pub output: Format,
     #[command(flatten)]
     pub files: OutputArgs,
+    #[command(flatten)]
+    pub watch: WatchArgs,
     /// Colors; `auto` follows NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
@@ -225,12 +230,36 @@ pub struct RulesArgs {
     /// Print the smallest ClusterRole with which the rules can read everything they need.
     #[arg(long, conflicts_with_all = ["id", "output"])]
     pub rbac: bool,
+    /// With --rbac: what `analyze --watch` needs.
+    #[arg(long, requires = "rbac")]
+    pub watch: bool,
     /// With --rbac: the API groups of custom resources, as for analyze.
     #[arg(long, value_name = "GROUP", value_delimiter = ',', default_values_t = vec!["all".to_string()])]
     pub crds: Vec<String>,
     /// What to print.
     #[arg(short, long, value_enum, default_value_t = RulesFormat::Table)]
     pub output: RulesFormat,
+}
+
+/// Print a script that makes a shell complete commands, flags and their values.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  source <(kubectl-gpt completions bash)
+  kubectl-gpt completions zsh > \"${fpath[1]}/_kubectl-gpt\"
+  kubectl-gpt completions fish > ~/.config/fish/completions/kubectl-gpt.fish")]
+pub struct CompletionsArgs {
+    pub shell: clap_complete::Shell,
+}
+
+/// Print the manual, or that of one command, as a page for man.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  kubectl-gpt man analyze > ~/.local/share/man/man1/kubectl-gpt-analyze.1")]
+pub struct ManArgs {
+    /// The command to explain.
+    pub command: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

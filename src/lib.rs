@@ -33,6 +33,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Rules(arguments) => commands::rules::run(arguments),
         Command::Trace(arguments) => commands::trace::run(arguments),
         Command::Config(arguments) => commands::config::run(arguments),
+        Command::Completions(arguments) => commands::completions::run(arguments),
+        Command::Man(arguments) => commands::man::run(arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", terminal::plain(&error.to_string()));

@@ -105,7 +105,7 @@ async fn from_cluster(
 }
 
 /// The built-in role `view` has no Nodes, PersistentVolumes, Secrets, webhooks and the like.
-fn how_to_permit(builder: &Builder) -> Option<String> {
+pub(crate) fn how_to_permit(builder: &Builder) -> Option<String> {
     let coverage = builder.coverage();
     let kinds = Kind::ALL.iter().filter_map(|kind| coverage.gap(*kind));
     let custom = coverage.custom().values().filter_map(Extent::gap);
@@ -114,7 +114,7 @@ fn how_to_permit(builder: &Builder) -> Option<String> {
         .then(|| "some kinds are forbidden; `kubectl-gpt rules --rbac` prints the ClusterRole that permits them".into())
 }
 
-fn options(arguments: &ConnectionArgs) -> ConnectOptions {
+pub(crate) fn options(arguments: &ConnectionArgs) -> ConnectOptions {
     ConnectOptions {
         kubeconfig: arguments.kubeconfig.clone(),
         context: arguments.context.clone(),
@@ -127,7 +127,7 @@ fn options(arguments: &ConnectionArgs) -> ConnectOptions {
     }
 }
 
-fn scope(input: &InputArgs) -> live::Scope {
+pub(crate) fn scope(input: &InputArgs) -> live::Scope {
     if input.all_namespaces {
         live::Scope::AllNamespaces
     } else if input.namespace.is_empty() {

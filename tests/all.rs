@@ -15,5 +15,9 @@ mod formats;
 mod interrupt;
 mod live;
 mod live_cli;
+mod manual;
+mod merged;
 mod scenarios;
 mod strict;
+#[cfg(unix)]
+mod watch;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kubectl_gpt::collect::files;
 use kubectl_gpt::report::{Report, Source, json};
 use kubectl_gpt_analyzers::rule::analyze;
-use kubectl_gpt_analyzers::{Now, rules};
+use kubectl_gpt_analyzers::{Now, Profile, rules};
 use regex::{Captures, Regex};
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ fn merged() -> Value {
 fn report(file: &Path) -> Value {
     let input = files::read(&[file.to_path_buf()]).unwrap();
     let cluster = input.builder.build(Now::NewestInData, input.origin);
-    let analysis = analyze(&cluster, &rules::all());
+    let analysis = analyze(&cluster, &rules::of(Profile::Default));
     serde_json::from_str(&json::render(&Report::new(Source::files(Vec::new(), &cluster), &cluster, &analysis))).unwrap()
 }
 

@@ -23,9 +23,9 @@ const CERTIFICATES: usize = 100;
 /// How many ConfigMaps are read at most for the addresses in them.
 const ADDRESSES: usize = 50;
 /// Cluster DNS lives there, and every pod of every namespace depends on it.
-const DNS_NAMESPACE: &str = "kube-system";
+pub(super) const DNS_NAMESPACE: &str = "kube-system";
 /// What cluster DNS and kube-proxy are made of.
-const DNS_KINDS: [Kind; 8] = [
+pub(super) const DNS_KINDS: [Kind; 8] = [
     Kind::Pod,
     Kind::Service,
     Kind::EndpointSlice,
@@ -146,9 +146,7 @@ pub async fn collect(
         outcome.listed.broken.into_iter().for_each(|broken| builder.add_broken(broken));
         builder.cover(kind, outcome.extent);
     }
-    read_dns_config(connection, &mut builder, &mut notes).await;
-    read_addresses(connection, &mut builder, &mut notes).await;
-    read_certificates(connection, &mut builder).await;
+    notes.extend(complete(connection, &mut builder).await);
     let server_version = connection.server_version().unwrap_or_default().to_string();
     Ok(Collected { builder, server_version, notes, requests: connection.requests() })
 }
@@ -329,9 +327,19 @@ impl Reading<'_> {
     }
 }
 
+/// Reads whole what lists give as metadata only and rules want to know: the configuration of cluster DNS, addresses in
+/// ConfigMaps, and certificates. What is whole already is not read again. Returns notes for people.
+pub async fn complete(connection: &Connection, builder: &mut Builder) -> Vec<String> {
+    let mut notes = Vec::new();
+    read_dns_config(connection, builder, &mut notes).await;
+    read_addresses(connection, builder, &mut notes).await;
+    read_certificates(connection, builder).await;
+    notes
+}
+
 /// Replaces the ConfigMaps of cluster DNS, of which only the metadata was listed, by whole ones.
 async fn read_dns_config(connection: &Connection, builder: &mut Builder, notes: &mut Vec<String>) {
-    let wanted: BTreeSet<(String, String)> = names::<ConfigMap>(builder)
+    let wanted: BTreeSet<(String, String)> = names::<ConfigMap>(builder, |map| map.data.keys.is_none())
         .into_iter()
         .filter(|(namespace, name)| DNS_CONFIG_MAPS.contains(&(namespace.as_str(), name.as_str())))
         .collect();
@@ -343,9 +351,10 @@ async fn read_dns_config(connection: &Connection, builder: &mut Builder, notes: 
 /// Replaces the ConfigMaps that tell pods under NetworkPolicies what to connect to: those of which their variables take
 /// a key, or all.
 async fn read_addresses(connection: &Connection, builder: &mut Builder, notes: &mut Vec<String>) {
-    let known = names::<ConfigMap>(builder);
+    let known = names::<ConfigMap>(builder, |_| true);
+    let unread = names::<ConfigMap>(builder, |map| map.data.keys.is_none());
     let isolated: BTreeSet<String> =
-        names::<NetworkPolicy>(builder).into_iter().map(|(namespace, _)| namespace).collect();
+        names::<NetworkPolicy>(builder, |_| true).into_iter().map(|(namespace, _)| namespace).collect();
     let mut wanted: BTreeSet<Name> = BTreeSet::new();
     for pod in Pod::table(builder.objects()).iter().filter(|pod| isolated.contains(pod.namespace())) {
         let variables =
@@ -359,7 +368,13 @@ async fn read_addresses(connection: &Connection, builder: &mut Builder, notes: &
             wanted.len()
         ));
     }
-    let failed = get_all(connection, builder, Kind::ConfigMap, wanted.into_iter().take(ADDRESSES).collect()).await;
+    let failed = get_all(
+        connection,
+        builder,
+        Kind::ConfigMap,
+        wanted.into_iter().take(ADDRESSES).filter(|name| unread.contains(name)).collect(),
+    )
+    .await;
     if let Some(((namespace, name), failure)) = failed.into_iter().next() {
         notes.push(failure.during(format!("reading the addresses in ConfigMap {namespace}/{name}")).message);
     }
@@ -368,9 +383,10 @@ async fn read_addresses(connection: &Connection, builder: &mut Builder, notes: &
 /// Replaces the Secrets that an Ingress or a Gateway takes its certificate from, of which only the metadata was listed.
 /// Of what is read here the model keeps the type, the keys and `tls.crt`.
 async fn read_certificates(connection: &Connection, builder: &mut Builder) {
-    let known = names::<Secret>(builder);
+    builder.forget_unread_secrets();
+    let unread = names::<Secret>(builder, |secret| secret.data.keys.is_none());
     let mut wanted: BTreeSet<(String, String)> =
-        certificates(builder).into_iter().filter(|s| known.contains(s)).collect();
+        certificates(builder).into_iter().filter(|s| unread.contains(s)).collect();
     let beyond: Vec<(String, String)> = wanted.iter().skip(CERTIFICATES).cloned().collect();
     for secret in beyond {
         let message =
@@ -383,8 +399,9 @@ async fn read_certificates(connection: &Connection, builder: &mut Builder) {
     }
 }
 
-fn names<T: Object>(builder: &Builder) -> BTreeSet<(String, String)> {
-    T::table(builder.objects()).iter().map(|o| (o.namespace().to_string(), o.name().to_string())).collect()
+fn names<T: Object>(builder: &Builder, wanted: fn(&T) -> bool) -> BTreeSet<(String, String)> {
+    let objects = T::table(builder.objects()).iter().filter(|object| wanted(object));
+    objects.map(|o| (o.namespace().to_string(), o.name().to_string())).collect()
 }
 
 /// The Secrets that Ingresses and Gateways name as certificates.

@@ -1,8 +1,8 @@
 //! Reads a cluster, or files, into a [`Builder`](kubectl_gpt_analyzers::Builder).
 //!
 //! [`connect()`] resolves the configuration as kubectl does and finds out what the API server serves; [`collect`] lists
-//! every kind that the chosen rules need, a page at a time; [`logs::fetch`] reads the ends of a few logs. Only `get`
-//! and `list` are ever asked for. [`files`] reads what others recorded.
+//! every kind that the chosen rules need, a page at a time; [`logs::fetch`] reads the ends of a few logs; [`watch`] goes
+//! on with the kinds that change. Only `get`, `list` and `watch` are ever asked for. [`files`] reads what others recorded.
 
 mod connect;
 pub mod custom;
@@ -12,6 +12,7 @@ pub mod live;
 pub mod logs;
 mod page;
 mod request;
+pub mod watch;
 
 pub use connect::{ConnectError, ConnectOptions, Connection, connect};
 pub use custom::Crds;

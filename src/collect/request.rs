@@ -212,6 +212,17 @@ fn refused(code: StatusCode, status: &ApiStatus) -> Failure {
     Failure { status: Some(code.as_u16()), ..Failure::new(reason, message) }
 }
 
+/// What kept a request of kube's own from being answered: the API server refused, or there was no whole answer.
+pub(super) fn failure(error: &kube::Error) -> Failure {
+    match error {
+        kube::Error::Api(status) => {
+            let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            refused(code, &ApiStatus { message: status.message.clone(), ..ApiStatus::default() })
+        }
+        error => no_answer(error).failure,
+    }
+}
+
 /// An exchange that ended without a whole answer: refused, broken off, no route, a certificate nobody trusts.
 fn no_answer(error: &kube::Error) -> Attempt {
     if let Some(auth) = credentials_error(error) {

@@ -1,13 +1,15 @@
 //! `kubectl-gpt analyze`: collect, check, report, gate.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use kubectl_gpt_analyzers::rule::{Analysis, Rule, analyze};
-use kubectl_gpt_analyzers::{Kind, Reason, Selector};
+use kubectl_gpt_analyzers::{Cluster, Kind, Reason, Selector};
 
-use crate::cli::{AnalyzeArgs, InputArgs};
+use crate::cli::{AnalyzeArgs, Format, InputArgs};
 use crate::commands::rules;
+use crate::commands::watch::{self, Steps};
 use crate::config::{Config, Settings};
 use crate::exit::{Exit, Failure};
 use crate::load::{Wanted, load};
@@ -28,15 +30,33 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
         logs: !arguments.no_logs,
     };
     let input = InputArgs { crds: settings.crds.value.clone(), ..arguments.input.clone() };
-    let loaded = load(&arguments.connection, &input, &wanted)?;
-    let mut analysis = analyze(&loaded.cluster, &rules);
-    analysis.findings = scope.apply(&loaded.cluster, analysis.findings);
-    let report = Report::new(loaded.source, &loaded.cluster, &analysis).run(Run {
+    let run = |took| Run {
         rules: rules.iter().map(|rule| rule.meta()).collect(),
         fail_on: settings.fail_on.value.threshold(),
         allow_partial: settings.allow_partial.value,
-    });
+        namespaces: arguments.input.namespace.clone(),
+        selector: arguments.input.selector.clone(),
+        took,
+    };
+    let check = |cluster: &Cluster| {
+        let mut analysis = analyze(cluster, &rules);
+        analysis.findings = scope.apply(cluster, analysis.findings);
+        analysis
+    };
+    if arguments.watch.watch {
+        let gate = |analysis: &Analysis| gate(&settings, analysis);
+        return watch::run(arguments, &input, &wanted, &Steps { check: &check, run: &run, gate: &gate });
+    }
+    let start = Instant::now();
+    let loaded = load(&arguments.connection, &input, &wanted)?;
+    let analysis = check(&loaded.cluster);
+    let took = arguments.input.filename.is_empty().then(|| start.elapsed());
+    let report = Report::new(loaded.source, &loaded.cluster, &analysis).run(run(took));
     let text = report::render(&report, arguments.output, terminal::width()).map_err(Failure::unreadable)?;
+    let text = match arguments.output {
+        Format::Table | Format::Wide => terminal::spelled(&text),
+        _ => text,
+    };
     terminal::write(&text, arguments.color).context("writing the report").map_err(Failure::unreadable)?;
     arguments.files.write(&report).map_err(Failure::unreadable)?;
     Ok(gate(&settings, &analysis))

@@ -1,7 +1,10 @@
 //! One file a command.
 
 pub mod analyze;
+pub mod completions;
 pub mod config;
+pub mod man;
 pub mod rbac;
 pub mod rules;
 pub mod trace;
+pub mod watch;

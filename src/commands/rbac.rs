@@ -7,8 +7,9 @@ use kubectl_gpt_analyzers::{Kind, Rule};
 
 use crate::collect::Crds;
 
-/// The ClusterRole that these rules need, as YAML.
-pub fn cluster_role(rules: &[&dyn Rule], crds: &Crds) -> String {
+/// The ClusterRole that these rules need, as YAML; with the verb `watch` for `analyze --watch`.
+pub fn cluster_role(rules: &[&dyn Rule], crds: &Crds, watch: bool) -> String {
+    let watch = if watch { ", watch" } else { "" };
     let metas = || rules.iter().map(|rule| rule.meta());
     let kinds: BTreeSet<Kind> = metas().flat_map(|meta| meta.needs.iter().chain(meta.optional)).copied().collect();
     let mut role = String::from(
@@ -25,7 +26,7 @@ pub fn cluster_role(rules: &[&dyn Rule], crds: &Crds) -> String {
     }
     for (group, resources) in groups {
         let resources: Vec<&str> = resources.into_iter().collect();
-        entry(&mut role, group, &resources.join(", "), "get, list");
+        entry(&mut role, group, &resources.join(", "), &format!("get, list{watch}"));
     }
     if kinds.contains(&Kind::Pod) {
         role.push_str("# The last lines of crashed containers; --no-logs does without.\n");
@@ -42,7 +43,8 @@ pub fn cluster_role(rules: &[&dyn Rule], crds: &Crds) -> String {
                 "# Those that an Ingress or a Gateway takes its certificate from are read: tls.crt is checked.\n",
             );
         }
-        entry(&mut role, "", "secrets", if reads_certificates { "get, list" } else { "list" });
+        let verbs = if reads_certificates { "get, list" } else { "list" };
+        entry(&mut role, "", "secrets", &format!("{verbs}{watch}"));
     }
     if metas().any(|meta| meta.reads_custom) {
         custom(&mut role, crds);

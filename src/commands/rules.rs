@@ -17,7 +17,7 @@ use crate::terminal;
 pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
     if arguments.rbac {
         let crds = Crds::parse(&arguments.crds).map_err(|error| Failure::usage(anyhow!(error)))?;
-        let role = rbac::cluster_role(&choose(&arguments.rules)?, &crds);
+        let role = rbac::cluster_role(&choose(&arguments.rules)?, &crds, arguments.watch);
         terminal::write(&role, Color::Auto).map_err(Failure::unreadable)?;
         return Ok(Exit::Clean);
     }

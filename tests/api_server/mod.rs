@@ -33,6 +33,7 @@ pub struct When {
     name: Option<String>,
     lists_only: bool,
     continued: bool,
+    watches_only: bool,
     times: Option<usize>,
     /// How many such requests pass before.
     after: usize,
@@ -46,6 +47,11 @@ impl When {
     /// Lists of a resource, in all namespaces or in one.
     pub fn listing(resource: &str) -> When {
         When { resource: Some(resource.to_string()), lists_only: true, ..When::default() }
+    }
+
+    /// Watches of a resource.
+    pub fn watching(resource: &str) -> When {
+        When { watches_only: true, ..When::listing(resource) }
     }
 
     /// Requests for one object.
@@ -92,6 +98,7 @@ impl When {
             && self.namespace.as_ref().is_none_or(|n| target.is_some_and(|t| t.namespace == *n))
             && self.name.as_ref().is_none_or(|n| target.is_some_and(|t| t.name.as_ref() == Some(n)))
             && (!self.lists_only || target.is_some_and(|t| t.name.is_none()))
+            && (!self.watches_only || asked.is_watch())
             && (!self.continued || asked.query.contains_key("continue"))
     }
 }
@@ -148,6 +155,10 @@ pub struct Asked {
 }
 
 impl Asked {
+    pub fn is_watch(&self) -> bool {
+        self.query.get("watch").is_some_and(|watch| watch == "true" || watch == "1")
+    }
+
     /// `/api/v1/pods?limit=500`, the parameters in order.
     pub fn line(&self) -> String {
         let query: BTreeMap<_, _> = self.query.iter().collect();
@@ -201,6 +212,13 @@ struct World {
     /// What may be asked for, where not everything may: `(verb, group, resource)`.
     allowed: Option<BTreeSet<(String, String, String)>>,
     logs: HashMap<(String, String, String, bool), String>,
+    /// What happened, for those who watch: the version after it, the resource, the type of the event and the object.
+    history: Vec<(u64, Resource, &'static str, Value)>,
+    version: u64,
+    /// What happened up to this version is forgotten.
+    compacted: u64,
+    /// How often all watches were cut.
+    cuts: usize,
     faults: Vec<(When, Then, usize)>,
     asked: Vec<Asked>,
     busy: usize,
@@ -225,7 +243,7 @@ impl Drop for ApiServer {
 impl ApiServer {
     /// Serves these objects, and all kinds that every cluster has. The context's namespace is `shop`.
     pub fn start(objects: Vec<Value>) -> ApiServer {
-        let mut world = World::default();
+        let mut world = World { version: 7, ..World::default() };
         for kind in Kind::ALL.iter().filter(|kind| kind.api().group != "gateway.networking.k8s.io") {
             world.serve(*kind, kind.api().versions[0]);
         }
@@ -269,6 +287,41 @@ impl ApiServer {
 
     pub fn add(&self, object: Value) {
         self.world().add(object);
+    }
+
+    /// Makes or changes an object, and tells whoever watches.
+    pub fn change(&self, object: Value) {
+        self.world().change(object);
+    }
+
+    /// Takes an object away, and tells whoever watches.
+    pub fn delete(&self, api_version: &str, kind: &str, namespace: &str, name: &str) {
+        self.world().delete(api_version, kind, namespace, name);
+    }
+
+    /// Breaks the connections of all who watch.
+    pub fn cut_watches(&self) {
+        self.world().cuts += 1;
+    }
+
+    /// Forgets what happened, as etcd does: who watches from before is told to begin again.
+    pub fn forget_history(&self) {
+        let mut world = self.world();
+        world.version += 1;
+        world.compacted = world.version;
+        world.history.clear();
+    }
+
+    /// Forgets all but the last events; who is up to date does not notice.
+    pub fn forget_delivered_history(&self, keep: usize) {
+        let mut world = self.world();
+        let beyond = world.history.len().saturating_sub(keep);
+        world.history.drain(..beyond);
+    }
+
+    /// No request fails any more.
+    pub fn heal(&self) {
+        self.world().faults.clear();
     }
 
     /// Serves a kind that it did not serve, or another version of it.
@@ -364,16 +417,67 @@ impl World {
     }
 
     fn add(&mut self, object: Value) {
-        let (api_version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let plural = match Kind::from_api(api_version, kind) {
-            Some(known) => known.api().plural.to_string(),
-            None => format!("{}s", kind.to_lowercase()),
-        };
-        let resource = (group.to_string(), version.to_string(), plural);
+        let kind = object["kind"].as_str().unwrap();
+        let resource = resource_of(object["apiVersion"].as_str().unwrap(), kind);
         let namespaced = object["metadata"]["namespace"].is_string();
         self.kinds.entry(resource.clone()).or_insert((kind.to_string(), namespaced));
         self.objects.entry(resource).or_default().push(object);
+    }
+
+    fn change(&mut self, mut object: Value) {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let resource = resource_of(object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
+        let known = self.objects.entry(resource.clone()).or_default();
+        let event = match known.iter_mut().find(|known| same(known, &object)) {
+            Some(known) => {
+                known.clone_from(&object);
+                "MODIFIED"
+            }
+            None => {
+                known.push(object.clone());
+                "ADDED"
+            }
+        };
+        self.history.push((self.version, resource, event, object));
+    }
+
+    fn delete(&mut self, api_version: &str, kind: &str, namespace: &str, name: &str) {
+        let resource = resource_of(api_version, kind);
+        let objects = self.objects.get_mut(&resource).unwrap();
+        let is_it = |object: &Value| {
+            object["metadata"]["name"] == name
+                && object["metadata"]["namespace"].as_str().unwrap_or_default() == namespace
+        };
+        let at = objects.iter().position(is_it).unwrap();
+        let mut object = objects.remove(at);
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.history.push((self.version, resource, "DELETED", object));
+    }
+
+    /// The next event for a watch after a version, as a line, and the version after it.
+    fn event_after(&self, version: u64, asked: &Asked) -> Option<(u64, String)> {
+        if version < self.compacted {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "message": "too old resource version", "reason": "Expired", "code": 410});
+            return Some((u64::MAX, event_line("ERROR", &status)));
+        }
+        let target = asked.target.as_ref()?;
+        let resource = (target.group.clone(), target.version.clone(), target.resource.clone());
+        let is_wanted = |(at, of, _, object): &&(u64, Resource, &str, Value)| {
+            let namespace = object["metadata"]["namespace"].as_str();
+            *at > version && *of == resource && (target.namespace.is_none() || target.namespace.as_deref() == namespace)
+        };
+        let known = self.history.partition_point(|(at, ..)| *at <= version);
+        let (at, _, event, object) = self.history[known..].iter().find(is_wanted)?;
+        let object = match asked.accept.contains("as=PartialObjectMetadata") {
+            true => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+            }
+            false => object.clone(),
+        };
+        Some((*at, event_line(event, &object)))
     }
 
     /// The newest fault that matches and is not used up.
@@ -387,7 +491,11 @@ impl World {
 
     fn is_refused(&self, asked: &Asked) -> bool {
         let (Some(allowed), Some(target)) = (&self.allowed, &asked.target) else { return false };
-        let verb = if target.name.is_some() { "get" } else { "list" };
+        let verb = match target.name {
+            Some(_) => "get",
+            None if asked.is_watch() => "watch",
+            None => "list",
+        };
         let resource = match &target.subresource {
             Some(subresource) => format!("{}/{subresource}", target.resource),
             None => target.resource.clone(),
@@ -481,7 +589,7 @@ impl World {
         let Some((kind, _)) = self.kinds.get(&resource) else { return Err(no_such_path()) };
         let objects = self.objects.get(&resource).map(Vec::as_slice).unwrap_or_default();
         match &target.name {
-            None => list(asked, target, kind, objects),
+            None => list(asked, target, kind, objects, self.version),
             Some(name) => {
                 let found = objects.iter().find(|o| {
                     o["metadata"]["name"] == name.as_str()
@@ -512,7 +620,7 @@ impl World {
     }
 }
 
-fn list(asked: &Asked, target: &Target, kind: &str, objects: &[Value]) -> Result<Value, Response> {
+fn list(asked: &Asked, target: &Target, kind: &str, objects: &[Value], version: u64) -> Result<Value, Response> {
     let warnings_only = match asked.query.get("fieldSelector").map(String::as_str) {
         None => false,
         Some("type!=Normal") if target.resource == "events" => true,
@@ -546,7 +654,7 @@ fn list(asked: &Asked, target: &Target, kind: &str, objects: &[Value]) -> Result
         false => (format!("{kind}List"), target.api_version()),
     };
     Ok(json!({"kind": kind, "apiVersion": api_version,
-              "metadata": {"resourceVersion": "7", "continue": token}, "items": page}))
+              "metadata": {"resourceVersion": version.to_string(), "continue": token}, "items": page}))
 }
 
 async fn answer(State(world): State<Arc<Mutex<World>>>, request: Request) -> Response {
@@ -565,12 +673,60 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, request: Request) -> Res
         (fault, result)
     };
     let response = match (request.method() == Method::GET, fault) {
+        (true, None) if asked.is_watch() => watch(&world, asked),
         (false, _) => status(405, "this server is read-only"),
         (true, None) => normal(result),
         (true, Some(fault)) => faulty(fault, &asked, result).await,
     };
     world.lock().unwrap().busy -= 1;
     response
+}
+
+/// Everything that happens from the version on that is asked for, until the watches are cut.
+fn watch(world: &Arc<Mutex<World>>, asked: Asked) -> Response {
+    let from = asked.query.get("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or_default();
+    let cuts = world.lock().unwrap().cuts;
+    let events = futures::stream::unfold((Arc::clone(world), from), move |(world, version): (_, u64)| {
+        let asked = asked.clone();
+        async move {
+            loop {
+                if version == u64::MAX {
+                    return None;
+                }
+                {
+                    let now = world.lock().unwrap();
+                    if now.cuts != cuts {
+                        drop(now);
+                        return Some((Err(std::io::Error::other("cut")), (world, u64::MAX)));
+                    }
+                    if let Some((version, line)) = now.event_after(version, &asked) {
+                        drop(now);
+                        return Some((Ok(line), (world, version)));
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        }
+    });
+    Response::builder().header(CONTENT_TYPE, "application/json").body(Body::from_stream(events)).unwrap()
+}
+
+/// The type comes first, as API servers write it.
+fn event_line(event: &str, object: &Value) -> String {
+    format!("{{\"type\":\"{event}\",\"object\":{object}}}\n")
+}
+
+fn resource_of(api_version: &str, kind: &str) -> Resource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let plural = match Kind::from_api(api_version, kind) {
+        Some(known) => known.api().plural.to_string(),
+        None => format!("{}s", kind.to_lowercase()),
+    };
+    (group.to_string(), version.to_string(), plural)
+}
+
+fn same(a: &Value, b: &Value) -> bool {
+    a["metadata"]["name"] == b["metadata"]["name"] && a["metadata"]["namespace"] == b["metadata"]["namespace"]
 }
 
 fn asked(request: &Request) -> Asked {

@@ -1,0 +1,583 @@
+//! Goes on with a cluster: what changes is told by kube's watcher, a stream a kind, for the kinds that change while
+//! people look; all other kinds are listed again now and then.
+//!
+//! Memory stays flat however much goes on: between two looks only the newest state of each object is kept.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::DynamicResourceScope;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource, ResourceExt};
+use kubectl_gpt_analyzers::model;
+use kubectl_gpt_analyzers::{Broken, Builder, Extent, Gap, Kind, Object, Reason};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::connect::Connection;
+use super::discovery::Serving;
+use super::live::{DNS_KINDS, DNS_NAMESPACE, Scope};
+use super::page::Request;
+use super::request::{Failure, JSON, failure};
+
+/// The wait before the first attempt to go on with a stream that broke; it doubles each time.
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// The wait where the server refused.
+const REFUSED_DELAY: Duration = Duration::from_secs(300);
+/// A stream that broke and says nothing for so long has been taken up again.
+const RECOVERED_AFTER: Duration = Duration::from_secs(10);
+/// How long a stream may be broken until its kind counts as not read.
+pub const GRACE: Duration = Duration::from_secs(60);
+
+/// The kinds that are watched. Leases change every second and are only of interest at the moment of a look; what is not
+/// here changes seldom, or is one of many custom resources.
+const WATCHED: &[(Kind, Start)] = &[
+    watched_kind::<model::Pod>(),
+    watched_kind::<model::Event>(),
+    watched_kind::<model::ReplicaSet>(),
+    watched_kind::<model::EndpointSlice>(),
+    watched_kind::<model::Service>(),
+    watched_kind::<model::Node>(),
+    watched_kind::<model::Namespace>(),
+    watched_kind::<model::ConfigMap>(),
+    watched_kind::<model::Secret>(),
+    watched_kind::<model::ServiceAccount>(),
+    watched_kind::<model::PersistentVolumeClaim>(),
+    watched_kind::<model::PersistentVolume>(),
+    watched_kind::<model::ResourceQuota>(),
+    watched_kind::<model::Deployment>(),
+    watched_kind::<model::StatefulSet>(),
+    watched_kind::<model::DaemonSet>(),
+    watched_kind::<model::Job>(),
+    watched_kind::<model::CronJob>(),
+    watched_kind::<model::HorizontalPodAutoscaler>(),
+    watched_kind::<model::PodDisruptionBudget>(),
+    watched_kind::<model::Ingress>(),
+    watched_kind::<model::NetworkPolicy>(),
+];
+
+/// Begins to watch one kind.
+type Start = fn(&Begin) -> Feed;
+type Name = (String, String);
+
+const fn watched_kind<T: Object>() -> (Kind, Start) {
+    (T::KIND, start::<T>)
+}
+
+/// What to watch.
+struct Begin<'a> {
+    connection: &'a Connection,
+    version: &'static str,
+    namespace: Option<String>,
+    wake: &'a Arc<Notify>,
+}
+
+/// The streams of a cluster.
+pub struct Watching {
+    feeds: Vec<Feed>,
+    /// Why only one namespace is watched, where the whole cluster is forbidden.
+    narrowed: BTreeMap<Kind, Gap>,
+    fallback: String,
+    scope: Scope,
+    wake: Arc<Notify>,
+}
+
+/// How the streams of a cluster are.
+#[derive(Debug)]
+pub struct Health {
+    pub all_are_broken: bool,
+    /// What is known is old, but how old is not known.
+    pub any_broke_lately: bool,
+    /// What one of the broken ones says.
+    pub why: Option<String>,
+}
+
+/// Which of these kinds are watched; the others are to be listed.
+pub fn watched(connection: &Connection, kinds: &BTreeSet<Kind>) -> BTreeSet<Kind> {
+    let is_served = |kind: &Kind| matches!(connection.served.of(*kind), Serving::Version(_) | Serving::Unknown(_));
+    kinds.iter().copied().filter(|kind| is_served(kind) && is_watched(*kind)).collect()
+}
+
+fn is_watched(kind: Kind) -> bool {
+    WATCHED.iter().any(|(watched, _)| *watched == kind)
+}
+
+impl Watching {
+    /// Begins to watch, and waits until every kind is read once or has failed.
+    pub async fn start(connection: &Connection, kinds: &BTreeSet<Kind>, scope: &Scope) -> Watching {
+        let wake = Arc::new(Notify::new());
+        let mut watching = Watching {
+            feeds: Vec::new(),
+            narrowed: BTreeMap::new(),
+            fallback: connection.namespace().to_string(),
+            scope: scope.clone(),
+            wake,
+        };
+        for kind in kinds {
+            for namespace in namespaces(*kind, scope) {
+                watching.feeds.extend(watching.begin(connection, *kind, namespace));
+            }
+        }
+        watching.settle(connection).await;
+        if *scope == Scope::Cluster {
+            watching.narrow(connection);
+            watching.settle(connection).await;
+        }
+        watching
+    }
+
+    fn begin(&self, connection: &Connection, kind: Kind, namespace: Option<String>) -> Option<Feed> {
+        let (Serving::Version(version) | Serving::Unknown(version)) = connection.served.of(kind) else { return None };
+        let (_, start) = WATCHED.iter().find(|(watched, _)| *watched == kind)?;
+        Some(start(&Begin { connection, version, namespace, wake: &self.wake }))
+    }
+
+    /// Where the whole cluster is forbidden, the context's namespace is watched.
+    fn narrow(&mut self, connection: &Connection) {
+        let forbidden = |feed: &Feed| {
+            let gap = feed.pending.gap()?;
+            (feed.kind.api().namespaced && gap.reason == Reason::Forbidden).then_some((feed.kind, gap))
+        };
+        self.narrowed = self.feeds.iter().filter_map(forbidden).collect();
+        self.feeds.retain(|feed| !self.narrowed.contains_key(&feed.kind));
+        for kind in self.narrowed.keys().copied().collect::<Vec<_>>() {
+            self.feeds.extend(self.begin(connection, kind, Some(self.fallback.clone())));
+        }
+    }
+
+    /// Waits until every stream has been read once or has failed, or the user has had enough.
+    async fn settle(&self, connection: &Connection) {
+        while !connection.interrupt.has_come() && self.feeds.iter().any(|feed| !feed.pending.is_settled()) {
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = connection.interrupt.wait() => {}
+            }
+        }
+    }
+
+    /// Waits for a change of any object.
+    pub async fn changed(&self) {
+        self.wake.notified().await;
+    }
+
+    /// How the streams are. Those that the server refuses do not count: they stay as they are.
+    pub fn health(&self) -> Health {
+        let outages = self.feeds.iter().map(|feed| feed.pending.outage());
+        let outages: Vec<_> =
+            outages.filter(|o| o.as_ref().is_none_or(|(_, gap)| gap.reason != Reason::Forbidden)).collect();
+        let broken: Vec<_> = outages.iter().flatten().collect();
+        Health {
+            all_are_broken: !broken.is_empty() && broken.len() == outages.len(),
+            any_broke_lately: broken.iter().any(|(since, _)| since.elapsed() < GRACE),
+            why: broken.first().map(|(_, gap)| gap.message.clone()),
+        }
+    }
+
+    /// Puts what has changed into the builder, and says how much is known of every kind.
+    pub fn take(&self, builder: &mut Builder) {
+        let mut extents: BTreeMap<Kind, (BTreeSet<String>, bool, Option<Gap>)> = BTreeMap::new();
+        for feed in &self.feeds {
+            builder.forget_broken(feed.kind);
+        }
+        for feed in &self.feeds {
+            feed.pending.take(builder);
+            let (read, everywhere, failed) = extents.entry(feed.kind).or_default();
+            match (feed.pending.unread(), &feed.namespace) {
+                (Some(gap), _) => drop(failed.get_or_insert(gap)),
+                (None, Some(namespace)) => drop(read.insert(namespace.clone())),
+                (None, None) => *everywhere = true,
+            }
+        }
+        for (kind, (read, everywhere, failed)) in extents {
+            builder.cover(kind, self.extent(kind, read, everywhere, failed));
+        }
+    }
+
+    fn extent(&self, kind: Kind, read: BTreeSet<String>, everywhere: bool, failed: Option<Gap>) -> Extent {
+        let narrowed = self.narrowed.get(&kind).cloned();
+        match (failed, narrowed) {
+            (None, None) if everywhere => Extent::Everything,
+            (None, None) => Extent::Namespaces(read),
+            (None, Some(gap)) => Extent::Partly(read, gap),
+            (Some(gap), _) if !read.is_empty() && self.is_asked_for(&read) => Extent::Partly(read, gap),
+            (Some(gap), _) => Extent::Failed(gap),
+        }
+    }
+
+    /// Whether any of these namespaces is one that was asked for, and not only the one of cluster DNS.
+    fn is_asked_for(&self, read: &BTreeSet<String>) -> bool {
+        matches!(&self.scope, Scope::Namespaces(asked) if !asked.is_disjoint(read))
+    }
+
+    /// For people: what is watched instead of what was asked for.
+    pub fn note(&self) -> Option<String> {
+        let namespace = &self.fallback;
+        let kinds = self.narrowed.len();
+        (kinds > 0)
+            .then(|| format!("only namespace {namespace} is watched for {kinds} kinds: the whole cluster is forbidden"))
+    }
+}
+
+/// The namespaces in which a kind is watched: `None` for all of them.
+fn namespaces(kind: Kind, scope: &Scope) -> Vec<Option<String>> {
+    match scope {
+        Scope::Namespaces(asked) if kind.api().namespaced => {
+            let dns = DNS_KINDS.contains(&kind).then(|| DNS_NAMESPACE.to_string());
+            let all: BTreeSet<String> = asked.iter().cloned().chain(dns).collect();
+            all.into_iter().map(Some).collect()
+        }
+        _ => vec![None],
+    }
+}
+
+/// The stream of one kind, in all namespaces or in one.
+struct Feed {
+    kind: Kind,
+    namespace: Option<String>,
+    pending: Arc<dyn Pending>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn start<T: Object>(begin: &Begin) -> Feed {
+    let changes = Arc::new(Changes::<T> {
+        action: Request { kind: T::KIND, version: begin.version, namespace: begin.namespace.as_deref() }.action(),
+        namespace: begin.namespace.clone(),
+        state: Mutex::default(),
+    });
+    let client = begin.connection.client.clone();
+    let api: Api<Watched<T>> = match &begin.namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &begin.version),
+        None => Api::all_with(client, &begin.version),
+    };
+    let task = tokio::spawn(follow(api, Arc::clone(&changes), Arc::clone(begin.wake)));
+    Feed { kind: T::KIND, namespace: begin.namespace.clone(), pending: changes, task }
+}
+
+/// Follows one kind for ever.
+async fn follow<T: Object>(api: Api<Watched<T>>, changes: Arc<Changes<T>>, wake: Arc<Notify>) {
+    let config = match T::KIND {
+        Kind::Event => watcher::Config::default().fields("type!=Normal"),
+        _ => watcher::Config::default(),
+    };
+    let mut stream = std::pin::pin!(watcher(api, config));
+    let mut delay = FIRST_DELAY;
+    while let Some(event) = stream.next().await {
+        let wait = match event {
+            Ok(event) => {
+                delay = FIRST_DELAY;
+                changes.note(event);
+                None
+            }
+            Err(error) => changes.fail(&error).map(|refused| if refused { REFUSED_DELAY } else { delay }),
+        };
+        wake.notify_one();
+        if let Some(wait) = wait {
+            tokio::time::sleep(wait).await;
+            delay = (delay * 2).min(LONGEST_DELAY);
+        }
+    }
+}
+
+/// What a stream has told since it was last asked.
+trait Pending: Send + Sync {
+    fn take(&self, builder: &mut Builder);
+    fn is_settled(&self) -> bool;
+    /// Why the kind was never read.
+    fn gap(&self) -> Option<Gap>;
+    /// Since when it is broken, if it is.
+    fn outage(&self) -> Option<(Instant, Gap)>;
+    /// Why the kind counts as not read now.
+    fn unread(&self) -> Option<Gap>;
+}
+
+struct Changes<T> {
+    /// `listing pods in all namespaces`.
+    action: String,
+    namespace: Option<String>,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    /// Objects of a list under way.
+    listing: Vec<T>,
+    /// A list that is complete: it counts instead of all that was known before.
+    listed: Option<Vec<T>>,
+    /// By namespace and name; `None` for what is gone.
+    changed: BTreeMap<Name, Option<T>>,
+    broken: BTreeMap<Name, Broken>,
+    /// Whether it was read completely at least once.
+    was_read: bool,
+    /// When it broke and when it was last seen to be broken.
+    outage: Option<(Instant, Instant, Gap)>,
+}
+
+impl<T> Default for State<T> {
+    fn default() -> State<T> {
+        State {
+            listing: Vec::new(),
+            listed: None,
+            changed: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            was_read: false,
+            outage: None,
+        }
+    }
+}
+
+impl<T: Object> Changes<T> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, event: Event<Watched<T>>) {
+        let mut state = self.state();
+        if !matches!(event, Event::Init | Event::InitApply(_)) {
+            state.outage = None;
+        }
+        match event {
+            Event::Init => {
+                state.listing.clear();
+                state.broken.clear();
+            }
+            Event::InitApply(object) => {
+                let read = state.read(object);
+                state.listing.extend(read.map(|(_, object)| object));
+            }
+            Event::InitDone => {
+                let listing = std::mem::take(&mut state.listing);
+                state.listed = Some(listing);
+                state.changed.clear();
+                state.was_read = true;
+            }
+            Event::Apply(object) => {
+                if let Some((name, object)) = state.read(object) {
+                    state.changed.insert(name, Some(object));
+                }
+            }
+            Event::Delete(object) => {
+                let name = object.key();
+                state.broken.remove(&name);
+                state.changed.insert(name, None);
+            }
+        }
+    }
+
+    /// Whether the server refused; `None` where the next attempt needs no wait.
+    fn fail(&self, error: &watcher::Error) -> Option<bool> {
+        let failed = match error {
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error) => failure(error),
+            // The server has forgotten what happened since: everything is listed again, at once.
+            watcher::Error::WatchError(status) if status.code == 410 => return None,
+            error => Failure::new(Reason::Unavailable, error.to_string()),
+        };
+        let action = match error {
+            watcher::Error::InitialListFailed(_) => self.action.clone(),
+            _ => self.action.replacen("listing", "watching", 1),
+        };
+        let gap = failed.during(action);
+        tracing::debug!("{}", gap.message);
+        let mut state = self.state();
+        let now = Instant::now();
+        let since = state.outage.as_ref().map_or(now, |(since, ..)| *since);
+        state.outage = Some((since, now, gap));
+        Some(failed.is_forbidden())
+    }
+}
+
+impl<T: Object> State<T> {
+    fn read(&mut self, object: Watched<T>) -> Option<(Name, T)> {
+        let name = object.key();
+        match object.into_object() {
+            Ok(read) => {
+                self.broken.remove(&name);
+                Some((name, read))
+            }
+            Err(message) => {
+                let of = if name.0.is_empty() { name.1.clone() } else { format!("{}/{}", name.0, name.1) };
+                let broken = Broken { kind: Some(T::KIND), name: format!("{} {of}", T::KIND), message };
+                self.changed.insert(name.clone(), None);
+                self.broken.insert(name, broken);
+                None
+            }
+        }
+    }
+}
+
+impl<T: Object> Pending for Changes<T> {
+    fn take(&self, builder: &mut Builder) {
+        let mut state = self.state();
+        if let Some(listed) = state.listed.take() {
+            builder.replace(self.namespace.as_deref(), listed);
+        }
+        builder.change(std::mem::take(&mut state.changed));
+        state.broken.values().for_each(|broken| builder.add_broken(broken.clone()));
+    }
+
+    fn is_settled(&self) -> bool {
+        let state = self.state();
+        state.was_read || state.outage.is_some()
+    }
+
+    fn gap(&self) -> Option<Gap> {
+        let state = self.state();
+        state.outage.as_ref().filter(|_| !state.was_read).map(|(.., gap)| gap.clone())
+    }
+
+    fn outage(&self) -> Option<(Instant, Gap)> {
+        let state = self.state();
+        let (since, last, gap) = state.outage.as_ref()?;
+        let refused = gap.reason == Reason::Forbidden;
+        (!state.was_read || refused || last.elapsed() < RECOVERED_AFTER).then(|| (*since, gap.clone()))
+    }
+
+    fn unread(&self) -> Option<Gap> {
+        if let Some((since, gap)) = self.outage() {
+            let lasts = since.elapsed() >= GRACE || gap.reason == Reason::Forbidden;
+            return (lasts || !self.state().was_read).then_some(gap);
+        }
+        let message = || format!("{}: interrupted", self.action);
+        (!self.state().was_read).then(|| Gap { reason: Reason::Interrupted, message: message() })
+    }
+}
+
+/// An object of the model as kube's watcher wants it. Of Secrets and ConfigMaps only the metadata travels.
+struct Watched<T> {
+    /// Name, namespace and resource version.
+    metadata: ObjectMeta,
+    /// Why it could not be understood, if it could not.
+    object: Arc<Result<T, String>>,
+}
+
+impl<T: Object> Watched<T> {
+    fn key(&self) -> Name {
+        (self.namespace().unwrap_or_default(), self.name_any())
+    }
+
+    fn into_object(self) -> Result<T, String> {
+        Arc::into_inner(self.object).unwrap_or_else(|| Err("it is in use elsewhere".to_string()))
+    }
+
+    fn is_metadata_only() -> bool {
+        matches!(T::KIND, Kind::Secret | Kind::ConfigMap)
+    }
+}
+
+impl<'de, T: Object> Deserialize<'de> for Watched<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Watched<T>, D::Error> {
+        #[derive(Deserialize)]
+        struct Head {
+            metadata: Identity,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Identity {
+            name: Option<String>,
+            namespace: Option<String>,
+            resource_version: Option<String>,
+        }
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let Head { metadata } = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
+        let object = serde_json::from_str::<T>(text.get()).map_err(|error| error.to_string()).map(|mut object| {
+            if !Watched::<T>::is_metadata_only() {
+                object.read_whole();
+            }
+            object
+        });
+        let Identity { name, namespace, resource_version } = metadata;
+        let metadata = ObjectMeta { name, namespace, resource_version, ..ObjectMeta::default() };
+        Ok(Watched { metadata, object: Arc::new(object) })
+    }
+}
+
+impl<T> Clone for Watched<T> {
+    fn clone(&self) -> Watched<T> {
+        Watched { metadata: self.metadata.clone(), object: Arc::clone(&self.object) }
+    }
+}
+
+impl<T: Object> fmt::Debug for Watched<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", T::KIND, self.metadata.name)
+    }
+}
+
+impl<T: Object> Resource for Watched<T> {
+    /// The version.
+    type DynamicType = &'static str;
+    type Scope = DynamicResourceScope;
+
+    fn kind<'a>(_: &'a &'static str) -> Cow<'a, str> {
+        T::KIND.api().kind.into()
+    }
+
+    fn group<'a>(_: &'a &'static str) -> Cow<'a, str> {
+        T::KIND.api().group.into()
+    }
+
+    fn version<'a>(version: &'a &'static str) -> Cow<'a, str> {
+        (*version).into()
+    }
+
+    fn plural<'a>(_: &'a &'static str) -> Cow<'a, str> {
+        T::KIND.api().plural.into()
+    }
+
+    fn metadata_api() -> bool {
+        Watched::<T>::is_metadata_only()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl Connection {
+    /// Whether the API server answers, whatever it says.
+    pub(crate) async fn is_alive(&self) -> bool {
+        match self.get_once_reached("/version", JSON).await {
+            Ok(_) => true,
+            Err(failure) => failure.status.is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::Resource;
+    use kubectl_gpt_analyzers::model::{Pod, Secret};
+
+    use super::Watched;
+
+    #[test]
+    fn an_object_that_does_not_fit_is_named() {
+        let json = r#"{"metadata": {"name": "p", "namespace": "shop", "resourceVersion": "7"}, "spec": 7}"#;
+        let pod: Watched<Pod> = serde_json::from_str(json).unwrap();
+        assert_eq!(pod.key(), ("shop".to_string(), "p".to_string()));
+        assert!(pod.into_object().unwrap_err().contains("expected"));
+    }
+
+    #[test]
+    fn of_secrets_only_metadata_is_asked_for() {
+        assert!(Watched::<Secret>::metadata_api() && !Watched::<Pod>::metadata_api());
+    }
+}

@@ -1,0 +1,32 @@
+//! `kubectl-gpt man [COMMAND]`: the manual as a page for `man`.
+
+use anyhow::{Context, anyhow};
+use clap::CommandFactory;
+use clap_mangen::Man;
+
+use crate::cli::{Cli, Color, ManArgs};
+use crate::exit::{Exit, Failure};
+use crate::terminal;
+
+pub fn run(arguments: &ManArgs) -> Result<Exit, Failure> {
+    let mut program = Cli::command();
+    program.build();
+    let command = match &arguments.command {
+        None => program,
+        Some(name) => {
+            let known: Vec<String> = program.get_subcommands().map(|c| c.get_name().to_string()).collect();
+            let found = program.find_subcommand(name).cloned();
+            found.ok_or_else(|| {
+                Failure::usage(anyhow!("there is no command {name:?}; expected one of {}", known.join(", ")))
+            })?
+        }
+    };
+    // Subcommands are pages of their own: kubectl-gpt-analyze(1).
+    let name = command.get_display_name().unwrap_or(command.get_name()).replace(' ', "-");
+    let mut page = Vec::new();
+    Man::new(command).title(name).render(&mut page).context("rendering the manual").map_err(Failure::unreadable)?;
+    terminal::write(&String::from_utf8_lossy(&page), Color::Never)
+        .context("writing the manual")
+        .map_err(Failure::unreadable)?;
+    Ok(Exit::Clean)
+}
