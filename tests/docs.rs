@@ -64,3 +64,93 @@ fn the_pages_are_up_to_date() {
     }
     assert_eq!(found.len(), pages.len(), "docs/rules holds pages of rules that are no more");
 }
+
+/// The commands in a page and what they print, run again: `$ command`, then its output, until the fence.
+#[cfg(unix)]
+fn with_real_outputs(page: &str) -> String {
+    let (mut text, mut commands, mut inside) = (String::new(), Vec::new(), false);
+    for line in page.lines() {
+        match (inside, line) {
+            (false, "```console") => inside = true,
+            (true, "```") => {
+                text.push_str(&outputs(&std::mem::take(&mut commands)));
+                inside = false;
+            }
+            (true, line) => {
+                commands.extend(line.strip_prefix("$ ").map(str::to_string));
+                continue;
+            }
+            _ => {}
+        }
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+/// Runs commands in one shell, so that `$?` is known, and shows each before what it prints.
+#[cfg(unix)]
+fn outputs(commands: &[String]) -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_kubectl-gpt")).parent().unwrap();
+    let quoted = |command: &String| format!("'$ {}'", command.replace('\'', r"'\''"));
+    // `echo` of the next command must not change what `$?` is.
+    let script: Vec<String> =
+        commands.iter().map(|c| format!("code=$?; printf '%s\\n' {}; (exit $code); {c}", quoted(c))).collect();
+    let output = std::process::Command::new("sh")
+        .args(["-c", &format!("exec 2>&1\n{}", script.join("\n"))])
+        .env_clear()
+        .env("PATH", format!("{}:/usr/bin:/bin", program.display()))
+        .env("LANG", "C.UTF-8")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn outputs_in_the_guide_are_real() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut pages = vec![docs.join("guide.md")];
+    pages.extend(files(&docs.join("scenarios")));
+    for page in pages {
+        let written = fs::read_to_string(&page).unwrap();
+        let real = with_real_outputs(&written);
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&page, &real).unwrap();
+        } else {
+            // A new rule does not make every page stale.
+            let counts = regex::Regex::new(r"\d+ objects checked by\s+\d+ rules").unwrap();
+            let (written, real) = (counts.replace_all(&written, "checked"), counts.replace_all(&real, "checked"));
+            assert_eq!(written, real, "{} is stale: UPDATE_DOCS=1 cargo test --test all docs::", page.display());
+        }
+    }
+}
+
+#[test]
+fn every_scenario_has_its_page() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/scenarios");
+    let index = fs::read_to_string(docs.join("README.md")).unwrap();
+    for scenario in crate::expectations::folders("scenarios") {
+        let page = format!("{}.md", scenario.file_name().unwrap().to_string_lossy());
+        assert!(docs.join(&page).exists(), "docs/scenarios/{page} is missing");
+        assert!(index.contains(&format!("({page})")), "{page} is not in the index");
+    }
+}
+
+/// Links from page to page lead somewhere.
+#[test]
+fn links_in_the_docs_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let link = regex::Regex::new(r"\]\(([^)#:]+)(#[^)]*)?\)").unwrap();
+    let pages = [
+        vec![root.join("README.md"), root.join("CONTRIBUTING.md"), root.join("docs/guide.md")],
+        files(&root.join("docs/scenarios")),
+    ];
+    for page in pages.concat() {
+        for found in link.captures_iter(&fs::read_to_string(&page).unwrap()) {
+            let target = page.parent().unwrap().join(&found[1]);
+            assert!(target.exists(), "{} links to {}", page.display(), &found[1]);
+        }
+    }
+}
