@@ -195,3 +195,34 @@ fn restricted_users_are_told_what_they_did_not_see() {
     assert_eq!(report["findings"], Value::Array(Vec::new()));
     kubectl(&["delete", "namespace", namespace, "--wait=false"]);
 }
+
+/// `--watch` on the real thing: a Service loses its pods and gets them back.
+#[test]
+#[ignore = "needs a real cluster: tests/cluster/run"]
+fn a_watch_tells_what_is_new_and_what_is_resolved() {
+    let namespace = "e2e-watch";
+    apply_text(namespace, WEB);
+    kubectl(&["-n", namespace, "rollout", "status", "deployment/web", "--timeout=120s"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("said");
+    let mut watching = Command::new(env!("CARGO_BIN_EXE_kubectl-gpt"))
+        .args(["analyze", "--watch", "-n", namespace])
+        .stdout(std::fs::File::create(&path).unwrap())
+        .spawn()
+        .unwrap();
+    let until_said = |words: &str| {
+        until_right("the watch", || {
+            let said = std::fs::read_to_string(&path).unwrap();
+            if said.contains(words) { Vec::new() } else { vec![format!("it does not say {words:?}: {said}")] }
+        });
+    };
+    until_said("Nothing is wrong: ");
+    kubectl(&["-n", namespace, "set", "selector", "service", "web", "app=wep"]);
+    until_said("Service web selects no pod");
+    kubectl(&["-n", namespace, "set", "selector", "service", "web", "app=web"]);
+    until_said("  resolved  Service e2e-watch/web: Service web selects no pod");
+    let sent = Command::new("kill").args(["-INT", &watching.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    assert_eq!(watching.wait().unwrap().code(), Some(0), "{}", std::fs::read_to_string(&path).unwrap());
+    kubectl(&["delete", "namespace", namespace, "--wait=false"]);
+}

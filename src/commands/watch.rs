@@ -401,7 +401,9 @@ impl News {
                 None if self.new.contains(&finding.id) => format!("new {}", finding.severity),
                 None => continue,
             };
-            lines.push_str(&line(now, &what, table::color(finding.severity), finding, ""));
+            let cause = report.findings.iter().find(|cause| finding.caused_by.contains(&cause.id));
+            let why = cause.map(|cause| format!(", because of {}", cause.object)).unwrap_or_default();
+            lines.push_str(&line(now, &what, table::color(finding.severity), finding, &why));
         }
         for (finding, since) in &self.resolved {
             let after = format!(", after {}", duration(*since, now));

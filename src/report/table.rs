@@ -107,7 +107,9 @@ pub(crate) fn color(severity: Severity) -> Style {
 /// What was found in numbers, what was looked at, and what was not.
 pub(crate) fn last_lines(report: &Report) -> String {
     let found = match report.findings {
-        [] if gaps::unread(report.not_evaluated).is_empty() => "Nothing is wrong".to_string(),
+        [] if report.not_evaluated.is_empty() => "Nothing is wrong".to_string(),
+        // It may be wrong all the same: with what is in the cluster already, or in files that were not given.
+        [] if gaps::unread(report.not_evaluated).is_empty() => "Nothing is wrong in what these files hold".to_string(),
         [] => "Nothing found, but not everything could be looked at".to_string(),
         _ => counts(report),
     };
