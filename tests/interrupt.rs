@@ -10,7 +10,7 @@ use serde_json::Value;
 fn hanging(name: &str, resource: &str, arguments: &[&str]) -> (ApiServer, Child) {
     let server = ApiServer::recorded(format!("{}/tests/scenarios/{name}/cluster.json", env!("CARGO_MANIFEST_DIR")));
     server.fail(When::listing(resource), Then::Hang);
-    let child = Command::new(env!("CARGO_BIN_EXE_kubectl-gpt"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kubectl-gpt"))
         .env_clear()
         .args(["analyze", "--kubeconfig"])
         .arg(server.kubeconfig())
@@ -31,7 +31,8 @@ fn hanging(name: &str, resource: &str, arguments: &[&str]) -> (ApiServer, Child)
         }
         last = now;
     }
-    panic!("the program did not ask for {resource}");
+    child.kill().unwrap();
+    panic!("the program did not ask for {resource}: {:?}", child.wait_with_output());
 }
 
 fn interrupt(child: &Child) {

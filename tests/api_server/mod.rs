@@ -777,7 +777,8 @@ async fn faulty(fault: Then, asked: &Asked, result: Result<Value, Response>) -> 
         Then::Cut => cut(&result.map(|body| body.to_string()).unwrap_or_else(|_| "half an answer".repeat(100))),
         Then::Half => {
             let mut body = result.map(|body| body.to_string()).unwrap_or_default();
-            body.truncate(body.floor_char_boundary(body.len() / 2));
+            let half = (0..=body.len() / 2).rfind(|at| body.is_char_boundary(*at));
+            body.truncate(half.unwrap_or_default());
             json_response(200, body)
         }
         Then::Garbage => json_response(200, "<html><body>It works!</body></html>".to_string()),
