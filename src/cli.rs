@@ -38,6 +38,7 @@ pub enum Command {
     Config(ConfigCommandArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
+    Snapshot(Box<SnapshotArgs>),
 }
 
 /// Look at a cluster, or at files, and report what is wrong.
@@ -145,10 +146,15 @@ pub struct ConnectionArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Scope")]
 pub struct InputArgs {
-    /// Files instead of a cluster: a v1 List or objects in JSON or YAML, a folder of these, `-` for standard input; may
-    /// be gzipped (repeatable).
+    /// Files instead of a cluster: manifests, `kubectl get -o json|yaml`, a snapshot, a `kubectl cluster-info dump`, a
+    /// Troubleshoot support bundle, an OpenShift must-gather; a file, a folder, an archive, or `-` for standard input
+    /// (repeatable).
     #[arg(short, long, value_name = "PATH")]
     pub filename: Vec<PathBuf>,
+    /// Look at the manifests of --filename as if they were applied to the cluster: what they name is looked up there,
+    /// and what they break there is told.
+    #[arg(long, requires = "filename")]
+    pub with_cluster: bool,
     /// Only this namespace (repeatable).
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     pub namespace: Vec<String>,
@@ -217,6 +223,53 @@ impl TraceArgs {
     pub fn input(&self) -> InputArgs {
         let crds = kubectl_gpt_analyzers::netpol::FOREIGN_GROUPS.iter().map(ToString::to_string).collect();
         InputArgs { filename: self.filename.clone(), crds, ..InputArgs::default() }
+    }
+}
+
+/// Record what analyze would read as one file, for later, for a colleague, for a bug report.
+///
+/// Values of Secrets and ConfigMaps are left out, and so are values under telling names (DB_PASSWORD, --api-token).
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kubectl-gpt snapshot -o monday.tar.zst
+  kubectl-gpt snapshot -n shop -o shop.tar.zst
+  kubectl-gpt snapshot -f support-bundle.tar.gz -o small.tar.zst
+  kubectl-gpt analyze -f monday.tar.zst
+
+Exit codes: 0 written, 2 wrong usage, 4 no cluster reached or unreadable input")]
+pub struct SnapshotArgs {
+    /// The file to write, readable for its owner only; `-` for standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// Files instead of a cluster, as for analyze (repeatable).
+    #[arg(short, long, value_name = "PATH", conflicts_with = "namespace")]
+    pub filename: Vec<PathBuf>,
+    /// Only this namespace, and the kinds that have none (repeatable).
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub namespace: Vec<String>,
+    /// All namespaces; the default, but without falling back to one namespace where that is forbidden.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// Which custom resources to read from a cluster: `all`, `none`, or API groups such as `*.example.com` (repeatable).
+    #[arg(long, value_name = "GROUP", value_delimiter = ',', default_values_t = vec!["all".to_string()])]
+    pub crds: Vec<String>,
+    /// Do not fetch the last log lines of crashed containers.
+    #[arg(long)]
+    pub no_logs: bool,
+}
+
+impl SnapshotArgs {
+    pub fn input(&self) -> InputArgs {
+        InputArgs {
+            filename: self.filename.clone(),
+            namespace: self.namespace.clone(),
+            all_namespaces: self.all_namespaces,
+            crds: self.crds.clone(),
+            ..InputArgs::default()
+        }
     }
 }
 

@@ -35,6 +35,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Config(arguments) => commands::config::run(arguments),
         Command::Completions(arguments) => commands::completions::run(arguments),
         Command::Man(arguments) => commands::man::run(arguments),
+        Command::Snapshot(arguments) => commands::snapshot::run(arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", terminal::plain(&error.to_string()));

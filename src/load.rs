@@ -7,7 +7,9 @@ use kubectl_gpt_analyzers::logs::logs_wanted;
 use kubectl_gpt_analyzers::{Builder, Cluster, Extent, Kind, Lookup, Now, Origin, Reason, model};
 
 use crate::cli::{ConnectionArgs, InputArgs};
-use crate::collect::{ConnectOptions, Connection, Crds, connect, custom, files, live, logs};
+use crate::collect::files::places::Places;
+use crate::collect::overlay::Overlay;
+use crate::collect::{ConnectOptions, Connection, Crds, Recorder, connect, custom, files, live, logs};
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::ProgressLine;
@@ -20,6 +22,10 @@ pub struct Loaded {
     pub source: Source,
     /// The namespace that is meant where none is named: `-n`, else the context's.
     pub namespace: String,
+    /// Where manifests stand.
+    pub places: Places,
+    /// Manifests that are still to be laid over the cluster (`--with-cluster`).
+    pub overlay: Option<Overlay>,
 }
 
 /// What is to be read.
@@ -30,6 +36,8 @@ pub struct Wanted {
     pub custom: bool,
     /// The last lines of what crashed.
     pub logs: bool,
+    /// Keeps the objects as they are read.
+    pub recorder: Option<Recorder>,
 }
 
 /// Reads the files that are named, or else the cluster.
@@ -39,25 +47,30 @@ pub struct Wanted {
 /// not exist. What can be read only in part is in the snapshot's coverage instead.
 pub fn load(connection: &ConnectionArgs, input: &InputArgs, wanted: &Wanted) -> Result<Loaded, Failure> {
     let crds = Crds::parse(&input.crds).map_err(|error| Failure::usage(anyhow!(error)))?;
-    if !input.filename.is_empty() {
-        return from_files(input);
+    if !input.filename.is_empty() && !input.with_cluster {
+        return from_files(input, wanted);
     }
     terminal::verbosity(connection.verbosity);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unreadable)?;
     runtime.block_on(async {
         let line = ProgressLine::new(connection.verbosity > 0);
         line.say("asking the API server what it serves");
-        let connection = connect(&options(connection)).await.map_err(|error| match error.is_config() {
+        let mut connection = connect(&options(connection)).await.map_err(|error| match error.is_config() {
             true => Failure::usage(error),
             false => Failure::unreadable(error),
         })?;
+        if input.with_cluster {
+            return manifests_and_cluster(connection, input, wanted, &crds, &line).await;
+        }
+        connection.recorder.clone_from(&wanted.recorder);
         from_cluster(&connection, input, wanted, &crds, &line).await
     })
 }
 
-fn from_files(input: &InputArgs) -> Result<Loaded, Failure> {
-    let read = files::read(&input.filename).map_err(Failure::unreadable)?;
-    let cluster = read.builder.build(Now::NewestInData, read.origin);
+fn from_files(input: &InputArgs, wanted: &Wanted) -> Result<Loaded, Failure> {
+    let options = files::Options { namespace: one_namespace(input), recorder: wanted.recorder.clone() };
+    let read = files::read_with(&input.filename, options).map_err(Failure::unreadable)?;
+    let cluster = read.builder.build(read.now, read.origin);
     for namespace in &input.namespace {
         let known = match cluster.get::<model::Namespace>("", namespace) {
             Lookup::Found(_) => true,
@@ -68,10 +81,47 @@ fn from_files(input: &InputArgs) -> Result<Loaded, Failure> {
             return Err(Failure::unreadable(anyhow!("there is no namespace {namespace} in the input")));
         }
     }
-    let files = input.filename.iter().map(|path| path.display().to_string()).collect();
-    let source = Source { notes: read.notes, ..Source::files(files, &cluster) };
+    let source = Source { notes: read.notes, ..Source::files(names(input), &cluster) };
     let namespace = input.namespace.first().cloned().unwrap_or_else(|| "default".to_string());
-    Ok(Loaded { cluster, source, namespace })
+    Ok(Loaded { cluster, source, namespace, places: read.places, overlay: None })
+}
+
+/// The files as they were given.
+fn names(input: &InputArgs) -> Vec<String> {
+    input.filename.iter().map(|path| path.display().to_string()).collect()
+}
+
+/// As for `kubectl apply -n`: the namespace of objects that name none.
+fn one_namespace(input: &InputArgs) -> Option<String> {
+    match input.namespace.as_slice() {
+        [namespace] => Some(namespace.clone()),
+        _ => None,
+    }
+}
+
+/// The cluster, with the manifests beside it that are to be laid over it.
+async fn manifests_and_cluster(
+    mut connection: Connection,
+    input: &InputArgs,
+    wanted: &Wanted,
+    crds: &Crds,
+    line: &ProgressLine,
+) -> Result<Loaded, Failure> {
+    let recorder = Recorder::whole();
+    let namespace = one_namespace(input).unwrap_or_else(|| connection.namespace().to_string());
+    let options = files::Options { namespace: Some(namespace), recorder: Some(recorder.clone()) };
+    let read = files::read_with(&input.filename, options).map_err(Failure::unreadable)?;
+    if read.origin != Origin::Manifests {
+        let message = "--with-cluster is for manifests; the files hold objects that come from a cluster themselves";
+        return Err(Failure::usage(anyhow!(message)));
+    }
+    let overlay = Overlay::new(recorder.take());
+    connection.recorder = Some(overlay.live());
+    let mut loaded = from_cluster(&connection, input, wanted, crds, line).await?;
+    loaded.cluster = loaded.cluster.with_broken(read.builder.coverage().broken.clone());
+    loaded.source.files = names(input);
+    loaded.source.notes.extend(read.notes);
+    Ok(Loaded { places: read.places, overlay: Some(overlay), ..loaded })
 }
 
 async fn from_cluster(
@@ -101,7 +151,7 @@ async fn from_cluster(
     }
     let source = Source::cluster(connection.context().map(str::to_string), notes, &cluster);
     let namespace = input.namespace.first().cloned().unwrap_or_else(|| connection.namespace().to_string());
-    Ok(Loaded { cluster, source, namespace })
+    Ok(Loaded { cluster, source, namespace, places: Places::default(), overlay: None })
 }
 
 /// The built-in role `view` has no Nodes, PersistentVolumes, Secrets, webhooks and the like.

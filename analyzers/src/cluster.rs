@@ -208,6 +208,47 @@ impl Builder {
         &self.coverage
     }
 
+    /// Makes room for another version of an object, which may not be there.
+    pub fn remove_custom(&mut self, object: &ObjectRef) {
+        self.objects.custom.retain(|custom| !custom.reference().same_as(object));
+    }
+
+    /// Forgets what came of an object's old spec. Of a workload: its pods, the ReplicaSets and Jobs in between, the
+    /// events about all of them, and their addresses. Of a Service: its EndpointSlices.
+    pub fn forget_children(&mut self, owner: &ObjectRef) {
+        if owner.is(Kind::Service) {
+            let of_owner = |namespace: &str, service: &str| namespace == owner.namespace() && service == owner.name;
+            self.objects
+                .endpoint_slices
+                .retain(|slice| !of_owner(slice.namespace(), slice.service().unwrap_or_default()));
+            self.objects.endpoints.retain(|endpoints| !of_owner(endpoints.namespace(), endpoints.name()));
+            return;
+        }
+        let mut gone = BTreeSet::from([owner.clone()]);
+        let mut stays = |object: ObjectRef, controller: Option<ObjectRef>| {
+            let is_gone = controller.is_some_and(|controller| gone.iter().any(|owner| owner.same_as(&controller)));
+            if is_gone {
+                gone.insert(object);
+            }
+            !is_gone
+        };
+        self.objects.replica_sets.retain(|o| stays(o.reference(), o.controller()));
+        self.objects.jobs.retain(|o| stays(o.reference(), o.controller()));
+        self.objects.pods.retain(|o| stays(o.reference(), o.controller()));
+        let is_gone = |kind: &str, namespace: &str, name: &str| {
+            gone.iter().any(|o| o.kind == kind && o.namespace() == namespace && o.name == name)
+        };
+        self.objects.events.retain(|event| {
+            let about = &event.involved_object;
+            !is_gone(&about.kind, &about.namespace, &about.name)
+        });
+        for slice in self.objects.endpoint_slices.iter_mut() {
+            let mut endpoints = std::mem::take(&mut slice.endpoints).into_vec();
+            endpoints.retain(|e| !e.target_ref.as_ref().is_some_and(|t| is_gone(&t.kind, &t.namespace, &t.name)));
+            slice.endpoints = endpoints.into();
+        }
+    }
+
     pub fn build(mut self, now: Now, origin: Origin) -> Cluster {
         self.objects.sort();
         let now = match now {
@@ -298,6 +339,19 @@ impl Index {
             index.events_by_object.entry(hash(&[&about.kind, &about.namespace, &about.name])).or_default().push(n);
         }
         index
+    }
+}
+
+/// Back to what it was built of, to change it.
+impl From<Cluster> for Builder {
+    fn from(cluster: Cluster) -> Builder {
+        Builder {
+            objects: cluster.objects,
+            coverage: cluster.coverage,
+            logs: cluster.logs,
+            server_version: cluster.server_version,
+            unread_secrets: cluster.unread_secrets,
+        }
     }
 }
 
@@ -478,6 +532,23 @@ impl Cluster {
     /// The end of a container's log, where it was fetched.
     pub fn log(&self, namespace: &str, pod: &str, container: &str) -> Option<&ContainerLog> {
         self.logs.get(&(namespace.to_string(), pod.to_string(), container.to_string()))
+    }
+
+    /// All logs that were fetched, by namespace, pod and container.
+    pub fn logs(&self) -> &BTreeMap<(String, String, String), ContainerLog> {
+        &self.logs
+    }
+
+    /// The Secrets whose data could not be read, by namespace and name; see [`Cluster::unread_secret`].
+    pub fn unread_secrets(&self) -> &BTreeMap<(String, String), Gap> {
+        &self.unread_secrets
+    }
+
+    /// Notes objects that could not be understood, after a first look.
+    #[must_use]
+    pub fn with_broken(mut self, broken: impl IntoIterator<Item = Broken>) -> Cluster {
+        self.coverage.broken.extend(broken);
+        self
     }
 
     /// Adds logs that were fetched after a first look.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::coverage::Broken;
+use crate::finding::ObjectRef;
 use crate::kind::{Batch, Decoder, Kind, Object};
 use crate::model::CustomResource;
 use crate::model::shared::sharing;
@@ -182,12 +183,38 @@ pub enum Decoded {
     Custom(Box<CustomResource>),
 }
 
+impl Decoded {
+    /// Whether it comes from a cluster, and not from a manifest that nobody applied yet.
+    pub fn is_live(&self) -> bool {
+        match self {
+            Decoded::Known(batch) => batch.any_live(),
+            Decoded::Custom(custom) => custom.metadata.is_live(),
+        }
+    }
+
+    /// What it is called.
+    pub fn reference(&self) -> Option<ObjectRef> {
+        match self {
+            Decoded::Known(batch) => batch.references().into_iter().next(),
+            Decoded::Custom(custom) => Some(custom.reference()),
+        }
+    }
+}
+
 /// Reads one object of whatever kind its `apiVersion` and `kind` say. One of a namespaced kind that has no namespace
 /// gets `default`, as kubectl would do.
 ///
 /// # Errors
 /// Names the object, as far as it can be named, and says what is wrong with it.
 pub fn object(json: &str) -> Result<Decoded, Broken> {
+    object_in(json, "default")
+}
+
+/// As [`object`], with another namespace for an object that has none: the one of `kubectl apply -n`.
+///
+/// # Errors
+/// As [`object`].
+pub fn object_in(json: &str, namespace: &str) -> Result<Decoded, Broken> {
     let broken = |kind, message: String| Broken { kind, name: name_of(json).unwrap_or_default(), message };
     let head: Head = serde_json::from_str(json).map_err(|error| broken(None, error.to_string()))?;
     if head.api_version.is_empty() || head.kind.is_empty() {
@@ -197,7 +224,7 @@ pub fn object(json: &str) -> Result<Decoded, Broken> {
         return Err(broken(Kind::from_api(&head.api_version, &head.kind), "it has no metadata.name".to_string()));
     }
     match Kind::from_api(&head.api_version, &head.kind) {
-        Some(kind) => match Batch::decode(kind, One { json }) {
+        Some(kind) => match Batch::decode(kind, One { json, namespace }) {
             Ok((batch, ())) => Ok(Decoded::Known(batch)),
             Err(error) => Err(broken(Some(kind), error.to_string())),
         },
@@ -210,6 +237,8 @@ pub fn object(json: &str) -> Result<Decoded, Broken> {
 
 struct One<'a> {
     json: &'a str,
+    /// Of an object that names none.
+    namespace: &'a str,
 }
 
 impl Decoder for One<'_> {
@@ -219,7 +248,7 @@ impl Decoder for One<'_> {
     fn decode<T: Object>(self) -> Result<(Vec<T>, ()), serde_json::Error> {
         let mut object: T = serde_json::from_str(self.json)?;
         if T::KIND.api().namespaced && object.namespace().is_empty() {
-            object.set_namespace("default");
+            object.set_namespace(self.namespace);
         }
         object.read_whole();
         Ok((vec![object], ()))

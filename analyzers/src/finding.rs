@@ -68,6 +68,19 @@ impl ObjectRef {
             && self.api_version.split_once('/').map_or("", |(group, _)| group) == kind.api().group
     }
 
+    /// Whether both name one object; the version of an API is no part of its identity.
+    pub fn same_as(&self, other: &ObjectRef) -> bool {
+        self.kind == other.kind
+            && self.name == other.name
+            && self.namespace() == other.namespace()
+            && self.group() == other.group()
+    }
+
+    /// The API group; empty for the core group.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
     /// The namespace, empty for objects of cluster scope.
     pub fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or_default()

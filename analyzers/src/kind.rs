@@ -210,6 +210,20 @@ macro_rules! kinds {
                 self.len() == 0
             }
 
+            /// Whether any of them comes from a cluster, and not from a manifest that nobody applied yet.
+            pub fn any_live(&self) -> bool {
+                match self {
+                    $(Batch::$kind(items) => items.iter().any(Object::is_live),)*
+                }
+            }
+
+            /// What they are called, in their order.
+            pub fn references(&self) -> Vec<ObjectRef> {
+                match self {
+                    $(Batch::$kind(items) => items.iter().map(Object::reference).collect(),)*
+                }
+            }
+
             pub(crate) fn decode<D: Decoder>(kind: Kind, decoder: D) -> Result<(Batch, D::Rest), D::Error> {
                 match kind {
                     $(Kind::$kind => decoder.decode::<model::$type>().map(|(items, rest)| (Batch::$kind(items), rest)),)*

@@ -249,6 +249,7 @@ impl Cluster {
             let by_slices = !matches!(self.coverage().extent(Kind::EndpointSlice), Extent::NotServed);
             let settled = |pod: &&Pod| !self.is_younger(readiness::since(pod), time::SCHEDULE);
             let unlisted = by_slices
+                && service.is_live()
                 && ready.iter().any(settled)
                 && ready.iter().all(|pod| !backends.backends.iter().any(|b| b.pod == Some(pod.name()) && b.ready))
                 && !self.is_younger(service.created(), time::SCHEDULE);

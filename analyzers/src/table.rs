@@ -48,6 +48,10 @@ impl<T: Object> Table<T> {
         start..end
     }
 
+    pub(crate) fn iter_mut(&mut self) -> std::slice::IterMut<'_, T> {
+        self.rows.iter_mut()
+    }
+
     pub(crate) fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
         self.rows.retain(keep);
     }

@@ -13,6 +13,7 @@ use kube::{Client, Config};
 use kubectl_gpt_analyzers::Reason;
 
 use super::discovery::Served;
+use super::recorder::Recorder;
 use super::request::{Failure, JSON};
 use crate::interrupt::Interrupt;
 
@@ -70,6 +71,8 @@ pub struct Connection {
     /// How many requests in a row got no answer at all.
     pub(super) unanswered: AtomicU32,
     pub(super) interrupt: Interrupt,
+    /// Keeps what is read, if that is wanted.
+    pub recorder: Option<Recorder>,
     server: String,
     context: Option<String>,
     namespace: String,
@@ -120,6 +123,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
         requests: AtomicUsize::new(0),
         unanswered: AtomicU32::new(0),
         interrupt: options.interrupt.clone(),
+        recorder: None,
         server,
         context,
         namespace,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
-use kubectl_gpt_analyzers::decode::{continue_token, custom_page};
+use kubectl_gpt_analyzers::decode::{Content, continue_token, custom_page};
 use kubectl_gpt_analyzers::model::CustomResource;
 use kubectl_gpt_analyzers::rule::id_matches;
 use kubectl_gpt_analyzers::{Builder, Extent, Gap, GroupKind, Kind, Reason};
@@ -327,7 +327,14 @@ impl Reading<'_> {
 
     async fn decode(&self, body: Vec<u8>) -> Result<(Objects, usize), Failure> {
         let (api_version, kind) = (format!("{}/{}", self.api.group, self.api.version), self.api.kind.clone());
-        match tokio::task::spawn_blocking(move || custom_page(&api_version, &kind, &body)).await {
+        let recorder = self.connection.recorder.clone();
+        let page = tokio::task::spawn_blocking(move || {
+            if let Some(recorder) = recorder {
+                recorder.page(&api_version, &kind, &body, Content::Whole);
+            }
+            custom_page(&api_version, &kind, &body)
+        });
+        match page.await {
             Ok(Ok(page)) => Ok(page),
             Ok(Err(error)) => Err(Failure::new(Reason::Malformed, format!("malformed answer: {error}"))),
             Err(error) => Err(Failure::new(Reason::Internal, format!("decoding failed: {error}"))),

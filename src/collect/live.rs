@@ -12,6 +12,7 @@ use kubectl_gpt_analyzers::{Builder, Extent, Gap, Kind, Object, Reason};
 use super::connect::Connection;
 use super::discovery::Serving;
 use super::page::{Listed, Request, path, segment};
+use super::recorder::Recorder;
 use super::request::{Failure, JSON};
 
 /// How many lists are under way at a time. API priority and fairness gives one user a share, not the whole server.
@@ -439,7 +440,7 @@ async fn get_all(
 ) -> Vec<(Name, Failure)> {
     let get = |(namespace, name): Name| async move {
         let path = format!("{}/{}", path(kind, kind.api().versions[0], Some(&namespace)), segment(&name));
-        let read = connection.get(&path, JSON).await.and_then(|body| whole(&body));
+        let read = connection.get(&path, JSON).await.and_then(|body| whole(&body, connection.recorder.as_ref()));
         ((namespace, name), read)
     };
     let answers: BTreeMap<Name, _> = stream::iter(wanted).map(get).buffer_unordered(GETS_AT_A_TIME).collect().await;
@@ -455,8 +456,12 @@ async fn get_all(
     failed
 }
 
-fn whole(body: &[u8]) -> Result<Decoded, Failure> {
+fn whole(body: &[u8], recorder: Option<&Recorder>) -> Result<Decoded, Failure> {
     let malformed = |message: String| Failure::new(Reason::Malformed, format!("malformed answer: {message}"));
     let text = std::str::from_utf8(body).map_err(|error| malformed(error.to_string()))?;
-    object(text).map_err(|broken| malformed(broken.message))
+    let decoded = object(text).map_err(|broken| malformed(broken.message))?;
+    if let (Some(recorder), Some(object)) = (recorder, decoded.reference()) {
+        recorder.object(&object, text, true);
+    }
+    Ok(decoded)
 }

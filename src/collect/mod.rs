@@ -10,10 +10,14 @@ mod discovery;
 pub mod files;
 pub mod live;
 pub mod logs;
+pub mod overlay;
 mod page;
+pub mod recorder;
+mod redact;
 mod request;
 pub mod watch;
 
 pub use connect::{ConnectError, ConnectOptions, Connection, connect};
 pub use custom::Crds;
 pub use live::{CollectError, Collected, Progress, Scope, collect};
+pub use recorder::Recorder;

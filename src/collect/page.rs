@@ -94,7 +94,13 @@ impl Request<'_> {
                 keep(decoded(page).await?);
             }
             let kind = self.kind;
-            let page = tokio::task::spawn_blocking(move || list_page(kind, &body, content));
+            let (recorder, version) = (connection.recorder.clone(), self.version.to_string());
+            let page = tokio::task::spawn_blocking(move || {
+                if let Some(recorder) = recorder {
+                    recorder.page(&kind.api().api_version(&version), kind.api().kind, &body, content);
+                }
+                list_page(kind, &body, content)
+            });
             if next.is_empty() {
                 keep(decoded(page).await?);
                 return Ok(listed);

@@ -12,7 +12,7 @@ use crate::commands::rules;
 use crate::commands::watch::{self, Steps};
 use crate::config::{Config, Settings};
 use crate::exit::{Exit, Failure};
-use crate::load::{Wanted, load};
+use crate::load::{Loaded, Wanted, load};
 use crate::report::{self, Report, Run};
 use crate::scope::Scope;
 use crate::terminal;
@@ -28,6 +28,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
         kinds: kinds(&rules),
         custom: rules.iter().any(|rule| rule.meta().reads_custom),
         logs: !arguments.no_logs,
+        recorder: None,
     };
     let input = InputArgs { crds: settings.crds.value.clone(), ..arguments.input.clone() };
     let run = |took| Run {
@@ -48,10 +49,20 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
         return watch::run(arguments, &input, &wanted, &Steps { check: &check, run: &run, gate: &gate });
     }
     let start = Instant::now();
-    let loaded = load(&arguments.connection, &input, &wanted)?;
-    let analysis = check(&loaded.cluster);
+    let Loaded { mut cluster, source, places, overlay, .. } = load(&arguments.connection, &input, &wanted)?;
+    let mut analysis = match overlay {
+        None => check(&cluster),
+        Some(overlay) => {
+            let before = analyze(&cluster, &rules);
+            cluster = overlay.apply(cluster);
+            let mut after = check(&cluster);
+            overlay.limit(&mut after, &before);
+            after
+        }
+    };
+    places.locate(&mut analysis.findings);
     let took = arguments.input.filename.is_empty().then(|| start.elapsed());
-    let report = Report::new(loaded.source, &loaded.cluster, &analysis).run(run(took));
+    let report = Report::new(source, &cluster, &analysis).run(run(took));
     let text = report::render(&report, arguments.output, terminal::width()).map_err(Failure::unreadable)?;
     let text = match arguments.output {
         Format::Table | Format::Wide => terminal::spelled(&text),

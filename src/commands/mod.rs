@@ -6,5 +6,6 @@ pub mod config;
 pub mod man;
 pub mod rbac;
 pub mod rules;
+pub mod snapshot;
 pub mod trace;
 pub mod watch;

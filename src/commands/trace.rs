@@ -17,7 +17,7 @@ const HOP: usize = 18;
 
 pub fn run(arguments: &TraceArgs) -> Result<Exit, Failure> {
     let input = arguments.input();
-    let wanted = Wanted { kinds: READS.iter().copied().collect(), custom: true, logs: false };
+    let wanted = Wanted { kinds: READS.iter().copied().collect(), custom: true, ..Wanted::default() };
     let loaded = load(&arguments.connection, &input, &wanted)?;
     let namespace = arguments.namespace.as_ref().unwrap_or(&loaded.namespace);
     let end = |text: &str| TraceEnd::parse(text, namespace).map_err(|error| Failure::usage(anyhow!(error)));

@@ -1,0 +1,153 @@
+//! `oc adm must-gather` and `oc adm inspect`, folder or archive.
+//!
+//! `namespaces/NAMESPACE/GROUP/RESOURCE.yaml` is the whole list of a namespace, `…/GROUP/RESOURCE/NAME.yaml` one object that
+//! something referred to; `cluster-scoped-resources/GROUP/RESOURCE/NAME.yaml` is one object of cluster scope. `core` stands
+//! for the core group. Namespaces are gathered as operators name them, hardly ever all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use kubectl_gpt_analyzers::{Extent, Kind};
+
+use super::text::{Text, utf8};
+use super::tree::{Tree, is_objects};
+use super::{Reader, not_in_input};
+
+const NAMESPACES: &str = "namespaces/";
+const CLUSTER_SCOPED: &str = "cluster-scoped-resources/";
+/// Of these all are gathered, by the standard script.
+const GATHERED_WHOLE: [Kind; 6] =
+    [Kind::Node, Kind::PersistentVolume, Kind::StorageClass, Kind::VolumeAttachment, Kind::CSIDriver, Kind::CSINode];
+
+/// The folders in which gathered resources lie, one an image, with `/` at the end; empty for the root.
+pub(super) fn roots(tree: &Tree) -> BTreeSet<String> {
+    let root = |path: &str, folder: &str| {
+        let at = path.find(folder).filter(|at| *at == 0 || path[..*at].ends_with('/'))?;
+        Some((path[..at].to_string(), path[at + folder.len()..].to_string()))
+    };
+    let is_namespace = |rest: &str| {
+        let parts: Vec<&str> = rest.split('/').collect();
+        matches!(parts.as_slice(), [_, "core" | "apps", file] if is_objects(file))
+    };
+    let mut roots = BTreeSet::new();
+    for path in tree.paths() {
+        if let Some((root, _)) = root(path, CLUSTER_SCOPED) {
+            roots.insert(root);
+        } else if let Some((root, rest)) = root(path, NAMESPACES)
+            && is_namespace(&rest)
+        {
+            roots.insert(root);
+        }
+    }
+    roots
+}
+
+pub(super) fn read(reader: &mut Reader, tree: &Tree, roots: &BTreeSet<String>) -> Result<()> {
+    let mut gathered = Gathered::default();
+    for root in roots {
+        gathered.read_cluster_scoped(reader, tree, &format!("{root}{CLUSTER_SCOPED}"))?;
+        gathered.read_namespaces(reader, tree, &format!("{root}{NAMESPACES}"))?;
+    }
+    for kind in Kind::ALL {
+        reader.declare(*kind, gathered.extent(*kind));
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Gathered {
+    /// The namespaces of which the whole list of a kind is there.
+    lists: BTreeMap<Kind, BTreeSet<String>>,
+    /// Kinds of which at least some objects are there.
+    some: BTreeSet<Kind>,
+}
+
+impl Gathered {
+    fn extent(&self, kind: Kind) -> Extent {
+        match self.lists.get(&kind) {
+            Some(_) if !kind.api().namespaced => Extent::Everything,
+            Some(namespaces) => Extent::Namespaces(namespaces.clone()),
+            None if self.some.contains(&kind) && GATHERED_WHOLE.contains(&kind) => Extent::Everything,
+            // Some are there, and others may be.
+            None if self.some.contains(&kind) => Extent::Namespaces(BTreeSet::new()),
+            None => not_in_input(kind),
+        }
+    }
+
+    fn read_cluster_scoped(&mut self, reader: &mut Reader, tree: &Tree, folder: &str) -> Result<()> {
+        for file in tree.below(folder).filter(|file| is_objects(file)) {
+            let parts: Vec<&str> = file.split('/').collect();
+            match parts.as_slice() {
+                [group, list] => {
+                    if let Some(kind) = kind_of(group, stem(list)) {
+                        self.lists.entry(kind).or_default();
+                    }
+                }
+                [group, resource, _] => self.some.extend(kind_of(group, resource)),
+                _ => continue,
+            }
+            self.file(reader, tree, &format!("{folder}{file}"))?;
+        }
+        Ok(())
+    }
+
+    fn read_namespaces(&mut self, reader: &mut Reader, tree: &Tree, folder: &str) -> Result<()> {
+        for file in tree.below(folder) {
+            let path = format!("{folder}{file}");
+            let parts: Vec<&str> = file.split('/').collect();
+            match parts.as_slice() {
+                [namespace, "pods", pod, container, _, "logs", log] => {
+                    let previous = match *log {
+                        "current.log" => false,
+                        "previous.log" => true,
+                        _ => continue,
+                    };
+                    reader.log(namespace, pod, container, &log_text(tree, &path), previous);
+                }
+                // The same pods as in the list, once more.
+                [_, "pods", ..] => {}
+                [namespace, file] if stem(file) == *namespace => {
+                    self.some.insert(Kind::Namespace);
+                    self.file(reader, tree, &path)?;
+                }
+                [namespace, group, list] if is_objects(list) => {
+                    if let Some(kind) = kind_of(group, stem(list)) {
+                        self.lists.entry(kind).or_default().insert(namespace.to_string());
+                    }
+                    self.file(reader, tree, &path)?;
+                }
+                [_, group, resource, object] if is_objects(object) => {
+                    self.some.extend(kind_of(group, resource));
+                    self.file(reader, tree, &path)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&self, reader: &mut Reader, tree: &Tree, path: &str) -> Result<()> {
+        let (name, bytes) = (tree.display(path), tree.read(path)?);
+        let text = Text { in_folder: true, ..Text::new(&name, &name) };
+        reader.text(&text, utf8(&bytes, &name)?)
+    }
+}
+
+/// The kubelet's time stamp stands before each line.
+fn log_text(tree: &Tree, path: &str) -> String {
+    let text = tree.read_log(path).unwrap_or_default();
+    let without_time = |line: &str| match line.split_once(' ') {
+        Some((time, rest)) if time.parse::<jiff::Timestamp>().is_ok() => rest.to_string(),
+        _ => line.to_string(),
+    };
+    text.lines().map(without_time).collect::<Vec<_>>().join("\n")
+}
+
+fn stem(file: &str) -> &str {
+    file.strip_suffix(".gz").unwrap_or(file).rsplit_once('.').map_or(file, |(stem, _)| stem)
+}
+
+fn kind_of(group: &str, resource: &str) -> Option<Kind> {
+    let group = if group == "core" { "" } else { group };
+    Kind::ALL.iter().copied().find(|kind| kind.api().group == group && kind.api().plural == resource)
+}

@@ -1,0 +1,304 @@
+//! Where objects and their fields stand in files: file and line for the findings about manifests.
+
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::sync::{Arc, OnceLock};
+
+use granit_parser::{Event, Parser};
+use kubectl_gpt_analyzers::{Finding, Location, ObjectRef};
+
+/// The places of the objects that nobody applied yet.
+#[derive(Debug, Default)]
+pub struct Places {
+    objects: BTreeMap<Key, Place>,
+}
+
+/// Group, kind, namespace, name.
+type Key = (String, String, String, String);
+
+/// One object: an item of a document, or the whole of it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub document: Arc<Document>,
+    pub item: Option<usize>,
+}
+
+/// One YAML or JSON document of a file.
+#[derive(Debug)]
+pub(super) struct Document {
+    /// As in [`Location`].
+    pub file: String,
+    /// The line of the file at which the document starts; `None` where lines of the file are not known: only the whole
+    /// of it can be pointed at.
+    pub first_line: Option<usize>,
+    pub text: String,
+    tree: OnceLock<Option<Node>>,
+}
+
+impl Document {
+    pub fn new(file: String, first_line: Option<usize>, text: &str) -> Document {
+        Document { file, first_line, text: text.to_string(), tree: OnceLock::new() }
+    }
+
+    fn tree(&self) -> Option<&Node> {
+        self.tree.get_or_init(|| Node::parse(&self.text)).as_ref()
+    }
+}
+
+impl Places {
+    pub(super) fn add(&mut self, object: &ObjectRef, place: Place) {
+        self.objects.insert(key(object), place);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// Fills in where the objects of findings stand: the line of the field that the first piece of evidence about the
+    /// object names, else the line of the object. A finding about an object that is in no file (it is missing) points
+    /// at the first one in its evidence that is.
+    pub fn locate(&self, findings: &mut [Finding]) {
+        for finding in findings {
+            finding.location = self.location(finding);
+        }
+    }
+
+    fn location(&self, finding: &Finding) -> Option<Location> {
+        let about = |object: &ObjectRef| {
+            let of_object = finding.evidence.iter().filter(|e| e.object.as_ref().is_some_and(|o| o.same_as(object)));
+            of_object.filter_map(|evidence| evidence.path.clone()).next()
+        };
+        let evidence = finding.evidence.iter().filter_map(|evidence| evidence.object.as_ref());
+        let mut objects = std::iter::once(&finding.object).chain(evidence);
+        let (object, place) = objects.find_map(|object| Some((object, self.objects.get(&key(object))?)))?;
+        Some(place.location(about(object).as_deref().unwrap_or_default()))
+    }
+}
+
+fn key(object: &ObjectRef) -> Key {
+    (object.group().to_string(), object.kind.to_string(), object.namespace().to_string(), object.name.clone())
+}
+
+impl Place {
+    /// The field at this path, or as far as the path leads; a path of a pod is also looked for in the template.
+    fn location(&self, path: &str) -> Location {
+        let file = self.document.file.clone();
+        let Some(first_line) = self.document.first_line else { return Location { file, line: 1 } };
+        let line = self.object().map_or(1, |(line, object)| {
+            const TEMPLATES: [&str; 3] = ["", "spec.template.", "spec.jobTemplate.spec.template."];
+            let reached = TEMPLATES.map(|template| {
+                let steps = steps(&format!("{template}{path}"));
+                let (depth, line) = object.follow(&steps, line);
+                // Steps of the template do not count, so that the shorter way wins where both lead nowhere.
+                (depth.saturating_sub(template.matches('.').count()), line)
+            });
+            let deepest = reached.iter().map(|(depth, _)| *depth).max().unwrap_or_default();
+            reached.iter().find(|(depth, _)| *depth == deepest).map_or(line, |(_, line)| *line)
+        });
+        Location { file, line: first_line + line - 1 }
+    }
+
+    /// The object and its line in the document.
+    fn object(&self) -> Option<(usize, &Node)> {
+        let root = self.document.tree()?;
+        let Some(n) = self.item else { return Some((root.first_line()?, root)) };
+        let items = match root {
+            Node::Map(fields) => fields.iter().find(|field| field.name == "items").map(|field| &field.value)?,
+            node => node,
+        };
+        let Node::List(items) = items else { return None };
+        let (line, item) = items.get(n)?;
+        Some((item.first_line().unwrap_or(*line), item))
+    }
+}
+
+/// A document with the lines of its fields, from 1.
+#[derive(Debug)]
+enum Node {
+    Map(Vec<Field>),
+    List(Vec<(usize, Node)>),
+    Scalar(String),
+}
+
+#[derive(Debug)]
+struct Field {
+    name: String,
+    line: usize,
+    value: Node,
+}
+
+/// One step of a path: `spec`, or what stands in brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Field(String),
+    Item(String),
+}
+
+/// `spec.containers[app].env[A]`, `data[tls.crt]`.
+fn steps(path: &str) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        if let Some(inside) = rest.strip_prefix('[') {
+            let (item, after) = inside.split_once(']').unwrap_or((inside, ""));
+            steps.push(Step::Item(item.to_string()));
+            rest = after;
+        } else {
+            rest = rest.strip_prefix('.').unwrap_or(rest);
+            let end = rest.find(['.', '[']).unwrap_or(rest.len());
+            steps.push(Step::Field(rest[..end].to_string()));
+            rest = &rest[end..];
+        }
+    }
+    steps
+}
+
+impl Node {
+    /// The tree of the first document of a text; `None` if the text is not understood. JSON is YAML, nearly.
+    fn parse(text: &str) -> Option<Node> {
+        let options = granit_parser::options! { emit_comments: false };
+        let mut events = Parser::new_from_str_with_options(text, options)
+            .map_while(|event| event.ok().map(|(event, span)| (event, span.start.line())))
+            .peekable();
+        while matches!(events.peek()?.0, Event::StreamStart | Event::DocumentStart(..)) {
+            events.next();
+        }
+        Node::read(&mut events).map(|(_, node)| node)
+    }
+
+    fn read<'a>(events: &mut Peekable<impl Iterator<Item = (Event<'a>, usize)>>) -> Option<(usize, Node)> {
+        let (event, line) = events.next()?;
+        let node = match event {
+            Event::Scalar(text, ..) => Node::Scalar(text.into_owned()),
+            Event::MappingStart(..) => {
+                let mut fields = Vec::new();
+                while !matches!(events.peek()?.0, Event::MappingEnd) {
+                    let (line, name) = Node::read(events)?;
+                    let (_, value) = Node::read(events)?;
+                    if let Node::Scalar(name) = name {
+                        fields.push(Field { name, line, value });
+                    }
+                }
+                events.next();
+                Node::Map(fields)
+            }
+            Event::SequenceStart(..) => {
+                let mut items = Vec::new();
+                while !matches!(events.peek()?.0, Event::SequenceEnd) {
+                    items.push(Node::read(events)?);
+                }
+                events.next();
+                Node::List(items)
+            }
+            _ => Node::Scalar(String::new()),
+        };
+        Some((line, node))
+    }
+
+    fn first_line(&self) -> Option<usize> {
+        match self {
+            Node::Map(fields) => fields.first().map(|field| field.line),
+            Node::List(items) => items.first().map(|(line, _)| *line),
+            Node::Scalar(_) => None,
+        }
+    }
+
+    /// How many steps lead somewhere, and the line there.
+    fn follow(&self, steps: &[Step], line: usize) -> (usize, usize) {
+        let found = steps.split_first().and_then(|(step, rest)| Some((self.step(step)?, rest)));
+        let Some(((line, node), rest)) = found else { return (0, line) };
+        let (depth, line) = node.follow(rest, line);
+        (depth + 1, line)
+    }
+
+    fn step(&self, step: &Step) -> Option<(usize, &Node)> {
+        match (self, step) {
+            (Node::Map(fields), Step::Field(name) | Step::Item(name)) => {
+                fields.iter().find(|field| field.name == *name).map(|field| (field.line, &field.value))
+            }
+            (Node::List(items), Step::Item(item)) => {
+                let named = || items.iter().position(|(_, node)| node.is_called(item));
+                let (line, node) = items.get(item.parse().ok().or_else(named)?)?;
+                Some((node.first_line().unwrap_or(*line), node))
+            }
+            _ => None,
+        }
+    }
+
+    /// Items of lists are known by their name, or by what they have instead of one.
+    fn is_called(&self, item: &str) -> bool {
+        const NAMES: [&str; 3] = ["name", "type", "key"];
+        let Node::Map(fields) = self else { return false };
+        let is_name = |field: &Field| NAMES.contains(&field.name.as_str());
+        fields.iter().any(|field| is_name(field) && matches!(&field.value, Node::Scalar(text) if text == item))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Document, Place};
+
+    fn line(text: &str, item: Option<usize>, path: &str) -> usize {
+        let document = Arc::new(Document::new("f".to_string(), Some(11), text));
+        Place { document, item }.location(path).line - 10
+    }
+
+    const DEPLOYMENT: &str = "---
+# a comment
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  template:
+    spec:
+      containers:
+      - name: side
+        image: x
+      - image: y
+        name: app
+        env:
+        - name: A
+          value: b
+  ports: [{name: http}, {name: grpc}]
+data:
+  tls.crt: x
+";
+
+    #[test]
+    fn finds_fields() {
+        for (path, expected) in [
+            ("", 3),
+            ("spec.template.spec.containers[app].env[A]", 16),
+            ("spec.template.spec.containers[0].image", 12),
+            ("spec.ports[grpc]", 18),
+            ("data[tls.crt]", 20),
+        ] {
+            assert_eq!(line(DEPLOYMENT, None, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_a_pod_leads_into_the_template() {
+        assert_eq!(line(DEPLOYMENT, None, "spec.containers[app].image"), 13);
+        assert_eq!(line(DEPLOYMENT, None, "spec.containers[app].env[A].valueFrom"), 16);
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_is_the_object() {
+        assert_eq!(line(DEPLOYMENT, None, "status.readyReplicas"), 3);
+        assert_eq!(line("not: [closed", None, "not"), 1);
+    }
+
+    #[test]
+    fn items_of_lists_in_yaml_and_json() {
+        let yaml = "items:\n- kind: A\n  spec: {}\n- kind: B\n  spec: {}\n";
+        assert_eq!(line(yaml, Some(1), ""), 4);
+        assert_eq!(line(yaml, Some(1), "spec"), 5);
+        let json = "{\n\t\"items\": [\n\t\t{\n\t\t\t\"kind\": \"A\\/\\ud83d\\ude00\"\n\t\t},\n\t\t{\n\t\t\t\"kind\": \"B\",\n\t\t\t\"spec\": {}\n\t\t}\n\t]\n}";
+        assert_eq!(line(json, Some(1), "spec"), 8);
+        assert_eq!(line("[\n{\"a\": 1},\n{\"b\": 1}]", Some(1), "b"), 3);
+    }
+}

@@ -1,0 +1,154 @@
+//! The files of a folder or an archive, by their paths.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::archive::{LOG_END, Unpacked, end_of, unpack};
+
+/// How deep folders are followed.
+pub(super) const DEEPEST: usize = 32;
+/// How many files a folder may hold.
+const FILES: usize = 500_000;
+
+/// Files by their paths below the folder or in the archive, with `/`.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    /// As the user named it.
+    pub name: String,
+    files: BTreeMap<String, Content>,
+    /// Folders whose names start with a dot, which are left alone; `.git` is not worth a word.
+    pub hidden: Vec<String>,
+    /// How many links of an archive were not followed.
+    pub links: usize,
+}
+
+enum Content {
+    Disk(PathBuf),
+    Memory(Vec<u8>),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Content::Disk(path) => path.fmt(f),
+            Content::Memory(bytes) => write!(f, "{} bytes", bytes.len()),
+        }
+    }
+}
+
+impl Tree {
+    pub fn new(name: &str) -> Tree {
+        Tree { name: name.to_string(), ..Tree::default() }
+    }
+
+    /// The files of a folder, links to other folders not followed.
+    pub fn folder(path: &Path) -> Result<Tree> {
+        let mut tree = Tree::new(path.display().to_string().trim_end_matches('/'));
+        tree.walk(path, "", 0)?;
+        Ok(tree)
+    }
+
+    fn walk(&mut self, folder: &Path, below: &str, depth: usize) -> Result<()> {
+        let reading = || format!("reading the folder {}", folder.display());
+        if depth > DEEPEST {
+            bail!("{}: folders are nested more than {DEEPEST} deep", reading());
+        }
+        let entries: io::Result<Vec<_>> = fs::read_dir(folder).with_context(reading)?.collect();
+        for entry in entries.with_context(reading)? {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().to_string());
+            let inside = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
+            if path.is_dir() {
+                if path.is_symlink() {
+                    continue;
+                }
+                match name.as_str() {
+                    ".git" => {}
+                    _ if name.starts_with('.') => self.hidden.push(inside),
+                    _ => self.walk(&path, &inside, depth + 1)?,
+                }
+            } else if is_read(&inside) {
+                self.files.insert(inside, Content::Disk(path));
+            }
+            if self.files.len() > FILES {
+                bail!("{}: it holds more than {FILES} files", reading());
+            }
+        }
+        Ok(())
+    }
+
+    pub fn add(&mut self, path: String, content: Vec<u8>) {
+        self.files.insert(path, Content::Memory(content));
+    }
+
+    /// The paths, sorted.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
+    /// The paths below a folder (which ends in `/`), without it, sorted.
+    pub fn below<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = &'a str> {
+        self.files.range(folder.to_string()..).map_while(move |(path, _)| path.strip_prefix(folder))
+    }
+
+    pub fn has(&self, path: &str) -> bool {
+        self.files.contains_key(path)
+    }
+
+    /// The file as the user can find it: `bundle.tar.gz/cluster-resources/nodes.json`.
+    pub fn display(&self, path: &str) -> String {
+        if self.name == "." { path.to_string() } else { format!("{}/{path}", self.name) }
+    }
+
+    /// A file's content, unpacked.
+    pub fn read(&self, path: &str) -> Result<Vec<u8>> {
+        let name = self.display(path);
+        let unpacked = match self.files.get(path) {
+            None => bail!("{name} does not exist"),
+            Some(Content::Memory(bytes)) if !path.ends_with(".gz") => return Ok(bytes.clone()),
+            Some(Content::Memory(bytes)) => unpack(&mut bytes.as_slice(), path),
+            Some(Content::Disk(file)) => {
+                let mut file = fs::File::open(file).with_context(|| format!("reading {name}"))?;
+                unpack(&mut file, "")
+            }
+        };
+        match unpacked.with_context(|| format!("reading {name}"))? {
+            Unpacked::Text(bytes) => Ok(bytes),
+            Unpacked::Archive(_) => bail!("reading {name}: it is an archive inside of another or of a folder"),
+        }
+    }
+
+    /// The end of a log. One that cannot be read is only a log that is not there.
+    pub fn read_log(&self, path: &str) -> Option<String> {
+        let bytes = match self.files.get(path)? {
+            Content::Memory(bytes) => bytes.clone(),
+            Content::Disk(file) => end_of(&mut fs::File::open(file).ok()?, LOG_END).ok()?,
+        };
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// Whether a file of this name may hold objects or logs.
+pub(super) fn is_read(path: &str) -> bool {
+    is_objects(path) || is_log(path) || has_no_ending(path)
+}
+
+/// Troubleshoot writes some lists without an ending, and kustomize has a `Kustomization`.
+fn has_no_ending(path: &str) -> bool {
+    const NAMES: [&str; 5] = ["pvs", "clusterroles", "clusterrolebindings", "clusterRoleBindings", "Kustomization"];
+    NAMES.contains(&path.rsplit('/').next().unwrap_or(path))
+}
+
+pub(super) fn is_objects(path: &str) -> bool {
+    let path = path.to_lowercase();
+    let path = path.strip_suffix(".gz").unwrap_or(&path);
+    [".json", ".yaml", ".yml"].iter().any(|ending| path.ends_with(ending))
+}
+
+pub(super) fn is_log(path: &str) -> bool {
+    path.ends_with(".log") || path.ends_with("/logs.txt")
+}

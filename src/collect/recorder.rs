@@ -1,0 +1,148 @@
+//! Keeps objects as they were read: rules decode only a part of each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kubectl_gpt_analyzers::ObjectRef;
+use kubectl_gpt_analyzers::decode::Content;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::redact::redact;
+
+/// Keeps objects; its clones keep them in the same place. A later version of an object replaces an earlier one.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    keep: Arc<Keep>,
+    objects: Arc<Mutex<Objects>>,
+}
+
+#[derive(Debug, Default)]
+struct Objects {
+    live: BTreeMap<Identity, Recorded>,
+    /// Of manifests that nobody applied yet; they may be left out in the end.
+    unapplied: BTreeMap<Identity, Recorded>,
+}
+
+#[derive(Debug)]
+enum Keep {
+    /// Every object, without what is secret.
+    Redacted,
+    /// Only these objects, as they are.
+    Only(BTreeSet<Identity>),
+    /// Every object, as it is.
+    Whole,
+}
+
+/// One object, whatever its version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    pub group: String,
+    pub kind: String,
+    /// Empty for objects of cluster scope.
+    pub namespace: String,
+    pub name: String,
+}
+
+/// An object as it was read.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub json: String,
+    /// Whether only its metadata was asked for.
+    pub metadata_only: bool,
+}
+
+impl From<&ObjectRef> for Identity {
+    fn from(object: &ObjectRef) -> Identity {
+        Identity {
+            group: object.group().to_string(),
+            kind: object.kind.to_string(),
+            namespace: object.namespace().to_string(),
+            name: object.name.clone(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    items: Option<Vec<Box<RawValue>>>,
+}
+
+impl Recorder {
+    /// For a snapshot: without the values of Secrets and the like.
+    pub fn redacting() -> Recorder {
+        Recorder::new(Keep::Redacted)
+    }
+
+    /// Of everything that is read, these objects only.
+    pub fn only(objects: BTreeSet<Identity>) -> Recorder {
+        Recorder::new(Keep::Only(objects))
+    }
+
+    pub fn whole() -> Recorder {
+        Recorder::new(Keep::Whole)
+    }
+
+    fn new(keep: Keep) -> Recorder {
+        Recorder { keep: Arc::new(keep), objects: Arc::default() }
+    }
+
+    /// What was kept, in order.
+    pub fn take(&self) -> BTreeMap<Identity, Recorded> {
+        let Objects { mut live, unapplied } = std::mem::take(&mut *self.objects());
+        live.extend(unapplied);
+        live
+    }
+
+    /// Forgets manifests that nobody applied yet.
+    pub(super) fn drop_unapplied(&self) {
+        self.objects().unapplied.clear();
+    }
+
+    fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One page of a list of one kind; what cannot be understood is told by whoever decodes it.
+    pub(super) fn page(&self, api_version: &str, kind: &str, body: &[u8], content: Content) {
+        let Ok(list) = serde_json::from_slice::<List>(body) else { return };
+        for item in list.items.into_iter().flatten() {
+            let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(item.get()) else { continue };
+            object.insert("apiVersion".to_string(), api_version.into());
+            object.insert("kind".to_string(), kind.into());
+            let metadata = |field: &str| object.get("metadata").and_then(|m| m[field].as_str()).unwrap_or_default();
+            let identity = Identity {
+                group: api_version.split_once('/').map_or("", |(group, _)| group).to_string(),
+                kind: kind.to_string(),
+                namespace: metadata("namespace").to_string(),
+                name: metadata("name").to_string(),
+            };
+            self.keep(identity, object, content == Content::MetadataOnly, true);
+        }
+    }
+
+    /// A whole object, in the namespace that it was taken for; `is_live` if it comes from a cluster.
+    pub(super) fn object(&self, called: &ObjectRef, json: &str, is_live: bool) {
+        let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(json) else { return };
+        if let (Some(namespace), Some(Value::Object(metadata))) = (&called.namespace, object.get_mut("metadata")) {
+            metadata.insert("namespace".to_string(), namespace.as_str().into());
+        }
+        self.keep(Identity::from(called), object, false, is_live);
+    }
+
+    fn keep(&self, identity: Identity, mut object: Map<String, Value>, metadata_only: bool, is_live: bool) {
+        match &*self.keep {
+            // No rule reads these, and a cluster is not even asked for them.
+            Keep::Redacted if identity.kind == "Event" && object.get("type").is_some_and(|t| t == "Normal") => return,
+            Keep::Redacted => redact(&mut object),
+            Keep::Only(objects) if !objects.contains(&identity) => return,
+            Keep::Only(_) | Keep::Whole => {}
+        }
+        let recorded = Recorded { json: Value::Object(object).to_string(), metadata_only };
+        let mut objects = self.objects();
+        let of_its_kind = if is_live { &mut objects.live } else { &mut objects.unapplied };
+        of_its_kind.insert(identity, recorded);
+    }
+}
