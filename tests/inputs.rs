@@ -313,6 +313,30 @@ fn support_bundles() {
     assert_eq!(from_folder["notEvaluated"], report["notEvaluated"]);
 }
 
+/// Versions before 0.40 wrote arrays, whose items do not say what they are.
+#[test]
+fn old_support_bundles() {
+    let unpacked = unpack("tests/inputs/support-bundle.tar.gz");
+    let root = fs::read_dir(unpacked.path()).unwrap().next().unwrap().unwrap().path().join("cluster-resources");
+    let mut folders = vec![root];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(mut list) = serde_json::from_slice::<Value>(&fs::read(&path).unwrap_or_default())
+                && let Some(items) = list.get_mut("items").and_then(Value::as_array_mut)
+            {
+                items.iter_mut().for_each(|item| {
+                    item.as_object_mut().unwrap().retain(|field, _| field != "kind" && field != "apiVersion")
+                });
+                fs::write(&path, serde_json::to_string(items).unwrap()).unwrap();
+            }
+        }
+    }
+    assert_reads(unpacked.path().to_str().unwrap(), &TRUTH, &["Secret"]);
+}
+
 #[test]
 fn what_a_bundle_could_not_collect_is_no_health() {
     let unpacked = unpack("tests/inputs/support-bundle.tar.gz");
@@ -524,6 +548,11 @@ fn manifests_against_a_cluster() {
     let (code, found, text) = check(&fits.replace("app: web", "app: webs"), &[]);
     assert_eq!(code, Some(1), "{text}");
     assert_eq!(found, ["service/selector-matches-nothing Service/more error m.yaml:5"], "{text}");
+    // So is what a pod needs to start.
+    let needs = DEPLOYMENT.replace("namespace: shop", "namespace: healthy-shop");
+    let (code, found, text) = check(&needs, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert_eq!(found, ["pod/missing-reference Deployment/cart error m.yaml:18"], "{text}");
     // Without a namespace it goes where kubectl would put it.
     let (code, found, text) = check(&fits.replace(", namespace: healthy-shop", ""), &["-n", "healthy-shop"]);
     assert_eq!((code, found), (Some(0), Vec::new()), "{text}");

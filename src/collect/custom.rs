@@ -287,6 +287,9 @@ impl Reading<'_> {
             match self.pages(namespace).await {
                 Err(failure) if failure.status == Some(410) && restarts < RESTARTS => {
                     tracing::debug!("{}: the continue token expired, beginning again", self.action(namespace));
+                    if let Some(recorder) = &self.connection.recorder {
+                        recorder.forget(&self.api.group, &self.api.kind, namespace);
+                    }
                 }
                 result => return result,
             }

@@ -63,6 +63,9 @@ impl Request<'_> {
                 // a moment that is gone. https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
                 Err(failure) if failure.status == Some(410) && restarts < RESTARTS => {
                     tracing::debug!("{}: the continue token expired, beginning again", self.action());
+                    if let Some(recorder) = &connection.recorder {
+                        recorder.forget(self.kind.api().group, self.kind.api().kind, self.namespace);
+                    }
                 }
                 result => return result,
             }

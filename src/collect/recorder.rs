@@ -105,6 +105,16 @@ impl Recorder {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets a list that is begun again: what is gone by then must not stay.
+    pub(super) fn forget(&self, group: &str, kind: &str, namespace: Option<&str>) {
+        let is_of = |identity: &Identity| {
+            identity.group == group
+                && identity.kind == kind
+                && namespace.is_none_or(|namespace| identity.namespace == namespace)
+        };
+        self.objects().live.retain(|identity, _| !is_of(identity));
+    }
+
     /// One page of a list of one kind; what cannot be understood is told by whoever decodes it.
     pub(super) fn page(&self, api_version: &str, kind: &str, body: &[u8], content: Content) {
         let Ok(list) = serde_json::from_slice::<List>(body) else { return };
@@ -144,5 +154,29 @@ impl Recorder {
         let mut objects = self.objects();
         let of_its_kind = if is_live { &mut objects.live } else { &mut objects.unapplied };
         of_its_kind.insert(identity, recorded);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kubectl_gpt_analyzers::decode::Content;
+
+    use super::Recorder;
+
+    #[test]
+    fn a_list_that_is_begun_again_leaves_nothing_behind() {
+        let recorder = Recorder::redacting();
+        let page = |names: &[&str]| {
+            let items = names.iter().map(|n| serde_json::json!({"metadata": {"name": n, "namespace": "shop"}}));
+            let body = serde_json::json!({"items": items.collect::<Vec<_>>()}).to_string();
+            recorder.page("v1", "Pod", body.as_bytes(), Content::Whole);
+        };
+        page(&["a", "b"]);
+        recorder.forget("", "Pod", Some("other"));
+        recorder.forget("", "Node", None);
+        recorder.forget("", "Pod", Some("shop"));
+        page(&["b"]);
+        let kept: Vec<String> = recorder.take().into_keys().map(|identity| identity.name).collect();
+        assert_eq!(kept, ["b"]);
     }
 }

@@ -99,10 +99,11 @@ pub fn read_with(paths: &[PathBuf], options: Options) -> Result<Input> {
     reader.finish(paths)
 }
 
-/// The path with `/`, on every system.
+/// The path with `/`, on every system, and without `./`, as code hosts know it.
 fn slashes(path: &Path) -> String {
     let path = path.display().to_string();
-    if cfg!(windows) { path.replace('\\', "/") } else { path }
+    let path = if cfg!(windows) { path.replace('\\', "/") } else { path };
+    path.strip_prefix("./").map(str::to_string).unwrap_or(path)
 }
 
 /// Takes in what the files hold, whatever their layout.

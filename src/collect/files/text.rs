@@ -1,5 +1,6 @@
 //! JSON and YAML: one document or many, single objects, lists of them.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -197,14 +198,14 @@ impl Reader {
     /// A list of one kind from a layout that says which, whether or not the items do: an object, an array or a list.
     pub(super) fn list_of(&mut self, api_version: &str, kind: &str, content: &str, name: &str) -> Result<()> {
         let text = Text::new(name, name);
-        let mut documents = Vec::new();
+        let mut documents: Vec<Cow<str>> = Vec::new();
         match content.trim_start().chars().next() {
             None => return Ok(()),
-            Some('{' | '[') => documents.push(content.to_string()),
+            Some('{' | '[') => documents.push(content.into()),
             Some(_) => {
                 for (line, document) in yaml_documents(content) {
                     match serde_saphyr::from_str::<serde_json::Value>(document) {
-                        Ok(value) => documents.push(value.to_string()),
+                        Ok(value) => documents.push(value.to_string().into()),
                         Err(error) => self.broken(format!("the document at line {line} of {name}"), first_line(&error)),
                     }
                 }
@@ -278,20 +279,28 @@ fn is_blank(line: &str) -> bool {
     line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Typed<'a> {
+    #[serde(default, borrow)]
+    api_version: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    kind: Option<Cow<'a, str>>,
+}
+
 /// An item of a typed list, given the type that the list says.
-fn with_type(json: &str, api_version: &str, kind: &str) -> String {
-    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json) {
-        Ok(mut object) => {
-            for (field, value) in [("apiVersion", api_version), ("kind", kind)] {
-                let entry = object.entry(field).or_insert_with(|| value.into());
-                if entry.as_str().is_none_or(str::is_empty) {
-                    *entry = value.into();
-                }
-            }
-            serde_json::Value::Object(object).to_string()
-        }
-        Err(_) => json.to_string(),
+fn with_type<'a>(json: &'a str, api_version: &str, kind: &str) -> Cow<'a, str> {
+    let Ok(typed) = serde_json::from_str::<Typed>(json) else { return json.into() };
+    let is_given = |field: &Option<Cow<str>>| field.as_ref().is_some_and(|text| !text.is_empty());
+    if is_given(&typed.api_version) && is_given(&typed.kind) {
+        return json.into();
     }
+    let Ok(mut object) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json) else {
+        return json.into();
+    };
+    object.insert("apiVersion".to_string(), api_version.into());
+    object.insert("kind".to_string(), kind.into());
+    serde_json::Value::Object(object).to_string().into()
 }
 
 fn not_json(name: &str, error: &serde_json::Error) -> anyhow::Error {

@@ -1,5 +1,6 @@
 //! The files of a folder or an archive, by their paths.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::archive::{LOG_END, Unpacked, end_of, unpack};
+use super::slashes;
 
 /// How deep folders are followed.
 pub(super) const DEEPEST: usize = 32;
@@ -48,7 +50,7 @@ impl Tree {
 
     /// The files of a folder, links to other folders not followed.
     pub fn folder(path: &Path) -> Result<Tree> {
-        let mut tree = Tree::new(path.display().to_string().trim_end_matches('/'));
+        let mut tree = Tree::new(slashes(path).trim_end_matches('/'));
         tree.walk(path, "", 0)?;
         Ok(tree)
     }
@@ -101,15 +103,15 @@ impl Tree {
 
     /// The file as the user can find it: `bundle.tar.gz/cluster-resources/nodes.json`.
     pub fn display(&self, path: &str) -> String {
-        if self.name == "." { path.to_string() } else { format!("{}/{path}", self.name) }
+        if matches!(self.name.as_str(), "." | "") { path.to_string() } else { format!("{}/{path}", self.name) }
     }
 
     /// A file's content, unpacked.
-    pub fn read(&self, path: &str) -> Result<Vec<u8>> {
+    pub fn read(&self, path: &str) -> Result<Cow<'_, [u8]>> {
         let name = self.display(path);
         let unpacked = match self.files.get(path) {
             None => bail!("{name} does not exist"),
-            Some(Content::Memory(bytes)) if !path.ends_with(".gz") => return Ok(bytes.clone()),
+            Some(Content::Memory(bytes)) if !path.ends_with(".gz") => return Ok(Cow::Borrowed(bytes)),
             Some(Content::Memory(bytes)) => unpack(&mut bytes.as_slice(), path),
             Some(Content::Disk(file)) => {
                 let mut file = fs::File::open(file).with_context(|| format!("reading {name}"))?;
@@ -117,7 +119,7 @@ impl Tree {
             }
         };
         match unpacked.with_context(|| format!("reading {name}"))? {
-            Unpacked::Text(bytes) => Ok(bytes),
+            Unpacked::Text(bytes) => Ok(Cow::Owned(bytes)),
             Unpacked::Archive(_) => bail!("reading {name}: it is an archive inside of another or of a folder"),
         }
     }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::cluster::{Cluster, Origin};
+use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, Severity, kubectl};
 use crate::kind::{Kind, Object};
 use crate::model::{ConfigMap, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec, Secret, Timestamp};
@@ -91,7 +91,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
         troubles.retain(|_, trouble| {
             trouble.missing.hold != Hold::Again || is_still_wanted(cluster, &group.owner, &trouble.missing.reference)
         });
-        add(cluster, report, &group.owner, troubles);
+        let applied = cluster.pods_of(group).any(|pod| pod.metadata.is_live());
+        add(cluster, report, &group.owner, troubles, applied);
     }
     for workload in cluster.workloads() {
         if has_pods(cluster, &workload.object) || !wants_pods(cluster, &workload) {
@@ -100,7 +101,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let mut troubles = BTreeMap::new();
         let namespace = workload.object.namespace();
         collect(&mut troubles, missing_of_template(cluster, namespace, &workload.template.spec), None);
-        add(cluster, report, &workload.object, troubles);
+        add(cluster, report, &workload.object, troubles, workload.metadata.is_live());
     }
 }
 
@@ -295,9 +296,10 @@ fn add(
     report: &mut Report,
     owner: &ObjectRef,
     troubles: BTreeMap<(Kind, &str, Option<&str>), Trouble>,
+    applied: bool,
 ) {
     for ((kind, name, key), trouble) in troubles {
-        report.add(finding(cluster, owner, kind, name, key, &trouble));
+        report.add(finding(cluster, owner, kind, name, key, &trouble, applied));
     }
 }
 
@@ -308,6 +310,7 @@ fn finding(
     name: &str,
     key: Option<&str>,
     trouble: &Trouble,
+    applied: bool,
 ) -> Finding {
     let namespace = owner.namespace();
     let missing = &trouble.missing;
@@ -320,7 +323,7 @@ fn finding(
         Hold::Now => (Severity::Error, "cannot start"),
         Hold::Again => (Severity::Warning, "will not start again"),
         // A manifest is judged as if it were applied.
-        Hold::Next if cluster.origin() == Origin::Manifests => (Severity::Error, "will not start"),
+        Hold::Next if !applied => (Severity::Error, "will not start"),
         Hold::Next => (Severity::Warning, "will not start"),
     };
     let mut places: Vec<String> = trouble.places.iter().map(Reference::place).collect();
