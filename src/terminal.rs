@@ -13,6 +13,11 @@ pub fn width() -> usize {
     width.unwrap_or(80).clamp(40, 200)
 }
 
+/// Whether standard output is a terminal.
+pub fn is_read_there() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// A tick and a cross, in ASCII where the locale knows no more.
 pub fn marks() -> (&'static str, &'static str) {
     if is_unicode() { ("✓", "✗") } else { ("+", "x") }

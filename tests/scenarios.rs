@@ -94,10 +94,14 @@ fn the_last_lines_say_what_was_looked_at() {
         let source = Source::cluster(Some("prod".to_string()), notes, &cluster);
         table::render(&Report::new(source, &cluster, analysis).run(run), 80)
     };
-    let whole = Run { took: Some(Duration::from_millis(1234)), ..Run::default() };
+    let whole = Run { on_terminal: true, took: Some(Duration::from_millis(1234)), ..Run::default() };
     insta::assert_snapshot!("last-line-healthy", last_line(&analysis, whole, &[]));
-    let part =
-        Run { namespaces: vec!["shop".into(), "bank".into()], selector: Some("app=cart".into()), ..Run::default() };
+    let part = Run {
+        on_terminal: true,
+        namespaces: vec!["shop".into(), "bank".into()],
+        selector: Some("app=cart".into()),
+        ..Run::default()
+    };
     analysis.not_evaluated.push(NotEvaluated {
         rule: "pod/crash-loop".to_string(),
         kind: "Pod".to_string(),

@@ -37,6 +37,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
         allow_partial: settings.allow_partial.value,
         namespaces: arguments.input.namespace.clone(),
         selector: arguments.input.selector.clone(),
+        on_terminal: terminal::is_read_there(),
         took,
     };
     let check = |cluster: &Cluster| {

@@ -47,6 +47,8 @@ pub struct Run<'a> {
     /// The namespaces and the labels to which it was limited.
     pub namespaces: Vec<String>,
     pub selector: Option<String>,
+    /// Whether it is read on a terminal, where long lines are better broken between words.
+    pub on_terminal: bool,
     /// How long it took to read a cluster and to look at it; `None` for files, whose report is the same every time. It
     /// is told in the last line for people.
     pub took: Option<Duration>,

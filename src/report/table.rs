@@ -23,7 +23,8 @@ pub fn render(report: &Report, width: usize) -> String {
         text.push_str(&block(&problem, width));
         text.push('\n');
     }
-    text + &paragraphs(&last_lines(report), width)
+    let last_lines = last_lines(report);
+    text + &if report.run.on_terminal { paragraphs(&last_lines, width) } else { last_lines }
 }
 
 /// One problem: label and text in two columns. Commands are not wrapped, so that they can be pasted.
@@ -68,7 +69,7 @@ fn consequences(problem: &Problem, width: usize) -> String {
         let elsewhere = finding.object.namespace() != problem.root.object.namespace();
         let place = if elsewhere { format!(" ({})", finding.object) } else { String::new() };
         let sentence = plain(&format!("{}{place}", finding.message));
-        let options = textwrap::Options::new(width.saturating_sub(LABEL).max(20))
+        let options = wrapping(width.saturating_sub(LABEL).max(20))
             .initial_indent(&indent)
             .subsequent_indent(&indent)
             .break_words(true);
@@ -82,13 +83,18 @@ fn consequences(problem: &Problem, width: usize) -> String {
     text
 }
 
+/// Names with hyphens stay whole, to be copied.
+fn wrapping<'a>(width: usize) -> textwrap::Options<'a> {
+    textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation)
+}
+
 fn columns(rows: &[(String, String)], width: usize) -> String {
     if rows.is_empty() {
         return String::new();
     }
     let mut builder = Builder::new();
     for (label, text) in rows {
-        let lines = textwrap::wrap(text, width.saturating_sub(LABEL).max(20));
+        let lines = textwrap::wrap(text, wrapping(width.saturating_sub(LABEL).max(20)));
         builder.push_record([format!("{label:LABEL$}"), lines.join("\n")]);
     }
     let mut table = builder.build();
@@ -147,9 +153,10 @@ fn looked_at(report: &Report) -> String {
     if facts.is_empty() { looked } else { format!("{looked} ({})", facts.join(", ")) }
 }
 
-/// Long lines as paragraphs: the terminal would break them in the middle of a word.
+/// Long lines as paragraphs: the terminal would break them in the middle of a word. Elsewhere each fact stays in one line,
+/// for `grep`.
 fn paragraphs(lines: &str, width: usize) -> String {
-    let options = textwrap::Options::new(width).subsequent_indent("  ").break_words(false);
+    let options = wrapping(width).subsequent_indent("  ").break_words(false);
     lines.lines().fold(String::new(), |text, line| text + &textwrap::fill(line, &options) + "\n")
 }
 
