@@ -88,11 +88,16 @@ impl Builder {
     }
 
     /// Adds decoded objects. Normal events are left out: no rule reads them, and a cluster is not even asked for them.
-    pub fn add(&mut self, mut batch: Batch) {
-        if let Batch::Event(events) = &mut batch {
-            events.retain(|event| event.type_ != "Normal");
-        }
-        self.objects.extend(batch);
+    pub fn add(&mut self, batch: Batch) {
+        let mut objects = Objects::default();
+        objects.extend(batch);
+        self.add_all(objects);
+    }
+
+    /// As [`add`](Builder::add), for many pages, without a copy of the first to come of a kind.
+    pub fn add_all(&mut self, mut objects: Objects) {
+        objects.events.retain(|event| event.type_ != "Normal");
+        self.objects.append(objects);
     }
 
     pub fn add_custom(&mut self, object: CustomResource) {

@@ -119,7 +119,7 @@ macro_rules! kinds {
                 }
             }
 
-            pub(crate) fn append(&mut self, other: Objects) {
+            pub fn append(&mut self, other: Objects) {
                 self.custom.extend(other.custom);
                 $(self.$field.append(other.$field);)*
             }

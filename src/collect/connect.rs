@@ -115,7 +115,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
     let server = config.cluster_url.to_string().trim_end_matches('/').to_string();
     let namespace = config.default_namespace.clone();
     let client = Client::try_from(config).map_err(|error| client_error(&server, error))?;
-    let timeout = Some(options.request_timeout.unwrap_or(REQUEST_TIMEOUT)).filter(|timeout| !timeout.is_zero());
+    let timeout = limit(options.request_timeout);
     let mut connection = Connection {
         client,
         timeout,
@@ -133,6 +133,11 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
     connection.served =
         Served::discover(&connection).await.map_err(|failure| connect_error(&connection.server, failure))?;
     Ok(connection)
+}
+
+/// How long one request may take; `None` for as long as it likes, which is what zero means to kubectl.
+fn limit(asked: Option<Duration>) -> Option<Duration> {
+    Some(asked.unwrap_or(REQUEST_TIMEOUT)).filter(|timeout| !timeout.is_zero())
 }
 
 /// The server's version. That also tells whether anybody answers; a server may keep its version to itself.
@@ -369,7 +374,16 @@ pub(super) fn credentials_cause(error: &kube::client::AuthError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::is_loopback;
+    use std::time::Duration;
+
+    use super::{REQUEST_TIMEOUT, is_loopback, limit};
+
+    #[test]
+    fn no_timeout_is_the_usual_one_and_zero_is_none() {
+        assert_eq!(limit(None), Some(REQUEST_TIMEOUT));
+        assert_eq!(limit(Some(Duration::ZERO)), None);
+        assert_eq!(limit(Some(Duration::from_secs(5))), Some(Duration::from_secs(5)));
+    }
 
     #[test]
     fn knows_the_local_machine() {

@@ -128,7 +128,7 @@ pub async fn collect(
         async move {
             let reading = Reading { connection, kind, scope };
             let outcome = reading.read(&|objects| told(objects, 0)).await;
-            told(outcome.listed.batches.iter().map(|batch| batch.len()).sum(), 1);
+            told(outcome.listed.objects.len(), 1);
             (kind, outcome)
         }
     };
@@ -143,7 +143,7 @@ pub async fn collect(
         builder.server_version(version);
     }
     for (kind, outcome) in outcomes {
-        outcome.listed.batches.into_iter().for_each(|batch| builder.add(batch));
+        builder.add_all(outcome.listed.objects);
         outcome.listed.broken.into_iter().for_each(|broken| builder.add_broken(broken));
         builder.cover(kind, outcome.extent);
     }

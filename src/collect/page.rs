@@ -1,7 +1,7 @@
 //! One list, page by page.
 
 use kubectl_gpt_analyzers::decode::{Content, DecodeError, Page, continue_token, list_page};
-use kubectl_gpt_analyzers::{Batch, Broken, Kind, Reason};
+use kubectl_gpt_analyzers::{Broken, Kind, Objects, Reason};
 use tokio::task::JoinHandle;
 
 use super::connect::Connection;
@@ -29,13 +29,13 @@ pub(super) struct Request<'a> {
 /// All pages of a list.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
-    pub batches: Vec<Batch>,
+    pub objects: Objects,
     pub broken: Vec<Broken>,
 }
 
 impl Listed {
     pub fn append(&mut self, other: Listed) {
-        self.batches.extend(other.batches);
+        self.objects.append(other.objects);
         self.broken.extend(other.broken);
     }
 }
@@ -86,7 +86,7 @@ impl Request<'_> {
         let mut keep = |page: Page| {
             objects += page.batch.len();
             progress(objects);
-            listed.batches.push(page.batch);
+            listed.objects.extend(page.batch);
             listed.broken.extend(page.broken);
         };
         loop {
