@@ -369,6 +369,17 @@ fn must_gathers() {
     assert!(!report.to_string().contains("2026-11-21T18:38:00.000000000Z"), "time stamps of log lines");
 }
 
+/// A repository of manifests may have the same folders; nobody gathered them from a cluster.
+#[test]
+fn a_repository_is_no_must_gather() {
+    let files =
+        folder(&[("namespaces/shop/apps/deployments.yaml", &both()), ("namespaces/shop/core/pods.yaml", SECRET)]);
+    let output = analyze(&["-f", files.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(found(&report(&output)).iter().all(|line| line.contains(" info ")), "{}", text(&output));
+    assert!(report(&output)["findings"][0]["location"].is_object(), "{}", text(&output));
+}
+
 /// The files of an archive, in a folder.
 fn unpack(archive: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -549,7 +560,7 @@ fn manifests_against_a_cluster() {
     assert_eq!(code, Some(1), "{text}");
     assert_eq!(found, ["service/selector-matches-nothing Service/more error m.yaml:5"], "{text}");
     // So is what a pod needs to start.
-    let needs = DEPLOYMENT.replace("namespace: shop", "namespace: healthy-shop");
+    let needs = DEPLOYMENT.replace("namespace: shop", "namespace: healthy-shop").replace("name: db,", "name: nowhere,");
     let (code, found, text) = check(&needs, &[]);
     assert_eq!(code, Some(1), "{text}");
     assert_eq!(found, ["pod/missing-reference Deployment/cart error m.yaml:18"], "{text}");

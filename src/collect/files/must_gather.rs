@@ -19,27 +19,36 @@ const CLUSTER_SCOPED: &str = "cluster-scoped-resources/";
 const GATHERED_WHOLE: [Kind; 6] =
     [Kind::Node, Kind::PersistentVolume, Kind::StorageClass, Kind::VolumeAttachment, Kind::CSIDriver, Kind::CSINode];
 
-/// The folders in which gathered resources lie, one an image, with `/` at the end; empty for the root.
+/// The folders in which gathered resources lie, one an image, with `/` at the end; empty for the root. Repositories of
+/// manifests are laid out much like this, but they hold no lists.
 pub(super) fn roots(tree: &Tree) -> BTreeSet<String> {
-    let root = |path: &str, folder: &str| {
+    let split = |path: &str, folder: &str| {
         let at = path.find(folder).filter(|at| *at == 0 || path[..*at].ends_with('/'))?;
         Some((path[..at].to_string(), path[at + folder.len()..].to_string()))
     };
-    let is_namespace = |rest: &str| {
-        let parts: Vec<&str> = rest.split('/').collect();
-        matches!(parts.as_slice(), [_, "core" | "apps", file] if is_objects(file))
-    };
     let mut roots = BTreeSet::new();
-    for path in tree.paths() {
-        if let Some((root, _)) = root(path, CLUSTER_SCOPED) {
-            roots.insert(root);
-        } else if let Some((root, rest)) = root(path, NAMESPACES)
-            && is_namespace(&rest)
-        {
-            roots.insert(root);
-        }
+    for path in tree.paths().filter(|path| is_objects(path)) {
+        let found = split(path, CLUSTER_SCOPED).filter(|(_, rest)| is_cluster_scoped(rest));
+        let found = found.or_else(|| split(path, NAMESPACES).filter(|(_, rest)| is_list(tree, path, rest)));
+        roots.extend(found.map(|(root, _)| root));
     }
     roots
+}
+
+/// `core/nodes/worker-1.yaml`.
+fn is_cluster_scoped(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    matches!(parts.as_slice(), [group, resource, _] if kind_of(group, resource).is_some())
+}
+
+/// `shop/core/pods.yaml`, if it is a list.
+fn is_list(tree: &Tree, path: &str, rest: &str) -> bool {
+    let parts: Vec<&str> = rest.split('/').collect();
+    let [_, group @ ("core" | "apps"), file] = parts.as_slice() else { return false };
+    kind_of(group, stem(file)).is_some()
+        && tree
+            .read(path)
+            .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).lines().any(|line| line.starts_with("items:")))
 }
 
 pub(super) fn read(reader: &mut Reader, tree: &Tree, roots: &BTreeSet<String>) -> Result<()> {
