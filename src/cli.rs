@@ -54,6 +54,8 @@ pub struct AnalyzeArgs {
     #[command(flatten)]
     pub thresholds: ThresholdArgs,
     #[command(flatten)]
+    pub baseline: BaselineArgs,
+    #[command(flatten)]
     pub config: ConfigArgs,
 
     /// What to print.
@@ -89,8 +91,24 @@ pub struct ThresholdArgs {
     pub allow_partial: Option<bool>,
 }
 
+/// What is known already.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Gate")]
+pub struct BaselineArgs {
+    /// Findings of this file do not count: only what is new makes the exit code 1.
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Write what is found to this file, for --baseline.
+    #[arg(long, value_name = "FILE", conflicts_with = "watch")]
+    pub write_baseline: Option<PathBuf>,
+    /// List also what is ignored or in the baseline, with the reason.
+    #[arg(long)]
+    pub show_ignored: bool,
+}
+
 /// Where settings are kept.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Settings")]
 pub struct ConfigArgs {
     /// The configuration file, instead of kubectl-gpt.yaml in the working directory or else in the user's
     /// configuration folder.

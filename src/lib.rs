@@ -7,6 +7,7 @@ pub mod collect;
 pub mod commands;
 pub mod config;
 pub mod exit;
+pub mod gate;
 pub mod interrupt;
 pub mod load;
 pub mod output;

@@ -31,13 +31,19 @@ impl Scope {
         findings
     }
 
-    fn contains(&self, cluster: &Cluster, finding: &Finding) -> bool {
+    /// Whether it is of a namespace, and about an object with labels, that were asked for, and severe enough.
+    pub fn contains(&self, cluster: &Cluster, finding: &Finding) -> bool {
         let in_namespace =
             self.namespaces.is_empty() || self.namespaces.iter().any(|n| n == finding.object.namespace());
         let has_labels = self
             .selector
             .as_ref()
             .is_none_or(|selector| cluster.labels_of(&finding.object).is_some_and(|labels| selector.matches(labels)));
-        in_namespace && has_labels && self.min_severity.is_none_or(|least| finding.severity >= least)
+        in_namespace && has_labels && self.is_severe(finding)
+    }
+
+    /// Whether it is as severe as was asked for.
+    pub fn is_severe(&self, finding: &Finding) -> bool {
+        self.min_severity.is_none_or(|least| finding.severity >= least)
     }
 }

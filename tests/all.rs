@@ -11,6 +11,7 @@ mod expectations;
 mod faults;
 mod forbidden;
 mod formats;
+mod gate;
 mod inputs;
 #[cfg(unix)]
 mod interrupt;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kubectl_gpt_analyzers::{Profile, rules};
+use kubectl_gpt::gate::Notice;
+use kubectl_gpt_analyzers::{Profile, Rule, rules};
 
 /// What `docs/rules/` should hold.
 fn pages() -> BTreeMap<PathBuf, String> {
@@ -13,8 +14,8 @@ fn pages() -> BTreeMap<PathBuf, String> {
          | rule | severity | profile | finds |\n|---|---|---|---|\n",
     );
     let mut pages = BTreeMap::new();
-    for rule in rules::all() {
-        let meta = rule.meta();
+    let notices = Notice::ALL.map(Notice::meta);
+    for meta in rules::all().into_iter().map(Rule::meta).chain(notices) {
         let file = format!("{}.md", meta.id);
         index.push_str(&format!(
             "| [{}]({file}) | {} | {} | {} |\n",

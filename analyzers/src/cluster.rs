@@ -418,14 +418,37 @@ impl Cluster {
     pub fn labels_of(&self, object: &ObjectRef) -> Option<&dyn LabelSet> {
         match Kind::from_api(&object.api_version, &object.kind) {
             Some(kind) => self.objects.labels(kind, object.namespace(), &object.name),
-            None => self.objects.custom.iter().find_map(|custom| {
-                let same = custom.api_version == object.api_version
-                    && custom.kind == object.kind
-                    && custom.metadata.namespace == object.namespace()
-                    && custom.metadata.name == object.name;
-                same.then_some(&custom.metadata.labels as &dyn LabelSet)
-            }),
+            None => self.custom_object(object).map(|custom| &custom.metadata.labels as &dyn LabelSet),
         }
+    }
+
+    /// The value of an annotation of an object, if it is in the snapshot and has it.
+    pub fn annotation_of(&self, object: &ObjectRef, key: &str) -> Option<&str> {
+        match Kind::from_api(&object.api_version, &object.kind) {
+            Some(kind) => self.objects.annotation(kind, object.namespace(), &object.name, key),
+            None => self.custom_object(object)?.metadata.annotations.get(key),
+        }
+    }
+
+    /// The objects that carry an annotation, each with its value, sorted; but not those that another object controls,
+    /// whose annotations come from a template.
+    pub fn annotated(&self, key: &str) -> Vec<(ObjectRef, &str)> {
+        let mut found = self.objects.annotated_by_hand(key);
+        found.extend(self.objects.custom.iter().filter_map(|object| {
+            let value = object.metadata.annotations.get(key)?;
+            object.metadata.controller().is_none().then(|| (object.reference(), value))
+        }));
+        found.sort();
+        found
+    }
+
+    fn custom_object(&self, object: &ObjectRef) -> Option<&CustomResource> {
+        self.objects.custom.iter().find(|custom| {
+            custom.api_version == object.api_version
+                && custom.kind == object.kind
+                && custom.metadata.namespace == object.namespace()
+                && custom.metadata.name == object.name
+        })
     }
 
     /// Custom resources and objects of kinds that have no type in the model.

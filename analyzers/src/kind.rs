@@ -163,6 +163,13 @@ macro_rules! kinds {
                 }
             }
 
+            /// The value of an annotation of one object.
+            pub(crate) fn annotation(&self, kind: Kind, namespace: &str, name: &str, key: &str) -> Option<&str> {
+                match kind {
+                    $(Kind::$kind => self.$field.get(namespace, name)?.annotation(key),)*
+                }
+            }
+
             /// All objects that have an annotation, with its value.
             pub(crate) fn annotated(&self, key: &str) -> Vec<(ObjectRef, &str)> {
                 fn of<'a, T: Object>(table: &'a Table<T>, key: &str, found: &mut Vec<(ObjectRef, &'a str)>) {
@@ -170,6 +177,16 @@ macro_rules! kinds {
                 }
                 let mut found = Vec::new();
                 $(of(&self.$field, key, &mut found);)*
+                found
+            }
+
+            /// The objects that have an annotation and that nothing controls, each with the value.
+            pub(crate) fn annotated_by_hand(&self, key: &str) -> Vec<(ObjectRef, &str)> {
+                let mut found = Vec::new();
+                $(found.extend(self.$field.iter().filter_map(|object| {
+                    let value = object.annotation(key)?;
+                    object.controller().is_none().then(|| (object.reference(), value))
+                }));)*
                 found
             }
 

@@ -174,6 +174,15 @@ pub struct Analysis {
     pub rules_run: usize,
 }
 
+impl Analysis {
+    /// Puts the findings in their order.
+    pub fn sort(&mut self) {
+        let findings = &mut self.findings;
+        findings
+            .sort_by(|a, b| (b.severity, &a.rule, &a.object, &a.key).cmp(&(a.severity, &b.rule, &b.object, &b.key)));
+    }
+}
+
 /// Runs rules over a cluster and links what they find. Big clusters are checked by as many threads as there are
 /// processors; what comes out is the same.
 pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
@@ -213,9 +222,7 @@ pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
     analysis.not_evaluated.extend(untold);
     merge_twins(&mut analysis.findings);
     causes::link(&mut analysis.findings, rules);
-    analysis
-        .findings
-        .sort_by(|a, b| (b.severity, &a.rule, &a.object, &a.key).cmp(&(a.severity, &b.rule, &b.object, &b.key)));
+    analysis.sort();
     analysis.not_evaluated.sort();
     analysis.not_evaluated.dedup();
     analysis
@@ -352,13 +359,21 @@ fn unrecognized(cluster: &Cluster) -> impl Iterator<Item = NotEvaluated> {
 }
 
 fn finish(mut finding: Finding, meta: &RuleMeta, origin: Origin) -> Finding {
-    finding.rule = meta.id.to_string();
-    finding.docs = meta.id.to_string();
-    finding.id = fingerprint(&meta.id, &finding.object, &finding.key);
+    finding = finding.identified(meta);
     if finding.rests_on_absence && origin == Origin::Manifests {
         finding.severity = Severity::Info;
     }
     finding
+}
+
+impl Finding {
+    /// As a finding of this rule: with its name and a fingerprint.
+    pub fn identified(mut self, meta: &RuleMeta) -> Finding {
+        self.rule = meta.id.to_string();
+        self.docs = meta.id.to_string();
+        self.id = fingerprint(&meta.id, &self.object, &self.key);
+        self
+    }
 }
 
 /// Twelve hexadecimal digits over rule, object and key: FNV-1a, which will give the same in every release and on every

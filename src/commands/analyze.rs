@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use kubectl_gpt_analyzers::rule::{Analysis, Rule, analyze};
-use kubectl_gpt_analyzers::{Cluster, Kind, Reason, Selector};
+use kubectl_gpt_analyzers::{Cluster, Finding, Kind, Selector};
 
-use crate::cli::{AnalyzeArgs, Format, InputArgs};
+use crate::cli::{AnalyzeArgs, Format, InputArgs, RuleArgs};
 use crate::commands::rules;
 use crate::commands::watch::{self, Steps};
 use crate::config::{Config, Settings};
 use crate::exit::{Exit, Failure};
+use crate::gate::{self, Baseline, Gate, Judged, LookedAt, Notice};
 use crate::load::{Loaded, Wanted, load};
 use crate::report::{self, Report, Run};
 use crate::scope::Scope;
@@ -23,6 +24,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     let rules = rules::choose(&settings.rules())?;
     let scope = scope(&arguments.input, &settings)?;
     arguments.files.check()?;
+    let baseline = arguments.baseline.baseline.as_deref().map(Baseline::read).transpose().map_err(Failure::usage)?;
     quiet_panics();
     let wanted = Wanted {
         kinds: kinds(&rules),
@@ -32,7 +34,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     };
     let input = InputArgs { crds: settings.crds.value.clone(), ..arguments.input.clone() };
     let run = |took| Run {
-        rules: rules.iter().map(|rule| rule.meta()).collect(),
+        rules: rules.iter().map(|rule| rule.meta()).chain(Notice::ALL.map(Notice::meta)).collect(),
         fail_on: settings.fail_on.value.threshold(),
         allow_partial: settings.allow_partial.value,
         namespaces: arguments.input.namespace.clone(),
@@ -40,30 +42,35 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
         on_terminal: terminal::is_read_there(),
         took,
     };
-    let check = |cluster: &Cluster| {
-        let mut analysis = analyze(cluster, &rules);
-        analysis.findings = scope.apply(cluster, analysis.findings);
-        analysis
-    };
+    let gate = Gate::new(&config, baseline)?;
+    // Laid over a cluster, manifests are all that is spoken of.
+    let is_narrowed = !input.namespace.is_empty() || input.with_cluster;
+    let looked = LookedAt { left_out: left_out(&rules, &settings)?, is_narrowed };
+    let judge = |cluster: &Cluster, analysis| limit(&scope, &settings, cluster, gate.judge(cluster, analysis, &looked));
     if arguments.watch.watch {
-        let gate = |analysis: &Analysis| gate(&settings, analysis);
+        let check = |cluster: &Cluster| judge(cluster, analyze(cluster, &rules));
+        let gate = |analysis: &Analysis| gate::exit(&settings, analysis);
         return watch::run(arguments, &input, &wanted, &Steps { check: &check, run: &run, gate: &gate });
     }
     let start = Instant::now();
-    let Loaded { mut cluster, source, places, overlay, .. } = load(&arguments.connection, &input, &wanted)?;
-    let mut analysis = match overlay {
-        None => check(&cluster),
-        Some(overlay) => {
-            let before = analyze(&cluster, &rules);
-            cluster = overlay.apply(cluster);
-            let mut after = check(&cluster);
-            overlay.limit(&mut after, &before);
-            after
-        }
-    };
+    let Loaded { mut cluster, mut source, places, overlay, .. } = load(&arguments.connection, &input, &wanted)?;
+    let mut analysis = analyze(&cluster, &rules);
+    if let Some(overlay) = overlay {
+        let before = analysis;
+        cluster = overlay.apply(cluster);
+        analysis = analyze(&cluster, &rules);
+        overlay.limit(&mut analysis, &before);
+    }
     places.locate(&mut analysis.findings);
+    let judged = judge(&cluster, analysis);
+    if let Some(file) = &arguments.baseline.write_baseline {
+        gate::write_baseline(file, judged.counted().chain(judged.baselined())).map_err(Failure::usage)?;
+    }
+    source.notes.extend(judged.notes.iter().cloned());
     let took = arguments.input.filename.is_empty().then(|| start.elapsed());
-    let report = Report::new(source, &cluster, &analysis).run(run(took));
+    let report = Report::new(source, &cluster, &judged.analysis)
+        .ignoring(&judged.ignored, arguments.baseline.show_ignored)
+        .run(run(took));
     let text = report::render(&report, arguments.output, terminal::width()).map_err(Failure::unreadable)?;
     let text = match arguments.output {
         Format::Table | Format::Wide => terminal::spelled(&text),
@@ -71,20 +78,33 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     };
     terminal::write(&text, arguments.color).context("writing the report").map_err(Failure::unreadable)?;
     arguments.files.write(&report).map_err(Failure::unreadable)?;
-    Ok(gate(&settings, &analysis))
+    Ok(gate::exit(&settings, &judged.analysis))
 }
 
-/// The exit code: findings first, then what could not be looked at.
-fn gate(settings: &Settings, analysis: &Analysis) -> Exit {
-    let fails =
-        settings.fail_on.value.threshold().is_some_and(|least| analysis.findings.iter().any(|f| f.severity >= least));
-    // That a file holds no Nodes is no failure to read them.
-    let incomplete = analysis.not_evaluated.iter().any(|gap| gap.reason != Reason::NotInInput);
-    match (fails, incomplete && !settings.allow_partial.value) {
-        (true, _) => Exit::Findings,
-        (false, true) => Exit::Incomplete,
-        (false, false) => Exit::Clean,
-    }
+/// The rules that somebody left out, or whose objects.
+fn left_out(chosen: &[&dyn Rule], settings: &Settings) -> Result<Vec<&'static dyn Rule>, Failure> {
+    let all_custom = settings.crds.value == ["all"];
+    let mut left_out = rules::choose(&RuleArgs { rules: Vec::new(), skip_rules: Vec::new(), ..settings.rules() })?;
+    left_out.retain(|rule| {
+        let runs = chosen.iter().any(|chosen| chosen.meta().id == rule.meta().id);
+        !runs || (rule.meta().reads_custom && !all_custom)
+    });
+    Ok(left_out)
+}
+
+/// Leaves what the user asked to see.
+fn limit(scope: &Scope, settings: &Settings, cluster: &Cluster, mut judged: Judged) -> Judged {
+    let (notices, findings) = judged.analysis.findings.into_iter().partition(|finding| Notice::is(&finding.rule));
+    let (notices, findings): (Vec<Finding>, Vec<Finding>) = (notices, scope.apply(cluster, findings));
+    let chosen = settings.rules();
+    let is_asked = |notice: &Finding| {
+        let is_there = notice.object.kind == gate::CONFIGURATION || scope.contains(cluster, notice);
+        is_there && scope.is_severe(notice) && rules::is_chosen(&chosen, &notice.rule)
+    };
+    judged.analysis.findings = findings.into_iter().chain(notices.into_iter().filter(is_asked)).collect();
+    judged.analysis.sort();
+    judged.ignored.retain(|ignored| scope.contains(cluster, &ignored.finding));
+    judged
 }
 
 fn scope(input: &InputArgs, settings: &Settings) -> Result<Scope, Failure> {

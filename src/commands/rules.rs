@@ -12,6 +12,7 @@ use crate::cli::{Color, RuleArgs, RulesArgs, RulesFormat};
 use crate::collect::Crds;
 use crate::commands::rbac;
 use crate::exit::{Exit, Failure};
+use crate::gate::Notice;
 use crate::terminal;
 
 pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
@@ -23,6 +24,8 @@ pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
     }
     // The table is of everything there is, unless somebody asks what a profile runs.
     let rules = among(&arguments.rules, arguments.rules.profile.map_or(Profile::Strict, Profile::from))?;
+    let mut rules: Vec<&RuleMeta> = rules.into_iter().map(Rule::meta).collect();
+    rules.extend(Notice::ALL.map(Notice::meta).into_iter().filter(|meta| is_chosen(&arguments.rules, &meta.id)));
     let text = match (&arguments.id, arguments.output) {
         (Some(id), RulesFormat::Table) => page(find(id)?),
         (Some(id), RulesFormat::Json) => json_text(&description(find(id)?)),
@@ -44,41 +47,47 @@ pub fn choose(arguments: &RuleArgs) -> Result<Vec<&'static dyn Rule>, Failure> {
 /// Those of a profile, and those that are named in full.
 fn among(arguments: &RuleArgs, profile: Profile) -> Result<Vec<&'static dyn Rule>, Failure> {
     for pattern in arguments.rules.iter().chain(&arguments.skip_rules) {
-        if !all().iter().any(|rule| id_matches(pattern, &rule.meta().id)) {
+        if !documented().any(|meta| id_matches(pattern, &meta.id)) {
             return Err(unknown(pattern));
         }
     }
-    let chosen = |patterns: &[String], rule: &dyn Rule| patterns.iter().any(|p| id_matches(p, &rule.meta().id));
     let runs = |rule: &dyn Rule| {
         let meta = rule.meta();
         meta.profile <= profile || arguments.rules.iter().any(|id| *id == meta.id)
     };
     for pattern in &arguments.rules {
-        if !all().iter().any(|rule| runs(*rule) && id_matches(pattern, &rule.meta().id)) {
+        let named: Vec<_> = all().into_iter().filter(|rule| id_matches(pattern, &rule.meta().id)).collect();
+        if !named.is_empty() && !named.iter().any(|rule| runs(*rule)) {
             return Err(Failure::usage(anyhow!("--rule {pattern}: these rules need --profile strict")));
         }
     }
     let mut rules = all();
-    rules.retain(|rule| {
-        runs(*rule)
-            && (arguments.rules.is_empty() || chosen(&arguments.rules, *rule))
-            && !chosen(&arguments.skip_rules, *rule)
-    });
+    rules.retain(|rule| runs(*rule) && is_chosen(arguments, &rule.meta().id));
     if rules.is_empty() {
         return Err(Failure::usage(anyhow!("--rule and --skip-rule together leave no rule to run")));
     }
     Ok(rules)
 }
 
-fn find(id: &str) -> Result<&'static dyn Rule, Failure> {
-    all().into_iter().find(|rule| rule.meta().id == id).ok_or_else(|| unknown(id))
+/// Whether the flags choose this rule.
+pub fn is_chosen(arguments: &RuleArgs, id: &str) -> bool {
+    let any = |patterns: &[String]| patterns.iter().any(|pattern| id_matches(pattern, id));
+    (arguments.rules.is_empty() || any(&arguments.rules)) && !any(&arguments.skip_rules)
+}
+
+/// The rules, and what is said about ignores, which is documented like rules.
+fn documented() -> impl Iterator<Item = &'static RuleMeta> {
+    all().into_iter().map(Rule::meta).chain(Notice::ALL.map(Notice::meta))
+}
+
+fn find(id: &str) -> Result<&'static RuleMeta, Failure> {
+    documented().find(|meta| meta.id == id).ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: &str) -> Failure {
     let word = id.rsplit('/').next().unwrap_or(id).trim_matches('*');
-    let similar: Vec<String> = all()
-        .iter()
-        .map(|rule| rule.meta().id.to_string())
+    let similar: Vec<String> = documented()
+        .map(|meta| meta.id.to_string())
         .filter(|known| !word.is_empty() && (known.contains(word) || known.rsplit('/').next() == Some(word)))
         .take(3)
         .collect();
@@ -89,8 +98,7 @@ fn unknown(id: &str) -> Failure {
     Failure::usage(anyhow!("no rule is called {id:?}; {hint}"))
 }
 
-fn page(rule: &dyn Rule) -> String {
-    let meta = rule.meta();
+fn page(meta: &RuleMeta) -> String {
     let summary = capitalized(&meta.summary);
     let profile = match meta.profile {
         Profile::Default => "",
@@ -101,6 +109,9 @@ fn page(rule: &dyn Rule) -> String {
 
 /// What must be readable, and how to permit it.
 fn reads(meta: &RuleMeta) -> String {
+    if meta.needs.is_empty() && meta.optional.is_empty() && !meta.reads_custom {
+        return String::new();
+    }
     let list = |kinds: &[Kind]| kinds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut text = String::from("## What it reads\n\n");
     if !meta.needs.is_empty() {
@@ -120,13 +131,12 @@ fn capitalized(text: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-fn table(rules: &[&dyn Rule]) -> String {
-    let longest = rules.iter().map(|rule| rule.meta().id.len()).max().unwrap_or(0);
+fn table(rules: &[&RuleMeta]) -> String {
+    let longest = rules.iter().map(|meta| meta.id.len()).max().unwrap_or(0);
     let room = terminal::width().saturating_sub(longest + "  SEVERITY  PROFILE  ".len()).max(20);
     let mut builder = Builder::new();
     builder.push_record(["RULE", "SEVERITY", "PROFILE", "FINDS"]);
-    for rule in rules {
-        let meta = rule.meta();
+    for meta in rules {
         let summary = textwrap::wrap(&meta.summary, room).join("\n");
         builder.push_record([meta.id.to_string(), meta.severity.to_string(), meta.profile.to_string(), summary]);
     }
@@ -135,8 +145,7 @@ fn table(rules: &[&dyn Rule]) -> String {
     table.to_string().lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
 }
 
-fn description(rule: &dyn Rule) -> serde_json::Value {
-    let meta = rule.meta();
+fn description(meta: &RuleMeta) -> serde_json::Value {
     let kinds = |kinds: &[Kind]| kinds.iter().map(ToString::to_string).collect::<Vec<_>>();
     json!({
         "id": meta.id,

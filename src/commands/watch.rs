@@ -20,6 +20,7 @@ use crate::cli::{AnalyzeArgs, Format, InputArgs};
 use crate::collect::watch::{Watching, watched};
 use crate::collect::{Connection, Crds, connect, custom, live, logs};
 use crate::exit::{Exit, Failure};
+use crate::gate::Judged;
 use crate::interrupt::Interrupt;
 use crate::load::{self, Wanted};
 use crate::progress::ProgressLine;
@@ -50,7 +51,7 @@ pub struct WatchArgs {
 
 /// What `analyze` does with a snapshot.
 pub struct Steps<'a> {
-    pub check: &'a dyn Fn(&Cluster) -> Analysis,
+    pub check: &'a dyn Fn(&Cluster) -> Judged,
     pub run: &'a dyn Fn(Option<Duration>) -> Run<'a>,
     pub gate: &'a dyn Fn(&Analysis) -> Exit,
 }
@@ -253,37 +254,41 @@ impl<'a> Session<'_, 'a> {
         notes: Vec<String>,
         took: Duration,
     ) -> Result<Option<Exit>, Failure> {
-        let analysis = tokio::task::block_in_place(|| (self.steps.check)(cluster));
-        let report = self.report(cluster, notes, &analysis, Some(took));
+        let judged = tokio::task::block_in_place(|| (self.steps.check)(cluster));
+        let report = self.report(cluster, notes, &judged, Some(took));
         let text = report::render(&report, self.arguments.output, terminal::width()).map_err(Failure::unreadable)?;
         self.arguments.files.write(&report).map_err(Failure::unreadable)?;
         let is_read = self.print(&text)?;
-        shown.update(cluster.now(), &analysis);
-        Ok(is_read.then(|| (self.steps.gate)(&analysis)))
+        shown.update(cluster.now(), &judged.analysis);
+        Ok(is_read.then(|| (self.steps.gate)(&judged.analysis)))
     }
 
     /// Looks again: prints what is new and what is resolved. `None` when nobody reads any more.
     fn next(&self, shown: &mut Shown, cluster: &Cluster, notes: Vec<String>) -> Result<Option<Exit>, Failure> {
-        let analysis = tokio::task::block_in_place(|| (self.steps.check)(cluster));
-        let report = self.report(cluster, notes, &analysis, None);
+        let judged = tokio::task::block_in_place(|| (self.steps.check)(cluster));
+        let report = self.report(cluster, notes, &judged, None);
         self.arguments.files.write(&report).map_err(Failure::unreadable)?;
-        let news = shown.update(cluster.now(), &analysis);
+        let news = shown.update(cluster.now(), &judged.analysis);
         let is_read = news.is_empty() || self.print(&news.text(&report, cluster.now(), terminal::width()))?;
-        Ok(is_read.then(|| (self.steps.gate)(&analysis)))
+        Ok(is_read.then(|| (self.steps.gate)(&judged.analysis)))
     }
 
     fn report<'r>(
         &self,
         cluster: &Cluster,
-        notes: Vec<String>,
-        analysis: &'r Analysis,
+        mut notes: Vec<String>,
+        judged: &'r Judged,
         took: Option<Duration>,
     ) -> Report<'r>
     where
         'a: 'r,
     {
+        notes.extend(judged.notes.iter().cloned());
         let source = Source::cluster(self.connection.context().map(str::to_string), notes, cluster);
-        Report::new(source, cluster, analysis).run((self.steps.run)(took))
+        let show_ignored = self.arguments.baseline.show_ignored;
+        Report::new(source, cluster, &judged.analysis)
+            .ignoring(&judged.ignored, show_ignored)
+            .run((self.steps.run)(took))
     }
 
     fn print(&self, text: &str) -> Result<bool, Failure> {

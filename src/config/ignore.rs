@@ -63,7 +63,18 @@ impl Ignore {
     }
 }
 
+/// What it matches: `rules pod/*, namespaces shop`.
+impl fmt::Display for Ignore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts =
+            [("rules", &self.rules), ("kinds", &self.kinds), ("namespaces", &self.namespaces), ("names", &self.names)];
+        let parts = parts.iter().filter_map(|(name, globs)| Some(format!("{name} {}", globs.as_ref()?)));
+        f.write_str(&parts.collect::<Vec<_>>().join(", "))
+    }
+}
+
 impl Expiry {
+    /// Whether the day is over.
     pub fn is_over(self, now: jiff::Timestamp) -> bool {
         now.to_zoned(TimeZone::UTC).date() > self.0
     }

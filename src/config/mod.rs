@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use etcetera::BaseStrategy;
+use kubectl_gpt_analyzers::Location;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -106,6 +107,16 @@ impl Config {
             entry.value.check().map_err(wrong)?;
         }
         Ok(Config { file: Some(file.to_path_buf()), fields, found_here })
+    }
+
+    /// The entries of `ignore`, each with its place.
+    pub fn ignores(&self) -> Vec<(Ignore, Location)> {
+        let file = self.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+        let place = |entry: &Spanned<Ignore>| Location {
+            file: file.clone(),
+            line: usize::try_from(entry.referenced.line()).unwrap_or_default(),
+        };
+        self.fields.ignore.iter().map(|entry| (entry.value.clone(), place(entry))).collect()
     }
 
     /// A path as the file gives it, relative to the file.

@@ -20,6 +20,7 @@ use kubectl_gpt_analyzers::{Cluster, Finding, NotEvaluated, RuleMeta, Severity};
 use serde::Serialize;
 
 use crate::cli::Format;
+use crate::gate::Ignored;
 
 /// Everything that a format may print. Its JSON form is the output of `-o json`.
 #[derive(Debug, Serialize)]
@@ -31,6 +32,9 @@ pub struct Report<'a> {
     pub summary: Summary,
     pub findings: &'a [Finding],
     pub not_evaluated: &'a [NotEvaluated],
+    /// With `--show-ignored`, what is ignored or in the baseline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ignored: Option<&'a [Ignored]>,
     #[serde(skip)]
     pub run: Run<'a>,
 }
@@ -85,6 +89,10 @@ pub struct Summary {
     pub error: usize,
     pub warning: usize,
     pub info: usize,
+    /// Findings that an entry of the configuration file or an annotation ignores.
+    pub ignored: usize,
+    /// Findings that are in the baseline.
+    pub baselined: usize,
     pub objects: usize,
     pub rules_run: usize,
 }
@@ -123,11 +131,14 @@ impl<'a> Report<'a> {
                 error: count(Severity::Error),
                 warning: count(Severity::Warning),
                 info: count(Severity::Info),
+                ignored: 0,
+                baselined: 0,
                 objects: cluster.objects().len(),
                 rules_run: analysis.rules_run,
             },
             findings: &analysis.findings,
             not_evaluated: &analysis.not_evaluated,
+            ignored: None,
             run: Run::default(),
         }
     }
@@ -135,6 +146,14 @@ impl<'a> Report<'a> {
     /// Says how it was run.
     pub fn run(self, run: Run<'a>) -> Report<'a> {
         Report { run, ..self }
+    }
+
+    /// Counts what does not count as a finding, and has it listed if that is asked for.
+    pub fn ignoring(mut self, ignored: &'a [Ignored], show: bool) -> Report<'a> {
+        self.summary.baselined = ignored.iter().filter(|ignored| ignored.is_baselined()).count();
+        self.summary.ignored = ignored.len() - self.summary.baselined;
+        self.ignored = show.then_some(ignored);
+        self
     }
 
     /// Whether a finding makes the exit code 1.

@@ -112,18 +112,31 @@ pub(crate) fn color(severity: Severity) -> Style {
 
 /// What was found in numbers, what was looked at, and what was not.
 pub(crate) fn last_lines(report: &Report) -> String {
+    let apart = apart(report);
     let found = match report.findings {
-        [] if report.not_evaluated.is_empty() => "Nothing is wrong".to_string(),
+        [] if !gaps::unread(report.not_evaluated).is_empty() => "Nothing found, but not everything could be looked at",
+        [] if !apart.is_empty() => "Nothing new is wrong",
+        [] if report.not_evaluated.is_empty() => "Nothing is wrong",
         // It may be wrong all the same: with what is in the cluster already, or in files that were not given.
-        [] if gaps::unread(report.not_evaluated).is_empty() => "Nothing is wrong in what these files hold".to_string(),
-        [] => "Nothing found, but not everything could be looked at".to_string(),
-        _ => counts(report),
+        [] => "Nothing is wrong in what these files hold",
+        _ => &counts(report),
     };
-    let mut text = format!("{found}: {}.\n", looked_at(report));
+    let apart = if apart.is_empty() { apart } else { format!(" ({apart})") };
+    let mut text = format!("{found}{apart}: {}.\n", looked_at(report));
+    for ignored in report.ignored.unwrap_or_default() {
+        let _ = writeln!(text, "ignored: {}", plain(&ignored.to_string()));
+    }
     for note in &report.source.notes {
         let _ = writeln!(text, "note: {}", plain(note));
     }
     text + &not_evaluated(report.not_evaluated)
+}
+
+/// How much does not count: `2 ignored, 1 in the baseline`.
+fn apart(report: &Report) -> String {
+    let counts = [(report.summary.ignored, "ignored"), (report.summary.baselined, "in the baseline")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 fn counts(report: &Report) -> String {

@@ -1,0 +1,527 @@
+//! What does not count, and the exit code of the rest.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+
+use assert_cmd::Command;
+use kubectl_gpt::collect::files;
+use kubectl_gpt::gate::ANNOTATION;
+use kubectl_gpt_analyzers::{Kind, Now, ObjectRef};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A small cluster with one trouble of each severity: a Service whose selector has a typo (error), a Service that nobody
+/// gave endpoints (warning), a volume that is left over (info).
+const CLUSTER: &str = "
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Node, metadata: {name: node-1, uid: node, creationTimestamp: '2026-11-01T10:00:00Z'}}
+- {apiVersion: v1, kind: Namespace, metadata: {name: shop, uid: shop}}
+- {apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: shop, uid: default}}
+- apiVersion: apps/v1
+  kind: Deployment
+  metadata: {name: cart, namespace: shop, uid: d, creationTimestamp: '2026-11-10T10:00:00Z'}
+  spec:
+    replicas: 1
+    selector: {matchLabels: {app: cart}}
+    template:
+      metadata: {labels: {app: cart}}
+      spec: {containers: [{name: c, image: i, ports: [{containerPort: 80}]}]}
+  status: {replicas: 1, updatedReplicas: 1, readyReplicas: 1, availableReplicas: 1}
+- apiVersion: v1
+  kind: Service
+  metadata: {name: cart, namespace: shop, uid: s, creationTimestamp: '2026-11-10T10:00:00Z'}
+  spec: {clusterIP: 10.0.0.1, selector: {app: carts}, ports: [{port: 80}]}
+- apiVersion: v1
+  kind: Service
+  metadata: {name: outside, namespace: shop, uid: o, creationTimestamp: '2026-11-10T10:00:00Z'}
+  spec: {clusterIP: 10.0.0.2, ports: [{port: 80}]}
+- apiVersion: v1
+  kind: PersistentVolume
+  metadata: {name: old, uid: v, creationTimestamp: '2026-11-10T10:00:00Z'}
+  spec:
+    capacity: {storage: 1Gi}
+    persistentVolumeReclaimPolicy: Retain
+    claimRef: {namespace: shop, name: data, uid: gone}
+  status: {phase: Released}
+- {apiVersion: v1, kind: Event, metadata: {name: gone.1, namespace: shop, uid: e}, type: Warning, reason: Odd,
+   lastTimestamp: '2026-11-21T12:00:00Z', involvedObject: {kind: Pod, namespace: shop, name: gone}}
+";
+
+/// A typo in manifests that nobody applied yet.
+const MANIFESTS: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: cart}
+spec:
+  selector: {matchLabels: {app: cart}}
+  template:
+    metadata: {labels: {app: cart}}
+    spec: {containers: [{name: c, image: i, ports: [{name: http, containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: cart}
+spec: {selector: {app: cart}, ports: [{port: 80, targetPort: htpp}]}
+";
+
+const SERVICE: &str = "service/selector-matches-nothing";
+const ENDPOINTS: &str = "service/no-endpoints";
+const VOLUME: &str = "pv/released";
+
+/// A working directory of one's own.
+struct Place(TempDir);
+
+impl Place {
+    /// With the cluster in `cluster.yaml`.
+    fn new() -> Place {
+        let place = Place(tempfile::tempdir().unwrap());
+        place.write("cluster.yaml", CLUSTER);
+        place
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.0.path().join(file)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.path(file), text).unwrap();
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.path(file)).unwrap()
+    }
+
+    fn config(&self, value: &Value) {
+        self.write("kubectl-gpt.yaml", &value.to_string());
+    }
+
+    /// Annotates an object of the cluster, named by its uid.
+    fn annotate(&self, uid: &str, value: &str) {
+        let annotated = format!("uid: {uid}, annotations: {{kubectl-gpt.io/ignore: '{value}'}}");
+        let text = CLUSTER.replace(&format!("uid: {uid},"), &format!("{annotated},"));
+        assert_ne!(text, CLUSTER);
+        self.write("cluster.yaml", &text);
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
+        command.env_clear().env("HOME", self.0.path()).current_dir(self.0.path());
+        command.arg("analyze").args(arguments).output().unwrap()
+    }
+
+    fn analyze(&self, arguments: &[&str]) -> Output {
+        self.run(&[&["-f", "cluster.yaml"], arguments].concat())
+    }
+
+    fn code(&self, arguments: &[&str]) -> i32 {
+        let output = self.analyze(arguments);
+        output.status.code().unwrap_or_else(|| panic!("{output:?}"))
+    }
+
+    fn report(&self, arguments: &[&str]) -> Value {
+        json(&self.analyze(&[&["-o", "json"], arguments].concat()))
+    }
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn rules(findings: &Value) -> Vec<&str> {
+    findings.as_array().unwrap().iter().map(|finding| finding["rule"].as_str().unwrap()).collect()
+}
+
+fn find<'a>(report: &'a Value, rule: &str) -> &'a Value {
+    report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|finding| finding["rule"] == rule)
+        .unwrap_or_else(|| panic!("{rule}"))
+}
+
+#[test]
+fn the_cluster_has_one_trouble_of_each_severity() {
+    let report = Place::new().report(&[]);
+    assert_eq!(rules(&report["findings"]), [SERVICE, ENDPOINTS, VOLUME]);
+    let severities: Vec<&Value> = report["findings"].as_array().unwrap().iter().map(|f| &f["severity"]).collect();
+    assert_eq!(severities, ["error", "warning", "info"]);
+    assert_eq!(report["notEvaluated"], json!([]));
+    assert_eq!((&report["summary"]["ignored"], &report["summary"]["baselined"]), (&json!(0), &json!(0)));
+}
+
+/// Every combination against the promise in words.
+#[test]
+fn the_table_of_exit_codes() {
+    const SEVERITIES: [&str; 3] = ["info", "warning", "error"];
+    let place = Place::new();
+    // An object that cannot be understood is something that could not be looked at.
+    place.write(
+        "broken.json",
+        r#"{"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "p"}, "value": "x"}"#,
+    );
+    place.config(&json!({"ignore": [{"rules": ENDPOINTS, "reason": "team X"}]}));
+    place.write("empty.yaml", "");
+    assert_eq!(place.code(&["--write-baseline", "all.json"]), 1, "writing does not change what the code says");
+    assert_eq!(place.code(&["--config", "empty.yaml", "--rule", SERVICE, "--write-baseline", "error.json"]), 1);
+    let mut wrong = Vec::new();
+    for fail_on in ["error", "warning", "info", "never"] {
+        for min_severity in SEVERITIES {
+            for is_partial in [false, true] {
+                for allow_partial in [false, true] {
+                    for is_baselined in [false, true] {
+                        for is_ignored in [false, true] {
+                            let mut arguments = vec!["--fail-on", fail_on, "--min-severity", min_severity];
+                            arguments.extend(is_partial.then_some(["-f", "broken.json"]).into_iter().flatten());
+                            arguments.extend(allow_partial.then_some("--allow-partial"));
+                            arguments
+                                .extend(is_baselined.then_some(["--baseline", "error.json"]).into_iter().flatten());
+                            arguments.extend((!is_ignored).then_some(["--config", "empty.yaml"]).into_iter().flatten());
+                            // The volume's finding always counts.
+                            let mut counting = vec![0];
+                            counting.extend((!is_ignored).then_some(1));
+                            counting.extend((!is_baselined).then_some(2));
+                            let threshold = SEVERITIES.iter().position(|severity| *severity == fail_on);
+                            let shown = SEVERITIES.iter().position(|severity| *severity == min_severity).unwrap();
+                            let expected = match threshold {
+                                // It would fail on what it does not show.
+                                Some(threshold) if threshold < shown => 2,
+                                Some(threshold) if counting.iter().any(|severity| *severity >= threshold) => 1,
+                                _ if is_partial && !allow_partial => 3,
+                                _ => 0,
+                            };
+                            let code = place.code(&arguments);
+                            if code != expected {
+                                wrong.push(format!("{arguments:?}: {code}, expected {expected}"));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_ignore_is_counted_and_shown_on_request() {
+    let place = Place::new();
+    place.config(
+        &json!({"ignore": [{"rules": "service/*", "names": "c*t", "reason": "team X", "expires": "2027-01-01"}]}),
+    );
+    let report = place.report(&[]);
+    assert_eq!(rules(&report["findings"]), [ENDPOINTS, VOLUME]);
+    assert_eq!(report["summary"]["ignored"], 1);
+    assert_eq!(report["summary"]["error"], 0);
+    assert_eq!(report["ignored"], Value::Null);
+    let ignored = &place.report(&["--show-ignored"])["ignored"];
+    assert_eq!(ignored.as_array().unwrap().len(), 1);
+    assert_eq!(ignored[0]["finding"]["rule"], SERVICE);
+    assert_eq!(ignored[0]["reason"], "team X");
+    assert_eq!(ignored[0]["expires"], "2027-01-01");
+    assert_eq!(ignored[0]["from"], json!({"type": "config", "file": "kubectl-gpt.yaml", "line": 1}));
+    let table = |arguments: &[&str]| String::from_utf8(place.analyze(arguments).stdout).unwrap();
+    assert!(table(&[]).contains("1 ignored") && !table(&[]).contains("team X"));
+    let shown = table(&["--show-ignored"]);
+    assert!(
+        shown.contains("ignored: Service shop/cart (service/selector-matches-nothing): team X, until 2027-01-01"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn an_ignore_matches_in_all_that_it_gives() {
+    let place = Place::new();
+    let cases = [
+        (json!({"kinds": "service"}), vec![SERVICE, ENDPOINTS]),
+        (json!({"kinds": ["Service", "PersistentVolume"], "names": ["cart", "old"]}), vec![SERVICE, VOLUME]),
+        (json!({"namespaces": "*"}), vec![SERVICE, ENDPOINTS]),
+        (json!({"namespaces": "shop", "rules": "pv/*"}), vec![]),
+        (json!({"namespaces": "shops"}), vec![]),
+        (json!({"rules": ["pv/released", "*/no-endpoints"]}), vec![ENDPOINTS, VOLUME]),
+        (json!({"names": "{old,outside}"}), vec![ENDPOINTS, VOLUME]),
+        (json!({"rules": "service/no"}), vec![]),
+    ];
+    for (mut entry, expected) in cases {
+        entry["reason"] = json!("team X");
+        place.config(&json!({"ignore": [entry]}));
+        let report = place.report(&["--show-ignored"]);
+        let ignored: Vec<&str> =
+            report["ignored"].as_array().unwrap().iter().map(|i| i["finding"]["rule"].as_str().unwrap()).collect();
+        assert_eq!(ignored, expected, "{entry}");
+    }
+}
+
+#[test]
+fn an_annotation_ignores_on_its_object_only() {
+    let place = Place::new();
+    place.annotate("s", "service/*=waiting for team X until 2027-01-01; pod/*=a test");
+    let report = place.report(&["--show-ignored"]);
+    assert_eq!(report["ignored"][0]["finding"]["object"]["name"], "cart");
+    assert_eq!(report["ignored"][0]["reason"], "waiting for team X");
+    assert_eq!(report["ignored"][0]["expires"], "2027-01-01");
+    assert_eq!(report["ignored"][0]["from"], json!({"type": "annotation"}));
+    assert_eq!(report["summary"]["ignored"], 1);
+    assert_eq!(find(&report, ENDPOINTS)["object"]["name"], "outside");
+    // The second entry matches nothing.
+    let unused = find(&report, "ignore/unused");
+    assert_eq!((&unused["severity"], &unused["object"]["name"]), (&json!("info"), &json!("cart")));
+    assert!(unused["message"].as_str().unwrap().contains("pod/*"), "{unused}");
+}
+
+#[test]
+fn an_annotation_on_an_object_of_cluster_scope_is_read() {
+    let place = Place::new();
+    place.annotate("v", "pv/released=kept on purpose");
+    assert_eq!(rules(&place.report(&[])["findings"]), [SERVICE, ENDPOINTS]);
+}
+
+#[test]
+fn every_kind_keeps_the_annotation() {
+    let place = Place::new();
+    let kinds = Kind::ALL.iter().map(|kind| (kind.api_version(), kind.to_string(), kind.api().namespaced));
+    let custom = ("example.com/v1".to_string(), "Widget".to_string(), true);
+    for (api_version, kind, namespaced) in kinds.chain([custom]) {
+        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata":
+            {"name": "x", "uid": "u", "annotations": {ANNOTATION: "a/b=c", "other": "d"}}});
+        if namespaced {
+            object["metadata"]["namespace"] = json!("shop");
+        }
+        place.write("object.json", &object.to_string());
+        let read = files::read(&[place.path("object.json")]).unwrap();
+        let cluster = read.builder.build(Now::NewestInData, read.origin);
+        assert!(cluster.coverage().broken.is_empty(), "{object}: {:?}", cluster.coverage().broken);
+        let reference = ObjectRef {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            namespace: namespaced.then(|| "shop".to_string()),
+            name: "x".to_string(),
+        };
+        assert_eq!(cluster.annotation_of(&reference, ANNOTATION), Some("a/b=c"), "{reference}");
+        assert_eq!(cluster.annotated(ANNOTATION), [(reference, "a/b=c")]);
+    }
+}
+
+#[test]
+fn what_is_over_counts_again_and_says_so() {
+    let place = Place::new();
+    // The newest time stamp of the recording is 2026-11-21T12:00:00Z; a date is the last day on which it counts.
+    for (date, code) in [("2026-11-22", 0), ("2026-11-21", 0), ("2026-11-20", 1)] {
+        place.config(&json!({"ignore": [{"rules": SERVICE, "reason": "team X", "expires": date}]}));
+        assert_eq!(place.code(&[]), code, "{date}");
+    }
+    let report = place.report(&[]);
+    let evidence = find(&report, SERVICE)["evidence"].to_string();
+    assert!(evidence.contains("it was ignored until 2026-11-20: team X"), "{evidence}");
+    let notice = find(&report, "ignore/expired");
+    assert_eq!(notice["severity"], "info");
+    assert_eq!(notice["location"], json!({"file": "kubectl-gpt.yaml", "line": 1}));
+    assert!(notice["message"].as_str().unwrap().contains("1 finding is reported again"), "{notice}");
+    fs::remove_file(place.path("kubectl-gpt.yaml")).unwrap();
+    place.annotate("s", "service/*=team X until 2026-11-20");
+    assert_eq!(find(&place.report(&[]), "ignore/expired")["object"]["name"], "cart");
+}
+
+#[test]
+fn the_clock_decides_where_the_input_has_no_time() {
+    let place = Place::new();
+    place.config(&json!({"ignore": [{"rules": "service/target-port", "reason": "team X", "expires": "2026-11-21"}]}));
+    place.write("cluster.yaml", MANIFESTS);
+    let code = |time: &str| {
+        let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
+        command.env_clear().env("HOME", place.0.path()).current_dir(place.0.path()).env("SOURCE_DATE_EPOCH", time);
+        command.args(["analyze", "-f", "cluster.yaml"]).output().unwrap().status.code()
+    };
+    // 2026-11-21T23:59:59Z and a second later.
+    assert_eq!(code("1795305599"), Some(0));
+    assert_eq!(code("1795305600"), Some(1));
+    assert_eq!(code("tomorrow"), Some(2));
+}
+
+#[test]
+fn an_ignore_that_matches_nothing_is_told_where_that_is_certain() {
+    let place = Place::new();
+    let unused = |rules: &str, arguments: &[&str]| {
+        place.config(&json!({"ignore": [{"rules": rules, "names": "gone", "reason": "team X"}]}));
+        let report = place.report(arguments);
+        report["findings"].as_array().unwrap().iter().filter(|finding| finding["rule"] == "ignore/unused").count()
+    };
+    assert_eq!(unused("service/*", &[]), 1);
+    assert_eq!(unused("no/such-rule", &[]), 1);
+    assert_eq!(unused("service/*", &["--min-severity", "warning"]), 0);
+    assert_eq!(unused("service/*", &["--skip-rule", "ignore/*"]), 0);
+    // What was not looked at may still be wrong.
+    assert_eq!(unused("service/*", &["-n", "shop"]), 0);
+    assert_eq!(unused("service/*", &["--rule", "pod/*"]), 0);
+    assert_eq!(unused("service/*", &["--skip-rule", "service/no-endpoints"]), 0);
+    assert_eq!(unused("pv/*", &["--skip-rule", "service/no-endpoints"]), 1);
+    place.write(
+        "broken.json",
+        r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "p"}, "spec": {"ports": 7}}"#,
+    );
+    assert_eq!(unused("service/*", &["-f", "broken.json"]), 0);
+    assert_eq!(unused("pv/*", &["-f", "broken.json"]), 1);
+}
+
+#[test]
+fn an_annotation_that_cannot_be_understood_is_told() {
+    let place = Place::new();
+    place.annotate("s", "service/*; pv/*=x until 2026-13-01");
+    let report = place.report(&[]);
+    let notices: Vec<&Value> =
+        report["findings"].as_array().unwrap().iter().filter(|f| f["rule"] == "ignore/unreadable").collect();
+    assert_eq!(notices.len(), 2, "{report:#}");
+    assert_eq!(rules(&report["findings"])[..2], [SERVICE, ENDPOINTS]);
+    assert_eq!(report["summary"]["ignored"], 0);
+}
+
+/// The pods of a Deployment have the annotation from its template: one notice a pod would be noise.
+#[test]
+fn annotations_of_controlled_objects_are_not_called_unused() {
+    let place = Place::new();
+    let pod = "- {apiVersion: v1, kind: Pod, metadata: {name: p, namespace: shop, uid: p, annotations: \
+               {kubectl-gpt.io/ignore: 'pod/*=x'}, OWNER}, spec: {containers: [{name: c, image: i}]}, status: {phase: Succeeded}}\n";
+    let owner = "ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: r, uid: r, controller: true}]";
+    for (owner, expected) in [(owner, 0), ("generation: 1", 1)] {
+        place.write("cluster.yaml", &(CLUSTER.to_string() + &pod.replace("OWNER", owner)));
+        let report = place.report(&[]);
+        let count = rules(&report["findings"]).into_iter().filter(|rule| *rule == "ignore/unused").count();
+        assert_eq!(count, expected, "{report:#}");
+    }
+}
+
+#[test]
+fn notices_are_documented_like_rules() {
+    for id in ["ignore/expired", "ignore/unused", "ignore/unreadable"] {
+        let output = Command::cargo_bin("kubectl-gpt").unwrap().args(["rules", id]).output().unwrap();
+        let page = String::from_utf8(output.stdout).unwrap();
+        assert!(page.starts_with(&format!("# {id} (info)")) && page.contains("## How to fix"), "{page}");
+    }
+}
+
+#[test]
+fn a_finding_whose_cause_is_ignored_stands_on_its_own_and_says_so() {
+    let place = Place::new();
+    let scenario = format!("{}/tests/scenarios/not-ready/cluster.json", env!("CARGO_MANIFEST_DIR"));
+    let report = |rules: &str| {
+        place.config(&json!({"ignore": [{"rules": rules, "reason": "team X"}]}));
+        json(&place.run(&["-f", &scenario, "-o", "json"]))
+    };
+    let before = report("none/such");
+    let root = find(&before, "pod/not-ready")["id"].clone();
+    assert_eq!(find(&before, "workload/unavailable")["causedBy"], json!([root]));
+    let after = report("pod/not-ready");
+    let finding = find(&after, "workload/unavailable");
+    assert_eq!(finding["causedBy"], json!([]));
+    let text = finding["evidence"][0]["text"].as_str().unwrap();
+    assert!(text.starts_with("it follows from what is ignored (team X): Deployment search has no ready pod"), "{text}");
+    // What stood between them explains the rest.
+    let causes = find(&after, "service/no-ready-endpoints")["causedBy"].as_array().unwrap();
+    assert!(causes.contains(&finding["id"]) && !causes.contains(&root), "{causes:?}");
+    // One that is ignored in the middle of a chain leaves the chain whole.
+    let after = report("workload/*");
+    assert_eq!(find(&after, "service/no-ready-endpoints")["causedBy"], json!([root]));
+    let after = report("pod/*");
+    let ids: Vec<&Value> = after["findings"].as_array().unwrap().iter().map(|finding| &finding["id"]).collect();
+    for finding in after["findings"].as_array().unwrap() {
+        assert!(finding["causedBy"].as_array().unwrap().iter().all(|id| ids.contains(&id)), "{finding}");
+    }
+}
+
+#[test]
+fn a_baseline_is_sorted_and_stable_and_a_line_a_finding() {
+    let place = Place::new();
+    place.analyze(&["--write-baseline", "baseline.json"]);
+    let text = place.read("baseline.json");
+    let read: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(read["schemaVersion"], "1");
+    assert_eq!(rules(&read["findings"]), [VOLUME, ENDPOINTS, SERVICE], "by rule, not by severity");
+    assert_eq!(read["findings"][2]["object"], "Service shop/cart");
+    assert!(text.lines().any(|line| line.contains(SERVICE) && line.contains("Service shop/cart")), "{text}");
+    place.analyze(&["--baseline", "baseline.json", "--write-baseline", "baseline.json"]);
+    assert_eq!(place.read("baseline.json"), text, "what is known stays known");
+    let left: Vec<_> = fs::read_dir(place.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "no temporary file is left: {left:?}");
+}
+
+#[test]
+fn a_baseline_holds_what_is_reported() {
+    let place = Place::new();
+    place.config(
+        &json!({"ignore": [{"rules": SERVICE, "reason": "has its own reason"}, {"names": "x", "reason": "unused"}]}),
+    );
+    place.analyze(&["--min-severity", "warning", "--write-baseline", "baseline.json"]);
+    let read: Value = serde_json::from_str(&place.read("baseline.json")).unwrap();
+    assert_eq!(rules(&read["findings"]), [ENDPOINTS]);
+    place.analyze(&["--write-baseline", "baseline.json"]);
+    let read: Value = serde_json::from_str(&place.read("baseline.json")).unwrap();
+    assert_eq!(rules(&read["findings"]), [VOLUME, ENDPOINTS], "notices about ignores are not known troubles");
+}
+
+#[test]
+fn what_is_in_the_baseline_is_counted_and_what_is_gone_is_told() {
+    let place = Place::new();
+    place.analyze(&["--write-baseline", "baseline.json"]);
+    let report = place.report(&["--baseline", "baseline.json", "--show-ignored"]);
+    assert_eq!(report["findings"], json!([]));
+    assert_eq!((&report["summary"]["baselined"], &report["summary"]["ignored"]), (&json!(3), &json!(0)));
+    assert_eq!(report["ignored"][0]["from"], json!({"type": "baseline", "file": "baseline.json"}));
+    assert_eq!(report["source"]["notes"], Value::Null);
+    let table = String::from_utf8(place.analyze(&["--baseline", "baseline.json"]).stdout).unwrap();
+    assert!(table.starts_with("Nothing new is wrong (3 in the baseline)"), "{table}");
+    // Somebody repairs the selector.
+    place.write("cluster.yaml", &CLUSTER.replace("app: carts", "app: cart"));
+    let report = place.report(&["--baseline", "baseline.json"]);
+    let note = report["source"]["notes"][0].as_str().unwrap();
+    assert!(note.starts_with("1 finding of the baseline does not occur any more"), "{note}");
+    assert!(note.contains("service/selector-matches-nothing Service shop/cart"), "{note}");
+    // That cannot be said of what was not looked at.
+    assert_eq!(place.report(&["--baseline", "baseline.json", "--rule", "pv/*"])["source"]["notes"], Value::Null);
+    assert_eq!(place.report(&["--baseline", "baseline.json", "-n", "shop"])["source"]["notes"], Value::Null);
+}
+
+#[test]
+fn a_baseline_that_cannot_be_used_is_wrong_configuration() {
+    let place = Place::new();
+    place.write("broken.json", "{");
+    place.write("other.json", r#"{"items": []}"#);
+    place.write("newer.json", r#"{"schemaVersion": "2", "findings": []}"#);
+    for (file, what) in [
+        ("missing.json", "--write-baseline writes one"),
+        ("broken.json", "broken.json is no baseline"),
+        ("other.json", "other.json is no baseline"),
+        ("newer.json", "version \"2\""),
+    ] {
+        let output = place.analyze(&["--baseline", file]);
+        assert_eq!(output.status.code(), Some(2), "{file}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(what) && output.stdout.is_empty(), "{file}: {said}");
+    }
+    let output = place.analyze(&["--write-baseline", "no/such/folder/baseline.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("writing the baseline no/such/folder/baseline.json"));
+}
+
+#[test]
+fn the_json_with_all_of_it_follows_the_schema() {
+    let schema = format!("{}/docs/findings.schema.json", env!("CARGO_MANIFEST_DIR"));
+    let schema: Value = serde_json::from_str(&fs::read_to_string(schema).unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let place = Place::new();
+    place.analyze(&["--rule", VOLUME, "--write-baseline", "baseline.json"]);
+    place.annotate("o", "service/*=team X; pod/*; pod/*=over until 2020-01-01");
+    let entries = [(SERVICE, Some("2027-01-01")), ("pv/lost", None)];
+    let entries = entries.map(|(rules, expires)| match expires {
+        Some(expires) => json!({"rules": rules, "reason": "x", "expires": expires}),
+        None => json!({"rules": rules, "reason": "x"}),
+    });
+    place.config(&json!({"ignore": entries}));
+    let report = place.report(&["--show-ignored", "--baseline", "baseline.json"]);
+    assert_eq!(report["ignored"].as_array().unwrap().len(), 3, "{report:#}");
+    assert_eq!(rules(&report["findings"]), ["ignore/expired", "ignore/unreadable", "ignore/unused"]);
+    let errors: Vec<String> = schema.iter_errors(&report).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
