@@ -15,6 +15,8 @@ pub struct Nearest {
     pub asks: String,
     /// What the object has instead: `app=cart`, `no label tier`.
     pub has: String,
+    /// Whether it is only a slip of the pen: one label differs, and only by a letter or two.
+    pub is_slip: bool,
 }
 
 impl Nearest {
@@ -53,7 +55,16 @@ pub fn nearest<'a>(
     let differences = selector.differences(*labels);
     let asks: Vec<&str> = differences.iter().map(|(requirement, _)| requirement.as_str()).collect();
     let has: Vec<String> = differences.iter().map(|(asked, value)| instead(asked, *value, *labels)).collect();
-    Some(Nearest { object: object.clone(), asks: asks.join(","), has: words::list(&has, 3) })
+    let is_slip = differences.len() == 1 && is_slip(selector, *labels);
+    Some(Nearest { object: object.clone(), asks: asks.join(","), has: words::list(&has, 3), is_slip })
+}
+
+/// Whether the first label that differs looks like a typing mistake. Those that differ in a number are two of a kind.
+fn is_slip(selector: &Selector, labels: &dyn LabelSet) -> bool {
+    let letters = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    let mut differing = selector.equalities().filter_map(|(key, asked)| Some((asked, labels.value(key)?)));
+    let differing = differing.find(|(asked, has)| asked != has);
+    differing.is_some_and(|(asked, has)| likeness(asked, has) >= 700 && letters(asked) != letters(has))
 }
 
 /// How close labels are to what is asked for, in thousandths, summed over the requirements.

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Origin};
 use crate::coverage::{Extent, Gap};
 use crate::endpoints::Backends;
 use crate::finding::ObjectRef;
 use crate::kind::{Kind, Object};
-use crate::model::{DaemonSet, LabelSet, Namespace, Pod, Service, Timestamp};
+use crate::model::{DaemonSet, LabelSet, Labels, Namespace, Pod, Service, Timestamp};
 use crate::readiness;
 use crate::selector::Selector;
 use crate::time;
@@ -164,7 +164,7 @@ impl Cluster {
     fn without_pods(&self, service: &Service, pods: &[&Pod]) -> Option<Outage<'_>> {
         let namespace = service.namespace();
         if self.unread_workloads(namespace).is_some() {
-            return None;
+            return (pods.is_empty() && self.is_misspelled(service)).then_some(Outage::SelectsNothing);
         }
         let selector = Selector::equals(&service.spec.selector);
         let matching = self.workloads_matching(namespace, &selector);
@@ -180,6 +180,27 @@ impl Cluster {
         let wanting = matching.iter().filter(|w| self.should_have_pods(w)).map(|w| w.object.clone());
         let wanting: Vec<ObjectRef> = wanting.collect();
         (!leaving && !wanting.is_empty()).then_some(Outage::NoPods(wanting))
+    }
+
+    /// Whether the selector of a Service in manifests misses a workload beside it by a slip of the pen. Manifests need not
+    /// hold every workload, so what merely matches nothing may be elsewhere; but not if it is all but spelled out, and
+    /// nothing else selects that workload.
+    pub(crate) fn is_misspelled(&self, service: &Service) -> bool {
+        let namespace = service.namespace();
+        let selector = Selector::equals(&service.spec.selector);
+        if self.origin() != Origin::Manifests || !self.workloads_matching(namespace, &selector).is_empty() {
+            return false;
+        }
+        let Some(nearest) = self.nearest_workload(namespace, &selector).filter(|nearest| nearest.is_slip) else {
+            return false;
+        };
+        let workloads = self.workloads_in(namespace);
+        let meant = workloads.iter().find(|workload| workload.object == nearest.object);
+        let is_selected = |labels: &Labels| {
+            let others = self.in_namespace::<Service>(namespace).iter().map(|other| &other.spec.selector);
+            others.filter(|asked| !asked.is_empty()).any(|asked| Selector::equals(asked).matches(labels))
+        };
+        meant.is_some_and(|workload| !is_selected(&workload.template.metadata.labels))
     }
 
     /// Whether a workload that has no pod should have had one by now.

@@ -36,6 +36,9 @@ declare_rule! {
     /// `vault-active=true`). If only that label is missing it is a `warning` for the leader, and nothing for followers, of
     /// which there need not be any. Headless Services in kube-system by which monitoring looks for control-plane pods are
     /// left alone, because managed clusters hide those. The Service of the cluster's DNS is left to `dns/down`.
+    ///
+    /// Manifests need not hold every workload. There it speaks up only where a workload beside the Service differs from the
+    /// selector in a single label, and in that by a letter or two, and no other Service selects that workload.
     "service/selector-matches-nothing": Error,
     "the selector of a Service matches no pod and no workload",
     needs: [Service, Pod],
@@ -84,7 +87,8 @@ fn selects_nothing(cluster: &Cluster, service: &Service) -> Finding {
     let message = format!("Service {name} selects no pod: {}", nearest.difference());
     let has = format!("{} has {}", nearest.object, nearest.has);
     let path = if nearest.object.is(Kind::Pod) { "metadata.labels" } else { "spec.template.metadata.labels" };
-    let finding = finding(Severity::Error, service, message).evidence(has, &nearest.object, path);
+    let mut finding = finding(Severity::Error, service, message).evidence(has, &nearest.object, path);
+    finding.rests_on_absence = !cluster.is_misspelled(service);
     // `set selector` replaces the whole selector, so it takes values that the pods have for all keys.
     let corrected: Option<Vec<String>> = corrected(&selector, &nearest.has);
     match corrected {
@@ -136,6 +140,7 @@ fn note_unread_workloads(cluster: &Cluster, service: &Service, report: &mut Repo
 mod tests {
     use super::RULE;
     use crate::cluster::Origin;
+    use crate::coverage::{Extent, Gap, Reason};
     use crate::kind::Kind;
     use crate::testing::{World, check};
 
@@ -187,6 +192,27 @@ mod tests {
             .origin(Origin::Manifests)
             .check(&RULE)
             .finds(&["info Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts"]);
+    }
+
+    #[test]
+    fn fires_in_manifests_for_a_slip_of_the_pen() {
+        let elsewhere = || Extent::Failed(Gap { reason: Reason::NotInInput, message: String::new() });
+        let said = |objects: &[&str]| {
+            let world = World::new(objects).origin(Origin::Manifests);
+            world.cover(Kind::StatefulSet, elsewhere()).check(&RULE)
+        };
+        let cart = deployment("cart", "{app: cart, tier: web}", 1);
+        said(&[SERVICE, &cart]).finds(&[
+            "error Service shop/cart: Service cart selects no pod: it asks for app=carts, Deployment cart has app=cart",
+        ]);
+        // It may be meant for a workload that is in other files.
+        for labels in ["{app: checkout}", "{app: carts-worker}", "{name: carts}", "{tier: web}"] {
+            said(&[SERVICE, &deployment("cart", labels, 1)]).finds_nothing();
+        }
+        let second = SERVICE.replace("app: carts", "app: cart2");
+        said(&[&second, &deployment("cart", "{app: cart1}", 1)]).finds_nothing();
+        let right = SERVICE.replace("name: cart", "name: right").replace("app: carts", "app: cart");
+        said(&[SERVICE, &right, &cart]).finds_nothing();
     }
 
     #[test]
