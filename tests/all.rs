@@ -19,6 +19,8 @@ mod live;
 mod live_cli;
 mod manual;
 mod merged;
+mod packages;
+mod pull_request;
 mod scenarios;
 mod strict;
 #[cfg(unix)]

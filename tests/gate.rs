@@ -225,7 +225,7 @@ fn an_ignore_is_counted_and_shown_on_request() {
     assert_eq!(ignored[0]["from"], json!({"type": "config", "file": "kubectl-gpt.yaml", "line": 1}));
     let table = |arguments: &[&str]| String::from_utf8(place.analyze(arguments).stdout).unwrap();
     assert!(table(&[]).contains("1 ignored") && !table(&[]).contains("team X"));
-    let shown = table(&["--show-ignored"]);
+    let shown = table(&["--show-ignored"]).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
         shown.contains("ignored: Service shop/cart (service/selector-matches-nothing): team X, until 2027-01-01"),
         "{shown}"

@@ -1,0 +1,27 @@
+# The program and the certificates that it trusts, nothing else. `docker build .` builds from source; a release has the
+# programs already: --build-arg PROGRAM=prebuilt takes image/linux-ARCH/kubectl-gpt.
+ARG PROGRAM=source
+
+FROM rust:1-alpine AS source
+RUN apk add --no-cache cmake g++ make musl-dev perl
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked && mv target/release/kubectl-gpt /kubectl-gpt
+
+FROM scratch AS prebuilt
+ARG TARGETARCH
+COPY image/linux-${TARGETARCH}/kubectl-gpt /kubectl-gpt
+
+FROM ${PROGRAM} AS program
+
+FROM alpine:3 AS certificates
+RUN apk add --no-cache ca-certificates
+
+FROM scratch
+LABEL org.opencontainers.image.source=https://github.com/kubectl-gpt/kubectl-gpt
+LABEL org.opencontainers.image.licenses=Apache-2.0
+COPY --from=certificates /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=program /kubectl-gpt /usr/local/bin/kubectl-gpt
+# Nobody: Kubernetes' runAsNonRoot wants a number.
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/kubectl-gpt"]
