@@ -23,7 +23,8 @@ pub struct CustomResource {
     pub status: Value,
 }
 
-const SPEC: &[&str] = &["suspend", "suspended", "paused", "issuerRef", "template"];
+const SPEC: &[&str] =
+    &["suspend", "suspended", "paused", "replicas", "running", "runStrategy", "issuerRef", "template"];
 const STATUS: &[&str] = &["observedGeneration", "conditions", "phase", "message", "health", "sync", "operationState"];
 
 fn spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {

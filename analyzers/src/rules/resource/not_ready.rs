@@ -33,8 +33,9 @@ declare_rule! {
     /// ## When it stays quiet
     ///
     /// For condition types whose meaning is not known, in the first five minutes, when the status is about an older
-    /// generation, for resources that are suspended, paused or being deleted, and for parts whose owner is ready (an old
-    /// CertificateRequest that failed before the one that succeeded).
+    /// generation, for resources that are suspended, paused, switched off (no replicas, a virtual machine that is halted) or
+    /// being deleted, in the first half hour while the reason says that something is still being made, and for parts whose
+    /// owner is ready (an old CertificateRequest that failed before the one that succeeded).
     ///
     /// `--crds` chooses the API groups that are read from a cluster; all kinds that can be listed are found by discovery.
     /// Kinds that hold credentials (tokens, passwords), records such as PolicyReports and vulnerability reports, and
@@ -52,6 +53,27 @@ declare_rule! {
 
 /// What controllers normally need to bring a resource to rest.
 const SETTLE: Duration = Duration::from_secs(300);
+/// What making a database, a machine or an image takes, as long as the controller says that it is at it.
+const SETTLE_WHILE_MAKING: Duration = Duration::from_secs(1800);
+/// Reasons of conditions that say so, or begin or end so.
+const MAKING: &[&str] = &[
+    "Creating",
+    "Provisioning",
+    "Pending",
+    "InProgress",
+    "Progressing",
+    "Initializing",
+    "Starting",
+    "Updating",
+    "Upgrading",
+    "Bootstrapping",
+    "Scaling",
+    "Deploying",
+    "Installing",
+    "Importing",
+    "Transfer",
+    "Waiting",
+];
 /// The same where only the age of the resource is known.
 const SETTLE_FROM_CREATION: Duration = Duration::from_secs(600);
 
@@ -77,8 +99,19 @@ const GOOD: &[&str] = &[
     "BootstrapReady",
 ];
 /// Condition types that are True when something is wrong.
-const BAD: &[&str] =
-    &["Stalled", "Degraded", "Failed", "Error", "NotReady", "ReconcileError", "ReconcileFailed", "InstallFailed"];
+const BAD: &[&str] = &[
+    "Stalled",
+    "Degraded",
+    "Failed",
+    "Error",
+    "ErrorOccurred",
+    "NotReady",
+    "ReconcileError",
+    "ReconcileFailed",
+    "InstallFailed",
+    "ResolutionFailed",
+    "ACK.Terminal",
+];
 /// Runs: they fail once and stay as a record.
 const RECORDS: &[&str] = &[
     "TaskRun",
@@ -101,6 +134,8 @@ struct Trouble {
     path: String,
     fact: String,
     since: Option<Timestamp>,
+    /// How long such a state may last before it counts.
+    settle: Duration,
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -109,7 +144,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     resources.sort_by_cached_key(|resource| resource.reference());
     for resource in resources {
         let Some(trouble) = trouble(resource) else { continue };
-        if is_young(cluster, resource, trouble.since) || owner_is_fine(cluster, resource) {
+        if is_young(cluster, resource, trouble.since, trouble.settle) || owner_is_fine(cluster, resource) {
             continue;
         }
         report.add(finding(cluster, resource, trouble));
@@ -131,14 +166,23 @@ fn is_judged(resource: &CustomResource) -> bool {
 }
 
 /// `spec.suspend` (Flux, Argo), `spec.paused` (Cluster API, Argo Rollouts), and annotations of the same meaning
-/// (Crossplane, Cluster API, KEDA, OpenShift).
+/// (Crossplane, Cluster API, KEDA, OpenShift, CloudNativePG).
 fn is_suspended(resource: &CustomResource) -> bool {
     let is_true = |field: &str| resource.spec.get(field).and_then(Value::as_bool) == Some(true);
     let by_annotation = resource.metadata.annotations.iter().any(|(key, value)| {
         let name = key.rsplit('/').next().unwrap_or(key);
-        matches!(name, "paused" | "pause" | "pause-reconciliation" | "suspend" | "skip-reconcile") && value != "false"
+        let pauses = ["paused", "pause", "pause-reconciliation", "paused-replicas", "suspend", "skip-reconcile", "hibernation"];
+        pauses.contains(&name) && !matches!(value, "false" | "off")
     });
-    is_true("suspend") || is_true("suspended") || is_true("paused") || by_annotation
+    is_true("suspend") || is_true("suspended") || is_true("paused") || by_annotation || is_off(resource)
+}
+
+/// Asked for no pods, or for a virtual machine that does not run (KubeVirt).
+fn is_off(resource: &CustomResource) -> bool {
+    let field = |name: &str| resource.spec.get(name);
+    field("replicas").and_then(Value::as_i64) == Some(0)
+        || field("running").and_then(Value::as_bool) == Some(false)
+        || matches!(text(&resource.spec, &["runStrategy"]), Some("Halted" | "Manual"))
 }
 
 fn trouble(resource: &CustomResource) -> Option<Trouble> {
@@ -174,7 +218,15 @@ fn of_conditions(resource: &CustomResource) -> Option<Trouble> {
         path: format!("status.conditions[{}]", found.type_),
         fact: format!("condition {} is {} ({})", found.type_, found.status, found.reason),
         since: found.last_transition_time,
+        settle: settle(&found.reason),
     })
+}
+
+/// By the reason of a condition: `Creating`, `WaitingForInfrastructure`; not `CreatingFailed`.
+fn settle(reason: &str) -> Duration {
+    let has_failed = reason.contains("Fail") || reason.contains("Err");
+    let is_making = MAKING.iter().any(|word| reason.starts_with(word) || reason.ends_with(word));
+    if is_making && !has_failed { SETTLE_WHILE_MAKING } else { SETTLE }
 }
 
 /// `severity: Info` on a condition (Knative, Cluster API v1beta1) says that it is no failure.
@@ -201,6 +253,7 @@ fn of_application(resource: &CustomResource) -> Option<Trouble> {
             path: format!("status.conditions[{type_}]"),
             fact: format!("it has the condition {type_}"),
             since: text(error, &["lastTransitionTime"]).and_then(|text| text.parse().ok()),
+            settle: SETTLE,
         });
     }
     let phase = text(status, &["operationState", "phase"]).unwrap_or_default();
@@ -212,6 +265,7 @@ fn of_application(resource: &CustomResource) -> Option<Trouble> {
             path: "status.operationState".to_string(),
             fact: format!("the last operation's phase is {phase}"),
             since: time(&["operationState", "finishedAt"]),
+            settle: SETTLE,
         });
     }
     let health = text(status, &["health", "status"]).unwrap_or_default();
@@ -223,6 +277,7 @@ fn of_application(resource: &CustomResource) -> Option<Trouble> {
             path: "status.health".to_string(),
             fact: format!("health is {health}"),
             since: time(&["health", "lastTransitionTime"]),
+            settle: SETTLE,
         });
     }
     (text(status, &["sync", "status"]) == Some("OutOfSync")).then(|| Trouble {
@@ -232,6 +287,7 @@ fn of_application(resource: &CustomResource) -> Option<Trouble> {
         path: "status.sync".to_string(),
         fact: "the sync status is OutOfSync".to_string(),
         since: None,
+        settle: SETTLE,
     })
 }
 
@@ -245,6 +301,7 @@ fn of_phase(resource: &CustomResource, bad: &str) -> Option<Trouble> {
         path: "status.phase".to_string(),
         fact: format!("the phase is {phase}"),
         since: progressing.and_then(|condition| condition.last_transition_time),
+        settle: SETTLE,
     })
 }
 
@@ -252,10 +309,10 @@ fn text<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
     path.iter().try_fold(value, |value, key| value.get(key))?.as_str()
 }
 
-fn is_young(cluster: &Cluster, resource: &CustomResource, since: Option<Timestamp>) -> bool {
+fn is_young(cluster: &Cluster, resource: &CustomResource, since: Option<Timestamp>, settle: Duration) -> bool {
     match (since, resource.metadata.creation_timestamp) {
-        (Some(since), _) => time::age(cluster.now(), since) < SETTLE,
-        (None, Some(created)) => time::age(cluster.now(), created) < SETTLE_FROM_CREATION,
+        (Some(since), _) => time::age(cluster.now(), since) < settle,
+        (None, Some(created)) => time::age(cluster.now(), created) < settle.max(SETTLE_FROM_CREATION),
         (None, None) => false,
     }
 }
@@ -419,5 +476,77 @@ mod tests {
             status: {phase: Paused, conditions: [{type: Healthy, status: 'False'}]}";
         check(&RULE, &[rollout]).finds_nothing();
         check(&RULE, &[&rollout.replace("Paused", "Degraded")]).finding();
+    }
+
+    /// Statuses as the controllers write them, an hour old.
+    fn resource(api_version: &str, kind: &str, spec: &str, conditions: &[(&str, &str, &str)]) -> String {
+        let conditions = conditions.iter().map(|(type_, status, reason)| {
+            format!(
+                "{{type: {type_}, status: '{status}', reason: {reason}, message: it says why,
+                   lastTransitionTime: '2026-11-21T11:40:00Z'}}"
+            )
+        });
+        let conditions: Vec<String> = conditions.collect();
+        format!(
+            "
+            apiVersion: {api_version}
+            kind: {kind}
+            metadata: {{name: x, namespace: web, uid: u1, creationTimestamp: '2026-11-20T10:00:00Z'}}
+            spec: {spec}
+            status: {{conditions: [{}]}}",
+            conditions.join(", ")
+        )
+    }
+
+    #[test]
+    fn fires_for_what_controllers_call_a_failure() {
+        for (api_version, kind, conditions) in [
+            ("kustomize.toolkit.fluxcd.io/v1", "Kustomization", &[("Ready", "False", "BuildFailed")][..]),
+            (
+                "helm.toolkit.fluxcd.io/v2",
+                "HelmRelease",
+                &[("Stalled", "True", "RetriesExceeded"), ("Released", "False", "InstallFailed"), ("Ready", "False", "x")],
+            ),
+            ("keda.sh/v1alpha1", "ScaledObject", &[("Ready", "False", "ScaledObjectCheckFailed"), ("Active", "False", "x")]),
+            ("database.example.org/v1", "Instance", &[("Synced", "False", "ReconcileError"), ("Ready", "True", "Available")]),
+            ("cluster.x-k8s.io/v1beta1", "Machine", &[("Ready", "False", "InstanceProvisionFailed")]),
+            ("config.openshift.io/v1", "ClusterOperator", &[("Available", "True", "AsExpected"), ("Degraded", "True", "x")]),
+            ("argoproj.io/v1alpha1", "ApplicationSet", &[("ErrorOccurred", "True", "ApplicationValidationError")]),
+        ] {
+            let said = check(&RULE, &[&resource(api_version, kind, "{}", conditions)]);
+            assert_eq!(said.finding().severity.to_string(), "warning", "{kind}");
+        }
+    }
+
+    #[test]
+    fn quiet_about_what_controllers_call_well() {
+        for (api_version, kind, spec, conditions) in [
+            (
+                "keda.sh/v1alpha1",
+                "ScaledObject",
+                "{}",
+                &[("Ready", "True", "x"), ("Active", "False", "x"), ("Fallback", "False", "x"), ("Paused", "False", "x")][..],
+            ),
+            ("helm.toolkit.fluxcd.io/v2", "HelmRelease", "{}", &[("Ready", "True", "x"), ("TestSuccess", "False", "x")]),
+            ("config.openshift.io/v1", "ClusterOperator", "{}", &[("Degraded", "False", "x"), ("Progressing", "False", "x")]),
+            ("cluster.x-k8s.io/v1beta2", "Machine", "{}", &[("Ready", "True", "x"), ("Deleting", "False", "x"), ("Paused", "False", "x")]),
+            ("argoproj.io/v1alpha1", "ApplicationSet", "{}", &[("ErrorOccurred", "False", "x"), ("ResourcesUpToDate", "True", "x")]),
+            // Still being made, for twenty minutes.
+            ("database.example.org/v1", "Instance", "{}", &[("Synced", "True", "x"), ("Ready", "False", "Creating")]),
+            ("cluster.x-k8s.io/v1beta1", "Machine", "{}", &[("Ready", "False", "WaitingForInfrastructure")]),
+            // Switched off.
+            ("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "{suspend: true}", &[("Ready", "False", "BuildFailed")]),
+            ("kubevirt.io/v1", "VirtualMachine", "{runStrategy: Halted}", &[("Ready", "False", "VMINotExists")]),
+            ("example.org/v1", "Cache", "{replicas: 0}", &[("Available", "False", "x")]),
+        ] {
+            check(&RULE, &[&resource(api_version, kind, spec, conditions)]).finds_nothing();
+        }
+    }
+
+    #[test]
+    fn fires_when_making_it_takes_too_long_or_has_failed() {
+        let instance = resource("database.example.org/v1", "Instance", "{}", &[("Ready", "False", "Creating")]);
+        check(&RULE, &[&instance.replace("11:40:00", "11:20:00")]).finding();
+        check(&RULE, &[&instance.replace("Creating", "CreatingFailed")]).finding();
     }
 }
