@@ -12,6 +12,7 @@ use crate::model::{
 };
 use crate::owner::{PodGroup, topmost};
 use crate::selector::Selector;
+use crate::user_rule::{RawObject, RawObjects};
 use crate::workload::WorkloadIndex;
 
 /// Where the objects come from.
@@ -270,6 +271,7 @@ impl Builder {
             logs: self.logs,
             server_version: self.server_version,
             unread_secrets: self.unread_secrets,
+            raw: RawObjects::default(),
         }
     }
 }
@@ -285,6 +287,7 @@ pub struct Cluster {
     logs: BTreeMap<(String, String, String), ContainerLog>,
     server_version: Option<String>,
     unread_secrets: BTreeMap<(String, String), Gap>,
+    raw: RawObjects,
 }
 
 /// Indexes by what rules look things up by. Keys are hashes of names: a hit is always compared with the real thing.
@@ -577,6 +580,16 @@ impl Cluster {
     pub fn with_broken(mut self, broken: impl IntoIterator<Item = Broken>) -> Cluster {
         self.coverage.broken.extend(broken);
         self
+    }
+
+    /// Objects as the API gives them, of the kinds that rules of users look at.
+    pub fn set_raw(&mut self, raw: RawObjects) {
+        self.raw = raw;
+    }
+
+    /// The objects of a kind as the API gives them, where a rule asked for it: by namespace and name.
+    pub fn raw(&self, kind: &GroupKind) -> impl Iterator<Item = &RawObject> {
+        self.raw.of(kind)
     }
 
     /// Adds logs that were fetched after a first look.

@@ -30,6 +30,9 @@ pub enum Reason {
     /// Stopped before it was read.
     #[serde(rename = "interrupted")]
     Interrupted,
+    /// A rule of the user's whose expression failed on an object.
+    #[serde(rename = "rule error")]
+    RuleError,
     /// A rule that failed: a defect of this program.
     #[serde(rename = "internal error")]
     Internal,
@@ -45,6 +48,7 @@ impl fmt::Display for Reason {
             Reason::TooMany => "too many",
             Reason::NotInInput => "not in the input",
             Reason::Interrupted => "interrupted",
+            Reason::RuleError => "rule error",
             Reason::Internal => "internal error",
         })
     }

@@ -47,6 +47,7 @@ pub mod storage;
 mod table;
 pub mod time;
 pub mod trace;
+pub mod user_rule;
 pub mod webhooks;
 pub mod words;
 mod workload;

@@ -54,6 +54,16 @@ impl Amount {
         Amount { nanos: i128::from(number) * NANOS }
     }
 
+    /// The amount, if it is a whole number.
+    pub fn as_integer(self) -> Option<i64> {
+        (self.nanos % NANOS == 0).then(|| i64::try_from(self.nanos / NANOS).ok())?
+    }
+
+    /// The amount, as near as a floating-point number comes to it.
+    pub fn as_f64(self) -> f64 {
+        self.nanos as f64 / NANOS as f64
+    }
+
     pub fn is_zero(self) -> bool {
         self.nanos == 0
     }

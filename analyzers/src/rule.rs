@@ -12,10 +12,11 @@ use serde::Serialize;
 
 use crate::causes;
 use crate::cluster::{Cluster, Origin};
-use crate::coverage::{Extent, NotEvaluated, Reason};
+use crate::coverage::{Extent, GroupKind, NotEvaluated, Reason};
 use crate::finding::{Finding, ObjectRef, Severity};
 use crate::kind::{Kind, Object};
 use crate::model::Namespace;
+use crate::user_rule::KindName;
 
 /// When a rule runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -71,6 +72,11 @@ impl RuleMeta {
 /// A check of a cluster.
 pub trait Rule: Sync + Send {
     fn meta(&self) -> &RuleMeta;
+
+    /// The kinds of which it wants to see whole objects, as [`Cluster::raw`] gives them.
+    fn raw_kinds(&self) -> &[KindName] {
+        &[]
+    }
 
     /// Adds what it finds to the report. It reads nothing but the cluster.
     fn check(&self, cluster: &Cluster, report: &mut Report);
@@ -146,6 +152,13 @@ impl Report {
             if let Some(gap) = cluster.coverage().gap(*kind) {
                 self.gaps.push((Some(kind.to_string()), None, gap.reason, gap.message.clone()));
             }
+        }
+    }
+
+    /// Says that custom resources of one kind could not be read, or not all of them.
+    pub fn custom_kind_not_read(&mut self, cluster: &Cluster, kind: &GroupKind) {
+        if let Some(gap) = cluster.coverage().custom().get(kind).and_then(Extent::gap) {
+            self.gaps.push((Some(kind.to_string()), None, gap.reason, gap.message.clone()));
         }
     }
 

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "a vocabulary for tests, of which not every word is in use at all times")]
 
 use crate::cluster::{Builder, Cluster, ContainerLog, Now, Origin};
-use crate::coverage::{Extent, Gap, Reason};
+use crate::coverage::{Extent, Gap, GroupKind, Reason};
 use crate::decode::{self, Decoded};
 use crate::finding::Finding;
 use crate::kind::Kind;
@@ -59,6 +59,11 @@ impl World {
 
     pub fn cover(mut self, kind: Kind, extent: Extent) -> World {
         self.builder.cover(kind, extent);
+        self
+    }
+
+    pub fn cover_custom(mut self, kind: GroupKind, extent: Extent) -> World {
+        self.builder.cover_custom(kind, extent);
         self
     }
 

@@ -1,0 +1,73 @@
+//! Objects as CEL sees them, and what CEL gives as JSON.
+
+use std::collections::HashMap;
+
+use cel::common::types::{
+    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional, CelString, CelUInt,
+};
+use cel::common::value::Val;
+use serde_json::Value;
+
+/// A value of JSON. Whole numbers are `int`, as they are for Kubernetes.
+pub(super) fn val(json: &Value) -> Box<dyn Val> {
+    match json {
+        Value::Null => Box::new(CelNull),
+        Value::Bool(truth) => Box::new(CelBool::from(*truth)),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => Box::new(CelInt::from(whole)),
+            None => Box::new(CelDouble::from(number.as_f64().unwrap_or_default())),
+        },
+        Value::String(text) => Box::new(CelString::from(text.clone())),
+        Value::Array(items) => Box::new(CelList::from(items.iter().map(val).collect::<Vec<_>>())),
+        Value::Object(fields) => {
+            let entries = fields.iter().map(|(key, value)| (CelMapKey::String(CelString::from(key.clone())), val(value)));
+            Box::new(CelMap::from(entries.collect::<HashMap<CelMapKey, Box<dyn Val>>>()))
+        }
+    }
+}
+
+/// What an expression gave. A value that JSON has no word for is an error.
+pub(super) fn of(value: &dyn Val) -> Result<Value, String> {
+    if let Some(truth) = value.downcast_ref::<CelBool>() {
+        return Ok((*truth.inner()).into());
+    }
+    if let Some(number) = value.downcast_ref::<CelInt>() {
+        return Ok((*number.inner()).into());
+    }
+    if let Some(number) = value.downcast_ref::<CelUInt>() {
+        return Ok((*number.inner()).into());
+    }
+    if let Some(number) = value.downcast_ref::<CelDouble>() {
+        return Ok((*number.inner()).into());
+    }
+    if let Some(text) = value.downcast_ref::<CelString>() {
+        return Ok(text.inner().into());
+    }
+    if let Some(list) = value.downcast_ref::<CelList>() {
+        return Ok(Value::Array(list.inner().iter().map(|item| of(item.as_ref())).collect::<Result<_, _>>()?));
+    }
+    if let Some(map) = value.downcast_ref::<CelMap>() {
+        let entry = |(key, value): (&CelMapKey, &Box<dyn Val>)| Ok((text(&of(key.inner())?), of(value.as_ref())?));
+        return Ok(Value::Object(map.inner().iter().map(entry).collect::<Result<_, String>>()?));
+    }
+    if let Some(optional) = value.downcast_ref::<CelOptional>() {
+        return optional.option().map_or(Ok(Value::Null), of);
+    }
+    if value.downcast_ref::<CelNull>().is_some() {
+        return Ok(Value::Null);
+    }
+    match super::functions::text(value) {
+        Some(text) => Ok(text.into()),
+        None => Err(format!("it gives a {}, which is no text", value.get_type().name())),
+    }
+}
+
+/// As people read it: text without quotes, the items of a list with commas between them, nothing for null.
+pub(super) fn text(json: &Value) -> String {
+    match json {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
