@@ -202,6 +202,9 @@ pub struct RuleArgs {
     /// any profile (default: default).
     #[arg(long, value_enum)]
     pub profile: Option<Profile>,
+    /// Rules of your own beside the built-in ones: a folder with YAML files, or one such file (repeatable).
+    #[arg(long = "rules", value_name = "DIR")]
+    pub folders: Vec<PathBuf>,
 }
 
 /// Walk one connection: DNS, Service, endpoints, readiness, policies, ports; say where it stops and by which object.
@@ -293,7 +296,10 @@ impl SnapshotArgs {
 
 /// List the rules, or show one rule's documentation.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
 pub struct RulesArgs {
+    #[command(subcommand)]
+    pub command: Option<RulesCommand>,
     /// The rule to explain.
     pub id: Option<String>,
     #[command(flatten)]
@@ -308,8 +314,30 @@ pub struct RulesArgs {
     #[arg(long, value_name = "GROUP", value_delimiter = ',', default_values_t = vec!["all".to_string()])]
     pub crds: Vec<String>,
     /// What to print.
-    #[arg(short, long, value_enum, default_value_t = RulesFormat::Table)]
-    pub output: RulesFormat,
+    #[arg(short, long, value_enum, default_value_t = RulesOutput::Table)]
+    pub output: RulesOutput,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Run the tests in files with rules of your own.
+    ///
+    /// Exit codes: 0 all pass, 1 one fails, 2 a file is wrong.
+    Test {
+        /// Folders with YAML files, or such files.
+        #[arg(required = true, value_name = "DIR")]
+        paths: Vec<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RulesOutput {
+    Table,
+    /// Also what each rule reads, and what all of them together ask the API server for.
+    Wide,
+    Json,
 }
 
 /// Print a script that makes a shell complete commands, flags and their values.

@@ -15,6 +15,7 @@ pub mod progress;
 pub mod report;
 pub mod scope;
 pub mod terminal;
+pub mod user_rules;
 
 use std::ffi::OsString;
 

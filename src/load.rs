@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::anyhow;
 use kubectl_gpt_analyzers::logs::logs_wanted;
-use kubectl_gpt_analyzers::{Builder, Cluster, Extent, Kind, Lookup, Now, Origin, Reason, model};
+use kubectl_gpt_analyzers::{Builder, Cluster, Extent, GroupKind, Kind, Lookup, Now, Origin, Reason, model};
 
 use crate::cli::{ConnectionArgs, InputArgs};
 use crate::collect::files::places::Places;
@@ -36,8 +36,17 @@ pub struct Wanted {
     pub custom: bool,
     /// The last lines of what crashed.
     pub logs: bool,
-    /// Keeps the objects as they are read.
+    /// Keeps the objects as they are read, for a snapshot.
     pub recorder: Option<Recorder>,
+    /// The kinds of which rules that users write see whole objects.
+    pub raw: BTreeSet<GroupKind>,
+}
+
+impl Wanted {
+    fn recorder(&self) -> Option<Recorder> {
+        let for_rules = || (!self.raw.is_empty()).then(|| Recorder::only(BTreeSet::new(), self.raw.clone()));
+        self.recorder.clone().or_else(for_rules)
+    }
 }
 
 /// Reads the files that are named, or else the cluster.
@@ -62,15 +71,17 @@ pub fn load(connection: &ConnectionArgs, input: &InputArgs, wanted: &Wanted) -> 
         if input.with_cluster {
             return manifests_and_cluster(connection, input, wanted, &crds, &line).await;
         }
-        connection.recorder.clone_from(&wanted.recorder);
+        connection.recorder = wanted.recorder();
         from_cluster(&connection, input, wanted, &crds, &line).await
     })
 }
 
 fn from_files(input: &InputArgs, wanted: &Wanted) -> Result<Loaded, Failure> {
-    let options = files::Options { namespace: one_namespace(input), recorder: wanted.recorder.clone() };
+    let recorder = wanted.recorder();
+    let options = files::Options { namespace: one_namespace(input), recorder: recorder.clone() };
     let read = files::read_with(&input.filename, options).map_err(Failure::unreadable)?;
-    let cluster = read.builder.build(read.now, read.origin);
+    let mut cluster = read.builder.build(read.now, read.origin);
+    set_raw(&mut cluster, recorder.as_ref());
     for namespace in &input.namespace {
         let known = match cluster.get::<model::Namespace>("", namespace) {
             Lookup::Found(_) => true,
@@ -84,6 +95,13 @@ fn from_files(input: &InputArgs, wanted: &Wanted) -> Result<Loaded, Failure> {
     let source = Source { notes: read.notes, ..Source::files(names(input), &cluster) };
     let namespace = input.namespace.first().cloned().unwrap_or_else(|| "default".to_string());
     Ok(Loaded { cluster, source, namespace, places: read.places, overlay: None })
+}
+
+/// What rules that users write see; what only a snapshot is for stays with its recorder.
+fn set_raw(cluster: &mut Cluster, recorder: Option<&Recorder>) {
+    if let Some(recorder) = recorder {
+        cluster.set_raw(recorder.raw());
+    }
 }
 
 /// The files as they were given.
@@ -115,7 +133,7 @@ async fn manifests_and_cluster(
         let message = "--with-cluster is for manifests; the files hold objects that come from a cluster themselves";
         return Err(Failure::usage(anyhow!(message)));
     }
-    let overlay = Overlay::new(recorder.take());
+    let overlay = Overlay::new(recorder.take(), wanted.raw.clone());
     connection.recorder = Some(overlay.live());
     let mut loaded = from_cluster(&connection, input, wanted, crds, line).await?;
     loaded.cluster = loaded.cluster.with_broken(read.builder.coverage().broken.clone());
@@ -135,12 +153,14 @@ async fn from_cluster(
     let tell = |progress| line.tell(progress);
     let collected = live::collect(connection, &wanted.kinds, &scope, &tell).await.map_err(Failure::unreadable)?;
     let (mut notes, mut builder) = (collected.notes, collected.builder);
-    if wanted.custom {
+    if wanted.custom || !wanted.raw.is_empty() {
         line.say("reading custom resources");
+        let crds = if wanted.custom { crds } else { &Crds::None };
         notes.extend(custom::collect(connection, crds, &scope, &mut builder).await);
     }
     notes.extend(how_to_permit(&builder));
     let mut cluster = builder.build(Now::At(jiff::Timestamp::now()), Origin::Cluster);
+    set_raw(&mut cluster, connection.recorder.as_ref());
     if wanted.logs {
         line.say("reading the last lines of crashed containers");
         let (fetched, refused) = logs::fetch(connection, &logs_wanted(&cluster)).await;

@@ -23,5 +23,6 @@ mod packages;
 mod pull_request;
 mod scenarios;
 mod strict;
+mod user_rules;
 #[cfg(unix)]
 mod watch;

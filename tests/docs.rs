@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kubectl_gpt::commands::rules::reads;
 use kubectl_gpt::gate::Notice;
 use kubectl_gpt_analyzers::{Profile, Rule, rules};
 
@@ -26,7 +27,8 @@ fn pages() -> BTreeMap<PathBuf, String> {
             Profile::Strict => " Only with `--profile strict`, or where `--rule` names it.",
         };
         let (id, severity, summary) = (&meta.id, meta.severity, &meta.summary);
-        let page = format!("# {id}\n\nSeverity: {severity}. Finds: {summary}.{profile}\n\n{}", meta.page());
+        let page =
+            format!("# {id}\n\nSeverity: {severity}. Finds: {summary}.{profile}\n\n{}\n{}", meta.page(), reads(meta));
         pages.insert(PathBuf::from(file), page);
     }
     pages.insert(PathBuf::from("README.md"), index);

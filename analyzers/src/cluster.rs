@@ -351,6 +351,8 @@ impl Index {
 }
 
 /// Back to what it was built of, to change it.
+///
+/// The objects of [`Cluster::raw`] are left behind.
 impl From<Cluster> for Builder {
     fn from(cluster: Cluster) -> Builder {
         Builder {

@@ -14,6 +14,7 @@ use super::connect::Connection;
 use super::discovery::{CustomApi, listable};
 use super::live::{LISTS_AT_A_TIME, Scope};
 use super::page::segment;
+use super::recorder::Recorder;
 use super::request::{Failure, JSON};
 
 /// kubectl's own page size.
@@ -22,6 +23,8 @@ const LIMIT: usize = 500;
 const SAMPLE: usize = 1000;
 /// How many objects of a kind are read at most.
 const OBJECTS: usize = 5000;
+/// How many PolicyReports are read at most: there may be one an object, of which only what fails is kept.
+const REPORTS_READ: usize = 20_000;
 /// How often a list whose continue token expired is begun again.
 const RESTARTS: u32 = 2;
 /// For all kinds together: conversion webhooks and aggregated servers may fail slowly, one kind after the other.
@@ -68,14 +71,9 @@ const VIRTUAL: &[&str] = &[
     "template.openshift.io",
     "user.openshift.io",
 ];
-/// Groups of reports about other objects: many, large, and never not ready.
-const REPORTS: &[&str] = &[
-    "aquasecurity.github.io",
-    "openreports.io",
-    "reports.kyverno.io",
-    "spdx.softwarecomposition.kubescape.io",
-    "wgpolicyk8s.io",
-];
+/// Groups of reports about other objects: many, large, and never not ready. PolicyReports are read: what fails is told.
+const REPORTS: &[&str] =
+    &["aquasecurity.github.io", "openreports.io", "reports.kyverno.io", "spdx.softwarecomposition.kubescape.io"];
 
 /// Which custom resources to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,18 +111,19 @@ impl Crds {
 }
 
 /// Lists the custom resources of all kinds that the server can list, and says in the coverage what it could not read.
-/// Returns notes for people.
+/// Returns notes for people. Whatever `crds` says, the kinds that the connection's recorder wants are listed for it.
 pub async fn collect(connection: &Connection, crds: &Crds, scope: &Scope, builder: &mut Builder) -> Vec<String> {
-    if *crds == Crds::None {
+    let recorded = connection.recorder.as_ref().map(Recorder::wanted).unwrap_or_default();
+    if *crds == Crds::None && recorded.is_empty() {
         return Vec::new();
     }
     let deadline = tokio::time::Instant::now() + DEADLINE;
-    let Found { apis, failed } = find(connection, crds).await;
+    let Found { apis, failed } = find(connection, crds, &recorded).await;
     let fell_back = std::sync::atomic::AtomicBool::new(false);
     let read = |api: CustomApi| {
-        let fell_back = &fell_back;
+        let (fell_back, is_recorded) = (&fell_back, recorded.contains(&api.group_kind()));
         async move {
-            let reading = Reading { connection, api: &api, scope };
+            let reading = Reading { connection, api: &api, scope, is_recorded };
             let (objects, extent) = tokio::time::timeout_at(deadline, reading.read()).await.unwrap_or_else(|_| {
                 let message = format!("{}: timeout: not read within {DEADLINE:?}", reading.action(None));
                 (Vec::new(), Extent::Failed(Gap { reason: Reason::Timeout, message }))
@@ -139,7 +138,9 @@ pub async fn collect(connection: &Connection, crds: &Crds, scope: &Scope, builde
     let read: BTreeMap<(GroupKind, String), _> =
         stream::iter(apis).map(read).buffer_unordered(LISTS_AT_A_TIME).collect().await;
     for ((kind, _), (objects, extent)) in read {
-        objects.into_iter().for_each(|object| builder.add_custom(object));
+        if is_custom(&kind.group) && crds.choose(&kind.group) {
+            objects.into_iter().for_each(|object| builder.add_custom(object));
+        }
         builder.cover_custom(kind, extent);
     }
     for (kind, gap) in failed {
@@ -174,9 +175,10 @@ struct Found {
     failed: Vec<(GroupKind, Gap)>,
 }
 
-async fn find(connection: &Connection, crds: &Crds) -> Found {
+async fn find(connection: &Connection, crds: &Crds, recorded: &BTreeSet<GroupKind>) -> Found {
     let served = &connection.served.custom;
-    let wanted = |group: &str| is_custom(group) && crds.choose(group);
+    let chosen = |group: &str| is_custom(group) && crds.choose(group);
+    let wanted = |group: &str| chosen(group) || recorded.iter().any(|kind| kind.group == group);
     let mut found = Found { apis: served.apis.clone(), failed: Vec::new() };
     let nameless = |group: &str| GroupKind { group: group.to_string(), kind: String::new() };
     if let Some(failure) = &served.unknown {
@@ -203,7 +205,8 @@ async fn find(connection: &Connection, crds: &Crds) -> Found {
             }
         }
     }
-    found.apis.retain(|api| wanted(&api.group) && !has_type(api) && !holds_credentials(&api.kind));
+    let is_wanted = |api: &CustomApi| chosen(&api.group) || recorded.contains(&api.group_kind());
+    found.apis.retain(|api| is_wanted(api) && !has_type(api) && !holds_credentials(&api.kind));
     found.apis.sort();
     found
 }
@@ -218,7 +221,7 @@ fn has_type(api: &CustomApi) -> bool {
 }
 
 /// Kinds that hold what is secret themselves. An ExternalSecret or a SealedSecret only says where it comes from.
-fn holds_credentials(kind: &str) -> bool {
+pub fn holds_credentials(kind: &str) -> bool {
     let ends = ["Token", "Password", "Credential", "Credentials"];
     kind == "Secret" || ends.iter().any(|end| kind.ends_with(end))
 }
@@ -228,6 +231,8 @@ struct Reading<'a> {
     connection: &'a Connection,
     api: &'a CustomApi,
     scope: &'a Scope,
+    /// Whether each object counts, also where none has conditions.
+    is_recorded: bool,
 }
 
 type Objects = Vec<CustomResource>;
@@ -313,10 +318,11 @@ impl Reading<'_> {
             if next == token {
                 return Err(Failure::new(Reason::Malformed, "the server gives the same page again and again"));
             }
-            if objects.len() >= SAMPLE && !objects.iter().any(CustomResource::tells_conditions) {
+            if !self.is_recorded && objects.len() >= SAMPLE && !objects.iter().any(CustomResource::tells_conditions) {
                 break;
             }
-            if objects.len() >= OBJECTS {
+            let most = if self.api.group == "wgpolicyk8s.io" { REPORTS_READ } else { OBJECTS };
+            if objects.len() >= most {
                 rest = Some(gap(Reason::TooMany, format!("only the first {} are looked at", objects.len())));
                 break;
             }
@@ -383,7 +389,7 @@ mod tests {
 
     #[test]
     fn passes_over_what_is_no_custom_resource() {
-        for group in ["", "apps", "metrics.k8s.io", "events.k8s.io", "wgpolicyk8s.io"] {
+        for group in ["", "apps", "metrics.k8s.io", "events.k8s.io", "reports.kyverno.io"] {
             assert!(!is_custom(group), "{group}");
         }
         assert!(is_custom("snapshot.storage.k8s.io") && is_custom("argoproj.io"));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 use futures::stream;
-use kubectl_gpt_analyzers::{Kind, Reason};
+use kubectl_gpt_analyzers::{GroupKind, Kind, Reason};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -56,6 +56,12 @@ pub(super) struct CustomApi {
     pub resource: String,
     pub kind: String,
     pub namespaced: bool,
+}
+
+impl CustomApi {
+    pub fn group_kind(&self) -> GroupKind {
+        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
+    }
 }
 
 /// The resources of one group and version.

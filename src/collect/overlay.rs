@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kubectl_gpt_analyzers::decode::{Decoded, object};
-use kubectl_gpt_analyzers::{Analysis, Builder, Cluster, Finding, Now, ObjectRef, Origin};
+use kubectl_gpt_analyzers::user_rule::RawObject;
+use kubectl_gpt_analyzers::{Analysis, Builder, Cluster, Finding, GroupKind, Now, ObjectRef, Origin};
 use serde_json::{Map, Value};
 
 use super::recorder::{Identity, Recorded, Recorder};
@@ -42,9 +43,10 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// `manifests` as they were read. The recorder of [`Overlay::live`] is to be with whoever reads the cluster.
-    pub fn new(manifests: BTreeMap<Identity, Recorded>) -> Overlay {
-        let live = Recorder::only(manifests.keys().cloned().collect());
+    /// `manifests` as they were read. The recorder of [`Overlay::live`] is to be with whoever reads the cluster; it keeps
+    /// the objects of `kinds` for the rules that users write, too.
+    pub fn new(manifests: BTreeMap<Identity, Recorded>, kinds: BTreeSet<GroupKind>) -> Overlay {
+        let live = Recorder::only(manifests.keys().cloned().collect(), kinds);
         Overlay { manifests, live }
     }
 
@@ -58,9 +60,15 @@ impl Overlay {
         let now = cluster.now();
         let logs = cluster.logs().clone();
         let mut builder = Builder::from(cluster);
+        let (mut raw, kinds) = (self.live.raw(), self.live.wanted());
         let live = self.live.take();
         for (identity, manifest) in &self.manifests {
             let change = Change::new(identity, live.get(identity), manifest);
+            if let Value::Object(fields) = &change.result
+                && kinds.contains(&identity.group_kind())
+            {
+                RawObject::new(fields.clone()).into_iter().for_each(|object| raw.add(object));
+            }
             match object(&change.result.to_string()) {
                 Ok(decoded) => lay_over(&mut builder, decoded, change.forgets_children),
                 Err(broken) => builder.add_broken(broken),
@@ -70,6 +78,7 @@ impl Overlay {
         for ((namespace, pod, container), log) in logs {
             cluster.add_log(&namespace, &pod, &container, log);
         }
+        cluster.set_raw(raw);
         cluster
     }
 
@@ -257,7 +266,7 @@ mod tests {
     fn applied(manifests: &[&str]) -> (Vec<String>, usize) {
         let wanted = Recorder::whole();
         manifests.iter().for_each(|manifest| drop(record(&wanted, manifest)));
-        let overlay = Overlay::new(wanted.take());
+        let overlay = Overlay::new(wanted.take(), std::collections::BTreeSet::new());
         let mut builder = Builder::new();
         for json in LIVE {
             if let Decoded::Known(batch) = record(&overlay.live(), json) {
@@ -326,7 +335,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_what_nobody_applies() {
-        let overlay = Overlay::new(BTreeMap::new());
+        let overlay = Overlay::new(BTreeMap::new(), std::collections::BTreeSet::new());
         record(&overlay.live(), SERVICE);
         assert!(overlay.live().take().is_empty());
     }

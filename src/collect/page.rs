@@ -1,11 +1,11 @@
 //! One list, page by page.
 
 use kubectl_gpt_analyzers::decode::{Content, DecodeError, Page, continue_token, list_page};
-use kubectl_gpt_analyzers::{Broken, Kind, Objects, Reason};
+use kubectl_gpt_analyzers::{Broken, GroupKind, Kind, Objects, Reason};
 use tokio::task::JoinHandle;
 
 use super::connect::Connection;
-use super::discovery::{Served, Serving};
+use super::discovery::Serving;
 use super::request::{Failure, JSON};
 
 /// kubectl's own page size.
@@ -81,7 +81,7 @@ impl Request<'_> {
         progress: &(dyn Fn(usize) + Sync),
     ) -> Result<Listed, Failure> {
         let (mut listed, mut objects) = (Listed::default(), 0);
-        let content = self.content(&connection.served);
+        let content = self.content(connection);
         let (mut decoding, mut token): (Option<JoinHandle<_>>, String) = (None, String::new());
         let mut keep = |page: Page| {
             objects += page.batch.len();
@@ -117,11 +117,16 @@ impl Request<'_> {
         }
     }
 
-    fn content(&self, served: &Served) -> Content {
+    /// Of Secrets nobody sees more than the metadata; of ConfigMaps only a rule that a user wrote.
+    fn content(&self, connection: &Connection) -> Content {
+        let kind = GroupKind { group: self.kind.api().group.to_string(), kind: self.kind.to_string() };
+        let is_wanted = || connection.recorder.as_ref().is_some_and(|recorder| recorder.wants(&kind));
+        let has_slices = || matches!(connection.served.of(Kind::EndpointSlice), Serving::Version(_));
         match self.kind {
-            Kind::Secret | Kind::ConfigMap => Content::MetadataOnly,
+            Kind::Secret => Content::MetadataOnly,
+            Kind::ConfigMap if !is_wanted() => Content::MetadataOnly,
             // They say the same as EndpointSlices, where there are any; only whether they exist is asked then.
-            Kind::Endpoints if matches!(served.of(Kind::EndpointSlice), Serving::Version(_)) => Content::MetadataOnly,
+            Kind::Endpoints if has_slices() && !is_wanted() => Content::MetadataOnly,
             _ => Content::Whole,
         }
     }
@@ -160,6 +165,13 @@ async fn decoded(page: JoinHandle<Result<Page, DecodeError>>) -> Result<Page, Fa
         Ok(Ok(page)) => Ok(page),
         Ok(Err(error)) => Err(Failure::new(Reason::Malformed, format!("malformed answer: {}", error.source))),
         Err(error) => Err(Failure::new(Reason::Internal, format!("decoding failed: {error}"))),
+    }
+}
+
+fn accept(content: Content) -> &'static str {
+    match content {
+        Content::MetadataOnly => METADATA_LIST,
+        Content::Whole => JSON,
     }
 }
 

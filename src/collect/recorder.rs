@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kubectl_gpt_analyzers::ObjectRef;
 use kubectl_gpt_analyzers::decode::Content;
+use kubectl_gpt_analyzers::user_rule::{RawObject, RawObjects};
+use kubectl_gpt_analyzers::{GroupKind, ObjectRef};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -29,8 +30,8 @@ struct Objects {
 enum Keep {
     /// Every object, without what is secret.
     Redacted,
-    /// Only these objects, as they are.
-    Only(BTreeSet<Identity>),
+    /// Only these objects and those of these kinds, as they are.
+    Only { objects: BTreeSet<Identity>, kinds: BTreeSet<GroupKind> },
     /// Every object, as it is.
     Whole,
 }
@@ -64,6 +65,12 @@ impl From<&ObjectRef> for Identity {
     }
 }
 
+impl Identity {
+    pub fn group_kind(&self) -> GroupKind {
+        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
+    }
+}
+
 #[derive(Deserialize)]
 struct List {
     #[serde(default)]
@@ -76,9 +83,34 @@ impl Recorder {
         Recorder::new(Keep::Redacted)
     }
 
-    /// Of everything that is read, these objects only.
-    pub fn only(objects: BTreeSet<Identity>) -> Recorder {
-        Recorder::new(Keep::Only(objects))
+    /// Of everything that is read, only these objects and those of these kinds.
+    pub fn only(objects: BTreeSet<Identity>, kinds: BTreeSet<GroupKind>) -> Recorder {
+        Recorder::new(Keep::Only { objects, kinds })
+    }
+
+    /// Whether it is for the objects of a kind as a whole, and not for what is read of them anyway.
+    pub(super) fn wants(&self, kind: &GroupKind) -> bool {
+        matches!(&*self.keep, Keep::Only { kinds, .. } if kinds.contains(kind))
+    }
+
+    /// The kinds of which [`Recorder::wants`] is true.
+    pub(super) fn wanted(&self) -> BTreeSet<GroupKind> {
+        match &*self.keep {
+            Keep::Only { kinds, .. } => kinds.clone(),
+            Keep::Redacted | Keep::Whole => BTreeSet::new(),
+        }
+    }
+
+    /// What was kept so far of the kinds that it wants, for the rules that users write.
+    pub fn raw(&self) -> RawObjects {
+        let (kinds, objects) = (self.wanted(), self.objects());
+        let recorded = objects.live.iter().chain(&objects.unapplied);
+        let wanted = recorded.filter(|(identity, _)| kinds.contains(&identity.group_kind()));
+        let mut raw = RawObjects::default();
+        for object in wanted.filter_map(|(_, recorded)| RawObject::new(serde_json::from_str(&recorded.json).ok()?)) {
+            raw.add(object);
+        }
+        raw
     }
 
     pub fn whole() -> Recorder {
@@ -147,8 +179,12 @@ impl Recorder {
             // No rule reads these, and a cluster is not even asked for them.
             Keep::Redacted if identity.kind == "Event" && object.get("type").is_some_and(|t| t == "Normal") => return,
             Keep::Redacted => redact(&mut object),
-            Keep::Only(objects) if !objects.contains(&identity) => return,
-            Keep::Only(_) | Keep::Whole => {}
+            Keep::Only { objects, kinds }
+                if !objects.contains(&identity) && !kinds.contains(&identity.group_kind()) =>
+            {
+                return;
+            }
+            Keep::Only { .. } | Keep::Whole => {}
         }
         let recorded = Recorded { json: Value::Object(object).to_string(), metadata_only };
         let mut objects = self.objects();

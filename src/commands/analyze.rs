@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use kubectl_gpt_analyzers::rule::{Analysis, Rule, analyze};
+use kubectl_gpt_analyzers::user_rule::KindName;
 use kubectl_gpt_analyzers::{Cluster, Finding, Kind, Selector};
 
 use crate::cli::{AnalyzeArgs, Format, InputArgs, RuleArgs};
@@ -31,6 +32,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
         custom: rules.iter().any(|rule| rule.meta().reads_custom),
         logs: !arguments.no_logs,
         recorder: None,
+        raw: rules.iter().flat_map(|rule| rule.raw_kinds()).map(KindName::group_kind).collect(),
     };
     let input = InputArgs { crds: settings.crds.value.clone(), ..arguments.input.clone() };
     let run = |took| Run {

@@ -14,7 +14,6 @@ use crate::terminal;
 struct InForce<'a> {
     /// The configuration file that was read; null if there is none.
     file: Option<String>,
-    rules: Setting<Vec<String>>,
     #[serde(flatten)]
     settings: Settings,
     explain: ExplainInForce,
@@ -43,7 +42,6 @@ pub fn run(arguments: &ConfigCommandArgs) -> Result<Exit, Failure> {
     let config = Config::load(&arguments.config)?;
     let in_force = InForce {
         file: config.file.as_ref().map(|file| file.display().to_string()),
-        rules: from_file(config.fields.rules.as_ref().map(|_| folders(&config)), Vec::new()),
         settings: Settings::new(&config, &arguments.rules, &arguments.crds, &arguments.thresholds),
         explain: explain(&config),
         ignore: config.fields.ignore.iter().map(|entry| &entry.value).collect(),
@@ -51,10 +49,6 @@ pub fn run(arguments: &ConfigCommandArgs) -> Result<Exit, Failure> {
     let text = serde_saphyr::to_string(&in_force).context("printing the settings").map_err(Failure::usage)?;
     terminal::write(&terminal::plain_lines(&text), Color::Never).map_err(Failure::unreadable)?;
     Ok(Exit::Clean)
-}
-
-fn folders(config: &Config) -> Vec<String> {
-    config.rule_folders().iter().map(|folder| folder.display().to_string()).collect()
 }
 
 fn explain(config: &Config) -> ExplainInForce {

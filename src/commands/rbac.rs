@@ -49,6 +49,12 @@ pub fn cluster_role(rules: &[&dyn Rule], crds: &Crds, watch: bool) -> String {
     if metas().any(|meta| meta.reads_custom) {
         custom(&mut role, crds);
     }
+    let own = rules.iter().flat_map(|rule| rule.raw_kinds()).filter(|kind| kind.known().is_none());
+    let groups: BTreeSet<&str> = own.map(|kind| kind.group.as_str()).collect();
+    for group in groups {
+        role.push_str("# For rules of your own.\n");
+        entry(&mut role, group, "\"*\"", "list");
+    }
     role
 }
 

@@ -1,38 +1,51 @@
 //! `kubectl-gpt rules`: the table of rules, or one rule's page.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use anyhow::anyhow;
 use kubectl_gpt_analyzers::rule::{RuleMeta, id_matches};
-use kubectl_gpt_analyzers::rules::all;
-use kubectl_gpt_analyzers::{Kind, Profile, Rule};
+use kubectl_gpt_analyzers::rules::all as built_in;
+use kubectl_gpt_analyzers::{Kind, Profile, Rule, words};
 use serde_json::json;
 use tabled::builder::Builder;
 use tabled::settings::{Padding, Style};
 
-use crate::cli::{Color, RuleArgs, RulesArgs, RulesFormat};
+use crate::cli::{Color, RuleArgs, RulesArgs, RulesCommand, RulesOutput};
 use crate::collect::Crds;
 use crate::commands::rbac;
+use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::gate::Notice;
-use crate::terminal;
+use crate::{terminal, user_rules};
 
 pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
+    if let Some(RulesCommand::Test { paths }) = &arguments.command {
+        return run_tests(paths);
+    }
+    let mut chosen = arguments.rules.clone();
+    if chosen.folders.is_empty() {
+        chosen.folders = Config::load(&arguments.config)?.rule_folders();
+    }
     if arguments.rbac {
         let crds = Crds::parse(&arguments.crds).map_err(|error| Failure::usage(anyhow!(error)))?;
-        let role = rbac::cluster_role(&choose(&arguments.rules)?, &crds, arguments.watch);
+        let role = rbac::cluster_role(&choose(&chosen)?, &crds, arguments.watch);
         terminal::write(&role, Color::Auto).map_err(Failure::unreadable)?;
         return Ok(Exit::Clean);
     }
+    let all = catalogue(&chosen.folders)?;
     // The table is of everything there is, unless somebody asks what a profile runs.
-    let rules = among(&arguments.rules, arguments.rules.profile.map_or(Profile::Strict, Profile::from))?;
-    let mut rules: Vec<&RuleMeta> = rules.into_iter().map(Rule::meta).collect();
-    rules.extend(Notice::ALL.map(Notice::meta).into_iter().filter(|meta| is_chosen(&arguments.rules, &meta.id)));
+    let rules = among(&all, &chosen, chosen.profile.map_or(Profile::Strict, Profile::from))?;
+    let mut metas: Vec<&RuleMeta> = rules.iter().map(|rule| rule.meta()).collect();
+    metas.extend(Notice::ALL.map(Notice::meta).into_iter().filter(|meta| is_chosen(&chosen, &meta.id)));
     let text = match (&arguments.id, arguments.output) {
-        (Some(id), RulesFormat::Table) => page(find(id)?),
-        (Some(id), RulesFormat::Json) => json_text(&description(find(id)?)),
-        (None, RulesFormat::Table) => table(&rules),
-        (None, RulesFormat::Json) => json_text(&rules.into_iter().map(description).collect()),
+        (Some(id), RulesOutput::Table | RulesOutput::Wide) => page(find(&all, id)?),
+        (Some(id), RulesOutput::Json) => json_text(&description(find(&all, id)?)),
+        (None, RulesOutput::Table) => table(&metas),
+        (None, RulesOutput::Wide) => wide(&rules),
+        (None, RulesOutput::Json) => json_text(&metas.into_iter().map(description).collect()),
     };
-    terminal::write(&text, Color::Auto).map_err(Failure::unreadable)?;
+    terminal::write(&terminal::plain_lines(&text), Color::Auto).map_err(Failure::unreadable)?;
     Ok(Exit::Clean)
 }
 
@@ -41,14 +54,24 @@ pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
 /// # Errors
 /// When a pattern matches no rule: a misspelled rule that silently checks nothing would be a gate that is always open.
 pub fn choose(arguments: &RuleArgs) -> Result<Vec<&'static dyn Rule>, Failure> {
-    among(arguments, arguments.profile.map_or(Profile::Default, Profile::from))
+    let profile = arguments.profile.map_or(Profile::Default, Profile::from);
+    among(&catalogue(&arguments.folders)?, arguments, profile)
+}
+
+/// All rules, built-in ones and those in the folders, by id.
+fn catalogue(folders: &[PathBuf]) -> Result<Vec<&'static dyn Rule>, Failure> {
+    let own = user_rules::load(folders).map_err(|error| Failure::usage(anyhow!("{error:#}")))?;
+    let mut rules = built_in();
+    rules.extend(own.into_iter().map(|from_file| from_file.rule as &dyn Rule));
+    rules.sort_by(|a, b| a.meta().id.cmp(&b.meta().id));
+    Ok(rules)
 }
 
 /// Those of a profile, and those that are named in full.
-fn among(arguments: &RuleArgs, profile: Profile) -> Result<Vec<&'static dyn Rule>, Failure> {
+fn among(all: &[&'static dyn Rule], arguments: &RuleArgs, profile: Profile) -> Result<Vec<&'static dyn Rule>, Failure> {
     for pattern in arguments.rules.iter().chain(&arguments.skip_rules) {
-        if !documented().any(|meta| id_matches(pattern, &meta.id)) {
-            return Err(unknown(pattern));
+        if !documented(all).any(|meta| id_matches(pattern, &meta.id)) {
+            return Err(unknown(all, pattern));
         }
     }
     let runs = |rule: &dyn Rule| {
@@ -56,12 +79,12 @@ fn among(arguments: &RuleArgs, profile: Profile) -> Result<Vec<&'static dyn Rule
         meta.profile <= profile || arguments.rules.iter().any(|id| *id == meta.id)
     };
     for pattern in &arguments.rules {
-        let named: Vec<_> = all().into_iter().filter(|rule| id_matches(pattern, &rule.meta().id)).collect();
-        if !named.is_empty() && !named.iter().any(|rule| runs(*rule)) {
+        let named: Vec<_> = all.iter().filter(|rule| id_matches(pattern, &rule.meta().id)).collect();
+        if !named.is_empty() && !named.iter().any(|rule| runs(**rule)) {
             return Err(Failure::usage(anyhow!("--rule {pattern}: these rules need --profile strict")));
         }
     }
-    let mut rules = all();
+    let mut rules = all.to_vec();
     rules.retain(|rule| runs(*rule) && is_chosen(arguments, &rule.meta().id));
     if rules.is_empty() {
         return Err(Failure::usage(anyhow!("--rule and --skip-rule together leave no rule to run")));
@@ -76,17 +99,17 @@ pub fn is_chosen(arguments: &RuleArgs, id: &str) -> bool {
 }
 
 /// The rules, and what is said about ignores, which is documented like rules.
-fn documented() -> impl Iterator<Item = &'static RuleMeta> {
-    all().into_iter().map(Rule::meta).chain(Notice::ALL.map(Notice::meta))
+fn documented(all: &[&'static dyn Rule]) -> impl Iterator<Item = &'static RuleMeta> {
+    all.iter().map(|rule| rule.meta()).chain(Notice::ALL.map(Notice::meta))
 }
 
-fn find(id: &str) -> Result<&'static RuleMeta, Failure> {
-    documented().find(|meta| meta.id == id).ok_or_else(|| unknown(id))
+fn find(all: &[&'static dyn Rule], id: &str) -> Result<&'static RuleMeta, Failure> {
+    documented(all).find(|meta| meta.id == id).ok_or_else(|| unknown(all, id))
 }
 
-fn unknown(id: &str) -> Failure {
+fn unknown(all: &[&'static dyn Rule], id: &str) -> Failure {
     let word = id.rsplit('/').next().unwrap_or(id).trim_matches('*');
-    let similar: Vec<String> = documented()
+    let similar: Vec<String> = documented(all)
         .map(|meta| meta.id.to_string())
         .filter(|known| !word.is_empty() && (known.contains(word) || known.rsplit('/').next() == Some(word)))
         .take(3)
@@ -96,6 +119,31 @@ fn unknown(id: &str) -> Failure {
         similar => format!("did you mean {}?", similar.join(" or ")),
     };
     Failure::usage(anyhow!("no rule is called {id:?}; {hint}"))
+}
+
+/// Runs the tests in files with rules of the user's own.
+fn run_tests(paths: &[PathBuf]) -> Result<Exit, Failure> {
+    let rules = user_rules::load(paths).map_err(|error| Failure::usage(anyhow!("{error:#}")))?;
+    let (mut text, mut run, mut failed) = (String::new(), 0, 0);
+    for rule in &rules {
+        let id = &rule.rule.meta().id;
+        if rule.tests.is_empty() {
+            text += &format!("{id} has no test\n");
+        }
+        for (test, failure) in rule.run_tests() {
+            run += 1;
+            if let Some(failure) = failure {
+                failed += 1;
+                text += &format!("FAILED  {id}: {} ({})\n        {failure}\n", test.name, test.place);
+            }
+        }
+    }
+    text += &match failed {
+        0 => format!("{} of {} passed\n", words::count(run, "test"), words::count(rules.len(), "rule")),
+        _ => format!("{failed} of {} of {} failed\n", words::count(run, "test"), words::count(rules.len(), "rule")),
+    };
+    terminal::write(&terminal::plain_lines(&text), Color::Auto).map_err(Failure::unreadable)?;
+    Ok(if failed == 0 { Exit::Clean } else { Exit::Findings })
 }
 
 fn page(meta: &RuleMeta) -> String {
@@ -108,7 +156,7 @@ fn page(meta: &RuleMeta) -> String {
 }
 
 /// What must be readable, and how to permit it.
-fn reads(meta: &RuleMeta) -> String {
+pub fn reads(meta: &RuleMeta) -> String {
     if meta.needs.is_empty() && meta.optional.is_empty() && !meta.reads_custom {
         return String::new();
     }
@@ -143,6 +191,59 @@ fn table(rules: &[&RuleMeta]) -> String {
     let mut table = builder.build();
     table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
     table.to_string().lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
+}
+
+/// The table with what each rule reads, and under it what all of them together ask the API server for.
+fn wide(rules: &[&dyn Rule]) -> String {
+    let list = |kinds: &[Kind]| kinds.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let mut builder = Builder::new();
+    builder.push_record(["RULE", "SEVERITY", "PROFILE", "NEEDS", "IF PERMITTED", "FINDS"]);
+    for rule in rules {
+        let meta = rule.meta();
+        let mut permitted = list(meta.optional);
+        if meta.reads_custom {
+            permitted += if permitted.is_empty() { "custom resources" } else { ",custom resources" };
+        }
+        let dash = |text: String| if text.is_empty() { "-".to_string() } else { text };
+        builder.push_record([
+            meta.id.to_string(),
+            meta.severity.to_string(),
+            meta.profile.to_string(),
+            dash(list(meta.needs)),
+            dash(permitted),
+            meta.summary.to_string(),
+        ]);
+    }
+    let mut table = builder.build();
+    table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
+    let table = table.to_string().lines().fold(String::new(), |text, line| text + line.trim_end() + "\n");
+    table + "\n" + &plan(rules)
+}
+
+/// What is asked of the API server, all in all: one list a kind.
+fn plan(rules: &[&dyn Rule]) -> String {
+    let metas = || rules.iter().map(|rule| rule.meta());
+    let kinds: BTreeSet<Kind> = metas().flat_map(|meta| meta.needs.iter().chain(meta.optional)).copied().collect();
+    let mut resources: Vec<String> = kinds
+        .iter()
+        .map(|kind| match kind.api().group {
+            "" => kind.api().plural.to_string(),
+            group => format!("{}.{group}", kind.api().plural),
+        })
+        .collect();
+    resources.sort();
+    let raw: BTreeSet<String> = rules.iter().flat_map(|rule| rule.raw_kinds()).map(ToString::to_string).collect();
+    let mut text =
+        format!("{} together list {}:\n", words::count(rules.len(), "rule"), words::count(kinds.len(), "kind"));
+    text += &(textwrap::fill(&resources.join(", "), terminal::width().max(40)) + "\n");
+    if !raw.is_empty() {
+        let raw: Vec<String> = raw.into_iter().collect();
+        text += &format!("and see these as a whole: {}\n", raw.join(", "));
+    }
+    if metas().any(|meta| meta.reads_custom) {
+        text += "and the custom resources that --crds chooses\n";
+    }
+    text + "`kubectl-gpt rules --rbac` prints the ClusterRole for that.\n"
 }
 
 fn description(meta: &RuleMeta) -> serde_json::Value {

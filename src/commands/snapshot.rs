@@ -13,7 +13,13 @@ use crate::terminal::plain;
 
 pub fn run(arguments: &SnapshotArgs) -> Result<Exit, Failure> {
     let recorder = Recorder::redacting();
-    let wanted = Wanted { kinds: kinds(), custom: true, logs: !arguments.no_logs, recorder: Some(recorder.clone()) };
+    let wanted = Wanted {
+        kinds: kinds(),
+        custom: true,
+        logs: !arguments.no_logs,
+        recorder: Some(recorder.clone()),
+        ..Wanted::default()
+    };
     let loaded = load(&arguments.connection, &arguments.input(), &wanted)?;
     let (cluster, notes) = (&loaded.cluster, &loaded.source.notes);
     snapshot::write_file(&arguments.output, cluster, &recorder.take(), notes).map_err(Failure::unreadable)?;

@@ -1,6 +1,7 @@
 //! What is in force: flags win over the file, the file over the defaults.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
@@ -29,6 +30,8 @@ pub struct Settings {
     pub rule: Setting<Vec<String>>,
     pub skip_rule: Setting<Vec<String>>,
     pub profile: Setting<Profile>,
+    /// Folders with rules of the user's own.
+    pub rules: Setting<Vec<PathBuf>>,
     pub crds: Setting<Vec<String>>,
     pub min_severity: Setting<Level>,
     pub fail_on: Setting<FailOn>,
@@ -60,6 +63,12 @@ impl Settings {
         Settings {
             rule: Setting::list(&rules.rules, "--rule", file.rule.as_deref(), &[]),
             skip_rule: Setting::list(&rules.skip_rules, "--skip-rule", file.skip_rule.as_deref(), &[]),
+            rules: Setting::choose(
+                Some(rules.folders.clone()).filter(|folders| !folders.is_empty()),
+                "--rules",
+                file.rules.as_ref().map(|_| config.rule_folders()),
+                Vec::new(),
+            ),
             profile: Setting::choose(rules.profile, "--profile", file.profile, Profile::Default),
             crds: Setting::list(crds, "--crds", file.crds.as_deref(), &["all"]),
             min_severity: Setting::choose(thresholds.min_severity, "--min-severity", file.min_severity, Level::Info),
@@ -74,6 +83,7 @@ impl Settings {
             rules: self.rule.value.clone(),
             skip_rules: self.skip_rule.value.clone(),
             profile: Some(self.profile.value),
+            folders: self.rules.value.clone(),
         }
     }
 }

@@ -21,6 +21,25 @@ pub struct CustomResource {
     pub spec: Value,
     #[serde(deserialize_with = "status")]
     pub status: Value,
+    /// Of a PolicyReport those that are `fail` or `error`.
+    #[serde(deserialize_with = "results")]
+    pub results: Box<[PolicyResult]>,
+    /// Of a PolicyReport the one object that all results are about.
+    #[serde(deserialize_with = "scope")]
+    pub scope: Option<ObjectRef>,
+}
+
+/// What a policy says of objects (wgpolicyk8s.io).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PolicyResult {
+    pub policy: String,
+    pub rule: String,
+    /// `fail` or `error`.
+    pub result: String,
+    /// `critical`, `high`, `medium`, `low` or `info`; may be empty.
+    pub severity: String,
+    pub message: String,
+    pub resources: Vec<ObjectRef>,
 }
 
 const SPEC: &[&str] =
@@ -46,6 +65,36 @@ fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error>
         }
     }
     Ok(status)
+}
+
+fn results<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[PolicyResult]>, D::Error> {
+    let all = Value::deserialize(deserializer)?;
+    let text = |result: &Value, field: &str| result.get(field).and_then(Value::as_str).unwrap_or_default().to_string();
+    let of = |result: &Value| PolicyResult {
+        policy: text(result, "policy"),
+        rule: text(result, "rule"),
+        result: text(result, "result"),
+        severity: text(result, "severity"),
+        message: text(result, "message"),
+        resources: result.get("resources").and_then(Value::as_array).into_iter().flatten().filter_map(named).collect(),
+    };
+    let all = all.as_array().into_iter().flatten().map(of);
+    Ok(all.filter(|result| matches!(result.result.as_str(), "fail" | "error") && !result.policy.is_empty()).collect())
+}
+
+fn scope<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ObjectRef>, D::Error> {
+    Ok(named(&Value::deserialize(deserializer)?))
+}
+
+/// The object that a reference names.
+fn named(reference: &Value) -> Option<ObjectRef> {
+    let text = |field: &str| reference.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+    Some(ObjectRef {
+        api_version: text("apiVersion").unwrap_or("v1").to_string().into(),
+        kind: text("kind")?.to_string().into(),
+        namespace: text("namespace").map(str::to_string),
+        name: text("name")?.to_string(),
+    })
 }
 
 /// Keeps these fields of an object; of anything that is no object, nothing.
@@ -115,10 +164,17 @@ impl CustomResource {
         }
     }
 
-    /// Whether its controller says how it is: a kind that never does has nothing to judge. (Argo's
+    /// Whether its controller says how it is: a kind that never does has nothing to judge. (Argo's, and reports of policies,
     /// say it in fields of their own.)
     pub fn tells_conditions(&self) -> bool {
-        self.status.get("conditions").is_some_and(Value::is_array) || self.group() == "argoproj.io"
+        self.status.get("conditions").is_some_and(Value::is_array)
+            || self.group() == "argoproj.io"
+            || self.is_policy_report()
+    }
+
+    /// A PolicyReport or ClusterPolicyReport.
+    pub fn is_policy_report(&self) -> bool {
+        self.group() == "wgpolicyk8s.io"
     }
 
     /// `status.conditions`, those of them that have the usual shape.

@@ -22,7 +22,7 @@ mod workload;
 pub use bound::BoundSpec;
 pub(crate) use bound::TOKEN_VOLUME;
 pub use config::{ConfigMap, Secret};
-pub use custom::{CustomResource, CustomResourceDefinition, WebhookClientConfig};
+pub use custom::{CustomResource, CustomResourceDefinition, PolicyResult, WebhookClientConfig};
 pub use event::Event;
 pub use gateway::{
     BackendRef, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Listener, ParentRef, ReferenceGrant, Route, RouteRule,

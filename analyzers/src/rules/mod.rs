@@ -20,6 +20,7 @@ mod network_policy;
 mod node;
 mod pdb;
 mod pod;
+mod policy_report;
 mod priorityclass;
 mod pv;
 mod pvc;
@@ -64,6 +65,7 @@ pub fn all() -> Vec<&'static dyn Rule> {
         node::RULES,
         pdb::RULES,
         pod::RULES,
+        policy_report::RULES,
         priorityclass::RULES,
         pv::RULES,
         pvc::RULES,

@@ -27,8 +27,26 @@ const TYPES: &[&str] = &["bool", "bytes", "double", "dyn", "int", "list", "map",
 const NAMESPACES: &[&str] = &["ip", "optional"];
 /// The functions of CEL itself; those of Kubernetes are in [`functions`].
 const FUNCTIONS: &[&str] = &[
-    "bool", "bytes", "contains", "double", "dyn", "endsWith", "hasValue", "int", "matches", "none", "of",
-    "ofNonZeroValue", "or", "orValue", "size", "startsWith", "string", "type", "uint", "value",
+    "bool",
+    "bytes",
+    "contains",
+    "double",
+    "dyn",
+    "endsWith",
+    "hasValue",
+    "int",
+    "matches",
+    "none",
+    "of",
+    "ofNonZeroValue",
+    "or",
+    "orValue",
+    "size",
+    "startsWith",
+    "string",
+    "type",
+    "uint",
+    "value",
 ];
 
 /// An expression that was parsed.
@@ -74,12 +92,11 @@ impl Expression {
 
 fn parse(source: &str) -> Result<IdedExpr, Invalid> {
     let invalid = |message: String| Invalid { message, at: None };
-    let (mut tree, info) = Env::stdlib().parser().parse_with_source_info(source).map_err(|errors| {
-        match errors.errors.first() {
+    let (mut tree, info) =
+        Env::stdlib().parser().parse_with_source_info(source).map_err(|errors| match errors.errors.first() {
             Some(error) => Invalid { message: error.msg.clone(), at: position(error.pos) },
             None => invalid("it cannot be parsed".to_string()),
-        }
-    })?;
+        })?;
     if cost::depth(&tree) > DEEPEST {
         return Err(invalid(format!("it is nested more than {DEEPEST} deep")));
     }
@@ -130,7 +147,8 @@ impl Evaluator {
                 Value::resolve_val(&expression.tree, &self.context).map_err(|error| error.to_string())?;
             json::of(value.as_ref())
         };
-        let evaluated = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("it cannot be evaluated".to_string()));
+        let evaluated =
+            catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("it cannot be evaluated".to_string()));
         match self.budget.is_spent() {
             true => Err(cost::TOO_EXPENSIVE.to_string()),
             false => evaluated.map_err(|message| crate::words::shorten(&message, 200)),
@@ -184,7 +202,9 @@ impl Names<'_> {
                 let outer = self.known.clone();
                 self.known.extend([loop_.iter_var.clone(), loop_.accu_var.clone()]);
                 self.known.extend(loop_.iter_var2.clone());
-                [&loop_.loop_cond, &loop_.loop_step, &loop_.result].into_iter().try_for_each(|part| self.check(part))?;
+                [&loop_.loop_cond, &loop_.loop_step, &loop_.result]
+                    .into_iter()
+                    .try_for_each(|part| self.check(part))?;
                 self.known = outer;
                 Ok(())
             }
@@ -193,6 +213,10 @@ impl Names<'_> {
 
     fn variable(&self, id: u64, name: &str) -> Result<(), Invalid> {
         let is_known = self.known.contains(name) || TYPES.contains(&name) || name.starts_with('@');
-        if is_known { Ok(()) } else { Err(self.invalid(id, format!("there is no variable {name}; the object is `object`"))) }
+        if is_known {
+            Ok(())
+        } else {
+            Err(self.invalid(id, format!("there is no variable {name}; the object is `object`")))
+        }
     }
 }

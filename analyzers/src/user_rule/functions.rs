@@ -12,9 +12,8 @@ use ipnet::IpNet;
 use crate::quantity::Amount;
 
 type Outcome<'context, 'call> = Result<CowVal<'context, 'call>, ExecutionError>;
-type Function = Box<
-    dyn for<'context, 'call> Fn(&mut FunctionContext<'context, 'call>) -> Outcome<'context, 'call> + Send + Sync,
->;
+type Function =
+    Box<dyn for<'context, 'call> Fn(&mut FunctionContext<'context, 'call>) -> Outcome<'context, 'call> + Send + Sync>;
 /// From the values of a call (the one before the dot first) to its result; `None` where they are of the wrong types.
 type Body = fn(&[&dyn Val]) -> Result<Option<Box<dyn Val>>, String>;
 
@@ -32,7 +31,9 @@ const ALL: &[(&str, Body)] = &[
         Some(a) => a.0.as_integer().map(number).map(Some).ok_or_else(|| "the quantity is no whole number".to_string()),
         None => Ok(None),
     }),
-    ("asApproximateFloat", |of| Ok(get::<Quantity>(of, 0).map(|a| Box::new(CelDouble::from(a.0.as_f64())) as Box<dyn Val>))),
+    ("asApproximateFloat", |of| {
+        Ok(get::<Quantity>(of, 0).map(|a| Box::new(CelDouble::from(a.0.as_f64())) as Box<dyn Val>))
+    }),
     ("ip", |of| match (get::<Cidr>(of, 0), text_of(of, 0)) {
         (Some(range), _) => Ok(Some(boxed(Ip(range.0.addr())))),
         (None, Some(text)) => Ok(Some(boxed(address(text)?))),
@@ -200,7 +201,9 @@ fn quantity(text: &str) -> Result<Quantity, String> {
 /// Without leading zeros and zones; an IPv4 address in IPv6's clothes is none either, as for Kubernetes.
 fn address(text: &str) -> Result<Ip, String> {
     match text.parse::<IpAddr>() {
-        Ok(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_some() => Err(format!("{text:?} is an IPv4 address written as IPv6")),
+        Ok(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_some() => {
+            Err(format!("{text:?} is an IPv4 address written as IPv6"))
+        }
         Ok(ip) => Ok(Ip(ip)),
         Err(_) => Err(format!("{text:?} is no IP address")),
     }

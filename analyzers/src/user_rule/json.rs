@@ -20,7 +20,8 @@ pub(super) fn val(json: &Value) -> Box<dyn Val> {
         Value::String(text) => Box::new(CelString::from(text.clone())),
         Value::Array(items) => Box::new(CelList::from(items.iter().map(val).collect::<Vec<_>>())),
         Value::Object(fields) => {
-            let entries = fields.iter().map(|(key, value)| (CelMapKey::String(CelString::from(key.clone())), val(value)));
+            let entries =
+                fields.iter().map(|(key, value)| (CelMapKey::String(CelString::from(key.clone())), val(value)));
             Box::new(CelMap::from(entries.collect::<HashMap<CelMapKey, Box<dyn Val>>>()))
         }
     }

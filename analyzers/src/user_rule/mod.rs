@@ -105,7 +105,8 @@ impl FromStr for KindName {
             [group, version, kind] => (group, Some(version), kind),
             _ => return Err(expected()),
         };
-        let is_kind = kind.starts_with(|c: char| c.is_ascii_uppercase()) && kind.chars().all(|c| c.is_ascii_alphanumeric());
+        let is_kind =
+            kind.starts_with(|c: char| c.is_ascii_uppercase()) && kind.chars().all(|c| c.is_ascii_alphanumeric());
         let is_label = |text: &str| {
             !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c))
         };
@@ -253,6 +254,10 @@ impl UserRule {
     fn add(&self, cluster: &Cluster, object: ObjectRef, verdict: Verdict, found: &mut BTreeMap<ObjectRef, Finding>) {
         let is_pod = object.is(Kind::Pod);
         let pod = is_pod.then(|| cluster.get::<Pod>(object.namespace(), &object.name).found()).flatten();
+        if is_pod && pod.is_none() {
+            // It is no part of the cluster that is looked at any more.
+            return;
+        }
         let on = pod.map_or_else(|| object.clone(), |pod| cluster.owner_of(pod));
         if let Some(known) = found.get_mut(&on) {
             known.pods += usize::from(is_pod);
@@ -291,9 +296,8 @@ impl Failures {
 }
 
 fn check_id(id: &str) -> Result<(), DefinitionError> {
-    let is_word = |word: &str| {
-        !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    };
+    let is_word =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     match id.split_once('/') {
         Some((folder, name)) if is_word(folder) && is_word(name) => Ok(()),
         _ => Err(DefinitionError::new("id", format!("expected an id such as team/no-owner, found {id:?}"))),

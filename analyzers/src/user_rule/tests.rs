@@ -144,7 +144,9 @@ fn definition() -> Definition {
         message: "Deployment {{ object.metadata.name }} has {{ object.spec.replicas }} replicas".to_string(),
         fixes: vec![FixDefinition {
             text: "Scale {{ object.metadata.name }}".to_string(),
-            command: Some("kubectl -n {{ object.metadata.namespace }} scale deploy/{{ object.metadata.name }}".to_string()),
+            command: Some(
+                "kubectl -n {{ object.metadata.namespace }} scale deploy/{{ object.metadata.name }}".to_string(),
+            ),
         }],
     }
 }
@@ -189,7 +191,8 @@ fn values_in_commands_are_quoted() {
 
 #[test]
 fn an_error_on_some_objects_is_told_once_and_the_others_are_judged() {
-    let without = |name: &str| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {}});
+    let without =
+        |name: &str| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {}});
     let analysis = check(definition(), &[without("a"), without("b"), object()], World::new(&[]));
     assert_eq!(analysis.findings.len(), 1);
     assert_eq!(analysis.not_evaluated.len(), 1);
@@ -243,8 +246,11 @@ fn secrets_show_their_metadata_only() {
                      "managedFields": [{"manager": "m"}]},
     });
     let seen = RawObject::new(secret.as_object().unwrap().clone()).unwrap().value();
-    assert_eq!(seen, json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-                            "metadata": {"name": "s", "annotations": {}}}));
+    assert_eq!(
+        seen,
+        json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+                            "metadata": {"name": "s", "annotations": {}}})
+    );
 }
 
 #[test]

@@ -38,8 +38,8 @@ declare_rule! {
     /// owner is ready (an old CertificateRequest that failed before the one that succeeded).
     ///
     /// `--crds` chooses the API groups that are read from a cluster; all kinds that can be listed are found by discovery.
-    /// Kinds that hold credentials (tokens, passwords), records such as PolicyReports and vulnerability reports, and
-    /// computed APIs such as metrics are passed over. Of a kind whose first 1,000 objects have no conditions the rest is
+    /// Kinds that hold credentials (tokens, passwords), records such as vulnerability reports, and computed APIs such as
+    /// metrics are passed over. Of a kind whose first 1,000 objects have no conditions the rest is
     /// not read; of any other kind no more than 5,000 objects are, and what is left out is named under "not evaluated".
     "resource/not-ready": Warning,
     "a custom resource is not ready",
@@ -171,7 +171,8 @@ fn is_suspended(resource: &CustomResource) -> bool {
     let is_true = |field: &str| resource.spec.get(field).and_then(Value::as_bool) == Some(true);
     let by_annotation = resource.metadata.annotations.iter().any(|(key, value)| {
         let name = key.rsplit('/').next().unwrap_or(key);
-        let pauses = ["paused", "pause", "pause-reconciliation", "paused-replicas", "suspend", "skip-reconcile", "hibernation"];
+        let pauses =
+            ["paused", "pause", "pause-reconciliation", "paused-replicas", "suspend", "skip-reconcile", "hibernation"];
         pauses.contains(&name) && !matches!(value, "false" | "off")
     });
     is_true("suspend") || is_true("suspended") || is_true("paused") || by_annotation || is_off(resource)
@@ -505,12 +506,28 @@ mod tests {
             (
                 "helm.toolkit.fluxcd.io/v2",
                 "HelmRelease",
-                &[("Stalled", "True", "RetriesExceeded"), ("Released", "False", "InstallFailed"), ("Ready", "False", "x")],
+                &[
+                    ("Stalled", "True", "RetriesExceeded"),
+                    ("Released", "False", "InstallFailed"),
+                    ("Ready", "False", "x"),
+                ],
             ),
-            ("keda.sh/v1alpha1", "ScaledObject", &[("Ready", "False", "ScaledObjectCheckFailed"), ("Active", "False", "x")]),
-            ("database.example.org/v1", "Instance", &[("Synced", "False", "ReconcileError"), ("Ready", "True", "Available")]),
+            (
+                "keda.sh/v1alpha1",
+                "ScaledObject",
+                &[("Ready", "False", "ScaledObjectCheckFailed"), ("Active", "False", "x")],
+            ),
+            (
+                "database.example.org/v1",
+                "Instance",
+                &[("Synced", "False", "ReconcileError"), ("Ready", "True", "Available")],
+            ),
             ("cluster.x-k8s.io/v1beta1", "Machine", &[("Ready", "False", "InstanceProvisionFailed")]),
-            ("config.openshift.io/v1", "ClusterOperator", &[("Available", "True", "AsExpected"), ("Degraded", "True", "x")]),
+            (
+                "config.openshift.io/v1",
+                "ClusterOperator",
+                &[("Available", "True", "AsExpected"), ("Degraded", "True", "x")],
+            ),
             ("argoproj.io/v1alpha1", "ApplicationSet", &[("ErrorOccurred", "True", "ApplicationValidationError")]),
         ] {
             let said = check(&RULE, &[&resource(api_version, kind, "{}", conditions)]);
@@ -525,17 +542,47 @@ mod tests {
                 "keda.sh/v1alpha1",
                 "ScaledObject",
                 "{}",
-                &[("Ready", "True", "x"), ("Active", "False", "x"), ("Fallback", "False", "x"), ("Paused", "False", "x")][..],
+                &[
+                    ("Ready", "True", "x"),
+                    ("Active", "False", "x"),
+                    ("Fallback", "False", "x"),
+                    ("Paused", "False", "x"),
+                ][..],
             ),
-            ("helm.toolkit.fluxcd.io/v2", "HelmRelease", "{}", &[("Ready", "True", "x"), ("TestSuccess", "False", "x")]),
-            ("config.openshift.io/v1", "ClusterOperator", "{}", &[("Degraded", "False", "x"), ("Progressing", "False", "x")]),
-            ("cluster.x-k8s.io/v1beta2", "Machine", "{}", &[("Ready", "True", "x"), ("Deleting", "False", "x"), ("Paused", "False", "x")]),
-            ("argoproj.io/v1alpha1", "ApplicationSet", "{}", &[("ErrorOccurred", "False", "x"), ("ResourcesUpToDate", "True", "x")]),
+            (
+                "helm.toolkit.fluxcd.io/v2",
+                "HelmRelease",
+                "{}",
+                &[("Ready", "True", "x"), ("TestSuccess", "False", "x")],
+            ),
+            (
+                "config.openshift.io/v1",
+                "ClusterOperator",
+                "{}",
+                &[("Degraded", "False", "x"), ("Progressing", "False", "x")],
+            ),
+            (
+                "cluster.x-k8s.io/v1beta2",
+                "Machine",
+                "{}",
+                &[("Ready", "True", "x"), ("Deleting", "False", "x"), ("Paused", "False", "x")],
+            ),
+            (
+                "argoproj.io/v1alpha1",
+                "ApplicationSet",
+                "{}",
+                &[("ErrorOccurred", "False", "x"), ("ResourcesUpToDate", "True", "x")],
+            ),
             // Still being made, for twenty minutes.
             ("database.example.org/v1", "Instance", "{}", &[("Synced", "True", "x"), ("Ready", "False", "Creating")]),
             ("cluster.x-k8s.io/v1beta1", "Machine", "{}", &[("Ready", "False", "WaitingForInfrastructure")]),
             // Switched off.
-            ("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "{suspend: true}", &[("Ready", "False", "BuildFailed")]),
+            (
+                "kustomize.toolkit.fluxcd.io/v1",
+                "Kustomization",
+                "{suspend: true}",
+                &[("Ready", "False", "BuildFailed")],
+            ),
             ("kubevirt.io/v1", "VirtualMachine", "{runStrategy: Halted}", &[("Ready", "False", "VMINotExists")]),
             ("example.org/v1", "Cache", "{replicas: 0}", &[("Available", "False", "x")]),
         ] {

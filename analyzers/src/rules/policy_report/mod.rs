@@ -1,0 +1,5 @@
+mod failed;
+
+use crate::rule::BuiltIn;
+
+pub(super) const RULES: &[&BuiltIn] = &[&failed::RULE];

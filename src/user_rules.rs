@@ -1,0 +1,218 @@
+//! The rules that users write, in YAML files: reading them, and running their tests.
+//!
+//! What a rule may say is in docs/user-rules.md; what its expressions mean, in `kubectl_gpt_analyzers::user_rule`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use kubectl_gpt_analyzers::rule::Rule;
+use kubectl_gpt_analyzers::rules;
+use kubectl_gpt_analyzers::user_rule::{Definition, DefinitionError, FixDefinition, KindName, RawObject, UserRule};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use serde_saphyr::Spanned;
+
+use crate::cli::Level;
+use crate::collect::custom::holds_credentials;
+use crate::config::{FILE, Strings};
+
+/// The most bytes that one file may have.
+const LARGEST: u64 = 1 << 20;
+/// How deep folders are followed.
+const DEEPEST: usize = 8;
+
+/// A rule with its tests, and where it stands.
+#[derive(Debug)]
+pub struct FromFile {
+    pub rule: &'static UserRule,
+    pub tests: Vec<Test>,
+}
+
+/// An object, and what the rule is to say of it.
+#[derive(Debug)]
+pub struct Test {
+    /// `team.yaml:12`
+    pub place: String,
+    pub name: String,
+    object: Value,
+    expect: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    rules: Vec<Spanned<RuleFields>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleFields {
+    id: String,
+    severity: Level,
+    #[serde(default)]
+    summary: Option<String>,
+    #[serde(default)]
+    description: String,
+    kinds: Strings,
+    when: Spanned<String>,
+    message: Spanned<String>,
+    #[serde(default)]
+    fix: Vec<FixFields>,
+    #[serde(default)]
+    tests: Vec<Spanned<TestFields>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FixFields {
+    text: String,
+    #[serde(default)]
+    command: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TestFields {
+    #[serde(default)]
+    name: String,
+    object: Map<String, Value>,
+    /// The message; nothing if the rule is to say nothing.
+    #[serde(default)]
+    expect: Option<String>,
+}
+
+/// Reads all rules in files and folders (`.yaml` and `.yml`). They live as long as the program, as built-in ones do.
+///
+/// # Errors
+/// Names file, line and expression of what is no rule; also two rules of one id, and a folder without any rule.
+pub fn load(paths: &[PathBuf]) -> Result<Vec<FromFile>> {
+    let mut files = Vec::new();
+    for path in paths {
+        let before = files.len();
+        find(path, 0, &mut files).with_context(|| format!("reading rules in {}", path.display()))?;
+        if files.len() == before {
+            bail!("no rules in {}: there is no .yaml file", path.display());
+        }
+    }
+    let mut known: BTreeMap<String, String> =
+        rules::all().iter().map(|rule| (rule.meta().id.to_string(), "a built-in rule".to_string())).collect();
+    let mut all = Vec::new();
+    for file in files {
+        for (place, rule) in read(&file)? {
+            let id = rule.rule.meta().id.to_string();
+            if let Some(other) = known.insert(id.clone(), format!("the one at {place}")) {
+                bail!("{place}: there is a rule {id} already: {other}");
+            }
+            all.push(rule);
+        }
+    }
+    Ok(all)
+}
+
+fn find(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !path.is_dir() {
+        files.push(path.to_path_buf());
+        return Ok(());
+    }
+    if depth > DEEPEST {
+        bail!("folders are nested more than {DEEPEST} deep");
+    }
+    let entries: std::io::Result<Vec<_>> = fs::read_dir(path)?.collect();
+    let mut paths: Vec<PathBuf> = entries?.into_iter().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let is_settings = path.file_name().is_some_and(|name| name == FILE);
+        let is_link = path.is_symlink() && path.is_dir();
+        if (path.is_dir() && !is_link) || (is_yaml && !is_settings && !path.is_dir()) {
+            find(&path, depth + 1, files)?;
+        }
+    }
+    Ok(())
+}
+
+/// The rules of one file, each with its place.
+fn read(file: &Path) -> Result<Vec<(String, FromFile)>> {
+    let name = file.display().to_string();
+    let size = fs::metadata(file).with_context(|| format!("reading {name}"))?.len();
+    if size > LARGEST {
+        bail!("reading {name}: it is larger than {} KiB", LARGEST >> 10);
+    }
+    let text = fs::read_to_string(file).with_context(|| format!("reading {name}"))?;
+    let document: Document = serde_saphyr::from_str(&text)
+        .map_err(|error| anyhow!("reading {name}: {}", error.to_string().lines().next().unwrap_or_default()))?;
+    if document.rules.is_empty() {
+        bail!("reading {name}: it has no rule");
+    }
+    document.rules.into_iter().map(|fields| compile(&name, fields)).collect()
+}
+
+fn compile(file: &str, fields: Spanned<RuleFields>) -> Result<(String, FromFile)> {
+    let place = format!("{file}:{}", fields.referenced.line());
+    let fields = fields.value;
+    let id = fields.id.clone();
+    let kinds: Vec<KindName> = fields
+        .kinds
+        .iter()
+        .map(|kind| kind.parse().map_err(|error: String| anyhow!("{place}: rule {id}: kinds: {error}")))
+        .collect::<Result<_>>()?;
+    if let Some(kind) = kinds.iter().find(|kind| kind.known().is_none() && holds_credentials(&kind.kind)) {
+        bail!("{place}: rule {id}: kinds: {kind} holds credentials, which are not read");
+    }
+    let lines = [("when", fields.when.referenced.line()), ("message", fields.message.referenced.line())];
+    let at = |error: &DefinitionError| match lines.iter().find(|(field, _)| *field == error.field) {
+        Some((_, line)) => format!("{file}:{line}"),
+        None => place.clone(),
+    };
+    let definition = Definition {
+        id: fields.id,
+        severity: fields.severity.into(),
+        summary: fields.summary.unwrap_or_else(|| id.clone()).trim().to_string(),
+        description: fields.description,
+        kinds: kinds.clone(),
+        when: fields.when.value,
+        message: fields.message.value,
+        fixes: fields.fix.into_iter().map(|fix| FixDefinition { text: fix.text, command: fix.command }).collect(),
+    };
+    let rule = UserRule::new(definition).map_err(|error| anyhow!("{}: rule {id}: {error}", at(&error)))?;
+    let tests = fields.tests.into_iter().map(|test| test_of(file, &id, &kinds, test)).collect::<Result<_>>()?;
+    Ok((place, FromFile { rule: Box::leak(Box::new(rule)), tests }))
+}
+
+fn test_of(file: &str, rule: &str, kinds: &[KindName], test: Spanned<TestFields>) -> Result<Test> {
+    let place = format!("{file}:{}", test.referenced.line());
+    let TestFields { name, object, expect } = test.value;
+    let raw = RawObject::new(object).ok_or_else(|| {
+        anyhow!("{place}: rule {rule}: the object of a test needs apiVersion, kind and metadata.name")
+    })?;
+    let called = raw.reference();
+    if !kinds.iter().any(|kind| kind.kind == called.kind && kind.group == called.group()) {
+        bail!("{place}: rule {rule}: it never sees a {} of {}", called.kind, called.api_version);
+    }
+    let name = if name.is_empty() { called.title() } else { name };
+    Ok(Test { place, name, object: raw.value(), expect })
+}
+
+impl FromFile {
+    /// What is wrong with each test; `None` for those that pass.
+    pub fn run_tests(&self) -> Vec<(&Test, Option<String>)> {
+        self.tests.iter().map(|test| (test, self.failure(test))).collect()
+    }
+
+    fn failure(&self, test: &Test) -> Option<String> {
+        let said = match self.rule.judge(&test.object) {
+            Ok(verdict) => verdict.map(|verdict| verdict.message),
+            Err(why) => return Some(format!("it could not be evaluated: {why}")),
+        };
+        let expected = test.expect.as_deref().map(str::trim);
+        match (expected, said.as_deref()) {
+            (expected, said) if expected == said => None,
+            (None, Some(said)) => Some(format!("expected nothing, it says: {said}")),
+            (Some(expected), None) => Some(format!("expected: {expected}; it says nothing")),
+            (Some(expected), Some(said)) => Some(format!("expected: {expected}; it says: {said}")),
+            (None, None) => None,
+        }
+    }
+}
