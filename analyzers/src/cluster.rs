@@ -271,7 +271,7 @@ impl Builder {
             logs: self.logs,
             server_version: self.server_version,
             unread_secrets: self.unread_secrets,
-            raw: RawObjects::default(),
+            raw: None,
         }
     }
 }
@@ -287,7 +287,7 @@ pub struct Cluster {
     logs: BTreeMap<(String, String, String), ContainerLog>,
     server_version: Option<String>,
     unread_secrets: BTreeMap<(String, String), Gap>,
-    raw: RawObjects,
+    raw: Option<RawObjects>,
 }
 
 /// Indexes by what rules look things up by. Keys are hashes of names: a hit is always compared with the real thing.
@@ -586,12 +586,17 @@ impl Cluster {
 
     /// Objects as the API gives them, of the kinds that rules of users look at.
     pub fn set_raw(&mut self, raw: RawObjects) {
-        self.raw = raw;
+        self.raw = Some(raw);
+    }
+
+    /// Whether whole objects were kept at all.
+    pub fn has_raw(&self) -> bool {
+        self.raw.is_some()
     }
 
     /// The objects of a kind as the API gives them, where a rule asked for it: by namespace and name.
     pub fn raw(&self, kind: &GroupKind) -> impl Iterator<Item = &RawObject> {
-        self.raw.of(kind)
+        self.raw.iter().flat_map(|raw| raw.of(kind))
     }
 
     /// Adds logs that were fetched after a first look.

@@ -171,6 +171,11 @@ impl Report {
         }
     }
 
+    /// Says that nothing could be judged, and why.
+    pub fn not_run(&mut self, reason: Reason, message: impl Into<String>) {
+        self.gaps.push((None, None, reason, message.into()));
+    }
+
     /// Says that one object could not be judged, and why: something that it depends on was not read.
     pub fn not_evaluated(&mut self, object: &ObjectRef, reason: Reason, message: impl Into<String>) {
         self.gaps.push((None, Some(object.clone()), reason, message.into()));

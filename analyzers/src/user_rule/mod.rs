@@ -220,6 +220,9 @@ impl Rule for UserRule {
     }
 
     fn check(&self, cluster: &Cluster, report: &mut Report) {
+        if !cluster.has_raw() {
+            return report.not_run(Reason::RuleError, "whole objects, which rules of your own look at, were not kept");
+        }
         let mut evaluator = Evaluator::new();
         let mut found: BTreeMap<ObjectRef, Finding> = BTreeMap::new();
         let mut failed = Failures::default();

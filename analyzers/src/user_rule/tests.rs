@@ -253,6 +253,16 @@ fn secrets_show_their_metadata_only() {
     );
 }
 
+/// `--watch` keeps no whole objects: that is not to look like a cluster without any.
+#[test]
+fn without_whole_objects_nothing_is_evaluated() {
+    let rule: &'static UserRule = Box::leak(Box::new(UserRule::new(definition()).unwrap()));
+    let rules: [&dyn Rule; 1] = [rule];
+    let analysis = analyze(&World::new(&[]).build(), &rules);
+    assert_eq!(analysis.not_evaluated.len(), 1);
+    assert!(analysis.not_evaluated[0].message.contains("not kept"));
+}
+
 #[test]
 fn an_object_in_another_version_is_not_judged() {
     let rule = Definition { kinds: vec!["apps/v1beta1/Deployment".parse().unwrap()], ..definition() };
