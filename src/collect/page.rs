@@ -168,13 +168,6 @@ async fn decoded(page: JoinHandle<Result<Page, DecodeError>>) -> Result<Page, Fa
     }
 }
 
-fn accept(content: Content) -> &'static str {
-    match content {
-        Content::MetadataOnly => METADATA_LIST,
-        Content::Whole => JSON,
-    }
-}
-
 /// `/apis/apps/v1/namespaces/shop/deployments`.
 pub(super) fn path(kind: Kind, version: &str, namespace: Option<&str>) -> String {
     let api = kind.api();

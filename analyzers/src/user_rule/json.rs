@@ -48,8 +48,11 @@ pub(super) fn of(value: &dyn Val) -> Result<Value, String> {
         return Ok(Value::Array(list.inner().iter().map(|item| of(item.as_ref())).collect::<Result<_, _>>()?));
     }
     if let Some(map) = value.downcast_ref::<CelMap>() {
-        let entry = |(key, value): (&CelMapKey, &Box<dyn Val>)| Ok((text(&of(key.inner())?), of(value.as_ref())?));
-        return Ok(Value::Object(map.inner().iter().map(entry).collect::<Result<_, String>>()?));
+        let mut fields = serde_json::Map::new();
+        for (key, value) in map.inner() {
+            fields.insert(text(&of(key.inner())?), of(value.as_ref())?);
+        }
+        return Ok(Value::Object(fields));
     }
     if let Some(optional) = value.downcast_ref::<CelOptional>() {
         return optional.option().map_or(Ok(Value::Null), of);
