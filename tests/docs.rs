@@ -27,8 +27,11 @@ fn pages() -> BTreeMap<PathBuf, String> {
             Profile::Strict => " Only with `--profile strict`, or where `--rule` names it.",
         };
         let (id, severity, summary) = (&meta.id, meta.severity, &meta.summary);
-        let page =
-            format!("# {id}\n\nSeverity: {severity}. Finds: {summary}.{profile}\n\n{}\n{}", meta.page(), reads(meta));
+        let reads = match reads(meta) {
+            nothing if nothing.is_empty() => nothing,
+            reads => format!("\n{reads}"),
+        };
+        let page = format!("# {id}\n\nSeverity: {severity}. Finds: {summary}.{profile}\n\n{}{reads}", meta.page());
         pages.insert(PathBuf::from(file), page);
     }
     pages.insert(PathBuf::from("README.md"), index);
