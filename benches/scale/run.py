@@ -93,15 +93,17 @@ def fill(program, folder, pods):
 def compare(arguments, kubeconfig):
     """Runs both in turn, so that whatever else the machine does meets both."""
     analyze = [arguments.program, "analyze", "--kubeconfig", kubeconfig, "--no-logs", "--fail-on", "never",
-               "--allow-partial"]
+               "--allow-partial", "--request-timeout", "5m", "-o", "json", "-v6"]
     with tempfile.TemporaryDirectory() as work:
-        requests, objects = requests_of(analyze)
-        lists = [request for request in requests if "limit=" in request["path"]]
-        curl = curl_configuration(kubeconfig, [request["path"] for request in lists], pathlib.Path(work))
-        rounds = []
+        work, rounds = pathlib.Path(work), []
         for n in range(arguments.rounds):
-            say(f"{objects} objects: round {n + 1}")
-            rounds.append((measure(["curl", "-K", curl]), measure(analyze)))
+            say(f"{kubeconfig}: round {n + 1}")
+            run = measure(analyze, work / "report", work / "log")
+            requests, objects = requests_of(work)
+            lists = [request for request in requests if "limit=" in request["path"]]
+            # With the continue tokens of the run just now: older ones lead to slower pages, or expire.
+            curl = curl_configuration(kubeconfig, [request["path"] for request in lists], work)
+            rounds.append((measure(["curl", "-K", curl]), run))
     downloads, runs = zip(*rounds)
     return {
         "pods": count(kubeconfig, "/api/v1/pods"), "nodes": count(kubeconfig, "/api/v1/nodes"), "objects": objects,
@@ -118,14 +120,14 @@ def summary(runs, requests):
     }
 
 
-def requests_of(command):
-    """The requests that a run sends, from its log, and how many objects it looked at."""
-    run = subprocess.run([*command, "-o", "json", "-v6"], check=True, capture_output=True, text=True)
-    found = re.findall(r'GET path="([^"]+)" status=(\d+) bytes=(\d+)', run.stderr)
+def requests_of(work):
+    """The requests that a run sent, from its log, and how many objects it looked at."""
+    log = (work / "log").read_text()
+    found = re.findall(r'GET path="([^"]+)" status=(\d+) bytes=(\d+)', log)
     if not found:
-        sys.exit(f"the program did not log its requests:\n{run.stderr[:2000]}")
+        sys.exit(f"the program did not log its requests:\n{log[:2000]}")
     requests = [{"path": path, "bytes": int(size)} for path, status, size in found if status == "200"]
-    return requests, json.loads(run.stdout)["summary"]["objects"]
+    return requests, json.loads((work / "report").read_text())["summary"]["objects"]
 
 
 def curl_configuration(kubeconfig, paths, work):
@@ -170,12 +172,13 @@ def machine():
     return {"cpus": len(os.sched_getaffinity(0)), "cpu": cpus[0] if cpus else platform.processor()}
 
 
-def measure(command):
+def measure(command, output=os.devnull, log=os.devnull):
     """Wall and CPU time in seconds, peak memory in bytes, of one run."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
+    with open(output, "w") as out, open(log, "w") as err:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
     if os.waitstatus_to_exitcode(status) != 0:
         sys.exit(f"{command[0]} failed")
     return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * 1024}
