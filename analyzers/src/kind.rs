@@ -124,6 +124,22 @@ macro_rules! kinds {
                 $(self.$field.append(other.$field);)*
             }
 
+            /// One object as the API writes it, as far as the model holds it: without empty fields; of a ConfigMap or a
+            /// Secret, a list of the keys instead of the data.
+            pub fn json(&self, kind: Kind, namespace: &str, name: &str) -> Option<serde_json::Value> {
+                let json = match kind {
+                    $(Kind::$kind => serde_json::to_value(self.$field.get(namespace, name)?),)*
+                };
+                crate::object_json::complete(kind, json.ok()?)
+            }
+
+            /// Calls `tell` with every object of every kind: kind, namespace, name, UID, labels.
+            pub fn each(&self, tell: &mut dyn FnMut(Kind, &str, &str, &str, &dyn LabelSet)) {
+                $(for object in self.$field.iter() {
+                    tell(Kind::$kind, object.namespace(), object.name(), object.uid(), object.labels());
+                })*
+            }
+
             pub(crate) fn sort(&mut self) {
                 $(self.$field.sort();)*
             }

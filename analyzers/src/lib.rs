@@ -29,6 +29,7 @@ pub mod logs;
 pub mod model;
 pub mod nearest;
 pub mod netpol;
+mod object_json;
 pub mod outage;
 mod owner;
 pub mod platform;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::shared::{Shared, same_text};
@@ -47,6 +47,19 @@ impl<'de> Deserialize<'de> for BoundSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<BoundSpec, D::Error> {
         let Split { node_name, rest } = Split::deserialize(deserializer)?;
         Ok(BoundSpec { node_name, rest: same_text(&rest)? })
+    }
+}
+
+impl Serialize for BoundSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Spec<'a> {
+            node_name: &'a Word,
+            #[serde(flatten)]
+            rest: &'a PodSpec,
+        }
+        Spec { node_name: &self.node_name, rest: self }.serialize(serializer)
     }
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Serialize, Serializer};
 
 use super::{Meta, api_types};
 use crate::address::{Address, addresses_of};
@@ -79,6 +80,26 @@ impl Secret {
     /// For an object that was read whole: no `data` then means no keys, not unknown ones.
     pub(crate) fn read_whole(&mut self) {
         self.data.keys.get_or_insert_default();
+    }
+}
+
+impl Serialize for Keys {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// Only the keys: whoever reads the JSON form of an object has no use for Corefiles.
+impl Serialize for ConfigMapData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.keys.serialize(serializer)
+    }
+}
+
+/// Only the keys: no value of a Secret leaves the model, not even `tls.crt`.
+impl Serialize for SecretData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.keys.serialize(serializer)
     }
 }
 

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::finding::ObjectRef;
@@ -11,7 +11,7 @@ use super::{Condition, Meta, api_types};
 
 /// An object of a kind that has no type here: a custom resource, or an API newer than this program. Of spec and status
 /// there is only what rules read: they can be large, and there may be very many.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CustomResource {
     pub api_version: String,

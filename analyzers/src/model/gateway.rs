@@ -1,4 +1,4 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Condition, LabelSelector, Meta, api_types};
 
@@ -158,7 +158,7 @@ api_types! {
 macro_rules! route_kinds {
     ($($name:ident)*) => {
         $(
-            #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+            #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
             #[serde(transparent)]
             pub struct $name(pub Route);
 

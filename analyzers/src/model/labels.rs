@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::{Serialize, Serializer};
 
 use super::shared::{List, once};
 
@@ -150,6 +151,18 @@ const APPLIED_START: &str = r#"{"apiVersion":""#;
 /// The `apiVersion` under which an object was applied, of the annotation [`LAST_APPLIED`].
 pub fn applied_version(last_applied: &str) -> Option<&str> {
     Some(last_applied.strip_prefix(APPLIED_START)?.split_once('"')?.0)
+}
+
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl Serialize for Annotations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
 }
 
 #[cfg(test)]
