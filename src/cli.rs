@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::watch::WatchArgs;
 use crate::exit::Exit;
+use crate::explain::provider::Provider;
 use crate::output::OutputArgs;
 
 const EXIT_CODES: &str = "\
@@ -36,6 +37,8 @@ pub enum Command {
     Rules(RulesArgs),
     Trace(Box<TraceArgs>),
     Config(ConfigCommandArgs),
+    Ask(Box<AskArgs>),
+    Cache(CacheArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
     Snapshot(Box<SnapshotArgs>),
@@ -57,6 +60,8 @@ pub struct AnalyzeArgs {
     pub baseline: BaselineArgs,
     #[command(flatten)]
     pub config: ConfigArgs,
+    #[command(flatten)]
+    pub explain: ExplainArgs,
 
     /// What to print.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
@@ -114,6 +119,62 @@ pub struct ConfigArgs {
     /// configuration folder.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Ask a language model about this cluster's findings and objects. It may look things up, each of which is shown on
+/// standard error; it can only read, never the data of a Secret, and everything that it is sent is masked.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kubectl-gpt ask 'why is checkout slow?'
+  kubectl-gpt ask -f cluster.json --provider ollama --model llama3.1 'what should I repair first?'
+
+Exit codes: 0 answered, 2 wrong usage or configuration, 4 no cluster reached, unreadable input, or no answer")]
+pub struct AskArgs {
+    /// The question, in any language.
+    pub question: String,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// Files instead of a cluster, as for analyze (repeatable).
+    #[arg(short, long, value_name = "PATH")]
+    pub filename: Vec<PathBuf>,
+    /// Only this namespace, which is also meant where none is named (repeatable).
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub namespace: Vec<String>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Print what would be sent first, and send nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Colors; `auto` follows NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+}
+
+impl AskArgs {
+    pub fn input(&self) -> InputArgs {
+        InputArgs {
+            filename: self.filename.clone(),
+            namespace: self.namespace.clone(),
+            crds: vec!["all".to_string()],
+            ..InputArgs::default()
+        }
+    }
+}
+
+/// Answers of the language model that are kept for later runs.
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Remove all of them.
+    Clear,
 }
 
 /// Show the settings in force, each with where it is from: a flag, the configuration file, or the default.
@@ -205,6 +266,62 @@ pub struct RuleArgs {
     /// Rules of your own beside the built-in ones: a folder with YAML files, or one such file (repeatable).
     #[arg(long = "rules", value_name = "DIR")]
     pub folders: Vec<PathBuf>,
+}
+
+/// Which language model, and what it may cost.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Language model")]
+pub struct ModelArgs {
+    /// A preset of URL and key; the key is read from its variable, such as OPENAI_API_KEY.
+    #[arg(long, value_enum, value_name = "NAME", hide_possible_values = false)]
+    pub provider: Option<Provider>,
+    /// Any server of the OpenAI chat protocol, up to and with the version, instead of OPENAI_BASE_URL.
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// The model, as its server calls it.
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// The language of the answers, such as German (default: English).
+    #[arg(long, value_name = "LANGUAGE")]
+    pub language: Option<String>,
+    /// How long one answer may be, in tokens (default 1500).
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: Option<u32>,
+    /// How many requests one run may send, repetitions too (default 20).
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_requests: Option<u32>,
+    /// How long one answer may take (default 2m).
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub model_timeout: Option<Duration>,
+    /// Send names, addresses and log lines as they are. Only for a model that may know them.
+    #[arg(long, conflicts_with = "mask")]
+    pub no_mask: bool,
+    /// Mask them even for a model on this machine.
+    #[arg(long)]
+    pub mask: bool,
+    /// Do not use answers from earlier runs, and keep none.
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Talk plain http to a server on another machine.
+    #[arg(long)]
+    pub allow_http: bool,
+    /// A folder with templates of your own, as in the project's prompts folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub prompts: Option<PathBuf>,
+}
+
+/// Explanations by a language model.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Language model")]
+pub struct ExplainArgs {
+    /// Let a language model explain each root cause in plain words. What it is sent is masked.
+    #[arg(long)]
+    pub explain: bool,
+    /// Print what --explain would send, instead of the report, and send nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
 }
 
 /// Walk one connection: DNS, Service, endpoints, readiness, policies, ports; say where it stops and by which object.

@@ -7,6 +7,7 @@ pub mod collect;
 pub mod commands;
 pub mod config;
 pub mod exit;
+pub mod explain;
 pub mod gate;
 pub mod interrupt;
 pub mod load;
@@ -35,6 +36,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Rules(arguments) => commands::rules::run(arguments),
         Command::Trace(arguments) => commands::trace::run(arguments),
         Command::Config(arguments) => commands::config::run(arguments),
+        Command::Ask(arguments) => commands::ask::run(arguments),
+        Command::Cache(arguments) => commands::cache::run(arguments),
         Command::Completions(arguments) => commands::completions::run(arguments),
         Command::Man(arguments) => commands::man::run(arguments),
         Command::Snapshot(arguments) => commands::snapshot::run(arguments),

@@ -56,10 +56,10 @@ impl Wanted {
 /// not exist. What can be read only in part is in the snapshot's coverage instead.
 pub fn load(connection: &ConnectionArgs, input: &InputArgs, wanted: &Wanted) -> Result<Loaded, Failure> {
     let crds = Crds::parse(&input.crds).map_err(|error| Failure::usage(anyhow!(error)))?;
+    terminal::verbosity(connection.verbosity);
     if !input.filename.is_empty() && !input.with_cluster {
         return from_files(input, wanted);
     }
-    terminal::verbosity(connection.verbosity);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unreadable)?;
     runtime.block_on(async {
         let line = ProgressLine::new(connection.verbosity > 0);

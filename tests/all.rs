@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod api_server;
+mod ask;
 mod bad_input;
 mod cli;
 mod config;
 mod custom;
 mod docs;
 mod expectations;
+mod explain;
 mod faults;
 mod forbidden;
 mod formats;
@@ -19,7 +21,9 @@ mod live;
 mod live_cli;
 mod manual;
 mod merged;
+mod model_server;
 mod packages;
+mod privacy;
 mod pull_request;
 mod scenarios;
 mod strict;

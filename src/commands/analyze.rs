@@ -9,6 +9,7 @@ use kubectl_gpt_analyzers::user_rule::KindName;
 use kubectl_gpt_analyzers::{Cluster, Finding, Kind, Selector};
 
 use crate::cli::{AnalyzeArgs, Format, InputArgs, RuleArgs};
+use crate::commands::explain::{self, Shown};
 use crate::commands::rules;
 use crate::commands::watch::{self, Steps};
 use crate::config::{Config, Settings};
@@ -23,6 +24,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     let config = Config::load(&arguments.config)?;
     let settings = Settings::new(&config, &arguments.rules, &arguments.input.crds, &arguments.thresholds);
     let rules = rules::choose(&settings.rules())?;
+    let explain = explain::plan(&arguments.explain, &config)?;
     let scope = scope(&arguments.input, &settings)?;
     arguments.files.check()?;
     let baseline = arguments.baseline.baseline.as_deref().map(Baseline::read).transpose().map_err(Failure::usage)?;
@@ -50,6 +52,11 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     let looked = LookedAt { left_out: left_out(&rules, &settings)?, is_narrowed };
     let judge = |cluster: &Cluster, analysis| limit(&scope, &settings, cluster, gate.judge(cluster, analysis, &looked));
     if arguments.watch.watch {
+        if explain.is_some() {
+            return Err(Failure::usage(anyhow!(
+                "--watch goes on for ever, and --explain would ask the model each time; use one of them"
+            )));
+        }
         let check = |cluster: &Cluster| judge(cluster, analyze(cluster, &rules));
         let gate = |analysis: &Analysis| gate::exit(&settings, analysis);
         return watch::run(arguments, &input, &wanted, &Steps { check: &check, run: &run, gate: &gate });
@@ -70,17 +77,29 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     }
     source.notes.extend(judged.notes.iter().cloned());
     let took = arguments.input.filename.is_empty().then(|| start.elapsed());
-    let report = Report::new(source, &cluster, &judged.analysis)
+    let mut report = Report::new(source, &cluster, &judged.analysis)
         .ignoring(&judged.ignored, arguments.baseline.show_ignored)
         .run(run(took));
-    let text = report::render(&report, arguments.output, terminal::width()).map_err(Failure::unreadable)?;
+    let shown = match explain {
+        Some(explain) => explain.run(&mut report, &cluster, arguments)?,
+        None => Shown::Nothing,
+    };
+    match shown {
+        Shown::Requests => return Ok(gate::exit(&settings, &judged.analysis)),
+        Shown::Report => {}
+        Shown::Nothing => print(&report, arguments)?,
+    }
+    arguments.files.write(&report).map_err(Failure::unreadable)?;
+    Ok(gate::exit(&settings, &judged.analysis))
+}
+
+fn print(report: &Report, arguments: &AnalyzeArgs) -> Result<(), Failure> {
+    let text = report::render(report, arguments.output, terminal::width()).map_err(Failure::unreadable)?;
     let text = match arguments.output {
         Format::Table | Format::Wide => terminal::spelled(&text),
         _ => text,
     };
-    terminal::write(&text, arguments.color).context("writing the report").map_err(Failure::unreadable)?;
-    arguments.files.write(&report).map_err(Failure::unreadable)?;
-    Ok(gate::exit(&settings, &judged.analysis))
+    terminal::write(&text, arguments.color).context("writing the report").map_err(Failure::unreadable)
 }
 
 /// The rules that somebody left out, or whose objects.

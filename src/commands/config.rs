@@ -4,8 +4,9 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::cli::{Color, ConfigCommandArgs};
-use crate::config::{Config, Ignore, Provider, Setting, Settings};
+use crate::config::{Config, Ignore, Setting, Settings};
 use crate::exit::{Exit, Failure};
+use crate::explain::provider::Provider;
 use crate::terminal;
 
 /// Everything in force, each value with where it is from.
@@ -53,7 +54,7 @@ pub fn run(arguments: &ConfigCommandArgs) -> Result<Exit, Failure> {
 
 fn explain(config: &Config) -> ExplainInForce {
     let file = &config.fields.explain;
-    let prompts = file.prompts.as_ref().map(|folder| config.resolve(folder).display().to_string());
+    let prompts = config.prompts().map(|folder| folder.display().to_string());
     ExplainInForce {
         provider: optional(file.provider),
         model: optional(file.model.clone()),

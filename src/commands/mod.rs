@@ -1,8 +1,11 @@
 //! One file a command.
 
 pub mod analyze;
+pub mod ask;
+pub mod cache;
 pub mod completions;
 pub mod config;
+pub mod explain;
 pub mod man;
 pub mod rbac;
 pub mod rules;

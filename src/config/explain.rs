@@ -1,8 +1,10 @@
 //! `explain`: the language model.
 
 use schemars::JsonSchema;
+use serde::Deserialize;
 use serde::de::{Deserializer, Error};
-use serde::{Deserialize, Serialize};
+
+use crate::explain::provider::Provider;
 
 /// The language model that explains findings.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -29,17 +31,6 @@ pub struct Explain {
     pub mask: Option<bool>,
     /// A folder with templates of your own; relative to this file.
     pub prompts: Option<String>,
-}
-
-/// Whose dialect of the OpenAI chat protocol is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    Openai,
-    Azure,
-    Ollama,
-    Gemini,
-    Anthropic,
 }
 
 impl Explain {

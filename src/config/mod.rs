@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-pub use crate::config::explain::{Explain, Provider};
+pub use crate::config::explain::Explain;
 pub use crate::config::ignore::{Expiry, Ignore};
 pub use crate::config::list::{Globs, Strings};
 pub use crate::config::settings::{From, Setting, Settings};
@@ -130,13 +130,18 @@ impl Config {
         self.fields.rules.iter().flat_map(|folders| folders.iter()).map(|folder| self.resolve(folder)).collect()
     }
 
+    /// The folder with the user's own prompts.
+    pub fn prompts(&self) -> Option<PathBuf> {
+        self.fields.explain.prompts.as_ref().map(|folder| self.resolve(folder))
+    }
+
     /// What the file says about the language model.
     ///
     /// # Errors
     /// As [`Config::refused`] says.
-    pub fn explain(&self) -> Result<&Explain, Failure> {
+    pub fn explain(&self) -> Result<Explain, Failure> {
         match self.refused() {
-            None => Ok(&self.fields.explain),
+            None => Ok(self.fields.explain.clone()),
             Some(why) => Err(Failure::usage(anyhow!(why))),
         }
     }

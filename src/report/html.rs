@@ -5,13 +5,14 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error};
 use serde_json::{Value, json};
 
+use crate::explain::answer::Line;
 use crate::report::{Problem, Report, gaps, problems, table};
 use crate::terminal::plain;
 
 /// # Errors
 /// When the template and this file do not agree.
 pub fn render(report: &Report) -> Result<String, Error> {
-    let problems: Vec<Value> = problems(report.findings).iter().map(tree).collect();
+    let problems: Vec<Value> = problems(report.findings).iter().map(|problem| tree(report, problem)).collect();
     let unread: Vec<String> = gaps::unread(report.not_evaluated).iter().map(ToString::to_string).collect();
     let last_lines = table::last_lines(report);
     let last_lines: Vec<&str> = last_lines.lines().filter(|line| !line.starts_with("not evaluated: ")).collect();
@@ -28,8 +29,14 @@ pub fn render(report: &Report) -> Result<String, Error> {
 }
 
 /// A root cause with its consequences, each beneath the nearest finding that causes it.
-fn tree(problem: &Problem) -> Value {
-    node(problem.root, 1, &problem.consequences, &mut Vec::new())
+fn tree(report: &Report, problem: &Problem) -> Value {
+    let mut tree = node(problem.root, 1, &problem.consequences, &mut Vec::new());
+    let lines = report.explained(problem.root).into_iter().map(|line| match line {
+        Line::Text { label, text } => json!({ "label": label, "text": text }),
+        Line::Command(command) => json!({ "command": command.line, "read_only": command.read_only }),
+    });
+    tree["explained"] = lines.collect();
+    tree
 }
 
 fn node<'a>(

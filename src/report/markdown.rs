@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use kubectl_gpt_analyzers::{Evidence, Finding, words};
 
+use crate::explain::answer::Line;
+use crate::explain::command::MARK;
 use crate::report::{Problem, Report, problems, table};
 use crate::terminal::plain;
 
@@ -22,7 +24,7 @@ pub fn render(report: &Report) -> String {
     );
     let problems = problems(report.findings);
     for (n, problem) in problems.iter().enumerate() {
-        let block = block(problem);
+        let block = block(problem, &report.explained(problem.root));
         if text.len() + block.len() > MOST_BYTES {
             let _ = writeln!(text, "And {} more, in the full report.\n", words::count(problems.len() - n, "problem"));
             break;
@@ -36,7 +38,7 @@ pub fn render(report: &Report) -> String {
     text + "\n"
 }
 
-fn block(problem: &Problem) -> String {
+fn block(problem: &Problem, explained: &[Line]) -> String {
     let root = problem.root;
     let mut text =
         format!("### {}: {}\n\n{}\n\n", title(root), escaped(&root.object.to_string()), escaped(&root.message));
@@ -46,7 +48,29 @@ fn block(problem: &Problem) -> String {
             text.push_str(&fenced(command));
         }
     }
-    text + &details(problem)
+    text + &explanation(explained) + &details(problem)
+}
+
+/// What a language model said, set apart from what was found.
+fn explanation(lines: &[Line]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        match line {
+            Line::Text { label: "", text: said } => {
+                let _ = writeln!(text, "{}\n", escaped(said));
+            }
+            Line::Text { label, text: said } => {
+                let _ = writeln!(text, "*{label}:* {}\n", escaped(said));
+            }
+            Line::Command(command) => {
+                if !command.read_only {
+                    let _ = writeln!(text, "{}\n", escaped(MARK));
+                }
+                text.push_str(&fenced(&command.line));
+            }
+        }
+    }
+    text
 }
 
 fn title(finding: &Finding) -> String {

@@ -20,6 +20,7 @@ use kubectl_gpt_analyzers::{Cluster, Finding, NotEvaluated, RuleMeta, Severity};
 use serde::Serialize;
 
 use crate::cli::Format;
+use crate::explain::answer::{Explanation, Line};
 use crate::gate::Ignored;
 
 /// Everything that a format may print. Its JSON form is the output of `-o json`.
@@ -35,6 +36,9 @@ pub struct Report<'a> {
     /// With `--show-ignored`, what is ignored or in the baseline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ignored: Option<&'a [Ignored]>,
+    /// What a language model said about root causes; only with `--explain`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub explanations: Vec<Explanation>,
     #[serde(skip)]
     pub run: Run<'a>,
 }
@@ -140,6 +144,7 @@ impl<'a> Report<'a> {
             not_evaluated: &analysis.not_evaluated,
             ignored: None,
             run: Run::default(),
+            explanations: Vec::new(),
         }
     }
 
@@ -159,6 +164,11 @@ impl<'a> Report<'a> {
     /// Whether a finding makes the exit code 1.
     pub fn fails(&self, finding: &Finding) -> bool {
         self.run.fail_on.is_some_and(|least| finding.severity >= least)
+    }
+
+    /// How a language model explains a root cause, line by line.
+    pub fn explained(&self, finding: &Finding) -> Vec<Line> {
+        self.explanations.iter().filter(|e| e.finding == finding.id).flat_map(Explanation::lines).collect()
     }
 }
 

@@ -7,6 +7,8 @@ use kubectl_gpt_analyzers::{Finding, NotEvaluated, Severity, words};
 use tabled::builder::Builder;
 use tabled::settings::{Padding, Style as Lines};
 
+use crate::explain::answer::{Command, Line};
+use crate::explain::command::MARK;
 use crate::report::{Problem, Report, gaps, problems};
 use crate::terminal::plain;
 
@@ -21,10 +23,29 @@ pub fn render(report: &Report, width: usize) -> String {
     let mut text = String::new();
     for problem in problems(report.findings) {
         text.push_str(&block(&problem, width));
+        text.push_str(&explained(&report.explained(problem.root), width));
         text.push('\n');
     }
     let last_lines = last_lines(report);
     text + &if report.run.on_terminal { paragraphs(&last_lines, width) } else { last_lines }
+}
+
+/// What a language model said.
+pub fn explained(lines: &[Line], width: usize) -> String {
+    let mut text = String::new();
+    for line in lines {
+        match line {
+            Line::Text { label, text: said } => text.push_str(&columns(&[(label.to_string(), plain(said))], width)),
+            Line::Command(Command { line, read_only: true }) => {
+                let _ = writeln!(text, "{:LABEL$}{BOLD}{}{BOLD:#}", "", plain(line));
+            }
+            Line::Command(Command { line, read_only: false }) => {
+                let warn = AnsiColor::Yellow.on_default();
+                let _ = writeln!(text, "{:LABEL$}{warn}{MARK}{warn:#} {BOLD}{}{BOLD:#}", "", plain(line));
+            }
+        }
+    }
+    text
 }
 
 /// One problem: label and text in two columns. Commands are not wrapped, so that they can be pasted.
@@ -168,7 +189,7 @@ fn looked_at(report: &Report) -> String {
 
 /// Long lines as paragraphs: the terminal would break them in the middle of a word. Elsewhere each fact stays in one line,
 /// for `grep`.
-fn paragraphs(lines: &str, width: usize) -> String {
+pub(crate) fn paragraphs(lines: &str, width: usize) -> String {
     let options = wrapping(width).subsequent_indent("  ").break_words(false);
     lines.lines().fold(String::new(), |text, line| text + &textwrap::fill(line, &options) + "\n")
 }

@@ -30,7 +30,7 @@ pub struct CustomResource {
 }
 
 /// What a policy says of objects (wgpolicyk8s.io).
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PolicyResult {
     pub policy: String,
     pub rule: String,

@@ -1,0 +1,204 @@
+//! `kubectl-gpt ask "QUESTION"`: a conversation with a language model about this cluster.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::time::Instant;
+
+use anyhow::anyhow;
+use kubectl_gpt_analyzers::rule::{Analysis, analyze};
+use kubectl_gpt_analyzers::trace::READS;
+use kubectl_gpt_analyzers::{rules, words};
+use serde_json::{Value, json};
+
+use crate::cli::AskArgs;
+use crate::collect::{Connection, connect};
+use crate::commands::explain;
+use crate::config::Config;
+use crate::exit::{Exit, Failure};
+use crate::explain::client::{Completion, Failed, ModelClient, Why, chat};
+use crate::explain::command::marked;
+use crate::explain::mask::Masker;
+use crate::explain::prompt::Prompts;
+use crate::explain::provider::Settings;
+use crate::explain::tools::{Tools, definitions};
+use crate::explain::{Prepared, dry_run, masker};
+use crate::load::{Loaded, Wanted, load, options};
+use crate::terminal::{self, plain};
+
+/// How often a model may look something up before it answers one question.
+const MOST_ROUNDS: usize = 10;
+/// And how many things at once.
+const MOST_CALLS: usize = 6;
+
+pub fn run(arguments: &AskArgs) -> Result<Exit, Failure> {
+    let config = Config::load(&arguments.config)?;
+    let (settings, prompts) = explain::settings(&arguments.model, &config, arguments.dry_run)?;
+    if arguments.question.trim().is_empty() {
+        return Err(Failure::usage(anyhow!("the question is empty")));
+    }
+    let all = rules::all();
+    let read = all.iter().flat_map(|rule| rule.meta().needs.iter().chain(rule.meta().optional));
+    let wanted = Wanted { kinds: read.chain(READS).copied().collect(), custom: true, logs: true, ..Wanted::default() };
+    let loaded = load(&arguments.connection, &arguments.input(), &wanted)?;
+    let analysis = analyze(&loaded.cluster, &all);
+    let masker = masker(&settings, &loaded.cluster, loaded.source.context.as_deref());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unreadable)?;
+    runtime.block_on(converse(arguments, settings, &prompts, &loaded, &analysis, &masker))
+}
+
+async fn converse(
+    arguments: &AskArgs,
+    settings: Settings,
+    prompts: &Prompts,
+    loaded: &Loaded,
+    analysis: &Analysis,
+    masker: &Masker,
+) -> Result<Exit, Failure> {
+    let tools = Tools {
+        cluster: &loaded.cluster,
+        analysis,
+        masker,
+        connection: connection(arguments).await,
+        namespace: loaded.namespace.clone(),
+    };
+    let facts = tools.list_findings().map_err(|error| Failure::usage(anyhow!(error)))?;
+    let question = masker.question(&arguments.question);
+    let begin =
+        |tools: bool| prompts.ask(&question, &facts, tools, settings.language.as_deref()).map_err(Failure::usage);
+    let mut conversation = Conversation { settings: &settings, tools: &tools, offered: true, messages: begin(true)? };
+    if arguments.dry_run {
+        let first = Prepared { finding: String::new(), request: conversation.request() };
+        terminal::write(&dry_run(&settings.endpoint, &[first]), arguments.color).map_err(Failure::unreadable)?;
+        return Ok(Exit::Clean);
+    }
+    let unanswered = |failed: Failed| Failure::unreadable(anyhow!("no answer: {failed}"));
+    let mut client = ModelClient::new(&settings).map_err(unanswered)?;
+    let first = match conversation.answer(&client, arguments).await {
+        Err(failed) if failed.reason == Why::NotUnderstood || failed.message.contains("tool") => {
+            eprintln!("the model cannot look things up; it answers from the findings alone");
+            conversation.offered = false;
+            conversation.messages = begin(false)?;
+            client = ModelClient::new(&settings).map_err(unanswered)?;
+            conversation.answer(&client, arguments).await
+        }
+        answer => answer,
+    };
+    first.map_err(unanswered)?;
+    while let Some(question) = next_question() {
+        conversation.messages.push(json!({"role": "user", "content": masker.question(&question)}));
+        if let Err(failed) = conversation.answer(&client, arguments).await {
+            eprintln!("no answer: {}", plain(&failed.message));
+        }
+    }
+    Ok(Exit::Clean)
+}
+
+/// For logs that were not read so far. Without it there is just less to look at.
+async fn connection(arguments: &AskArgs) -> Option<Connection> {
+    if !arguments.filename.is_empty() || arguments.dry_run {
+        return None;
+    }
+    connect(&options(&arguments.connection)).await.ok()
+}
+
+/// Another question, from a person at a terminal.
+fn next_question() -> Option<String> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return None;
+    }
+    eprint!("\n> ");
+    let _ = io::stderr().flush();
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).ok()?;
+    Some(line.trim().to_string()).filter(|line| !line.is_empty())
+}
+
+struct Conversation<'a> {
+    settings: &'a Settings,
+    tools: &'a Tools<'a>,
+    /// Whether the model is offered the tools.
+    offered: bool,
+    messages: Vec<Value>,
+}
+
+impl Conversation<'_> {
+    fn request(&self) -> Value {
+        let mut request = chat(self.settings, self.messages.clone());
+        if self.offered {
+            request["tools"] = definitions();
+        }
+        request
+    }
+
+    /// Lets the model look things up until it answers; prints the answer line by line as it comes.
+    async fn answer(&mut self, client: &ModelClient, arguments: &AskArgs) -> Result<(), Failed> {
+        for round in 0..=MOST_ROUNDS {
+            let mut request = self.request();
+            if round == MOST_ROUNDS && self.offered {
+                request["tool_choice"] = json!("none");
+            }
+            let mut printed = Printed { text: String::new(), arguments, masker: self.tools.masker };
+            let completion = client.complete(&request, &mut |content| printed.so_far(content)).await?;
+            if completion.tool_calls.is_empty() || round == MOST_ROUNDS {
+                printed.whole(&completion);
+                self.messages.push(json!({"role": "assistant", "content": completion.content}));
+                return Ok(());
+            }
+            self.look_up(completion).await;
+        }
+        Ok(())
+    }
+
+    async fn look_up(&mut self, completion: Completion) {
+        let calls = &completion.tool_calls[..completion.tool_calls.len().min(MOST_CALLS)];
+        let told = calls.iter().map(|call| {
+            json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}})
+        });
+        let told: Vec<Value> = told.collect();
+        self.messages.push(json!({"role": "assistant", "content": completion.content, "tool_calls": told}));
+        for call in calls {
+            let start = Instant::now();
+            let (shown, result) = self.tools.call(call).await;
+            eprintln!("looks up: {}", plain(&words::shorten(&shown, 300)));
+            tracing::debug!(took = ?start.elapsed(), "{shown}");
+            self.messages.push(json!({"role": "tool", "tool_call_id": call.id, "content": result.to_string()}));
+        }
+    }
+}
+
+/// What of an answer is on standard output: names restored, commands marked, line by line.
+struct Printed<'a> {
+    text: String,
+    arguments: &'a AskArgs,
+    masker: &'a Masker,
+}
+
+impl Printed<'_> {
+    fn so_far(&mut self, content: &str) {
+        // What a model thinks aloud is not its answer.
+        if content.trim_start().starts_with("<think") && !content.contains("</think>") {
+            return;
+        }
+        if let Some((lines, _)) = content.rsplit_once('\n') {
+            self.print(lines, "\n");
+        }
+    }
+
+    fn whole(&mut self, completion: &Completion) {
+        self.print(&completion.content, "\n");
+        if completion.cut {
+            eprintln!("the answer was cut off; --max-tokens allows longer ones");
+        }
+    }
+
+    fn print(&mut self, content: &str, end: &str) {
+        let content = content.split_once("</think>").map_or(content, |(_, answer)| answer).trim();
+        let restored = self.masker.restore(content);
+        let lines: Vec<String> = marked(&restored).lines().map(plain).collect();
+        let text = lines.join("\n") + end;
+        // An answer that begins anew, after its connection broke, is printed anew.
+        let rest = text.strip_prefix(&self.text).unwrap_or(&text);
+        if terminal::write(rest, self.arguments.color).is_ok() {
+            self.text.clone_from(&text);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! `kubectl-gpt cache clear`: forget what the language model answered.
+
+use anyhow::Context;
+use kubectl_gpt_analyzers::words;
+
+use crate::cli::{CacheArgs, CacheCommand};
+use crate::exit::{Exit, Failure};
+use crate::explain::cache::Cache;
+
+pub fn run(arguments: &CacheArgs) -> Result<Exit, Failure> {
+    let CacheCommand::Clear = arguments.command;
+    let removed = match Cache::of_user() {
+        Some(cache) => cache.clear().context("clearing the cache").map_err(Failure::unreadable)?,
+        None => 0,
+    };
+    eprintln!("{} removed", words::count(removed, "answer"));
+    Ok(Exit::Clean)
+}

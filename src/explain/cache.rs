@@ -1,0 +1,127 @@
+//! Answers of earlier runs, on disk, for this user only.
+//!
+//! The key is a hash of everything that was asked: the endpoint, the model, the prompt and the masked content. What is
+//! kept is the model's answer before names are restored.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use etcetera::BaseStrategy;
+use sha2::{Digest, Sha256};
+
+/// Older answers are asked for anew.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A folder with one file an answer.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    folder: PathBuf,
+}
+
+impl Cache {
+    /// The user's cache folder; `None` where there is none, such as in a container without a home.
+    pub fn of_user() -> Option<Cache> {
+        let base = etcetera::choose_base_strategy().ok()?;
+        Some(Cache { folder: base.cache_dir().join("kubectl-gpt").join("explanations") })
+    }
+
+    fn path(&self, url: &str, request: &str) -> PathBuf {
+        let mut hash = Sha256::new();
+        hash.update(concat!(env!("CARGO_PKG_VERSION"), "\0"));
+        hash.update(url);
+        hash.update("\0");
+        hash.update(request);
+        let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        self.folder.join(format!("{digits}.txt"))
+    }
+
+    /// The answer that was given to the same request before, unless that is too long ago.
+    pub fn get(&self, url: &str, request: &str, now: SystemTime) -> Option<String> {
+        let path = self.path(url, request);
+        let written = fs::metadata(&path).ok()?.modified().ok()?;
+        if now.duration_since(written).unwrap_or_default() > LONGEST {
+            let _ = fs::remove_file(&path);
+            return None;
+        }
+        fs::read_to_string(path).ok().filter(|answer| !answer.is_empty())
+    }
+
+    /// Keeps an answer, readable by this user only. It replaces the older one at once, so that a reader sees one of them.
+    ///
+    /// # Errors
+    /// When the folder cannot be written; the answer is none the worse for it.
+    pub fn put(&self, url: &str, request: &str, answer: &str) -> io::Result<()> {
+        make_private(&self.folder)?;
+        // Temporary files are made with mode 0600.
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        file.write_all(answer.as_bytes())?;
+        file.persist(self.path(url, request))?;
+        Ok(())
+    }
+
+    /// Removes all answers; returns how many there were.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn clear(&self) -> io::Result<usize> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            entries => entries?,
+        };
+        let mut removed = 0;
+        for entry in entries {
+            fs::remove_file(entry?.path())?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
+
+#[cfg(unix)]
+fn make_private(folder: &PathBuf) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+#[cfg(not(unix))]
+fn make_private(folder: &PathBuf) -> io::Result<()> {
+    fs::create_dir_all(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{Cache, LONGEST};
+
+    #[test]
+    fn keeps_answers_for_a_while_and_for_one_request_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache { folder: folder.path().join("kubectl-gpt") };
+        let now = SystemTime::now();
+        assert_eq!(cache.get("u", "a", now), None);
+        cache.put("u", "a", "answer").unwrap();
+        assert_eq!(cache.get("u", "a", now).as_deref(), Some("answer"));
+        assert_eq!(cache.get("u", "b", now), None);
+        assert_eq!(cache.get("other", "a", now), None);
+        assert_eq!(cache.get("u", "a", now + LONGEST + Duration::from_secs(60)), None);
+        assert_eq!(cache.get("u", "a", now), None, "what is too old is removed");
+        cache.put("u", "a", "answer").unwrap();
+        assert_eq!(cache.clear().unwrap(), 1);
+        assert_eq!(cache.clear().unwrap(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache { folder: folder.path().join("kubectl-gpt") };
+        cache.put("u", "a", "answer").unwrap();
+        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&cache.folder), 0o700);
+        assert_eq!(mode(&cache.path("u", "a")), 0o600);
+    }
+}

@@ -1,0 +1,738 @@
+//! Nothing of the user's leaves the machine by its name: deny by default.
+//!
+//! Text is taken apart into tokens. A token that is a public word ([`vocabulary`]) or a plain number stays; every other one,
+//! and every name of the cluster even if it is a word, becomes a placeholder such as `NAME_k3x9ta`, which the model repeats
+//! and [`Masker::restore`] turns back. Text of our own (prompts, rule pages) is never masked: it is the same for everybody,
+//! and a hole in it would tell which of its words is a name.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use regex::{Captures, Regex};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::names::Names;
+use super::vocabulary;
+
+/// What a placeholder stands for, as far as it can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sort {
+    Name,
+    Namespace,
+    Node,
+    Image,
+    Host,
+    Ip,
+    Email,
+    Url,
+    Path,
+    Hash,
+    Env,
+    Number,
+    Secret,
+}
+
+impl Sort {
+    const ALL: &[Sort] = &[
+        Sort::Namespace,
+        Sort::Name,
+        Sort::Node,
+        Sort::Image,
+        Sort::Host,
+        Sort::Ip,
+        Sort::Email,
+        Sort::Url,
+        Sort::Path,
+        Sort::Hash,
+        Sort::Env,
+        Sort::Number,
+        Sort::Secret,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Sort::Name => "NAME",
+            Sort::Namespace => "NAMESPACE",
+            Sort::Node => "NODE",
+            Sort::Image => "IMAGE",
+            Sort::Host => "HOST",
+            Sort::Ip => "IP",
+            Sort::Email => "EMAIL",
+            Sort::Url => "URL",
+            Sort::Path => "PATH",
+            Sort::Hash => "HASH",
+            Sort::Env => "ENV",
+            Sort::Number => "NUMBER",
+            Sort::Secret => "SECRET",
+        }
+    }
+}
+
+/// How many characters follow the sort; always the same number, so that a placeholder ends where it ends.
+const LENGTH: usize = 6;
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
+    let words: Vec<&str> = Sort::ALL.iter().map(|sort| sort.word()).collect();
+    regex(&format!("(?i)(?:{})_[a-z2-7]{{{LENGTH}}}", words.join("|")))
+});
+
+/// What is recognized before the text is taken apart, because it may hold characters that separate tokens.
+static SHAPES: LazyLock<Regex> = LazyLock::new(|| {
+    regex(concat!(
+        r"(?P<pem>-----BEGIN [A-Z0-9 ]+-----(?s:.*?)(?:-----END [A-Z0-9 ]+-----|\z))",
+        r#"|(?P<url>[A-Za-z][A-Za-z0-9+.\-]*://[^\s"'<>`]+)"#,
+        r#"|(?P<email>[^\s@"'<>(),;:=\[\]{}]+@[^\s@"'<>(),;:=\[\]{}/]+\.[A-Za-z]{2,}\b)"#,
+        r"|(?P<time>\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)",
+        r#"|(?P<assign>(?i:passwords?|passwd|pwd|passphrase|secrets?|tokens?|api[_-]?key|access[_-]?key|private[_-]?key|"#,
+        r#"credentials?|authorization|cookie|session[_-]?id|signature|connection[_-]?string)["']?\s*[:=]\s*["']?"#,
+        r#"(?:(?i:bearer|basic)\s+)?)(?P<value>[^\s"']+)"#,
+        r"|(?P<scheme>\b(?i:bearer|basic)\s+)(?P<credential>[A-Za-z0-9._~+/=\-]{16,})",
+    ))
+});
+
+static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
+    regex(concat!(
+        r"^(?:\d{1,7}(?:\.\d{1,6})?(?:m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei|n|u|s|ms|us|µs|ns|h|d|min|%|x|B|[KMGT]i?B|st|nd|rd|th)?",
+        r"|(?:\d{1,5}(?:\.\d{1,9})?(?:h|m|s|ms|us|µs|ns|d))+",
+        r"|\d{1,7}/\d{1,7}|\d{1,5}-\d{1,5}",
+        r"|v?\d{1,4}\.\d{1,4}(?:\.\d{1,4})?(?:-(?:alpha|beta|rc)\.?\d{0,3})?|v\d{1,3}(?:(?:alpha|beta)\d{1,2})?",
+        r"|\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?|\d{4}[-/]\d\d[-/]\d\d|0x[0-9a-fA-F]{1,4})$",
+    ))
+});
+
+static DIGEST: LazyLock<Regex> = LazyLock::new(|| regex(r"^(?:sha(?:256|512):)?[0-9a-fA-F]{16,}$"));
+static UUID: LazyLock<Regex> = LazyLock::new(|| regex(r"^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"));
+static ENV: LazyLock<Regex> = LazyLock::new(|| regex(r"^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$"));
+static HOST: LazyLock<Regex> = LazyLock::new(|| regex(r"^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.[A-Za-z]{2,}$"));
+
+#[allow(clippy::expect_used, reason = "the patterns are constants that a test compiles")]
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a sound pattern")
+}
+
+/// The image without its tag and digest.
+pub(super) fn repository(image: &str) -> &str {
+    let image = image.split_once('@').map_or(image, |(image, _)| image);
+    match image.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => image,
+    }
+}
+
+/// Replaces what is the user's by placeholders, and the other way around.
+#[derive(Debug)]
+pub struct Masker {
+    names: Names,
+    enabled: bool,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    placeholders: HashMap<String, String>,
+    /// By the placeholder in lower case: models change the case where a name must be in lower case.
+    values: HashMap<String, String>,
+}
+
+impl Masker {
+    pub fn new(names: Names) -> Masker {
+        Masker { names, enabled: true, table: Mutex::default() }
+    }
+
+    /// One that leaves everything as it is: for endpoints on this machine, and for `--no-mask`.
+    pub fn disabled() -> Masker {
+        Masker { names: Names::default(), enabled: false, table: Mutex::default() }
+    }
+
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// The text with placeholders for everything that is not public.
+    pub fn mask(&self, text: &str) -> String {
+        if !self.enabled {
+            return text.to_string();
+        }
+        let mut masked = String::with_capacity(text.len());
+        let mut rest = 0;
+        for shape in SHAPES.captures_iter(text) {
+            let Some(all) = shape.get(0) else { continue };
+            self.tokens(&text[rest..all.start()], &mut masked);
+            self.shape(&shape, &mut masked);
+            rest = all.end();
+        }
+        self.tokens(&text[rest..], &mut masked);
+        masked
+    }
+
+    /// What somebody asks in their own words, in any language: its words stay, unless they are names of the cluster or hold
+    /// anything but letters.
+    pub fn question(&self, text: &str) -> String {
+        let mut masked = String::with_capacity(text.len());
+        for word in text.split_inclusive(|c: char| !is_part_of_token(c)) {
+            let core = word.trim_matches(|c: char| !c.is_alphanumeric());
+            match core.chars().all(char::is_alphabetic) && self.known(core).is_none() {
+                true => masked.push_str(word),
+                false => masked.push_str(&self.mask(word)),
+            }
+        }
+        masked
+    }
+
+    /// A name that stands alone: masked even if it is a public word, unless every cluster has it.
+    pub fn name(&self, name: &str, sort: Sort) -> String {
+        if !self.enabled || name.is_empty() || vocabulary::is_public_name(name) {
+            return name.to_string();
+        }
+        let sort = self.names.sorts.get(&name.to_lowercase()).copied().unwrap_or(sort);
+        self.placeholder(name, sort)
+    }
+
+    /// All texts of a JSON value, and the keys that users choose.
+    pub fn json(&self, value: &Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.mask(text)),
+            Value::Array(items) => items.iter().map(|item| self.json(item)).collect(),
+            Value::Object(fields) => {
+                let fields = fields.iter().map(|(field, value)| {
+                    let field = if vocabulary::is_term(field) { field.clone() } else { self.mask(field) };
+                    let value =
+                        if USERS_KEYS.contains(&field.as_str()) { self.users_keys(value) } else { self.json(value) };
+                    (field, value)
+                });
+                Value::Object(fields.collect())
+            }
+            Value::Number(number) if number.as_f64().is_some_and(|n| n.abs() >= 1e7) => {
+                Value::String(self.mask(&number.to_string()))
+            }
+            other => other.clone(),
+        }
+    }
+
+    fn users_keys(&self, value: &Value) -> Value {
+        match value {
+            Value::Object(fields) => {
+                let fields = fields.iter().map(|(key, value)| (self.mask(key), self.json(value)));
+                Value::Object(fields.collect::<Map<String, Value>>())
+            }
+            other => self.json(other),
+        }
+    }
+
+    /// The text with the names that the placeholders stand for. One that the model made up stays visible as such.
+    pub fn restore<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if !self.enabled {
+            return Cow::Borrowed(text);
+        }
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        PLACEHOLDER.replace_all(text, |found: &Captures| {
+            let placeholder = &found[0];
+            match table.values.get(&placeholder.to_ascii_lowercase()) {
+                Some(value) => value.clone(),
+                None => format!("<unknown {}>", placeholder[..placeholder.len() - LENGTH - 1].to_ascii_lowercase()),
+            }
+        })
+    }
+
+    fn shape(&self, shape: &Captures, masked: &mut String) {
+        let put = |masked: &mut String, text: &str, sort| masked.push_str(&self.placeholder(text, sort));
+        if let Some(pem) = shape.name("pem") {
+            put(masked, pem.as_str(), Sort::Secret);
+        } else if let Some(url) = shape.name("url") {
+            self.url(url.as_str(), masked);
+        } else if let Some(email) = shape.name("email") {
+            put(masked, email.as_str(), Sort::Email);
+        } else if let Some(time) = shape.name("time") {
+            masked.push_str(time.as_str());
+        } else if let (Some(before), Some(value)) = (shape.name("assign"), shape.name("value")) {
+            self.tokens(before.as_str(), masked);
+            let (value, end) = trimmed_end(value.as_str());
+            put(masked, value, Sort::Secret);
+            masked.push_str(end);
+        } else if let (Some(before), Some(credential)) = (shape.name("scheme"), shape.name("credential")) {
+            self.tokens(before.as_str(), masked);
+            put(masked, credential.as_str(), Sort::Secret);
+        }
+    }
+
+    /// The scheme and the port stay; what may hold a password is one placeholder.
+    fn url(&self, url: &str, masked: &mut String) {
+        let (url, end) = trimmed_end(url);
+        match url.split_once("://") {
+            Some((scheme, rest)) if !rest.contains('@') && self.is_public(scheme) => {
+                let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+                masked.push_str(scheme);
+                masked.push_str("://");
+                self.tokens(authority, masked);
+                match path {
+                    "" | "/" => masked.push_str(path),
+                    path if vocabulary::is_term(path) => masked.push_str(path),
+                    path => masked.push_str(&self.placeholder(path, Sort::Path)),
+                }
+            }
+            _ => masked.push_str(&self.placeholder(url, Sort::Url)),
+        }
+        masked.push_str(end);
+    }
+
+    fn tokens(&self, text: &str, masked: &mut String) {
+        let mut start = None;
+        let mut before = ' ';
+        for (at, c) in text.char_indices() {
+            match (is_part_of_token(c), start) {
+                (true, None) => start = Some(at),
+                (false, Some(from)) => {
+                    self.token(&text[from..at], before, masked);
+                    start = None;
+                    before = c;
+                    masked.push(c);
+                }
+                (false, None) => {
+                    before = c;
+                    masked.push(c);
+                }
+                (true, Some(_)) => {}
+            }
+        }
+        if let Some(from) = start {
+            self.token(&text[from..], before, masked);
+        }
+    }
+
+    fn token(&self, token: &str, before: char, masked: &mut String) {
+        let core = token.trim_start_matches(['.', ':', '-', '+', '~', '@', '%']);
+        masked.push_str(&token[..token.len() - core.len()]);
+        let (core, end) = trimmed_end(core);
+        let is_contraction = before == '\'' && matches!(core, "s" | "t" | "d" | "m" | "ll" | "re" | "ve");
+        let is_flag = core.len() == 1 && token.starts_with('-');
+        if core.is_empty() || is_contraction || is_flag {
+            masked.push_str(core);
+        } else {
+            self.core(core, masked);
+        }
+        masked.push_str(end);
+    }
+
+    fn core(&self, token: &str, masked: &mut String) {
+        if let Some(sort) = self.known(token) {
+            masked.push_str(&self.placeholder(token, sort));
+        } else if self.is_public(token) {
+            masked.push_str(token);
+        } else if let Some(sort) = by_looks(token) {
+            masked.push_str(&self.placeholder(token, sort));
+        } else if !self.compound(token, masked) {
+            masked.push_str(&self.placeholder(token, fallback(token)));
+        }
+    }
+
+    fn known(&self, token: &str) -> Option<Sort> {
+        if vocabulary::is_public_name(token) || vocabulary::is_proper_term(token) {
+            return None;
+        }
+        self.names.sorts.get(&token.to_lowercase()).copied()
+    }
+
+    fn is_public(&self, token: &str) -> bool {
+        let is_address = token.parse::<IpAddr>().is_ok();
+        (NUMBER.is_match(token) && !is_address)
+            || PUBLIC_ADDRESSES.contains(&token)
+            || vocabulary::is_word(token)
+            || vocabulary::is_term(token)
+            || vocabulary::is_public_name(token)
+    }
+
+    /// Tokens of which each part is masked for itself: `deployment/cart`, `cart.shop.svc:80`, `10.0.0.1:80`. False where
+    /// the parts would say more than the whole should.
+    fn compound(&self, token: &str, masked: &mut String) -> bool {
+        if let Some((left, right)) = token.split_once('/') {
+            return self.slashed(token, left, right, masked);
+        }
+        if let Some((left, right)) = token.rsplit_once(':') {
+            let is_image = fallback(left) != Sort::Host && is_tag(right) && !right.chars().all(|c| c.is_ascii_digit());
+            match is_image && !self.is_public(left) {
+                true => masked.push_str(&self.placeholder(left, Sort::Image)),
+                false => self.token(left, ' ', masked),
+            }
+            masked.push(':');
+            self.token(right, ' ', masked);
+            return true;
+        }
+        self.dotted(token, masked)
+    }
+
+    fn slashed(&self, token: &str, left: &str, right: &str, masked: &mut String) -> bool {
+        let is_resource = vocabulary::is_term(left) && left.chars().all(|c| c.is_ascii_lowercase());
+        let is_place = self.known(left).is_some() || is_resource || vocabulary::is_public_name(left);
+        let is_address = left.parse::<IpAddr>().is_ok() && NUMBER.is_match(right);
+        if left.is_empty() {
+            masked.push_str(&self.placeholder(token, Sort::Path));
+        } else if NUMBER.is_match(left) && !left.contains('.') {
+            masked.push_str(left);
+            self.core(&token[left.len()..], masked);
+        } else if is_address {
+            masked.push_str(&self.placeholder(left, Sort::Ip));
+            masked.push_str(&token[left.len()..]);
+        } else if is_place && !right.is_empty() && !right.contains([':', '@']) {
+            self.core(left, masked);
+            masked.push('/');
+            match right.split_once('/') {
+                Some((middle, last)) if self.known(middle).is_some() => {
+                    self.core(middle, masked);
+                    masked.push('/');
+                    masked.push_str(&self.part(last));
+                }
+                _ => masked.push_str(&self.part(right)),
+            }
+        } else {
+            let image = repository(token);
+            let is_image = image.len() < token.len() || self.known(image).is_some();
+            masked.push_str(&self.placeholder(image, if is_image { Sort::Image } else { Sort::Path }));
+            match token[image.len()..].split_at_checked(1) {
+                Some((":", tag)) if is_tag(tag) => masked.push_str(&token[image.len()..]),
+                Some((mark, rest)) => {
+                    masked.push_str(mark);
+                    masked.push_str(&self.placeholder(rest, Sort::Hash));
+                }
+                None => {}
+            }
+        }
+        true
+    }
+
+    /// What stands behind a slash names something, even if it is a word.
+    fn part(&self, part: &str) -> String {
+        let is_number = NUMBER.is_match(part);
+        if is_number || vocabulary::is_public_name(part) { part.to_string() } else { self.name(part, fallback(part)) }
+    }
+
+    /// A field's path, or a name of the cluster's own DNS with known parts.
+    fn dotted(&self, token: &str, masked: &mut String) -> bool {
+        let parts: Vec<&str> = token.split('.').collect();
+        let is_field = parts.len() > 1
+            && FIELD_ROOTS.contains(&parts[0])
+            && parts.iter().all(|part| vocabulary::is_term(part) && self.known(part).is_none());
+        if is_field {
+            masked.push_str(token);
+            return true;
+        }
+        let is_structure = |part: &&str| DNS_PARTS.contains(part) || vocabulary::is_public_name(part);
+        let all_known = parts.iter().all(|part| is_structure(part) || self.known(part).is_some());
+        if parts.len() > 1 && all_known {
+            for (n, part) in parts.iter().enumerate() {
+                if n > 0 {
+                    masked.push('.');
+                }
+                match self.known(part) {
+                    Some(sort) => masked.push_str(&self.placeholder(part, sort)),
+                    None => masked.push_str(part),
+                }
+            }
+            return true;
+        }
+        false
+    }
+
+    /// The placeholder of a value: a keyed hash, so that it is the same in every run, and tells nothing.
+    fn placeholder(&self, value: &str, sort: Sort) -> String {
+        if value.is_empty() {
+            return String::new();
+        }
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(placeholder) = table.placeholders.get(value) {
+            return placeholder.clone();
+        }
+        for attempt in 0u32.. {
+            let mut hash = Sha256::new();
+            hash.update(self.names.key);
+            hash.update(attempt.to_be_bytes());
+            hash.update(value);
+            let digits = hash
+                .finalize()
+                .iter()
+                .take(LENGTH)
+                .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+                .collect::<String>();
+            let placeholder = format!("{}_{digits}", sort.word());
+            // Two values never share one, whatever the hash.
+            if let std::collections::hash_map::Entry::Vacant(free) =
+                table.values.entry(placeholder.to_ascii_lowercase())
+            {
+                free.insert(value.to_string());
+                table.placeholders.insert(value.to_string(), placeholder.clone());
+                return placeholder;
+            }
+        }
+        unreachable!("there are more placeholders than values")
+    }
+}
+
+/// Addresses that mean the same everywhere.
+const PUBLIC_ADDRESSES: &[&str] =
+    &["0.0.0.0", "0.0.0.0/0", "127.0.0.1", "127.0.0.0/8", "::", "::/0", "::1", "169.254.169.254"];
+
+/// Fields that hold a map whose keys users choose.
+const USERS_KEYS: &[&str] = &[
+    "labels",
+    "matchLabels",
+    "selector",
+    "nodeSelector",
+    "limits",
+    "requests",
+    "capacity",
+    "allocatable",
+    "hard",
+    "used",
+];
+
+const FIELD_ROOTS: &[&str] = &[
+    "spec",
+    "status",
+    "metadata",
+    "data",
+    "template",
+    "webhooks",
+    "rules",
+    "subjects",
+    "roleRef",
+    "resources",
+    "state",
+    "lastState",
+    "valueFrom",
+    "httpGet",
+];
+
+/// The parts of a name in the cluster's DNS that are everybody's.
+const DNS_PARTS: &[&str] = &["svc", "pod", "cluster", "local"];
+
+/// What belongs to one token. Everything else (white space, quotes, brackets, `=`, `,` …) separates.
+fn is_part_of_token(c: char) -> bool {
+    c.is_alphanumeric() || "-_./:@%+~".contains(c)
+}
+
+/// Punctuation of the sentence is not the token's.
+fn trimmed_end(token: &str) -> (&str, &str) {
+    token.split_at(token.trim_end_matches(['.', ':', '-', '+', '~', '@', '%', '/', ',', ';', ')', ']', '}', '>']).len())
+}
+
+fn is_tag(tag: &str) -> bool {
+    tag == "latest" || NUMBER.is_match(tag)
+}
+
+/// What some tokens are can be seen.
+fn by_looks(token: &str) -> Option<Sort> {
+    let is_jwt = token.starts_with("eyJ") && token.contains('.');
+    if token.parse::<IpAddr>().is_ok() {
+        Some(Sort::Ip)
+    } else if UUID.is_match(token) || DIGEST.is_match(token) {
+        Some(Sort::Hash)
+    } else if is_jwt {
+        Some(Sort::Secret)
+    } else if token.chars().all(|c| c.is_ascii_digit()) {
+        Some(Sort::Number)
+    } else {
+        None
+    }
+}
+
+fn fallback(token: &str) -> Sort {
+    if ENV.is_match(token) {
+        Sort::Env
+    } else if token.contains('/') {
+        Sort::Path
+    } else if HOST.is_match(token) {
+        Sort::Host
+    } else {
+        Sort::Name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::{Masker, Names, Sort};
+
+    fn masker() -> Masker {
+        let mut names = Names::default();
+        for (name, sort) in [
+            ("cart", Sort::Name),
+            ("web", Sort::Name),
+            ("api", Sort::Name),
+            ("gateway", Sort::Name),
+            ("shop", Sort::Namespace),
+            ("worker-1", Sort::Node),
+            ("registry.acme.io/shop/cart", Sort::Image),
+        ] {
+            names.sorts.insert(name.to_string(), sort);
+        }
+        Masker::new(names)
+    }
+
+    /// The text with `_…` instead of the hash of each placeholder.
+    fn masked(text: &str) -> String {
+        let masker = masker();
+        let masked = masker.mask(text);
+        assert_eq!(masker.restore(&masked), text);
+        super::PLACEHOLDER
+            .replace_all(&masked, |found: &regex::Captures| found[0][..found[0].len() - 6].to_string() + "…")
+            .into_owned()
+    }
+
+    #[test]
+    fn sentences_of_rules_keep_their_sense() {
+        let cases = [
+            (
+                "Service cart selects no pod: it asks for app=carts",
+                "Service NAME_… selects no pod: it asks for app=NAME_…",
+            ),
+            ("Deployment shop/cart on Node worker-1", "Deployment NAMESPACE_…/NAME_… on Node NODE_…"),
+            ("kubectl -n shop describe deployment cart", "kubectl -n NAMESPACE_… describe deployment NAME_…"),
+            ("the readiness probe asks GET :8081/ready", "the readiness probe asks GET :8081/ready"),
+            ("the readiness probe asks GET :8081/internal/up", "the readiness probe asks GET :8081PATH_…"),
+            ("spec.containers[cart].readinessProbe", "spec.containers[NAME_…].readinessProbe"),
+            ("log of cart: fatal: DATABASE_URL is not set", "log of NAME_…: fatal: ENV_… is not set"),
+            ("0/3 nodes are available: 3 Insufficient cpu.", "0/3 nodes are available: 3 Insufficient cpu."),
+            ("deployment/cart, svc/web and pod/other-5d9f", "deployment/NAME_…, svc/NAME_… and pod/NAME_…"),
+            ("kube-system/coredns uses cluster.local", "kube-system/coredns uses cluster.local"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(masked(text), expected);
+        }
+    }
+
+    #[test]
+    fn names_that_are_words_are_masked_and_kinds_are_not() {
+        assert_eq!(
+            masked("Service web, Deployment api, Web server"),
+            "Service NAME_…, Deployment NAME_…, NAME_… server"
+        );
+        assert_eq!(masked("Gateway gateway"), "Gateway NAME_…");
+    }
+
+    #[test]
+    fn what_identifies_is_masked_by_its_looks() {
+        let cases = [
+            ("dial tcp 10.1.2.3:5432: connection refused", "dial tcp IP_…:5432: connection refused"),
+            ("fd00::12 and 10.0.0.0/8 but 127.0.0.1", "IP_… and IP_…/8 but 127.0.0.1"),
+            ("mail to jane.doe@acme.io failed", "mail to EMAIL_… failed"),
+            ("lookup db.prod.acme.internal on 10.96.0.10:53: no such host", "lookup HOST_… on IP_…:53: no such host"),
+            ("lookup cart.shop.svc.cluster.local", "lookup NAME_….NAMESPACE_….svc.cluster.local"),
+            ("postgres://app:s3cr3t@db:5432/orders?x=y", "URL_…"),
+            ("https://hooks.acme.io/T00/B00", "https://HOST_…PATH_…"),
+            ("http://cart.shop:8080/", "http://NAME_….NAMESPACE_…:8080/"),
+            ("image registry.acme.io/shop/cart:1.2.3 not found", "image IMAGE_…:1.2.3 not found"),
+            ("acme/worker@sha256:0123456789abcdef0123456789abcdef", "IMAGE_…@HASH_…"),
+            ("open /srv/acme/config: no such file or directory", "open PATH_…: no such file or directory"),
+            ("uid 1b4e28ba-2fa1-11d2-883f-0016d3cca427", "uid HASH_…"),
+            ("password=correct", "password=SECRET_…"),
+            ("Authorization: Bearer abc", "Authorization: Bearer SECRET_…"),
+            (r#"{"token": "the"}"#, r#"{"token": "SECRET_…"}"#),
+            ("user 4111111111111111 of Erika 12345678", "user HASH_… of NAME_… NUMBER_…"),
+            ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc", "SECRET_…"),
+            (
+                "2026-11-21T12:05:00Z took 1m30s, 512Mi, 95%, v1.36.3",
+                "2026-11-21T12:05:00Z took 1m30s, 512Mi, 95%, v1.36.3",
+            ),
+            ("ACME-internal größe", "NAME_… NAME_…"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(masked(text), expected);
+        }
+        let key = "x\n-----BEGIN RSA PRIVATE KEY-----\nMIIB the key\n-----END RSA PRIVATE KEY-----\ny";
+        assert_eq!(masked(key), "NAME_…\nSECRET_…\nNAME_…");
+    }
+
+    #[test]
+    fn a_placeholder_is_the_same_in_every_run_and_tells_nothing_without_the_key() {
+        assert_eq!(masker().mask("cart"), masker().mask("cart"));
+        let mut other = masker();
+        other.names.key = [1; 32];
+        assert_ne!(masker().mask("cart"), other.mask("cart"));
+    }
+
+    #[test]
+    fn answers_are_restored_also_in_lower_case_and_inventions_stay_visible() {
+        let masker = masker();
+        let cart = masker.mask("cart");
+        let answer = format!("kubectl logs {}-0; ({cart}'s) NAME_zzzzzz IP_222222", cart.to_lowercase());
+        assert_eq!(masker.restore(&answer), "kubectl logs cart-0; (cart's) <unknown name> <unknown ip>");
+    }
+
+    #[test]
+    fn placeholders_in_the_data_are_data() {
+        let masker = masker();
+        let cart = masker.mask("cart");
+        let hostile = format!("{cart} NAME_abcdef");
+        let twice = masker.mask(&hostile);
+        assert!(!twice.contains(&cart), "{twice}");
+        assert_eq!(masker.restore(&twice), hostile);
+    }
+
+    #[test]
+    fn json_keeps_the_fields_of_the_api_and_masks_the_keys_of_users() {
+        let value = json!({"metadata": {"labels": {"acme.io/team": "blue", "app": "cart"}},
+            "spec": {"replicas": 2, "containers": [{"name": "web", "image": "registry.acme.io/shop/cart:1.2"}]}});
+        let masker = masker();
+        let text = masker.json(&value).to_string();
+        for wrong in ["acme", "blue", "cart", "web"] {
+            assert!(!text.contains(wrong), "{wrong} in {text}");
+        }
+        assert!(text.contains("\"containers\"") && text.contains("\"replicas\":2") && text.contains(":1.2"), "{text}");
+    }
+
+    #[test]
+    fn questions_keep_their_words_but_no_names() {
+        let masker = masker();
+        let asked = "Warum ist cart in shop (10.0.0.7, my-db) so langsam?";
+        let masked = masker.question(asked);
+        assert!(masked.starts_with("Warum ist NAME_") && masked.ends_with(" so langsam?"), "{masked}");
+        for wrong in ["cart", "shop", "10.0.0.7", "my-db"] {
+            assert!(!masked.contains(wrong), "{masked}");
+        }
+        assert_eq!(masker.restore(&masked), asked);
+    }
+
+    #[test]
+    fn disabled_it_changes_nothing() {
+        let masker = Masker::disabled();
+        assert_eq!(masker.mask("cart 10.0.0.1"), "cart 10.0.0.1");
+        assert_eq!(masker.restore("NAME_abcdef"), "NAME_abcdef");
+    }
+
+    proptest! {
+        #[test]
+        fn restoring_gives_back_what_was_masked(text in "\\PC{0,80}") {
+            let masker = masker();
+            let masked = masker.mask(&text);
+            prop_assert_eq!(masker.restore(&masked), text);
+        }
+
+        #[test]
+        fn restoring_gives_back_texts_full_of_punctuation(text in "([a-zA-Z]{1,3}|cart|shop|NAME_abcdef|[0-9]{1,4}|[-_./:@%+~='\"(), ]){0,24}") {
+            let masker = masker();
+            let masked = masker.mask(&text);
+            prop_assert_eq!(masker.restore(&masked), text);
+        }
+
+        #[test]
+        fn no_two_values_share_a_placeholder(values in proptest::collection::hash_set("[a-z]{1,4}[0-9]{1,3}[a-z]", 1..200)) {
+            let masker = masker();
+            let placeholders: HashSet<String> = values.iter().map(|value| masker.mask(value)).collect();
+            prop_assert_eq!(placeholders.len(), values.len());
+        }
+
+        /// Nothing that is not public stays, wherever it stands.
+        #[test]
+        fn no_strange_word_gets_through(word in "[a-z]{4}[0-9][a-z]{3}", before in "[ ='\"(,:/@.-]", after in "[ ='\"),:/@.-]") {
+            let text = format!("failed{before}{word}{after}refused");
+            prop_assert!(!masker().mask(&text).contains(&word), "{}", masker().mask(&text));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The names that a cluster's objects go by. They are masked even where they are plain words: a Service may be called `web`.
+
+use std::collections::HashMap;
+
+use kubectl_gpt_analyzers::model::Namespace;
+use kubectl_gpt_analyzers::{Cluster, Kind, Object};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::mask::Sort;
+use super::vocabulary;
+
+/// Kinds whose every object says the same as another one, or nothing but addresses, which are masked by their looks.
+const REPEATED: &[Kind] = &[Kind::Pod, Kind::ReplicaSet, Kind::EndpointSlice, Kind::Endpoints, Kind::Event];
+
+/// Fields whose values the API defines, or that hold prose.
+const NOT_NAMES: &[&str] = &[
+    "accessModes",
+    "addressType",
+    "apiGroup",
+    "apiGroups",
+    "apiVersion",
+    "apiVersions",
+    "appProtocol",
+    "args",
+    "cidr",
+    "command",
+    "completionMode",
+    "concurrencyPolicy",
+    "conditionType",
+    "dnsPolicy",
+    "effect",
+    "env",
+    "except",
+    "expr",
+    "group",
+    "kind",
+    "message",
+    "mode",
+    "nonResourceURLs",
+    "operator",
+    "pathType",
+    "phase",
+    "policyTypes",
+    "protocol",
+    "reason",
+    "resource",
+    "resources",
+    "restartPolicy",
+    "schedule",
+    "scheme",
+    "scope",
+    "scopes",
+    "sideEffects",
+    "status",
+    "terminationMessagePolicy",
+    "timeZone",
+    "topologyKey",
+    "type",
+    "uid",
+    "verbs",
+    "version",
+    "versions",
+    "volumeMode",
+    "volumeBindingMode",
+    "whenUnsatisfiable",
+];
+
+/// What a cluster's names stand for, in lower case, and the secret that its placeholders are made with.
+#[derive(Debug, Default)]
+pub struct Names {
+    pub(super) sorts: HashMap<String, Sort>,
+    pub(super) key: [u8; 32],
+}
+
+impl Names {
+    /// Collects the names of all objects, and what they name in turn. `context` is the kubeconfig's.
+    pub fn of(cluster: &Cluster, context: Option<&str>) -> Names {
+        let mut names = Names { key: key(cluster, context), ..Names::default() };
+        cluster.objects().each(&mut |kind, namespace, name, _, labels| {
+            names.add(namespace, Sort::Namespace);
+            let sort = match kind {
+                Kind::Namespace => Sort::Namespace,
+                Kind::Node => Sort::Node,
+                _ => Sort::Name,
+            };
+            names.add(name, sort);
+            labels.pairs().for_each(|(_, value)| names.mention(value));
+            if !REPEATED.contains(&kind)
+                && let Some(json) = cluster.objects().json(kind, namespace, name)
+            {
+                names.walk(&json);
+            }
+        });
+        // The pods of one owner differ in little more than their names.
+        for group in cluster.pod_groups() {
+            names.add(&group.owner.name, Sort::Name);
+            if let Some(json) = cluster.pods_of(group).next().and_then(|pod| cluster.json(&pod.reference())) {
+                names.walk(&json);
+            }
+        }
+        for custom in cluster.custom() {
+            names.add(&custom.metadata.namespace, Sort::Namespace);
+            names.add(&custom.metadata.name, Sort::Name);
+            if let Some(json) = cluster.json(&custom.reference()) {
+                names.walk(&json);
+            }
+        }
+        names
+    }
+
+    fn walk(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => self.mention(text),
+            Value::Array(items) => items.iter().for_each(|item| self.walk(item)),
+            Value::Object(fields) => {
+                for (field, value) in fields {
+                    match (field.as_str(), value) {
+                        (field, _) if NOT_NAMES.contains(&field) => {}
+                        ("annotations" | "managedFields", _) => {}
+                        ("namespace", Value::String(name)) => self.add(name, Sort::Namespace),
+                        ("nodeName", Value::String(name)) => self.add(name, Sort::Node),
+                        ("image", Value::String(image)) => self.add(super::mask::repository(image), Sort::Image),
+                        (_, value) => self.walk(value),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A value of some field: a name unless it is a number, prose or a path. What it stands for, others may know better.
+    fn mention(&mut self, value: &str) {
+        let is_name = value.contains(|c: char| c.is_ascii_alphabetic()) && !value.contains(char::is_whitespace);
+        if is_name && !value.starts_with('/') && !self.sorts.contains_key(&value.to_lowercase()) {
+            self.add(value, Sort::Name);
+        }
+    }
+
+    fn add(&mut self, name: &str, sort: Sort) {
+        // No object of the user's is called `kubernetes.io/hostname` or `tls.crt`.
+        let is_compound_term = vocabulary::is_term(name) && name.contains(['/', '.']);
+        if name.is_empty() || vocabulary::is_public_name(name) || vocabulary::is_proper_term(name) || is_compound_term {
+            return;
+        }
+        let rank = |sort| match sort {
+            Sort::Namespace => 2,
+            Sort::Node => 1,
+            _ => 0,
+        };
+        let known = self.sorts.entry(name.to_lowercase()).or_insert(sort);
+        if rank(sort) > rank(*known) {
+            *known = sort;
+        }
+    }
+}
+
+/// The same for every run on one cluster, and unknown to whoever only sees the placeholders: the UID of the namespace
+/// kube-system, else the least UID that was read; of manifests, which have none, their names.
+fn key(cluster: &Cluster, context: Option<&str>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"kubectl-gpt placeholders 1\0");
+    let system = cluster.all::<Namespace>().iter().find(|namespace| namespace.name() == "kube-system");
+    if let Some(uid) = system.map(Object::uid).filter(|uid| !uid.is_empty()) {
+        hash.update(uid);
+        return hash.finalize().into();
+    }
+    hash.update(context.unwrap_or_default());
+    let (mut least, mut names) = (None::<String>, Sha256::new());
+    cluster.objects().each(&mut |_, namespace, name, uid, _| {
+        if !uid.is_empty() && least.as_deref().is_none_or(|least| uid < least) {
+            least = Some(uid.to_string());
+        }
+        names.update(format!("{namespace}/{name}\0"));
+    });
+    match least {
+        Some(uid) => hash.update(uid),
+        None => hash.update(names.finalize()),
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,472 @@
+//! Whose language model, where, and with which key. Nothing is guessed: what is not configured is asked for.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use async_openai::config::Config;
+use clap::ValueEnum;
+use http::Uri;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::ModelArgs;
+use crate::config::Explain;
+
+/// Presets: they only set the URL, how the key is sent, and which variable holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    Openai,
+    /// Azure OpenAI; needs --base-url https://RESOURCE.openai.azure.com, and the deployment as --model.
+    Azure,
+    Ollama,
+    Anthropic,
+    Gemini,
+    Groq,
+    Openrouter,
+    Vllm,
+    Lmstudio,
+    Llamacpp,
+}
+
+impl Provider {
+    fn base_url(self) -> Option<&'static str> {
+        match self {
+            Provider::Openai => Some("https://api.openai.com/v1"),
+            Provider::Azure => None,
+            Provider::Ollama => Some("http://localhost:11434/v1"),
+            Provider::Anthropic => Some("https://api.anthropic.com/v1"),
+            Provider::Gemini => Some("https://generativelanguage.googleapis.com/v1beta/openai"),
+            Provider::Groq => Some("https://api.groq.com/openai/v1"),
+            Provider::Openrouter => Some("https://openrouter.ai/api/v1"),
+            Provider::Vllm => Some("http://localhost:8000/v1"),
+            Provider::Lmstudio => Some("http://localhost:1234/v1"),
+            Provider::Llamacpp => Some("http://localhost:8080/v1"),
+        }
+    }
+
+    /// The variable with the key, where one is needed.
+    fn key_variable(self) -> Option<&'static str> {
+        match self {
+            Provider::Openai => Some("OPENAI_API_KEY"),
+            Provider::Azure => Some("AZURE_OPENAI_API_KEY"),
+            Provider::Anthropic => Some("ANTHROPIC_API_KEY"),
+            Provider::Gemini => Some("GEMINI_API_KEY"),
+            Provider::Groq => Some("GROQ_API_KEY"),
+            Provider::Openrouter => Some("OPENROUTER_API_KEY"),
+            Provider::Ollama | Provider::Vllm | Provider::Lmstudio | Provider::Llamacpp => None,
+        }
+    }
+}
+
+/// What the file kubectl-gpt.yaml says of the language model; flags and variables go before it.
+#[derive(Clone, Debug, Default)]
+pub struct Configured {
+    pub explain: Explain,
+    /// The folder of `explain.prompts`, relative to the working directory.
+    pub prompts: Option<PathBuf>,
+}
+
+/// Everything that is decided before the cluster is read.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub endpoint: Endpoint,
+    pub model: String,
+    pub language: Option<String>,
+    pub max_tokens: u32,
+    pub max_requests: u32,
+    /// For one request with its whole answer.
+    pub timeout: Duration,
+    pub mask: bool,
+    pub cache: bool,
+    pub prompts: Option<PathBuf>,
+}
+
+/// A server of the chat protocol. Its key is in no text that this type makes.
+#[derive(Clone)]
+pub struct Endpoint {
+    base: String,
+    key: SecretString,
+    header: HeaderName,
+    /// Azure's older scheme: the deployment stands in the path, the version in the query.
+    deployment: Option<(String, String)>,
+    /// OpenAI's own name of the limit; others know the older one.
+    pub limit_field: &'static str,
+}
+
+const SETUP: &str = "no language model is configured. On this machine: start `ollama serve` and say --provider ollama --model \
+    llama3.1. Hosted: `export OPENAI_API_KEY=...` and say --provider openai --model gpt-4o-mini (also azure, anthropic, gemini, \
+    groq, openrouter). Any other OpenAI-compatible server: --base-url https://llm.example.com/v1 --model NAME. All of it can be \
+    settled in kubectl-gpt.yaml; --dry-run shows what would be sent";
+
+const DEFAULT_TOKENS: u32 = 1500;
+const DEFAULT_REQUESTS: u32 = 20;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
+const AZURE_VERSION: &str = "2024-10-21";
+
+impl Settings {
+    /// Flags, then variables (read with `variable`), then the file.
+    ///
+    /// # Errors
+    /// When it is not said which model is meant, or what is said cannot be right. For a dry run an endpoint is not needed.
+    pub fn new(
+        arguments: &ModelArgs,
+        file: &Configured,
+        dry_run: bool,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Settings> {
+        let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let model = arguments.model.clone().or_else(|| variable("OPENAI_MODEL")).or_else(|| file.explain.model.clone());
+        let endpoint = Endpoint::new(arguments, file, model.as_deref().unwrap_or_default(), dry_run, &variable)?;
+        let model = match model {
+            Some(model) => model,
+            None if dry_run => "MODEL".to_string(),
+            None => bail!("no model is named: --model NAME, as {} calls it", endpoint.base),
+        };
+        let is_local = endpoint.is_loopback() && !is_passed_on(&model);
+        Ok(Settings {
+            language: arguments.language.clone().or_else(|| file.explain.language.clone()),
+            max_tokens: arguments.max_tokens.or(file.explain.max_tokens).unwrap_or(DEFAULT_TOKENS),
+            max_requests: arguments.max_requests.or(file.explain.max_requests).unwrap_or(DEFAULT_REQUESTS),
+            timeout: arguments.model_timeout.unwrap_or(DEFAULT_TIMEOUT),
+            mask: arguments.mask || (!arguments.no_mask && file.explain.mask.unwrap_or(!is_local)),
+            cache: !arguments.no_cache,
+            prompts: arguments.prompts.clone().or_else(|| file.prompts.clone()),
+            endpoint,
+            model,
+        })
+    }
+
+    /// What the user should know before anything is sent.
+    pub fn warning(&self) -> Option<String> {
+        let is_local = self.endpoint.is_loopback() && !is_passed_on(&self.model);
+        (!self.mask && !is_local).then(|| {
+            format!(
+                "warning: masking is off: names, addresses, log lines and whatever secrets are in them go to {} as they are",
+                self.endpoint.host()
+            )
+        })
+    }
+}
+
+/// Ollama passes models of its cloud on to it.
+fn is_passed_on(model: &str) -> bool {
+    model.ends_with("-cloud") || model.ends_with(":cloud")
+}
+
+impl Endpoint {
+    fn new(
+        arguments: &ModelArgs,
+        file: &Configured,
+        model: &str,
+        dry_run: bool,
+        variable: &impl Fn(&str) -> Option<String>,
+    ) -> Result<Endpoint> {
+        let provider = arguments.provider.or(file.explain.provider.filter(|_| arguments.base_url.is_none()));
+        // A provider that is named on the command line is not overruled by a variable that is meant for another one.
+        let of_openai = matches!(provider, None | Some(Provider::Openai));
+        let base = arguments
+            .base_url
+            .clone()
+            .or_else(|| variable("OPENAI_BASE_URL").filter(|_| of_openai))
+            .or_else(|| file.explain.base_url.clone().filter(|_| arguments.provider.is_none()))
+            .or_else(|| provider.and_then(Provider::base_url).map(str::to_string))
+            .or_else(|| {
+                (provider.is_none() && variable("OPENAI_API_KEY").is_some())
+                    .then(|| "https://api.openai.com/v1".to_string())
+            });
+        let base = match (base, provider) {
+            (Some(base), _) => base,
+            (None, Some(Provider::Azure)) => {
+                bail!("--provider azure needs --base-url https://RESOURCE.openai.azure.com")
+            }
+            (None, _) if dry_run => "https://no-endpoint-is-configured.invalid/v1".to_string(),
+            (None, _) => bail!(SETUP),
+        };
+        let base = checked(&base, arguments.allow_http)?;
+        let name = key_variable(arguments, file, provider, &base);
+        let key = name.as_deref().and_then(variable).unwrap_or_default();
+        let needed = provider.and_then(Provider::key_variable).is_some() || base == "https://api.openai.com/v1";
+        if key.is_empty() && needed && !dry_run {
+            bail!("{base} wants a key: export {}=…", name.unwrap_or_default());
+        }
+        // The error must not show the value.
+        HeaderValue::from_str(&key)
+            .map_err(|_| anyhow!("{} holds characters that a key cannot have", name.as_deref().unwrap_or("the key")))?;
+        let is_azure = provider == Some(Provider::Azure);
+        let version = || variable("OPENAI_API_VERSION").unwrap_or_else(|| AZURE_VERSION.to_string());
+        let newer = base.ends_with("/v1");
+        Ok(Endpoint {
+            key: key.into(),
+            header: if is_azure { HeaderName::from_static("api-key") } else { AUTHORIZATION },
+            deployment: (is_azure && !newer).then(|| (model.to_string(), version())),
+            limit_field: if is_azure || base == "https://api.openai.com/v1" {
+                "max_completion_tokens"
+            } else {
+                "max_tokens"
+            },
+            base,
+        })
+    }
+
+    /// Whether what is sent stays on this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.base.parse::<Uri>().is_ok_and(|uri| is_loopback(uri.host().unwrap_or_default()))
+    }
+
+    /// Host and port, for people.
+    pub fn host(&self) -> String {
+        self.base.parse::<Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string)).unwrap_or_default()
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Where a chat is posted, with the query.
+    pub fn chat_url(&self) -> String {
+        let url = self.url("/chat/completions");
+        match &self.deployment {
+            Some((_, version)) => format!("{url}?api-version={version}"),
+            None => url,
+        }
+    }
+
+    /// The name of the header with the key, if there is a key.
+    pub fn key_header(&self) -> Option<&HeaderName> {
+        (!self.key.expose_secret().is_empty()).then_some(&self.header)
+    }
+
+    /// Text in which the key, should somebody have repeated it, is not to be read.
+    pub fn without_key(&self, text: &str) -> String {
+        let key = self.key.expose_secret();
+        if key.is_empty() { text.to_string() } else { text.replace(key, "***") }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// What async-openai asks for each request.
+impl Config for Endpoint {
+    fn headers(&self) -> HeaderMap {
+        let key = self.key.expose_secret();
+        let value = if self.header == AUTHORIZATION { format!("Bearer {key}") } else { key.to_string() };
+        let mut headers = HeaderMap::new();
+        if let (false, Ok(mut value)) = (key.is_empty(), HeaderValue::from_str(&value)) {
+            value.set_sensitive(true);
+            headers.insert(self.header.clone(), value);
+        }
+        headers
+    }
+
+    fn url(&self, path: &str) -> String {
+        match &self.deployment {
+            Some((deployment, _)) => format!("{}/openai/deployments/{deployment}{path}", self.base),
+            None => format!("{}{path}", self.base),
+        }
+    }
+
+    fn query(&self) -> Vec<(&str, &str)> {
+        self.deployment.iter().map(|(_, version)| ("api-version", version.as_str())).collect()
+    }
+
+    fn api_base(&self) -> &str {
+        &self.base
+    }
+
+    fn api_key(&self) -> &SecretString {
+        &self.key
+    }
+}
+
+/// The variable that holds the key: the one that is named in the file, the provider's, or OpenAI's for any other URL.
+/// A URL of another server than the file's does not get the file's key.
+fn key_variable(arguments: &ModelArgs, file: &Configured, provider: Option<Provider>, base: &str) -> Option<String> {
+    let is_files = match (&arguments.base_url, arguments.provider, &file.explain.base_url) {
+        (None, None, Some(of_file)) => of_file.trim_end_matches('/') == base,
+        (None, None, None) => true,
+        _ => false,
+    };
+    if let Some(name) = file.explain.api_key_env.clone().filter(|_| is_files) {
+        return Some(name);
+    }
+    match provider {
+        Some(provider) => provider.key_variable().map(str::to_string),
+        None => Some("OPENAI_API_KEY".to_string()),
+    }
+}
+
+/// The URL without the last slash, if a key may go there.
+fn checked(base: &str, allow_http: bool) -> Result<String> {
+    let base = base.trim().trim_end_matches('/');
+    // The text is not repeated where it may hold a password.
+    let Ok(uri) = base.parse::<Uri>() else {
+        bail!("--base-url is no URL; expected one such as https://llm.example.com/v1")
+    };
+    let Some(authority) = uri.authority() else {
+        bail!("--base-url {base}: expected a URL such as https://llm.example.com/v1")
+    };
+    if authority.as_str().contains('@') {
+        bail!("--base-url holds a password; give the key in OPENAI_API_KEY instead");
+    }
+    if uri.query().is_some() {
+        bail!("--base-url must not have a query, after ?");
+    }
+    match uri.scheme_str() {
+        Some("https") => {}
+        Some("http") if allow_http || is_loopback(authority.host()) => {}
+        Some("http") => bail!(
+            "--base-url {base}: over plain http anybody on the way can read the key and the answers; use https, or --allow-http"
+        ),
+        _ => bail!("--base-url {base}: expected https or http"),
+    }
+    Ok(base.to_string())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let named = host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost");
+    named || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use async_openai::config::Config;
+
+    use super::{Configured, Explain, ModelArgs, Provider, Settings};
+
+    fn settings(arguments: &ModelArgs, variables: &[(&str, &str)]) -> Result<Settings, String> {
+        with_file(arguments, &Configured::default(), variables)
+    }
+
+    fn with_file(arguments: &ModelArgs, file: &Configured, variables: &[(&str, &str)]) -> Result<Settings, String> {
+        let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string());
+        Settings::new(arguments, file, false, variable).map_err(|error| error.to_string())
+    }
+
+    fn configured(explain: Explain) -> Configured {
+        Configured { explain, ..Configured::default() }
+    }
+
+    fn model() -> ModelArgs {
+        ModelArgs { model: Some("m".to_string()), ..ModelArgs::default() }
+    }
+
+    fn at(url: &str) -> ModelArgs {
+        ModelArgs { base_url: Some(url.to_string()), ..model() }
+    }
+
+    fn of(provider: Provider) -> ModelArgs {
+        ModelArgs { provider: Some(provider), ..model() }
+    }
+
+    #[test]
+    fn nothing_configured_names_three_ways_one_of_them_local() {
+        let error = settings(&ModelArgs::default(), &[]).unwrap_err();
+        for way in ["--provider ollama", "OPENAI_API_KEY", "--base-url"] {
+            assert!(error.contains(way), "{error}");
+        }
+        let error = settings(&ModelArgs::default(), &[("OPENAI_API_KEY", "k")]).unwrap_err();
+        assert!(error.contains("--model NAME"), "a model is never guessed: {error}");
+    }
+
+    #[test]
+    fn flags_go_before_variables_and_these_before_the_file() {
+        let variables = [("OPENAI_BASE_URL", "https://v.example/v1/"), ("OPENAI_API_KEY", "k")];
+        let file = configured(Explain { base_url: Some("https://f.example/v1".into()), ..Explain::default() });
+        let base = |arguments: &ModelArgs, variables: &[(&str, &str)]| {
+            with_file(arguments, &file, variables).unwrap().endpoint.base
+        };
+        assert_eq!(base(&at("https://a.example/v1"), &variables), "https://a.example/v1");
+        assert_eq!(base(&model(), &variables), "https://v.example/v1");
+        assert_eq!(base(&model(), &[]), "https://f.example/v1");
+        assert_eq!(base(&of(Provider::Ollama), &variables), "http://localhost:11434/v1");
+    }
+
+    #[test]
+    fn a_key_goes_only_where_it_belongs() {
+        let header = |arguments: &ModelArgs, file: &Configured, variables: &[(&str, &str)]| {
+            let headers = with_file(arguments, file, variables).unwrap().endpoint.headers();
+            headers
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let none = Configured::default();
+        let keys = [("OPENAI_API_KEY", "o"), ("GROQ_API_KEY", "g"), ("AZURE_OPENAI_API_KEY", "z"), ("MINE", "m")];
+        assert_eq!(header(&of(Provider::Groq), &none, &keys), "authorization: Bearer g");
+        assert_eq!(header(&of(Provider::Ollama), &none, &keys), "");
+        assert_eq!(header(&at("https://a.example/v1"), &none, &keys), "authorization: Bearer o");
+        let azure = ModelArgs { base_url: Some("https://r.openai.azure.com".into()), ..of(Provider::Azure) };
+        assert_eq!(header(&azure, &none, &keys), "api-key: z");
+        let file = configured(Explain {
+            base_url: Some("https://f.example/v1".into()),
+            api_key_env: Some("MINE".into()),
+            ..Explain::default()
+        });
+        assert_eq!(header(&model(), &file, &keys), "authorization: Bearer m");
+        assert_eq!(header(&at("https://a.example/v1"), &file, &keys), "authorization: Bearer o");
+        assert!(settings(&of(Provider::Anthropic), &keys).unwrap_err().contains("export ANTHROPIC_API_KEY"));
+        let odd = settings(&model(), &[("OPENAI_API_KEY", "top\nsecret")]).unwrap_err();
+        assert!(odd.contains("OPENAI_API_KEY") && !odd.contains("secret"), "{odd}");
+    }
+
+    #[test]
+    fn azure_has_the_deployment_in_its_path() {
+        let azure = ModelArgs { base_url: Some("https://r.openai.azure.com/".into()), ..of(Provider::Azure) };
+        let url =
+            |arguments: &ModelArgs| settings(arguments, &[("AZURE_OPENAI_API_KEY", "z")]).unwrap().endpoint.chat_url();
+        assert_eq!(
+            url(&azure),
+            "https://r.openai.azure.com/openai/deployments/m/chat/completions?api-version=2024-10-21"
+        );
+        let newer = ModelArgs { base_url: Some("https://r.openai.azure.com/openai/v1".into()), ..of(Provider::Azure) };
+        assert_eq!(url(&newer), "https://r.openai.azure.com/openai/v1/chat/completions");
+    }
+
+    #[test]
+    fn plain_http_only_to_this_machine_unless_allowed() {
+        for local in ["http://localhost:1/v1", "http://127.0.0.1:1/v1", "http://[::1]:1/v1", "http://127.8.8.8/v1"] {
+            assert!(settings(&at(local), &[]).is_ok(), "{local}");
+        }
+        for other in ["http://llm.example.com/v1", "http://10.0.0.1/v1", "http://localhost.example.com/v1"] {
+            assert!(settings(&at(other), &[]).unwrap_err().contains("--allow-http"), "{other}");
+            assert!(settings(&ModelArgs { allow_http: true, ..at(other) }, &[]).is_ok());
+        }
+        for wrong in ["llm.example.com/v1", "ftp://x/v1", "", "https://u:p@x/v1", "https://x/v1?key=abc", "https://"] {
+            let error = settings(&at(wrong), &[]).unwrap_err();
+            assert!(!error.contains("u:p") && !error.contains("abc"), "{error}");
+        }
+    }
+
+    #[test]
+    fn masked_unless_it_stays_on_this_machine() {
+        let mask = |arguments: &ModelArgs| settings(arguments, &[("OPENAI_API_KEY", "k")]).unwrap().mask;
+        assert!(mask(&at("https://a.example/v1")));
+        assert!(!mask(&at("http://localhost:1/v1")));
+        assert!(mask(&ModelArgs { mask: true, ..at("http://localhost:1/v1") }));
+        let cloud = ModelArgs { model: Some("gpt-oss:120b-cloud".into()), ..at("http://localhost:11434/v1") };
+        assert!(mask(&cloud), "Ollama passes it on");
+        let off = ModelArgs { no_mask: true, ..at("https://a.example/v1") };
+        assert!(!mask(&off));
+        assert!(settings(&off, &[]).unwrap().warning().unwrap().contains("masking is off"));
+        assert!(settings(&at("https://a.example/v1"), &[]).unwrap().warning().is_none());
+    }
+
+    #[test]
+    fn no_text_shows_the_key() {
+        let settings = settings(&at("https://a.example/v1"), &[("OPENAI_API_KEY", "sk-very-secret")]).unwrap();
+        assert!(!format!("{settings:?} {:?}", settings.endpoint.headers()).contains("very-secret"));
+        assert_eq!(settings.endpoint.without_key("bad key sk-very-secret!"), "bad key ***!");
+    }
+}

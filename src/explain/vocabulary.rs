@@ -1,0 +1,53 @@
+//! The words that may leave the machine: what Kubernetes, its components and plain English call things. Whatever is not
+//! here stands for something of the user's.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+static WORDS: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| include_str!("vocabulary/words.txt").split_whitespace().collect());
+static KUBERNETES: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| include_str!("vocabulary/kubernetes.txt").split_whitespace().collect());
+static NAMES: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| include_str!("vocabulary/names.txt").split_whitespace().collect());
+
+/// A word of plain English, as logs and events use it: `refused`, `Refused`, `REFUSED`.
+pub fn is_word(token: &str) -> bool {
+    let lower = token.to_ascii_lowercase();
+    let first = token.chars().next().map_or(0, char::len_utf8);
+    let regular = token == lower || token[first..] == lower[first..] || token.chars().all(|c| c.is_ascii_uppercase());
+    regular && WORDS.contains(lower.as_str())
+}
+
+/// A kind, a field, a reason or another term of Kubernetes, in its own spelling.
+pub fn is_term(token: &str) -> bool {
+    KUBERNETES.contains(token)
+}
+
+/// A term that no object can be called: names are in lower case.
+pub fn is_proper_term(token: &str) -> bool {
+    token.starts_with(|c: char| c.is_ascii_uppercase()) && is_term(token)
+}
+
+/// A name that every cluster has, or the registry that every cluster starts from.
+pub fn is_public_name(token: &str) -> bool {
+    NAMES.contains(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_proper_term, is_public_name, is_term, is_word};
+
+    #[test]
+    fn what_is_public() {
+        for word in ["refused", "Refused", "REFUSED", "a", "the"] {
+            assert!(is_word(word), "{word}");
+        }
+        for word in ["reFused", "carts", "acme", "payments", "shop", "größe", ""] {
+            assert!(!is_word(word), "{word}");
+        }
+        assert!(is_term("readinessProbe") && is_term("CrashLoopBackOff") && is_term("app.kubernetes.io/name"));
+        assert!(is_proper_term("Gateway") && !is_proper_term("gateway"));
+        assert!(is_public_name("kube-system") && !is_public_name("monitoring"));
+    }
+}
