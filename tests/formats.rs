@@ -108,6 +108,43 @@ fn sarif_of_what_could_not_be_read_is_no_success() {
     assert_eq!((&pod["level"], &pod["descriptor"]["id"]), (&json!("error"), &json!("malformed")));
 }
 
+/// Of manifests the annotation stands at the line at fault, whatever the file is called.
+#[test]
+fn manifests_have_a_file_and_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("web, app.yaml");
+    fs::write(&file, MANIFESTS).unwrap();
+    let log = sarif(&file);
+    let place = &log["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
+    let uri = place["artifactLocation"]["uri"].as_str().unwrap();
+    assert!(uri.starts_with("file:///") && uri.ends_with("/web%2C%20app.yaml"), "{uri}");
+    let line = place["region"]["startLine"].as_u64().unwrap();
+    assert!((1..=6).contains(&line), "{line}");
+    let github = stdout(&analyze(&["-o", "github", "-f", path(&file)]));
+    assert!(github.contains(&format!("/web%2C app.yaml,line={line},title=")), "{github}");
+    let junit = stdout(&analyze(&["-o", "junit", "-f", path(&file)]));
+    assert!(junit.contains(&format!("line=\"{line}\"")), "{junit}");
+}
+
+const MANIFESTS: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: http}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers: [{name: web, image: 'web:1', ports: [{name: web, containerPort: 8080}]}]
+";
+
 // JUnit
 
 #[test]
