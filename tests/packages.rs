@@ -319,7 +319,7 @@ fn kubectl_completes_the_plugin() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(complete(&["anal"]), "analyze\n:4\n");
-    let flags = complete(&["analyze", "--allow"]);
+    let flags = complete(&["analyze", "--allow-p"]);
     assert_eq!(flags, "--allow-partial\n:4\n");
     let severities = complete(&["analyze", "--fail-on", "n"]);
     assert_eq!(severities, "never\n:4\n");

@@ -1,7 +1,8 @@
 //! Expressions in CEL over one object: parsed and checked once, evaluated with a bound on what that may cost.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread;
 
@@ -17,7 +18,7 @@ use super::{functions, json};
 const LONGEST: usize = 4096;
 /// How deep one part of an expression may be within another: evaluating goes down as far.
 const DEEPEST: usize = 64;
-/// Bytes of stack for the parser; what is not used costs nothing.
+/// Bytes of stack for parsing and evaluating; what is not used costs nothing.
 const STACK: usize = 256 << 20;
 /// How an expression calls the object that it looks at.
 const OBJECT: &str = "object";
@@ -49,6 +50,18 @@ const FUNCTIONS: &[&str] = &[
     "value",
 ];
 
+/// Does what goes down as deep as an expression is nested, on a stack that is deep enough for it: the threads that rules
+/// run on have little.
+///
+/// # Errors
+/// When the system has no thread left.
+pub(super) fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work)?;
+        Ok(worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
+}
+
 /// An expression that was parsed.
 #[derive(Debug)]
 pub(super) struct Expression {
@@ -73,16 +86,13 @@ impl Expression {
         if source.len() > LONGEST {
             return Err(invalid(format!("it is longer than {LONGEST} bytes")));
         }
-        // The parser is a generated one that goes down once more for every bracket: it gets a stack of its own, and a panic
-        // is not to be the end of the program.
-        thread::scope(|scope| {
-            let parse = || parse(source).map(|tree| Expression { source: source.to_string(), tree });
-            let parsing = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, parse);
-            match parsing.map(thread::ScopedJoinHandle::join) {
-                Ok(Ok(parsed)) => parsed,
-                _ => Err(invalid("it cannot be parsed".to_string())),
-            }
-        })
+        // The parser is a generated one that goes down once more for every bracket, and a panic in it is not to be the end
+        // of the program.
+        let parse = || parse(source).map(|tree| Expression { source: source.to_string(), tree });
+        match on_deep_stack(|| catch_unwind(AssertUnwindSafe(parse))) {
+            Ok(Ok(parsed)) => parsed,
+            _ => Err(invalid("it cannot be parsed".to_string())),
+        }
     }
 
     pub fn source(&self) -> &str {

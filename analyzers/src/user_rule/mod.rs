@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use self::expression::{Evaluator, Expression, Invalid};
+use self::expression::{Evaluator, Expression, Invalid, on_deep_stack};
 use self::template::{Template, Use};
 use crate::cluster::Cluster;
 use crate::coverage::{GroupKind, Reason};
@@ -189,9 +189,12 @@ impl UserRule {
     /// # Errors
     /// When an expression fails on this object, or costs too much.
     pub fn judge(&self, object: &Value) -> Result<Option<Verdict>, String> {
-        let mut evaluator = Evaluator::new();
-        evaluator.look_at(object);
-        self.judge_with(&evaluator)
+        let judge = || {
+            let mut evaluator = Evaluator::new();
+            evaluator.look_at(object);
+            self.judge_with(&evaluator)
+        };
+        on_deep_stack(judge).unwrap_or_else(|error| Err(error.to_string()))
     }
 
     fn judge_with(&self, evaluator: &Evaluator) -> Result<Option<Verdict>, String> {
@@ -223,6 +226,14 @@ impl Rule for UserRule {
         if !cluster.has_raw() {
             return report.not_run(Reason::RuleError, "whole objects, which rules of your own look at, were not kept");
         }
+        if let Err(error) = on_deep_stack(|| self.check_objects(cluster, &mut *report)) {
+            report.not_run(Reason::RuleError, format!("no thread to evaluate it on: {error}"));
+        }
+    }
+}
+
+impl UserRule {
+    fn check_objects(&self, cluster: &Cluster, report: &mut Report) {
         let mut evaluator = Evaluator::new();
         let mut found: BTreeMap<ObjectRef, Finding> = BTreeMap::new();
         let mut failed = Failures::default();
@@ -250,9 +261,7 @@ impl Rule for UserRule {
             report.not_evaluated(&object, Reason::RuleError, message);
         }
     }
-}
 
-impl UserRule {
     /// Pods are reported once, on what makes them.
     fn add(&self, cluster: &Cluster, object: ObjectRef, verdict: Verdict, found: &mut BTreeMap<ObjectRef, Finding>) {
         let is_pod = object.is(Kind::Pod);

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::expression::{Evaluator, Expression};
+use super::expression::{Evaluator, Expression, on_deep_stack};
 use super::{Definition, FixDefinition, KindName, RawObject, RawObjects, UserRule};
 use crate::coverage::{Extent, Gap, GroupKind, Reason};
 use crate::finding::Severity;
@@ -27,9 +27,12 @@ fn object() -> Value {
 
 fn evaluate(expression: &str) -> Result<Value, String> {
     let expression = Expression::parse(expression).map_err(|why| why.message)?;
-    let mut evaluator = Evaluator::new();
-    evaluator.look_at(&object());
-    evaluator.evaluate(&expression)
+    let evaluate = || {
+        let mut evaluator = Evaluator::new();
+        evaluator.look_at(&object());
+        evaluator.evaluate(&expression)
+    };
+    on_deep_stack(evaluate).unwrap()
 }
 
 #[track_caller]
