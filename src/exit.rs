@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::collect::ConnectError;
+
 /// The exit codes, a promise to pipelines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -38,6 +40,18 @@ impl Failure {
 
     pub fn unreadable(error: impl Into<anyhow::Error>) -> Failure {
         Failure { exit: Exit::Unreadable, error: error.into() }
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Failure {
+        match error {
+            ConnectError::Config(_) => Failure::usage(error),
+            ConnectError::Credentials { .. }
+            | ConnectError::Unreachable { .. }
+            | ConnectError::Unauthorized { .. }
+            | ConnectError::NotKubernetes { .. } => Failure::unreadable(error),
+        }
     }
 }
 

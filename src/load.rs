@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::anyhow;
 use kubectl_gpt_analyzers::logs::logs_wanted;
 use kubectl_gpt_analyzers::{Builder, Cluster, Extent, GroupKind, Kind, Lookup, Now, Origin, Reason, model};
+use tokio::runtime::Runtime;
 
 use crate::cli::{ConnectionArgs, InputArgs};
 use crate::collect::files::places::Places;
@@ -15,6 +16,14 @@ use crate::interrupt::Interrupt;
 use crate::progress::ProgressLine;
 use crate::report::Source;
 use crate::terminal;
+
+/// Where requests wait.
+///
+/// # Errors
+/// When the machine gives no threads.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unreadable)
+}
 
 /// A snapshot and where it comes from.
 pub struct Loaded {
@@ -60,14 +69,11 @@ pub fn load(connection: &ConnectionArgs, input: &InputArgs, wanted: &Wanted) -> 
     if !input.filename.is_empty() && !input.with_cluster {
         return from_files(input, wanted);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unreadable)?;
+    let runtime = runtime()?;
     runtime.block_on(async {
         let line = ProgressLine::new(connection.verbosity > 0);
         line.say("asking the API server what it serves");
-        let mut connection = connect(&options(connection)).await.map_err(|error| match error.is_config() {
-            true => Failure::usage(error),
-            false => Failure::unreadable(error),
-        })?;
+        let mut connection = connect(&options(connection)).await?;
         if input.with_cluster {
             return manifests_and_cluster(connection, input, wanted, &crds, &line).await;
         }

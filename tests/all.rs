@@ -24,6 +24,7 @@ mod merged;
 mod model_server;
 mod packages;
 mod privacy;
+mod program;
 mod pull_request;
 mod scenarios;
 mod strict;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api_server::ApiServer;
 use crate::model_server::{Does, ModelServer};
+use crate::program::{kubectl_gpt, recorded, report, stderr, stdout};
 
 fn ask(server: &ModelServer, question: &str, arguments: &[&str]) -> Output {
     let home = tempfile::tempdir().unwrap();
@@ -14,14 +15,6 @@ fn ask(server: &ModelServer, question: &str, arguments: &[&str]) -> Output {
     command.env_clear().env("HOME", home.path()).current_dir(env!("CARGO_MANIFEST_DIR"));
     command.args(["ask", question, "-f", "tests/scenarios/crash-loop", "-n", "crash-loop"]);
     command.args(["--mask", "--base-url", &server.url(), "--model", "test"]).args(arguments).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// What the model was told after the call of a tool.
@@ -177,4 +170,22 @@ fn a_dry_run_shows_the_first_request() {
     let text = stdout(&output);
     let body: Value = serde_json::from_str(text.split_once("\n\n").unwrap().1).unwrap();
     assert_eq!(body["messages"].as_array().unwrap().len(), 2);
+}
+
+/// Advice on style is no answer to what is broken.
+#[test]
+fn what_only_the_strict_profile_says_is_not_told() {
+    let said = kubectl_gpt(&["ask", "what is wrong?", "-f", &recorded("healthy-shop"), "--dry-run"])
+        .args(["--base-url", "http://127.0.0.1:9", "--model", "test"])
+        .output()
+        .unwrap();
+    assert_eq!(said.status.code(), Some(0), "{}", stderr(&said));
+    let mut strict = kubectl_gpt(&["analyze", "-f", &recorded("healthy-shop"), "--profile", "strict", "-o", "json"]);
+    let strict = report(&strict.unwrap());
+    let rules = strict["findings"].as_array().unwrap().iter().map(|finding| finding["rule"].as_str().unwrap());
+    let rules: Vec<&str> = rules.filter(|rule| rule.starts_with("workload/")).collect();
+    assert!(!rules.is_empty(), "{strict}");
+    for rule in rules {
+        assert!(!stdout(&said).contains(rule), "{rule} in {}", stdout(&said));
+    }
 }

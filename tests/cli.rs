@@ -4,34 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use assert_cmd::Command;
 use serde_json::{Value, json};
 
-/// The program without the caller's environment.
-fn kubectl_gpt() -> Command {
-    let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
-    command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR"));
-    command
-}
-
-fn recorded(name: &str) -> String {
-    format!("tests/scenarios/{name}/cluster.json")
-}
+use crate::program::{kubectl_gpt, recorded, report, stderr, stdout};
 
 fn analyze(arguments: &[&str]) -> Output {
-    kubectl_gpt().arg("analyze").args(arguments).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))
+    kubectl_gpt(&["analyze"]).args(arguments).output().unwrap()
 }
 
 /// A file with these objects, in a folder that goes away with the value.
@@ -84,7 +62,7 @@ fn json_follows_the_schema() {
     for entry in fs::read_dir("tests/scenarios").unwrap() {
         let folder = entry.unwrap().path();
         let output = analyze(&["-o", "json", "-f", path(&folder.join("cluster.json"))]);
-        let report = json(&output);
+        let report = report(&output);
         let errors: Vec<String> = schema.iter_errors(&report).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{folder:?}: {errors:?}");
         findings += report["findings"].as_array().unwrap().len();
@@ -140,7 +118,7 @@ fn yaml_says_what_json_says_whatever_the_names_are() {
     let (_folder, cluster) = hostile_cluster();
     let run = |format| analyze(&["-o", format, "-f", path(&cluster)]);
     let yaml: Value = serde_saphyr::from_str(&stdout(&run("yaml"))).unwrap();
-    let json = json(&run("json"));
+    let json = report(&run("json"));
     assert_eq!(yaml, json);
     assert!(json["findings"].as_array().unwrap().len() >= HOSTILE.len(), "{json}");
 }
@@ -196,7 +174,7 @@ fn a_broken_item_is_named_and_not_healthy() {
     ]));
     let output = analyze(&["-o", "json", "-f", path(&cluster), "--rule", "service/selector-matches-nothing"]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    let gap = &json(&output)["notEvaluated"][0];
+    let gap = &report(&output)["notEvaluated"][0];
     assert_eq!(gap["name"], "Pod shop/p");
     assert_eq!(gap["reason"], "malformed");
     let html = stdout(&analyze(&["-o", "html", "-f", path(&cluster)]));
@@ -239,7 +217,7 @@ fn names_from_the_cluster_cannot_move_the_cursor() {
 fn colors_on_request_only() {
     let broken = recorded("selector-mismatch");
     let run = |variables: &[(&str, &str)], arguments: &[&str]| {
-        let output = kubectl_gpt()
+        let output = kubectl_gpt(&[])
             .args(["analyze", "-f", &broken])
             .args(arguments)
             .envs(variables.iter().copied())
@@ -265,7 +243,7 @@ fn tables_keep_to_the_letters_of_the_locale() {
         {"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": "shop", "uid": "s", "creationTimestamp": "2026-11-20T12:00:00Z"}}]));
     let run = |locale: &[(&str, &str)], format| {
-        let mut command = kubectl_gpt();
+        let mut command = kubectl_gpt(&[]);
         command.args(["analyze", "-o", format, "-f", path(&cluster)]).envs(locale.iter().copied());
         stdout(&command.output().unwrap())
     };
@@ -282,7 +260,7 @@ fn selects_by_namespace_and_label() {
     let broken = recorded("selector-mismatch");
     let services = |arguments: &[&str]| {
         let output = analyze(&[&["-o", "json", "-f", &broken, "--rule", "service/*"], arguments].concat());
-        json(&output)["findings"].as_array().unwrap().len()
+        report(&output)["findings"].as_array().unwrap().len()
     };
     assert_eq!(services(&["-n", "selector-mismatch"]), 1);
     assert_eq!(services(&["-n", "kube-system"]), 0);
@@ -298,9 +276,9 @@ fn reads_standard_input_gzip_yaml_and_folders() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&plain).unwrap();
     let yaml = serde_saphyr::to_string(&serde_json::from_slice::<Value>(&plain).unwrap()).unwrap();
-    let expected = kubectl_gpt().args(["analyze", "-f", &recorded("selector-mismatch")]).output().unwrap().stdout;
+    let expected = kubectl_gpt(&[]).args(["analyze", "-f", &recorded("selector-mismatch")]).output().unwrap().stdout;
     for input in [plain.clone(), gzip.finish().unwrap(), yaml.into_bytes()] {
-        let output = kubectl_gpt().args(["analyze", "-f", "-"]).write_stdin(input).output().unwrap();
+        let output = kubectl_gpt(&[]).args(["analyze", "-f", "-"]).write_stdin(input).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&expected), "{}", stderr(&output));
     }
     let folder = analyze(&["-f", "tests/scenarios/selector-mismatch"]);
@@ -314,14 +292,14 @@ fn reads_standard_input_gzip_yaml_and_folders() {
 
 #[test]
 fn rules_are_listed_and_explained() {
-    let table = stdout(&kubectl_gpt().arg("rules").output().unwrap());
+    let table = stdout(&kubectl_gpt(&[]).arg("rules").output().unwrap());
     assert!(table.contains("service/selector-matches-nothing"), "{table}");
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
-    let page = stdout(&kubectl_gpt().args(["rules", "service/selector-matches-nothing"]).output().unwrap());
+    let page = stdout(&kubectl_gpt(&[]).args(["rules", "service/selector-matches-nothing"]).output().unwrap());
     for heading in ["What it checks", "Why it matters", "How to confirm", "How to fix", "When it stays quiet"] {
         assert!(page.contains(&format!("\n## {heading}\n")), "{page}");
     }
-    let unknown = kubectl_gpt().args(["rules", "service/selector"]).output().unwrap();
+    let unknown = kubectl_gpt(&[]).args(["rules", "service/selector"]).output().unwrap();
     assert_eq!(unknown.status.code(), Some(2));
     assert!(stderr(&unknown).contains("did you mean service/selector-matches-nothing"), "{}", stderr(&unknown));
 }
@@ -329,8 +307,11 @@ fn rules_are_listed_and_explained() {
 #[test]
 fn trace_says_where_a_connection_stops() {
     let trace = |scenario: &str, arguments: &[&str]| {
-        let output =
-            kubectl_gpt().args(["trace", "-n", scenario, "-f", &recorded(scenario)]).args(arguments).output().unwrap();
+        let output = kubectl_gpt(&[])
+            .args(["trace", "-n", scenario, "-f", &recorded(scenario)])
+            .args(arguments)
+            .output()
+            .unwrap();
         (output.status.code(), stdout(&output) + &stderr(&output))
     };
     let (code, text) = trace("healthy-shop", &["deploy/web", "svc/api"]);
@@ -372,7 +353,7 @@ fn min_severity_hides_and_never_hides_what_fails() {
     let workloads = recorded("workloads");
     let severities = |least: &str| {
         let output = analyze(&["-o", "json", "-f", &workloads, "--min-severity", least]);
-        let findings = json(&output)["findings"].as_array().unwrap().clone();
+        let findings = report(&output)["findings"].as_array().unwrap().clone();
         findings.iter().map(|f| f["severity"].as_str().unwrap().to_string()).collect::<std::collections::BTreeSet<_>>()
     };
     assert!(severities("info").contains("warning"));

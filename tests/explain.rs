@@ -14,6 +14,7 @@ use kubectl_gpt::explain::{Explainer, Prepared};
 use serde_json::{Value, json};
 
 use crate::model_server::{Does, ModelServer};
+use crate::program::{report, stderr, stdout};
 
 /// The program without the caller's environment, and with a home of its own.
 fn program(home: &Path) -> Command {
@@ -39,24 +40,25 @@ fn run(scenario: &str, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Of a program with a home of its own, with this key.
+fn explain_with_key(server: &ModelServer, key: &str, arguments: &[&str]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    program(home.path())
+        .env("OPENAI_API_KEY", key)
+        .args(["analyze", "-f", &recorded("crash-loop"), "--explain", "--base-url", &server.url(), "--model", "test"])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
 /// With masking, as for a server elsewhere.
 fn explain(server: &ModelServer, scenario: &str, arguments: &[&str]) -> Output {
     let url = server.url();
     run(scenario, &[&["--explain", "--mask", "--base-url", &url, "--model", "test"], arguments].concat())
 }
 
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
 fn explanation(output: &Output) -> Value {
-    let report: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", stdout(output), stderr(output)));
-    report["explanations"][0].clone()
+    report(output)["explanations"][0].clone()
 }
 
 fn answer(summary: &str) -> String {
@@ -197,22 +199,7 @@ fn trouble_leaves_the_findings_and_a_note() {
     ];
     for (does, note) in cases {
         let server = ModelServer::that(does.clone());
-        let home = tempfile::tempdir().unwrap();
-        let output = program(home.path())
-            .env("OPENAI_API_KEY", "sk-secret")
-            .args([
-                "analyze",
-                "-f",
-                &recorded("crash-loop"),
-                "--explain",
-                "--base-url",
-                &server.url(),
-                "--model",
-                "test",
-            ])
-            .args(["-o", "json", "--model-timeout", "2s"])
-            .output()
-            .unwrap();
+        let output = explain_with_key(&server, "sk-secret", &["-o", "json", "--model-timeout", "2s"]);
         assert_eq!(output.status.code(), Some(1), "{does:?}");
         let explanation = explanation(&output);
         let said = explanation["note"].as_str().unwrap();
@@ -319,23 +306,7 @@ fn several_at_once_but_not_too_many_and_never_more_than_allowed() {
 fn a_key_does_not_follow_a_redirect_and_is_in_no_trace() {
     let thief = ModelServer::that(says("stolen"));
     let server = ModelServer::that(Does::RedirectsTo(thief.url()));
-    let home = tempfile::tempdir().unwrap();
-    let output = program(home.path())
-        .env("OPENAI_API_KEY", "sk-secret")
-        .args([
-            "analyze",
-            "-f",
-            &recorded("crash-loop"),
-            "--explain",
-            "--base-url",
-            &server.url(),
-            "--model",
-            "test",
-            "-v",
-            "9",
-        ])
-        .output()
-        .unwrap();
+    let output = explain_with_key(&server, "sk-secret", &["-v", "9"]);
     assert!(thief.asked().is_empty());
     assert_eq!(server.asked()[0].authorization.as_deref(), Some("Bearer sk-secret"));
     assert!(!stdout(&output).contains("sk-secret") && !stderr(&output).contains("sk-secret"), "{}", stderr(&output));

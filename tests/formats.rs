@@ -4,28 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use assert_cmd::Command;
 use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::cli::{HOSTILE, hostile_cluster};
 use crate::expectations::folders;
+use crate::program::{kubectl_gpt, recorded, stderr, stdout};
 
 fn analyze(arguments: &[&str]) -> Output {
-    let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
-    command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR")).arg("analyze").args(arguments).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn recorded(name: &str) -> String {
-    format!("tests/scenarios/{name}/cluster.json")
+    kubectl_gpt(&["analyze"]).args(arguments).output().unwrap()
 }
 
 fn path(path: &Path) -> &str {

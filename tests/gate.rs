@@ -11,6 +11,8 @@ use kubectl_gpt_analyzers::{Kind, Now, ObjectRef};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::program::report;
+
 /// A small cluster with one trouble of each severity: a Service whose selector has a typo (error), a Service that nobody
 /// gave endpoints (warning), a volume that is left over (info).
 const CLUSTER: &str = "
@@ -122,12 +124,8 @@ impl Place {
     }
 
     fn report(&self, arguments: &[&str]) -> Value {
-        json(&self.analyze(&[&["-o", "json"], arguments].concat()))
+        report(&self.analyze(&[&["-o", "json"], arguments].concat()))
     }
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
 fn rules(findings: &Value) -> Vec<&str> {
@@ -408,7 +406,7 @@ fn a_finding_whose_cause_is_ignored_stands_on_its_own_and_says_so() {
     let scenario = format!("{}/tests/scenarios/not-ready/cluster.json", env!("CARGO_MANIFEST_DIR"));
     let report = |rules: &str| {
         place.config(&json!({"ignore": [{"rules": rules, "reason": "team X"}]}));
-        json(&place.run(&["-f", &scenario, "-o", "json"]))
+        crate::program::report(&place.run(&["-f", &scenario, "-o", "json"]))
     };
     let before = report("none/such");
     let root = find(&before, "pod/not-ready")["id"].clone();

@@ -8,18 +8,12 @@ use std::process::Output;
 
 use crate::api_server::{ApiServer, Then, When};
 use crate::expectations::folders;
-use assert_cmd::Command;
+use crate::program::{kubectl_gpt, report, text};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-fn kubectl_gpt(arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
-    command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
-    command
-}
 
 fn analyze(arguments: &[&str]) -> Output {
     kubectl_gpt(&["analyze", "-o", "json"]).args(arguments).output().unwrap()
@@ -27,15 +21,6 @@ fn analyze(arguments: &[&str]) -> Output {
 
 fn analyze_stream(input: impl Into<Vec<u8>>) -> Output {
     kubectl_gpt(&["analyze", "-o", "json", "-f", "-"]).write_stdin(input).output().unwrap()
-}
-
-#[track_caller]
-fn report(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// `rule object severity file:line`.

@@ -1,10 +1,10 @@
 //! Ctrl-C while a cluster is read that does not answer.
 
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::api_server::{ApiServer, Then, When};
-use serde_json::Value;
+use crate::program::report;
 
 /// The program at work on a recorded cluster that never answers for one resource; every other request is answered.
 fn hanging(name: &str, resource: &str, arguments: &[&str]) -> (ApiServer, Child) {
@@ -38,11 +38,6 @@ fn hanging(name: &str, resource: &str, arguments: &[&str]) -> (ApiServer, Child)
 fn interrupt(child: &Child) {
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
-}
-
-fn report(output: &Output) -> Value {
-    let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{output:?}"))
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Output;
 
 use crate::api_server::{ApiServer, Then, When, kubeconfig_of};
+use crate::program::{report, text};
 use assert_cmd::Command;
 use serde_json::{Value, json};
 
@@ -17,14 +18,6 @@ fn run(server: &ApiServer, arguments: &[&str]) -> Output {
 
 fn recorded(name: &str) -> ApiServer {
     ApiServer::recorded(format!("{}/tests/scenarios/{name}/cluster.json", env!("CARGO_MANIFEST_DIR")))
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn report(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
 }
 
 #[test]

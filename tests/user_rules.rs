@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::api_server::{ApiServer, Then, When};
+use crate::program::{stderr, stdout};
 
 const OWNERLESS: &str = r#"
 rules:
@@ -26,14 +27,6 @@ rules:
 
 fn kubectl_gpt(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kubectl-gpt")).args(arguments).output().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).to_string()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).to_string()
 }
 
 /// A folder with these files.

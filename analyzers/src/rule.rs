@@ -62,6 +62,11 @@ pub struct RuleMeta {
 }
 
 impl RuleMeta {
+    /// Every kind that it reads, whether or not it can do without.
+    pub fn reads(&self) -> impl Iterator<Item = Kind> + use<> {
+        self.needs.iter().chain(self.optional).copied()
+    }
+
     /// The page of documentation, without the indentation that doc comments have.
     pub fn page(&self) -> String {
         let lines = self.documentation.lines().map(|line| line.strip_prefix(' ').unwrap_or(line));

@@ -54,13 +54,6 @@ pub enum ConnectError {
     NotKubernetes { server: String, cause: String },
 }
 
-impl ConnectError {
-    /// Whether flags or configuration are wrong (exit code 2), and not the cluster out of reach (exit code 4).
-    pub fn is_config(&self) -> bool {
-        matches!(self, ConnectError::Config(_))
-    }
-}
-
 /// An API server that answered.
 pub struct Connection {
     pub(super) client: Client,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::anyhow;
 use kubectl_gpt_analyzers::rule::{Analysis, analyze};
 use kubectl_gpt_analyzers::trace::READS;
-use kubectl_gpt_analyzers::{rules, words};
+use kubectl_gpt_analyzers::{Profile, rules, words};
 use serde_json::{Value, json};
 
 use crate::cli::AskArgs;
@@ -21,7 +21,7 @@ use crate::explain::prompt::Prompts;
 use crate::explain::provider::Settings;
 use crate::explain::tools::{Tools, definitions};
 use crate::explain::{Prepared, dry_run, masker};
-use crate::load::{Loaded, Wanted, load, options};
+use crate::load::{Loaded, Wanted, load, options, runtime};
 use crate::terminal::{self, plain};
 
 /// How often a model may look something up before it answers one question.
@@ -35,13 +35,15 @@ pub fn run(arguments: &AskArgs) -> Result<Exit, Failure> {
     if arguments.question.trim().is_empty() {
         return Err(Failure::usage(anyhow!("the question is empty")));
     }
-    let all = rules::all();
-    let read = all.iter().flat_map(|rule| rule.meta().needs.iter().chain(rule.meta().optional));
-    let wanted = Wanted { kinds: read.chain(READS).copied().collect(), custom: true, logs: true, ..Wanted::default() };
+    // What `analyze` would find: people who ask what is broken do not ask for advice on style.
+    let rules = rules::of(Profile::Default);
+    let read = rules.iter().flat_map(|rule| rule.meta().reads());
+    let wanted =
+        Wanted { kinds: read.chain(READS.iter().copied()).collect(), custom: true, logs: true, ..Wanted::default() };
     let loaded = load(&arguments.connection, &arguments.input(), &wanted)?;
-    let analysis = analyze(&loaded.cluster, &all);
+    let analysis = analyze(&loaded.cluster, &rules);
     let masker = masker(&settings, &loaded.cluster, loaded.source.context.as_deref());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unreadable)?;
+    let runtime = runtime()?;
     runtime.block_on(converse(arguments, settings, &prompts, &loaded, &analysis, &masker))
 }
 

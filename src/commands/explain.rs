@@ -13,6 +13,7 @@ use crate::explain::answer::{Explanation, Line};
 use crate::explain::prompt::Prompts;
 use crate::explain::provider::{Configured, Settings};
 use crate::explain::{Explainer, Prepared, dry_run, masker, prepare};
+use crate::load;
 use crate::report::{Problem, Report, problems, table};
 use crate::terminal;
 
@@ -103,7 +104,7 @@ impl Plan {
         if requests.is_empty() {
             return Ok(Shown::Nothing);
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unreadable)?;
+        let runtime = load::runtime()?;
         // That TLS cannot be set up is no reason to keep the findings back either.
         let explainer = match Explainer::new(self.settings, masker) {
             Ok(explainer) => Arc::new(explainer),

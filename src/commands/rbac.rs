@@ -11,7 +11,7 @@ use crate::collect::Crds;
 pub fn cluster_role(rules: &[&dyn Rule], crds: &Crds, watch: bool) -> String {
     let watch = if watch { ", watch" } else { "" };
     let metas = || rules.iter().map(|rule| rule.meta());
-    let kinds: BTreeSet<Kind> = metas().flat_map(|meta| meta.needs.iter().chain(meta.optional)).copied().collect();
+    let kinds: BTreeSet<Kind> = metas().flat_map(|meta| meta.reads()).collect();
     let mut role = String::from(
         "apiVersion: rbac.authorization.k8s.io/v1\n\
          kind: ClusterRole\n\

@@ -223,7 +223,7 @@ fn wide(rules: &[&dyn Rule]) -> String {
 /// What is asked of the API server, all in all: one list a kind.
 fn plan(rules: &[&dyn Rule]) -> String {
     let metas = || rules.iter().map(|rule| rule.meta());
-    let kinds: BTreeSet<Kind> = metas().flat_map(|meta| meta.needs.iter().chain(meta.optional)).copied().collect();
+    let kinds: BTreeSet<Kind> = metas().flat_map(|meta| meta.reads()).collect();
     let mut resources: Vec<String> = kinds
         .iter()
         .map(|kind| match kind.api().group {

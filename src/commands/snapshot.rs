@@ -32,7 +32,7 @@ pub fn run(arguments: &SnapshotArgs) -> Result<Exit, Failure> {
 
 /// What any rule reads, whether or not it is chosen today.
 fn kinds() -> BTreeSet<Kind> {
-    rules::all().iter().flat_map(|rule| rule.meta().needs.iter().chain(rule.meta().optional)).copied().collect()
+    rules::all().iter().flat_map(|rule| rule.meta().reads()).collect()
 }
 
 /// `monday.tar.zst: 253 objects, 3 logs; could not be read: Node (forbidden)`.

@@ -22,7 +22,7 @@ use crate::collect::{Connection, Crds, connect, custom, live, logs};
 use crate::exit::{Exit, Failure};
 use crate::gate::Judged;
 use crate::interrupt::Interrupt;
-use crate::load::{self, Wanted};
+use crate::load::{self, Wanted, runtime};
 use crate::progress::ProgressLine;
 use crate::report::{self, Problem, Report, Run, Source, gaps, problems, table};
 use crate::terminal::{self, plain};
@@ -63,13 +63,10 @@ pub fn run(arguments: &AnalyzeArgs, input: &InputArgs, wanted: &Wanted, steps: &
     }
     let crds = Crds::parse(&input.crds).map_err(|error| Failure::usage(anyhow!(error)))?;
     terminal::verbosity(arguments.connection.verbosity);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unreadable)?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let options = load::options(&arguments.connection);
-        let connection = connect(&options).await.map_err(|error| match error.is_config() {
-            true => Failure::usage(error),
-            false => Failure::unreadable(error),
-        })?;
+        let connection = connect(&options).await?;
         let reading = Reading::new(&connection, input, wanted, crds);
         let session = Session { arguments, steps, connection: &connection };
         session.run(reading, &options.interrupt).await

@@ -266,7 +266,7 @@ mod tests {
     use crate::explain::mask::Masker;
     use crate::explain::names::Names;
     use kubectl_gpt_analyzers::rule::analyze;
-    use kubectl_gpt_analyzers::{Cluster, Kind, rules};
+    use kubectl_gpt_analyzers::{Cluster, Kind, Profile, rules};
 
     fn cluster() -> Cluster {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios/crash-loop");
@@ -277,7 +277,7 @@ mod tests {
     fn call(name: &str, arguments: Value) -> (String, String) {
         let cluster = cluster();
         let masker = Masker::new(Names::of(&cluster, None));
-        let analysis = analyze(&cluster, &rules::all());
+        let analysis = analyze(&cluster, &rules::of(Profile::Default));
         let tools = Tools {
             cluster: &cluster,
             analysis: &analysis,
