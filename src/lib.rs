@@ -17,6 +17,7 @@ pub mod report;
 pub mod scope;
 pub mod terminal;
 pub mod user_rules;
+pub mod whole_file;
 
 use std::ffi::OsString;
 

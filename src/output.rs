@@ -1,6 +1,6 @@
 //! `--output-file FORMAT=PATH`: reports in files, several at once, whole or not at all.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use crate::cli::Format;
 use crate::exit::Failure;
 use crate::report::{self, Report};
 use crate::terminal;
+use crate::whole_file::{self, Readers};
 
 /// Where reports go besides standard output.
 #[derive(Clone, Debug, Default, Args)]
@@ -152,10 +153,9 @@ fn keep(place: &Path) -> io::Result<Option<TempPath>> {
     if !place.exists() {
         return Ok(None);
     }
-    let folder = folder(place);
-    let kept = tempfile::Builder::new()
-        .prefix(".kubectl-gpt-")
-        .make_in(folder, |name| fs::hard_link(place, name).or_else(|_| fs::copy(place, name).map(drop)))?;
+    let kept = tempfile::Builder::new().prefix(".kubectl-gpt-").make_in(whole_file::folder(place), |name| {
+        fs::hard_link(place, name).or_else(|_| fs::copy(place, name).map(drop))
+    })?;
     Ok(Some(kept.into_temp_path()))
 }
 
@@ -177,14 +177,9 @@ fn reserve(path: &Path) -> Result<Option<NamedTempFile>> {
     {
         bail!("writing {}: it may not be changed", path.display());
     }
-    let folder = folder(&place);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".kubectl-gpt-");
-    if let Some(permissions) = everybodys() {
-        builder.permissions(permissions);
-    }
-    let file = builder.tempfile_in(folder).with_context(|| {
-        format!("writing {}: no file can be made in the folder {}", path.display(), folder.display())
+    let file = whole_file::beside(&place, Readers::Everybody).with_context(|| {
+        let folder = whole_file::folder(&place).display();
+        format!("writing {}: no file can be made in the folder {folder}", path.display())
     })?;
     if let Some(metadata) = metadata {
         file.as_file()
@@ -194,23 +189,7 @@ fn reserve(path: &Path) -> Result<Option<NamedTempFile>> {
     Ok(Some(file))
 }
 
-fn folder(place: &Path) -> &Path {
-    place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// Through symbolic links: what they point at is replaced, not they.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
-}
-
-/// As any other new file: what the umask leaves.
-#[cfg(unix)]
-fn everybodys() -> Option<Permissions> {
-    use std::os::unix::fs::PermissionsExt;
-    Some(Permissions::from_mode(0o666))
-}
-
-#[cfg(not(unix))]
-fn everybodys() -> Option<Permissions> {
-    None
 }

@@ -4,12 +4,14 @@
 //! kept is the model's answer before names are restored.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
+
+use crate::whole_file::{self, Readers};
 
 /// Older answers are asked for anew.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -54,11 +56,7 @@ impl Cache {
     /// When the folder cannot be written; the answer is none the worse for it.
     pub fn put(&self, url: &str, request: &str, answer: &str) -> io::Result<()> {
         make_private(&self.folder)?;
-        // Temporary files are made with mode 0600.
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(answer.as_bytes())?;
-        file.persist(self.path(url, request))?;
-        Ok(())
+        whole_file::write(&self.path(url, request), Readers::Owner, |file| file.write_all(answer.as_bytes()))
     }
 
     /// Removes all answers; returns how many there were.

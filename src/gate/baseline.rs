@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use kubectl_gpt_analyzers::Finding;
 use serde::{Deserialize, Serialize};
+
+use crate::whole_file::{self, Readers};
 
 /// Findings that are known, by id.
 #[derive(Debug)]
@@ -64,19 +65,9 @@ impl Baseline {
 /// # Errors
 /// When the file cannot be written.
 pub fn write<'a>(path: &Path, findings: impl IntoIterator<Item = &'a Finding>) -> anyhow::Result<()> {
-    let write = || -> anyhow::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        // A baseline is checked in; it is no secret.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.prefix(".baseline-").tempfile_in(folder)?;
-        file.write_all(text(findings).as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("writing the baseline {}", path.display()))
+    // A baseline is checked in; it is no secret.
+    whole_file::write(path, Readers::Everybody, |out| out.write_all(text(findings).as_bytes()))
+        .with_context(|| format!("writing the baseline {}", path.display()))
 }
 
 /// One finding a line, in an order that does not depend on how bad each is, so that differences are easy to review.

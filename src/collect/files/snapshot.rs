@@ -25,6 +25,7 @@ use super::super::redact::scrub;
 use super::Reader;
 use super::text::{Text, utf8};
 use super::tree::Tree;
+use crate::whole_file::{self, Readers};
 
 const HEADER: &str = "snapshot.json";
 const FORMAT: &str = "kubectl-gpt.io/snapshot";
@@ -320,10 +321,6 @@ pub fn write_file(
     if path.as_os_str() == "-" {
         return write(io::stdout().lock(), cluster, objects, notes).context("writing the snapshot");
     }
-    let writing = || format!("writing {}", path.display());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(writing)?;
-    write(io::BufWriter::new(&mut file), cluster, objects, notes).with_context(writing)?;
-    file.persist(path).map_err(|error| error.error).with_context(writing)?;
-    Ok(())
+    whole_file::write(path, Readers::Owner, |out| write(out, cluster, objects, notes))
+        .with_context(|| format!("writing {}", path.display()))
 }
