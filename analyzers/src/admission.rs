@@ -4,7 +4,8 @@ use crate::cluster::Cluster;
 use crate::finding::{Finding, Severity, kubectl};
 use crate::kind::{Kind, Object};
 use crate::model::{CronJob, DaemonSet, Job, Namespace, Pod, PriorityClass, ServiceAccount};
-use crate::references::{Standing, nearest, references};
+use crate::nearest::nearest_name;
+use crate::references::{Standing, references};
 use crate::time::{REPORTED, START, age};
 use crate::workload::Workload;
 
@@ -51,7 +52,7 @@ fn missing_of(cluster: &Cluster, workload: &Workload, kind: Kind) -> Option<Find
         Kind::ServiceAccount => cluster.in_namespace::<ServiceAccount>(namespace).iter().map(Object::name).collect(),
         _ => cluster.all::<PriorityClass>().iter().map(Object::name).collect(),
     };
-    if let Some(near) = nearest(name, candidates) {
+    if let Some(near) = nearest_name(name, candidates) {
         let text = format!("If {kind} {near} is meant, correct the name in the pod template");
         finding =
             finding.fix_command(text, kubectl(["-n", namespace, "edit", &object.kind.to_lowercase(), &object.name]));

@@ -6,6 +6,7 @@ use crate::kind::{Kind, Object};
 use crate::model::{
     Container, HorizontalPodAutoscaler, Job, Labels, Meta, Node, Pod, PodDisruptionBudget, PodSpec, Service,
 };
+use crate::words::list;
 use crate::{autoscaler, disruption};
 
 /// A workload that nothing but a person (or a person's chart) wrote, or a pod without any owner.
@@ -80,6 +81,12 @@ pub(crate) fn is_platform(namespace: &str) -> bool {
     const PREFIXES: [&str; 8] =
         ["kube-", "openshift-", "gke-", "gmp-", "aks-", "cattle-", "calico-", "local-path-storage"];
     matches!(namespace, "openshift" | "tigera-operator") || PREFIXES.iter().any(|prefix| namespace.starts_with(prefix))
+}
+
+/// `Service a and Service b`; the rest of more than two is counted.
+pub(crate) fn named(services: &[&Service]) -> String {
+    let titles: Vec<String> = services.iter().map(|service| service.reference().title()).collect();
+    list(&titles, 2)
 }
 
 impl<'a> Authored<'a> {

@@ -211,6 +211,10 @@ mod tests {
     fn names() {
         assert_eq!(nearest_name("review", ["ratings", "reviews"]), Some("reviews"));
         assert_eq!(nearest_name("cart", ["ratings", "reviews"]), None);
+        assert_eq!(nearest_name("app-settings", ["app-setting", "kube-root-ca.crt"]), Some("app-setting"));
+        assert_eq!(nearest_name("db", ["dc"]), None);
+        assert_eq!(nearest_name("settings", ["app-settings"]), Some("app-settings"));
+        assert_eq!(nearest_name("a", []), None);
     }
 
     #[test]

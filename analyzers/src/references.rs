@@ -277,38 +277,9 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// The name that one most likely meant: the candidate that differs by a letter or two, or by an added part.
-pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let close = |candidate: &str| {
-        let distance = distance(name, candidate);
-        let longest = name.len().max(candidate.len());
-        let (short, long) = if name.len() < candidate.len() { (name, candidate) } else { (candidate, name) };
-        let is_part = short.len() >= 4 && (long.starts_with(short) || long.ends_with(short));
-        (candidate != name && (distance <= 2.min(longest / 4) || is_part)).then_some(distance)
-    };
-    let ranked = candidates.into_iter().filter_map(|candidate| Some((close(candidate)?, candidate)));
-    ranked.min().map(|(_, candidate)| candidate)
-}
-
-/// How many letters one must insert, delete or replace to make one word of the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (n, x) in a.chars().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(n + 1);
-        for (at, y) in b.iter().enumerate() {
-            let replaced = row[at] + usize::from(x != *y);
-            next.push(replaced.min(row[at + 1] + 1).min(next[at] + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Standing, nearest, references};
+    use super::{Standing, references};
     use crate::kind::Kind;
     use crate::model::Pod;
     use crate::testing::World;
@@ -387,13 +358,5 @@ mod tests {
         assert!(said(3, "MountVolume.SetUp failed for volume \"v1\" : references non-existent secret key: tls.crt"));
         assert!(!said(3, "MountVolume.SetUp failed for volume \"v9\" : references non-existent secret key: tls.crt"));
         assert!(said(4, "0/1 nodes are available: persistentvolumeclaim \"data\" not found. not found"));
-    }
-
-    #[test]
-    fn near_names() {
-        assert_eq!(nearest("app-settings", ["app-setting", "kube-root-ca.crt"]), Some("app-setting"));
-        assert_eq!(nearest("db", ["dc"]), None);
-        assert_eq!(nearest("settings", ["app-settings"]), Some("app-settings"));
-        assert_eq!(nearest("a", []), None);
     }
 }

@@ -93,6 +93,13 @@ impl Recorder {
         matches!(&*self.keep, Keep::Only { kinds, .. } if kinds.contains(kind))
     }
 
+    /// Whether any object of a kind could be kept: most lists are large, and of no interest.
+    fn may_keep(&self, group: &str, kind: &str) -> bool {
+        let Keep::Only { objects, kinds } = &*self.keep else { return true };
+        kinds.iter().any(|wanted| wanted.group == group && wanted.kind == kind)
+            || objects.iter().any(|wanted| wanted.group == group && wanted.kind == kind)
+    }
+
     /// The kinds of which [`Recorder::wants`] is true.
     pub(super) fn wanted(&self) -> BTreeSet<GroupKind> {
         match &*self.keep {
@@ -149,6 +156,10 @@ impl Recorder {
 
     /// One page of a list of one kind; what cannot be understood is told by whoever decodes it.
     pub(super) fn page(&self, api_version: &str, kind: &str, body: &[u8], content: Content) {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        if !self.may_keep(group, kind) {
+            return;
+        }
         let Ok(list) = serde_json::from_slice::<List>(body) else { return };
         for item in list.items.into_iter().flatten() {
             let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(item.get()) else { continue };
@@ -156,7 +167,7 @@ impl Recorder {
             object.insert("kind".to_string(), kind.into());
             let metadata = |field: &str| object.get("metadata").and_then(|m| m[field].as_str()).unwrap_or_default();
             let identity = Identity {
-                group: api_version.split_once('/').map_or("", |(group, _)| group).to_string(),
+                group: group.to_string(),
                 kind: kind.to_string(),
                 namespace: metadata("namespace").to_string(),
                 name: metadata("name").to_string(),

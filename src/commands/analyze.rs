@@ -1,12 +1,11 @@
 //! `kubectl-gpt analyze`: collect, check, report, gate.
 
-use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use kubectl_gpt_analyzers::rule::{Analysis, Rule, analyze};
 use kubectl_gpt_analyzers::user_rule::KindName;
-use kubectl_gpt_analyzers::{Cluster, Finding, Kind, Selector};
+use kubectl_gpt_analyzers::{Cluster, Finding, Selector};
 
 use crate::cli::{AnalyzeArgs, Format, InputArgs, RuleArgs};
 use crate::commands::explain::{self, Shown};
@@ -16,7 +15,7 @@ use crate::config::{Config, Settings};
 use crate::exit::{Exit, Failure};
 use crate::gate::{self, Baseline, Gate, Judged, LookedAt, Notice};
 use crate::load::{Loaded, Wanted, load};
-use crate::report::{self, Report, Run};
+use crate::report::{self, Report, Run, Source};
 use crate::scope::Scope;
 use crate::terminal;
 
@@ -28,69 +27,112 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     let scope = scope(&arguments.input, &settings)?;
     arguments.files.check()?;
     let baseline = arguments.baseline.baseline.as_deref().map(Baseline::read).transpose().map_err(Failure::usage)?;
-    quiet_panics();
-    let wanted = Wanted {
-        kinds: kinds(&rules),
-        custom: rules.iter().any(|rule| rule.meta().reads_custom),
-        logs: !arguments.no_logs,
-        recorder: None,
-        raw: rules.iter().flat_map(|rule| rule.raw_kinds()).map(KindName::group_kind).collect(),
-    };
-    let input = InputArgs { crds: settings.crds.value.clone(), ..arguments.input.clone() };
-    let run = |took| Run {
-        rules: rules.iter().map(|rule| rule.meta()).chain(Notice::ALL.map(Notice::meta)).collect(),
-        fail_on: settings.fail_on.value.threshold(),
-        allow_partial: settings.allow_partial.value,
-        namespaces: arguments.input.namespace.clone(),
-        selector: arguments.input.selector.clone(),
-        on_terminal: terminal::is_read_there(),
-        took,
-    };
     let gate = Gate::new(&config, baseline)?;
+    let input = InputArgs { crds: settings.crds.value.clone(), ..arguments.input.clone() };
     // Laid over a cluster, manifests are all that is spoken of.
     let is_narrowed = !input.namespace.is_empty() || input.with_cluster;
     let looked = LookedAt { left_out: left_out(&rules, &settings)?, is_narrowed };
-    let judge = |cluster: &Cluster, analysis| limit(&scope, &settings, cluster, gate.judge(cluster, analysis, &looked));
+    quiet_panics();
+    let plan = Plan { arguments, settings, rules, scope, gate, input, looked };
     if arguments.watch.watch {
         if explain.is_some() {
             return Err(Failure::usage(anyhow!(
                 "--watch goes on for ever, and --explain would ask the model each time; use one of them"
             )));
         }
-        let check = |cluster: &Cluster| judge(cluster, analyze(cluster, &rules));
-        let gate = |analysis: &Analysis| gate::exit(&settings, analysis);
-        return watch::run(arguments, &input, &wanted, &Steps { check: &check, run: &run, gate: &gate });
+        return plan.watch();
     }
-    let start = Instant::now();
-    let Loaded { mut cluster, mut source, places, overlay, .. } = load(&arguments.connection, &input, &wanted)?;
-    let mut analysis = analyze(&cluster, &rules);
-    if let Some(overlay) = overlay {
-        let before = analysis;
-        cluster = overlay.apply(cluster);
-        analysis = analyze(&cluster, &rules);
-        overlay.limit(&mut analysis, &before);
+    plan.once(explain)
+}
+
+/// What is to be done, once everything that was asked for is known to make sense.
+struct Plan<'a> {
+    arguments: &'a AnalyzeArgs,
+    settings: Settings,
+    rules: Vec<&'static dyn Rule>,
+    scope: Scope,
+    gate: Gate,
+    input: InputArgs,
+    looked: LookedAt,
+}
+
+impl Plan<'_> {
+    fn wanted(&self) -> Wanted {
+        let raw = self.rules.iter().flat_map(|rule| rule.raw_kinds());
+        Wanted {
+            kinds: self.rules.iter().flat_map(|rule| rule.meta().reads()).collect(),
+            custom: self.rules.iter().any(|rule| rule.meta().reads_custom),
+            logs: !self.arguments.no_logs,
+            recorder: None,
+            raw: raw.map(KindName::group_kind).collect(),
+        }
     }
-    places.locate(&mut analysis.findings);
-    let judged = judge(&cluster, analysis);
-    if let Some(file) = &arguments.baseline.write_baseline {
-        gate::write_baseline(file, judged.counted().chain(judged.baselined())).map_err(Failure::usage)?;
+
+    fn run(&self, took: Option<Duration>) -> Run<'_> {
+        Run {
+            rules: self.rules.iter().map(|rule| rule.meta()).chain(Notice::ALL.map(Notice::meta)).collect(),
+            fail_on: self.settings.fail_on.value.threshold(),
+            allow_partial: self.settings.allow_partial.value,
+            namespaces: self.arguments.input.namespace.clone(),
+            selector: self.arguments.input.selector.clone(),
+            on_terminal: terminal::is_read_there(),
+            took,
+        }
     }
-    source.notes.extend(judged.notes.iter().cloned());
-    let took = arguments.input.filename.is_empty().then(|| start.elapsed());
-    let mut report = Report::new(source, &cluster, &judged.analysis)
-        .ignoring(&judged.ignored, arguments.baseline.show_ignored)
-        .run(run(took));
-    let shown = match explain {
-        Some(explain) => explain.run(&mut report, &cluster, arguments)?,
-        None => Shown::Nothing,
-    };
-    match shown {
-        Shown::Requests => return Ok(gate::exit(&settings, &judged.analysis)),
-        Shown::Report => {}
-        Shown::Nothing => print(&report, arguments)?,
+
+    /// Leaves out what is ignored, what is known already, and what nobody asked to see.
+    fn judge(&self, cluster: &Cluster, analysis: Analysis) -> Judged {
+        limit(&self.scope, &self.settings, cluster, self.gate.judge(cluster, analysis, &self.looked))
     }
-    arguments.files.write(&report).map_err(Failure::unreadable)?;
-    Ok(gate::exit(&settings, &judged.analysis))
+
+    fn watch(&self) -> Result<Exit, Failure> {
+        let check = |cluster: &Cluster| self.judge(cluster, analyze(cluster, &self.rules));
+        let run = |took| self.run(took);
+        let gate = |analysis: &Analysis| gate::exit(&self.settings, analysis);
+        let steps = Steps { check: &check, run: &run, gate: &gate };
+        watch::run(self.arguments, &self.input, &self.wanted(), &steps)
+    }
+
+    fn once(&self, explain: Option<explain::Plan>) -> Result<Exit, Failure> {
+        let arguments = self.arguments;
+        let start = Instant::now();
+        let loaded = load(&arguments.connection, &self.input, &self.wanted())?;
+        let (cluster, mut source, analysis) = self.analyze(loaded);
+        let judged = self.judge(&cluster, analysis);
+        if let Some(file) = &arguments.baseline.write_baseline {
+            gate::write_baseline(file, judged.counted().chain(judged.baselined())).map_err(Failure::usage)?;
+        }
+        source.notes.extend(judged.notes.iter().cloned());
+        let took = self.input.filename.is_empty().then(|| start.elapsed());
+        let mut report = Report::new(source, &cluster, &judged.analysis)
+            .ignoring(&judged.ignored, arguments.baseline.show_ignored)
+            .run(self.run(took));
+        let shown = match explain {
+            Some(explain) => explain.run(&mut report, &cluster, arguments)?,
+            None => Shown::Nothing,
+        };
+        match shown {
+            Shown::Requests => return Ok(gate::exit(&self.settings, &judged.analysis)),
+            Shown::Report => {}
+            Shown::Nothing => print(&report, arguments)?,
+        }
+        arguments.files.write(&report).map_err(Failure::unreadable)?;
+        Ok(gate::exit(&self.settings, &judged.analysis))
+    }
+
+    /// Of manifests over a cluster, what they change; of anything else, everything.
+    fn analyze(&self, loaded: Loaded) -> (Cluster, Source, Analysis) {
+        let Loaded { mut cluster, source, places, overlay, .. } = loaded;
+        let mut analysis = analyze(&cluster, &self.rules);
+        if let Some(overlay) = overlay {
+            let before = analysis;
+            cluster = overlay.apply(cluster);
+            analysis = analyze(&cluster, &self.rules);
+            overlay.limit(&mut analysis, &before);
+        }
+        places.locate(&mut analysis.findings);
+        (cluster, source, analysis)
+    }
 }
 
 fn print(report: &Report, arguments: &AnalyzeArgs) -> Result<(), Failure> {
@@ -140,11 +182,6 @@ fn scope(input: &InputArgs, settings: &Settings) -> Result<Scope, Failure> {
         return Err(Failure::usage(anyhow!(message)));
     }
     Ok(Scope { namespaces: input.namespace.clone(), selector: selector.transpose()?, min_severity: Some(least) })
-}
-
-/// What the chosen rules read.
-fn kinds(rules: &[&dyn Rule]) -> BTreeSet<Kind> {
-    rules.iter().flat_map(|rule| rule.meta().needs.iter().chain(rule.meta().optional)).copied().collect()
 }
 
 /// A rule that panics is reported as not evaluated, with the panic's message; the default hook would print it twice.

@@ -4,7 +4,8 @@ use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, Severity, kubectl};
 use crate::kind::{Kind, Object};
 use crate::model::{ConfigMap, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec, Secret, Timestamp};
-use crate::references::{Reference, Standing, nearest, references};
+use crate::nearest::nearest_name;
+use crate::references::{Reference, Standing, references};
 use crate::rule::{Report, declare_rule};
 use crate::time::{REPORTED, START, age};
 use crate::words::{list, shorten};
@@ -367,7 +368,7 @@ fn advise(cluster: &Cluster, finding: Finding, owner: &ObjectRef, object: &Objec
         "Secret" => cluster.in_namespace::<Secret>(namespace).iter().map(Object::name).collect(),
         _ => cluster.in_namespace::<PersistentVolumeClaim>(namespace).iter().map(Object::name).collect(),
     };
-    if let Some(near) = nearest(name, candidates) {
+    if let Some(near) = nearest_name(name, candidates) {
         let meant = ObjectRef { name: near.to_string(), ..object.clone() };
         finding = finding.evidence(format!("There is a {} {near}", object.kind), &meant, "metadata.name").fix_command(
             format!("If {near} is meant, correct the name"),

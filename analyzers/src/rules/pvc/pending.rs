@@ -2,7 +2,7 @@ use crate::cluster::{Cluster, Lookup};
 use crate::finding::{Finding, ObjectRef, Severity, kubectl};
 use crate::kind::{Kind, Object};
 use crate::model::{CSIDriver, Event, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, Timestamp};
-use crate::references::nearest;
+use crate::nearest::nearest_name;
 use crate::rule::{Report, declare_rule};
 use crate::storage::{
     NO_PROVISIONER, class_of, class_of_volume, is_default, misfits, phase, users, volume_of, waits_for_consumer,
@@ -171,7 +171,7 @@ fn missing_class(cluster: &Cluster, claim: &PersistentVolumeClaim, name: &str) -
         "spec.storageClassName",
         "Make the StorageClass, or make the claim anew with one that exists",
     )?;
-    let near = nearest(name, cluster.all::<StorageClass>().iter().map(Object::name)).map(str::to_string);
+    let near = nearest_name(name, cluster.all::<StorageClass>().iter().map(Object::name)).map(str::to_string);
     Some(Cause { rests_on_absence: provisioning_failed(cluster, claim).is_none(), near, ..cause })
 }
 

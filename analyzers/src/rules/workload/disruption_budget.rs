@@ -1,8 +1,8 @@
+use crate::authored::named;
 use crate::cluster::Cluster;
 use crate::finding::{Severity, kubectl};
-use crate::kind::{Kind, Object};
+use crate::kind::Kind;
 use crate::rule::{Report, declare_rule};
-use crate::words::list;
 
 declare_rule! {
     /// ## What it checks
@@ -47,9 +47,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         if services.is_empty() || workload.has_disruption_budget(cluster) {
             continue;
         }
-        let names: Vec<String> = services.iter().map(|service| format!("Service {}", service.name())).collect();
-        let title = workload.object.title();
-        let message = format!("{title}, behind {}, has no PodDisruptionBudget", list(&names, 2));
+        let message = format!("{}, behind {}, has no PodDisruptionBudget", workload.object.title(), named(&services));
         let labels: Vec<String> = workload.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let selector = services[0].spec.selector.iter().map(|(key, value)| format!("{key}={value}"));
         let selector = format!("--selector={}", selector.collect::<Vec<_>>().join(","));

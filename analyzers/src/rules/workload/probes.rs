@@ -1,9 +1,7 @@
-use crate::authored::Authored;
+use crate::authored::{Authored, named};
 use crate::cluster::Cluster;
 use crate::finding::Severity;
-use crate::kind::Object;
 use crate::rule::{Report, declare_rule};
-use crate::words::list;
 
 declare_rule! {
     /// ## What it checks
@@ -44,19 +42,15 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let is_ready_known = containers().any(|c| c.readiness_probe.is_some());
         let has_none = containers()
             .all(|c| c.readiness_probe.is_none() && c.liveness_probe.is_none() && c.startup_probe.is_none());
-        let services = workload.services(cluster);
+        let mut services = workload.services(cluster);
         // Whoever publishes addresses that are not ready does not care.
-        let names: Vec<String> = services
-            .iter()
-            .filter(|service| !service.spec.publish_not_ready_addresses)
-            .map(|service| format!("Service {}", service.name()))
-            .collect();
-        if !is_ready_known && !names.is_empty() {
-            let sends = if names.len() == 1 { "sends" } else { "send" };
+        services.retain(|service| !service.spec.publish_not_ready_addresses);
+        if !is_ready_known && !services.is_empty() {
+            let sends = if services.len() == 1 { "sends" } else { "send" };
             let message = format!(
                 "{} has no readiness probe, and {} {sends} it requests as soon as it is started",
                 workload.object.title(),
-                list(&names, 2)
+                named(&services)
             );
             add(&workload, Severity::Warning, message, report);
         } else if has_none && containers().next().is_some() {

@@ -1,9 +1,8 @@
-use crate::authored::Authored;
+use crate::authored::{Authored, named};
 use crate::cluster::Cluster;
 use crate::finding::{Severity, kubectl};
 use crate::kind::{Kind, Object};
 use crate::rule::{Report, declare_rule};
-use crate::words::list;
 
 declare_rule! {
     /// ## What it checks
@@ -47,9 +46,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
         if services.is_empty() {
             continue;
         }
-        let names: Vec<String> = services.iter().map(|service| format!("Service {}", service.name())).collect();
-        let rests = if names.len() == 1 { "rests" } else { "rest" };
-        let message = format!("{} has a single pod, on which {} {rests}", workload.object.title(), list(&names, 2));
+        let rests = if services.len() == 1 { "rests" } else { "rest" };
+        let message = format!("{} has a single pod, on which {} {rests}", workload.object.title(), named(&services));
         let severity = if may_be_alone(cluster, &workload) { Severity::Info } else { Severity::Warning };
         let finding = workload.finding(severity, message);
         report.add(match workload.autoscaler(cluster) {
