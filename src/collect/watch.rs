@@ -258,18 +258,36 @@ fn start<T: Object>(begin: &Begin) -> Feed {
         namespace: begin.namespace.clone(),
         state: Mutex::default(),
     });
-    let client = begin.connection.client.clone();
-    let api: Api<Watched<T>> = match &begin.namespace {
-        Some(namespace) => Api::namespaced_with(client, namespace, &begin.version),
-        None => Api::all_with(client, &begin.version),
-    };
-    let task = tokio::spawn(follow(api, Arc::clone(&changes), Arc::clone(begin.wake)));
-    Feed { kind: T::KIND, namespace: begin.namespace.clone(), pending: changes, task }
+    begin.follow(T::KIND, changes)
+}
+
+impl Begin<'_> {
+    fn follow(&self, kind: Kind, changes: Arc<dyn Pending>) -> Feed {
+        let (wake, pending) = (Arc::clone(self.wake), Arc::clone(&changes));
+        let task = match kind {
+            Kind::Secret | Kind::ConfigMap => tokio::spawn(follow(self.api::<true>(kind), kind, changes, wake)),
+            _ => tokio::spawn(follow(self.api::<false>(kind), kind, changes, wake)),
+        };
+        Feed { kind, namespace: self.namespace.clone(), pending, task }
+    }
+
+    fn api<const METADATA: bool>(&self, kind: Kind) -> Api<Watched<METADATA>> {
+        let (client, of) = (self.connection.client.clone(), (kind, self.version));
+        match &self.namespace {
+            Some(namespace) => Api::namespaced_with(client, namespace, &of),
+            None => Api::all_with(client, &of),
+        }
+    }
 }
 
 /// Follows one kind for ever.
-async fn follow<T: Object>(api: Api<Watched<T>>, changes: Arc<Changes<T>>, wake: Arc<Notify>) {
-    let config = match T::KIND {
+async fn follow<const METADATA: bool>(
+    api: Api<Watched<METADATA>>,
+    kind: Kind,
+    changes: Arc<dyn Pending>,
+    wake: Arc<Notify>,
+) {
+    let config = match kind {
         Kind::Event => watcher::Config::default().fields("type!=Normal"),
         _ => watcher::Config::default(),
     };
@@ -279,7 +297,7 @@ async fn follow<T: Object>(api: Api<Watched<T>>, changes: Arc<Changes<T>>, wake:
         let wait = match event {
             Ok(event) => {
                 delay = FIRST_DELAY;
-                changes.note(event);
+                changes.note(told(event));
                 None
             }
             Err(error) => changes.fail(&error).map(|refused| if refused { REFUSED_DELAY } else { delay }),
@@ -292,8 +310,21 @@ async fn follow<T: Object>(api: Api<Watched<T>>, changes: Arc<Changes<T>>, wake:
     }
 }
 
+fn told<const METADATA: bool>(event: Event<Watched<METADATA>>) -> Event<Raw> {
+    match event {
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(object.into_raw()),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(object) => Event::Apply(object.into_raw()),
+        Event::Delete(object) => Event::Delete(object.into_raw()),
+    }
+}
+
 /// What a stream has told since it was last asked.
 trait Pending: Send + Sync {
+    fn note(&self, event: Event<Raw>);
+    /// Whether the server refused; `None` where the next attempt needs no wait.
+    fn fail(&self, error: &watcher::Error) -> Option<bool>;
     fn take(&self, builder: &mut Builder);
     fn is_settled(&self) -> bool;
     /// Why the kind was never read.
@@ -342,8 +373,29 @@ impl<T: Object> Changes<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn note(&self, event: Event<Watched<T>>) {
+impl<T: Object> State<T> {
+    fn read(&mut self, object: Raw) -> Option<(Name, T)> {
+        let (read, name) = (object.read(), object.name);
+        match read {
+            Ok(read) => {
+                self.broken.remove(&name);
+                Some((name, read))
+            }
+            Err(message) => {
+                let of = if name.0.is_empty() { name.1.clone() } else { format!("{}/{}", name.0, name.1) };
+                let broken = Broken { kind: Some(T::KIND), name: format!("{} {of}", T::KIND), message };
+                self.changed.insert(name.clone(), None);
+                self.broken.insert(name, broken);
+                None
+            }
+        }
+    }
+}
+
+impl<T: Object> Pending for Changes<T> {
+    fn note(&self, event: Event<Raw>) {
         let mut state = self.state();
         if !matches!(event, Event::Init | Event::InitApply(_)) {
             state.outage = None;
@@ -369,14 +421,13 @@ impl<T: Object> Changes<T> {
                 }
             }
             Event::Delete(object) => {
-                let name = object.key();
+                let name = object.name;
                 state.broken.remove(&name);
                 state.changed.insert(name, None);
             }
         }
     }
 
-    /// Whether the server refused; `None` where the next attempt needs no wait.
     fn fail(&self, error: &watcher::Error) -> Option<bool> {
         let failed = match error {
             watcher::Error::InitialListFailed(error)
@@ -398,28 +449,7 @@ impl<T: Object> Changes<T> {
         state.outage = Some((since, now, gap));
         Some(failed.is_forbidden())
     }
-}
 
-impl<T: Object> State<T> {
-    fn read(&mut self, object: Watched<T>) -> Option<(Name, T)> {
-        let name = object.key();
-        match object.into_object() {
-            Ok(read) => {
-                self.broken.remove(&name);
-                Some((name, read))
-            }
-            Err(message) => {
-                let of = if name.0.is_empty() { name.1.clone() } else { format!("{}/{}", name.0, name.1) };
-                let broken = Broken { kind: Some(T::KIND), name: format!("{} {of}", T::KIND), message };
-                self.changed.insert(name.clone(), None);
-                self.broken.insert(name, broken);
-                None
-            }
-        }
-    }
-}
-
-impl<T: Object> Pending for Changes<T> {
     fn take(&self, builder: &mut Builder) {
         let mut state = self.state();
         if let Some(listed) = state.listed.take() {
@@ -456,30 +486,42 @@ impl<T: Object> Pending for Changes<T> {
     }
 }
 
-/// An object of the model as kube's watcher wants it. Of Secrets and ConfigMaps only the metadata travels.
-struct Watched<T> {
+/// An object as it came, not yet understood: what kube's watcher does is made for one type and not for each kind.
+struct Raw {
+    name: Name,
+    json: Box<RawValue>,
+    metadata_only: bool,
+}
+
+impl Raw {
+    /// # Errors
+    /// Says why it does not fit the kind.
+    fn read<T: Object>(&self) -> Result<T, String> {
+        let mut object: T = serde_json::from_str(self.json.get()).map_err(|error| error.to_string())?;
+        if !self.metadata_only {
+            object.read_whole();
+        }
+        Ok(object)
+    }
+}
+
+/// An object as kube's watcher wants it. Of Secrets and ConfigMaps only the metadata travels.
+#[derive(Clone)]
+struct Watched<const METADATA: bool> {
     /// Name, namespace and resource version.
     metadata: ObjectMeta,
-    /// Why it could not be understood, if it could not.
-    object: Arc<Result<T, String>>,
+    json: Box<RawValue>,
 }
 
-impl<T: Object> Watched<T> {
-    fn key(&self) -> Name {
-        (self.namespace().unwrap_or_default(), self.name_any())
-    }
-
-    fn into_object(self) -> Result<T, String> {
-        Arc::into_inner(self.object).unwrap_or_else(|| Err("it is in use elsewhere".to_string()))
-    }
-
-    fn is_metadata_only() -> bool {
-        matches!(T::KIND, Kind::Secret | Kind::ConfigMap)
+impl<const METADATA: bool> Watched<METADATA> {
+    fn into_raw(self) -> Raw {
+        let name = (self.namespace().unwrap_or_default(), self.name_any());
+        Raw { name, json: self.json, metadata_only: METADATA }
     }
 }
 
-impl<'de, T: Object> Deserialize<'de> for Watched<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Watched<T>, D::Error> {
+impl<'de, const METADATA: bool> Deserialize<'de> for Watched<METADATA> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Watched<METADATA>, D::Error> {
         #[derive(Deserialize)]
         struct Head {
             metadata: Identity,
@@ -491,55 +533,42 @@ impl<'de, T: Object> Deserialize<'de> for Watched<T> {
             namespace: Option<String>,
             resource_version: Option<String>,
         }
-        let text = Box::<RawValue>::deserialize(deserializer)?;
-        let Head { metadata } = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
-        let object = serde_json::from_str::<T>(text.get()).map_err(|error| error.to_string()).map(|mut object| {
-            if !Watched::<T>::is_metadata_only() {
-                object.read_whole();
-            }
-            object
-        });
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        let Head { metadata } = serde_json::from_str(json.get()).map_err(serde::de::Error::custom)?;
         let Identity { name, namespace, resource_version } = metadata;
-        let metadata = ObjectMeta { name, namespace, resource_version, ..ObjectMeta::default() };
-        Ok(Watched { metadata, object: Arc::new(object) })
+        Ok(Watched { metadata: ObjectMeta { name, namespace, resource_version, ..ObjectMeta::default() }, json })
     }
 }
 
-impl<T> Clone for Watched<T> {
-    fn clone(&self) -> Watched<T> {
-        Watched { metadata: self.metadata.clone(), object: Arc::clone(&self.object) }
-    }
-}
-
-impl<T: Object> fmt::Debug for Watched<T> {
+impl<const METADATA: bool> fmt::Debug for Watched<METADATA> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", T::KIND, self.metadata.name)
+        write!(f, "{:?}", self.metadata.name)
     }
 }
 
-impl<T: Object> Resource for Watched<T> {
-    /// The version.
-    type DynamicType = &'static str;
+impl<const METADATA: bool> Resource for Watched<METADATA> {
+    /// The kind and its version.
+    type DynamicType = (Kind, &'static str);
     type Scope = DynamicResourceScope;
 
-    fn kind<'a>(_: &'a &'static str) -> Cow<'a, str> {
-        T::KIND.api().kind.into()
+    fn kind<'a>((kind, _): &'a (Kind, &'static str)) -> Cow<'a, str> {
+        kind.api().kind.into()
     }
 
-    fn group<'a>(_: &'a &'static str) -> Cow<'a, str> {
-        T::KIND.api().group.into()
+    fn group<'a>((kind, _): &'a (Kind, &'static str)) -> Cow<'a, str> {
+        kind.api().group.into()
     }
 
-    fn version<'a>(version: &'a &'static str) -> Cow<'a, str> {
+    fn version<'a>((_, version): &'a (Kind, &'static str)) -> Cow<'a, str> {
         (*version).into()
     }
 
-    fn plural<'a>(_: &'a &'static str) -> Cow<'a, str> {
-        T::KIND.api().plural.into()
+    fn plural<'a>((kind, _): &'a (Kind, &'static str)) -> Cow<'a, str> {
+        kind.api().plural.into()
     }
 
     fn metadata_api() -> bool {
-        Watched::<T>::is_metadata_only()
+        METADATA
     }
 
     fn meta(&self) -> &ObjectMeta {
@@ -563,21 +592,15 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use kube::Resource;
-    use kubectl_gpt_analyzers::model::{Pod, Secret};
+    use kubectl_gpt_analyzers::model::Pod;
 
     use super::Watched;
 
     #[test]
     fn an_object_that_does_not_fit_is_named() {
         let json = r#"{"metadata": {"name": "p", "namespace": "shop", "resourceVersion": "7"}, "spec": 7}"#;
-        let pod: Watched<Pod> = serde_json::from_str(json).unwrap();
-        assert_eq!(pod.key(), ("shop".to_string(), "p".to_string()));
-        assert!(pod.into_object().unwrap_err().contains("expected"));
-    }
-
-    #[test]
-    fn of_secrets_only_metadata_is_asked_for() {
-        assert!(Watched::<Secret>::metadata_api() && !Watched::<Pod>::metadata_api());
+        let pod = serde_json::from_str::<Watched<false>>(json).unwrap().into_raw();
+        assert_eq!(pod.name, ("shop".to_string(), "p".to_string()));
+        assert!(pod.read::<Pod>().unwrap_err().contains("expected"));
     }
 }
