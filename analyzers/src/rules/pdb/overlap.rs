@@ -38,29 +38,46 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for budget in cluster.all::<PodDisruptionBudget>().iter().filter(|budget| budget.deleted().is_none()) {
-        let own = covered(cluster, budget);
-        let others = cluster.in_namespace::<PodDisruptionBudget>(budget.namespace()).iter();
-        // Each pair once, on the one whose name comes first.
-        for other in others.filter(|other| other.deleted().is_none() && other.name() > budget.name()) {
-            let shared: BTreeMap<&ObjectRef, usize> = covered(cluster, other)
-                .iter()
-                .filter_map(|(owner, theirs)| {
-                    let (owner, ours) = own.get_key_value(owner)?;
-                    let pods = ours.intersection(theirs).count();
-                    (pods > 0 && !owner.is(Kind::DaemonSet)).then_some((owner, pods))
-                })
-                .collect();
-            if !shared.is_empty() {
-                report.add(finding(budget, other, &shared));
-            }
+    for budgets in cluster.all::<PodDisruptionBudget>().chunk_by(|a, b| a.namespace() == b.namespace()) {
+        let budgets: Vec<(&PodDisruptionBudget, Covered)> = budgets
+            .iter()
+            .filter(|budget| budget.deleted().is_none())
+            .map(|budget| (budget, covered(cluster, budget)))
+            .collect();
+        for ((one, other), shared) in shared(&budgets) {
+            report.add(finding(budgets[one].0, budgets[other].0, &shared));
         }
     }
 }
 
+/// The names of pods, by their owners.
+type Covered = BTreeMap<ObjectRef, BTreeSet<String>>;
+
+/// The pairs of budgets, each once and by name, that cover the same pods, with how many of which owner.
+fn shared(budgets: &[(&PodDisruptionBudget, Covered)]) -> BTreeMap<(usize, usize), BTreeMap<&'_ ObjectRef, usize>> {
+    let mut by_owner: BTreeMap<&ObjectRef, Vec<(usize, &BTreeSet<String>)>> = BTreeMap::new();
+    for (n, (_, covered)) in budgets.iter().enumerate() {
+        for (owner, pods) in covered.iter().filter(|(owner, _)| !owner.is(Kind::DaemonSet)) {
+            by_owner.entry(owner).or_default().push((n, pods));
+        }
+    }
+    let mut pairs: BTreeMap<(usize, usize), BTreeMap<&ObjectRef, usize>> = BTreeMap::new();
+    for (owner, covering) in by_owner {
+        for (at, (one, ours)) in covering.iter().enumerate() {
+            for (other, theirs) in &covering[at + 1..] {
+                let pods = ours.intersection(theirs).count();
+                if pods > 0 {
+                    pairs.entry((*one, *other)).or_default().insert(owner, pods);
+                }
+            }
+        }
+    }
+    pairs
+}
+
 /// The pods that a budget covers, by their owners; the workloads themselves where there are no pods yet.
-fn covered(cluster: &Cluster, budget: &PodDisruptionBudget) -> BTreeMap<ObjectRef, BTreeSet<String>> {
-    let mut covered: BTreeMap<ObjectRef, BTreeSet<String>> = BTreeMap::new();
+fn covered(cluster: &Cluster, budget: &PodDisruptionBudget) -> Covered {
+    let mut covered = Covered::new();
     for pod in pods(cluster, budget) {
         covered.entry(cluster.owner_of(pod)).or_default().insert(pod.name().to_string());
     }
