@@ -1,5 +1,6 @@
 //! The snapshot that rules look at: all objects, indexed, and what is known of their completeness.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -483,16 +484,26 @@ impl Cluster {
 
     /// The pods of a namespace that a selector matches, by name. An empty selector matches all of them.
     pub fn pods_matching(&self, namespace: &str, selector: &Selector) -> Vec<&Pod> {
+        self.matching(namespace, selector).collect()
+    }
+
+    /// Whether a selector matches any pod of a namespace.
+    pub fn any_pod_matches(&self, namespace: &str, selector: &Selector) -> bool {
+        self.matching(namespace, selector).next().is_some()
+    }
+
+    fn matching<'a: 's, 's>(
+        &'a self,
+        namespace: &'s str,
+        selector: &'s Selector,
+    ) -> Box<dyn Iterator<Item = &'a Pod> + 's> {
+        let matches = move |pod: &&Pod| pod.metadata.namespace == namespace && selector.matches(&pod.metadata.labels);
         let pods = self.all::<Pod>();
-        let Some(found) = selector.candidates(namespace, &self.index.pods_by_label) else {
-            return self
-                .in_namespace::<Pod>(namespace)
-                .iter()
-                .filter(|p| selector.matches(&p.metadata.labels))
-                .collect();
-        };
-        let candidates = found.into_iter().map(|n| &pods[n as usize]);
-        candidates.filter(|p| p.metadata.namespace == namespace && selector.matches(&p.metadata.labels)).collect()
+        match selector.candidates(namespace, &self.index.pods_by_label) {
+            None => Box::new(self.in_namespace::<Pod>(namespace).iter().filter(matches)),
+            Some(Cow::Borrowed(found)) => Box::new(found.iter().map(|n| &pods[*n as usize]).filter(matches)),
+            Some(Cow::Owned(found)) => Box::new(found.into_iter().map(|n| &pods[n as usize]).filter(matches)),
+        }
     }
 
     /// The pods of all namespaces with this label `app.kubernetes.io/name`, by namespace and name.

@@ -259,7 +259,7 @@ impl Cluster {
         let rest: BTreeMap<String, String> = rest.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let selector = Selector::equals(&rest);
         let followed = !rest.is_empty()
-            && (!self.pods_matching(namespace, &selector).is_empty()
+            && (self.any_pod_matches(namespace, &selector)
                 || workloads.iter().any(|w| selector.matches(&w.template.metadata.labels)));
         followed.then(|| Role { label: format!("{key}={value}"), is_follower: !is_leader(value) })
     }

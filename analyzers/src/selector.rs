@@ -1,5 +1,6 @@
 //! Label selectors, exactly as the API server evaluates them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
@@ -71,7 +72,11 @@ impl Selector {
 
     /// The shortest list of candidates that an index by namespace, key and value has for one of the requirements; in
     /// their order and each once. `None` if no requirement asks for a value.
-    pub(crate) fn candidates<T: Copy + Ord>(&self, namespace: &str, by_label: &HashMap<u64, Vec<T>>) -> Option<Vec<T>> {
+    pub(crate) fn candidates<'i, T: Copy + Ord>(
+        &self,
+        namespace: &str,
+        by_label: &'i HashMap<u64, Vec<T>>,
+    ) -> Option<Cow<'i, [T]>> {
         let lists = self.requirements.iter().filter_map(|requirement| match &requirement.operator {
             Operator::In(values) => {
                 Some(values.iter().filter_map(|value| by_label.get(&hash(&[namespace, &requirement.key, value]))))
@@ -79,10 +84,16 @@ impl Selector {
             _ => None,
         });
         let shortest = lists.min_by_key(|lists| lists.clone().map(Vec::len).sum::<usize>())?;
-        let mut candidates: Vec<T> = shortest.flatten().copied().collect();
+        let mut lists = shortest;
+        let first = lists.next().map(Vec::as_slice).unwrap_or_default();
+        let mut others = lists.peekable();
+        if others.peek().is_none() {
+            return Some(Cow::Borrowed(first));
+        }
+        let mut candidates: Vec<T> = first.iter().chain(others.flatten()).copied().collect();
         candidates.sort_unstable();
         candidates.dedup();
-        Some(candidates)
+        Some(Cow::Owned(candidates))
     }
 
     /// Key and value of the requirements that ask for exactly one value.

@@ -110,7 +110,7 @@ impl Cluster {
         let Some(places) = selector.candidates(namespace, &self.workload_index().by_label) else {
             return self.workloads_in(namespace).into_iter().filter(matches).collect();
         };
-        let found = places.into_iter().filter_map(|(place, n)| self.workload_at(KINDS[usize::from(place)], n as usize));
+        let found = places.iter().filter_map(|(place, n)| self.workload_at(KINDS[usize::from(*place)], *n as usize));
         found.filter(|workload| workload.metadata.namespace == namespace && matches(workload)).collect()
     }
 

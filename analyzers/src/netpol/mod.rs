@@ -288,7 +288,7 @@ impl<'a> PolicySet<'a> {
 
     /// Whether a selector matches any pod of a namespace, or what a workload there would make.
     pub fn selects_any(&self, namespace: &str, selector: &Selector) -> bool {
-        !self.cluster.pods_matching(namespace, selector).is_empty()
+        self.cluster.any_pod_matches(namespace, selector)
             || !self.cluster.workloads_matching(namespace, selector).is_empty()
             || self.custom_templates(namespace).iter().any(|labels| selector.matches(labels))
     }

@@ -149,6 +149,7 @@ impl<'a> Scheduler<'a> {
             return None;
         }
         let is_complete = cluster.covers_all(Kind::Pod) && cluster.covers_all(Kind::Namespace);
+        let mut requests = resources::Requests::default();
         let nodes: Vec<NodeState> = cluster
             .all::<Node>()
             .iter()
@@ -156,7 +157,7 @@ impl<'a> Scheduler<'a> {
                 let pods = cluster.pods_on_node(node.name());
                 let pods: Vec<&Pod> = pods.into_iter().filter(|pod| !pod.is_finished() && counts(pod)).collect();
                 // Of an unknown rest only this is certain: no node gives more than it has.
-                let requested = pods.iter().filter(|_| is_complete).map(|pod| resources::requests(&pod.spec)).sum();
+                let requested = if is_complete { requests.of_all(&pods) } else { Resources::default() };
                 NodeState { node, pods, requested, allocatable: resources::allocatable(node) }
             })
             .collect();

@@ -2,11 +2,11 @@
 //!
 //! Source: <https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/>
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::iter::Sum;
 
 use super::{NodeState, Refusal, Shortage};
-use crate::model::{Container, Node, PodSpec, ResourceList};
+use crate::model::{Container, Node, Pod, PodSpec, ResourceList};
 use crate::quantity::Amount;
 
 /// Amounts by resource name.
@@ -28,7 +28,10 @@ impl Resources {
 
     fn add(&mut self, other: &Resources) {
         for (name, amount) in &other.0 {
-            *self.0.entry(name.clone()).or_default() += *amount;
+            match self.0.get_mut(name) {
+                Some(sum) => *sum += *amount,
+                None => drop(self.0.insert(name.clone(), *amount)),
+            }
         }
     }
 
@@ -53,6 +56,21 @@ impl Sum for Resources {
             sum.add(&resources);
             sum
         })
+    }
+}
+
+/// What all of some pods request. Pods of one template share their spec, so that it is reckoned up once.
+#[derive(Default)]
+pub struct Requests(HashMap<*const PodSpec, Resources>);
+
+impl Requests {
+    pub fn of_all(&mut self, pods: &[&Pod]) -> Resources {
+        let mut total = Resources::default();
+        for pod in pods {
+            let spec: &PodSpec = &pod.spec;
+            total.add(self.0.entry(spec).or_insert_with(|| requests(spec)));
+        }
+        total
     }
 }
 

@@ -54,7 +54,9 @@ fn check(cluster: &Cluster, report: &mut Report) {
 type Covered = BTreeMap<ObjectRef, BTreeSet<String>>;
 
 /// The pairs of budgets, each once and by name, that cover the same pods, with how many of which owner.
-fn shared(budgets: &[(&PodDisruptionBudget, Covered)]) -> BTreeMap<(usize, usize), BTreeMap<&'_ ObjectRef, usize>> {
+fn shared<'a>(
+    budgets: &'a [(&PodDisruptionBudget, Covered)],
+) -> BTreeMap<(usize, usize), BTreeMap<&'a ObjectRef, usize>> {
     let mut by_owner: BTreeMap<&ObjectRef, Vec<(usize, &BTreeSet<String>)>> = BTreeMap::new();
     for (n, (_, covered)) in budgets.iter().enumerate() {
         for (owner, pods) in covered.iter().filter(|(owner, _)| !owner.is(Kind::DaemonSet)) {

@@ -48,7 +48,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
             continue;
         }
         let selector = selector(budget);
-        let covers = selector.as_ref().is_some_and(|s| !cluster.pods_matching(namespace, s).is_empty());
+        let covers = selector.as_ref().is_some_and(|s| cluster.any_pod_matches(namespace, s));
         // The controller has counted pods: it saw more than is known here.
         let counted = budget.status.as_ref().and_then(|status| status.expected_pods).unwrap_or(0) > 0;
         if !covers && !counted && workloads(cluster, budget).is_empty() {

@@ -127,7 +127,7 @@ fn note_unread_workloads(cluster: &Cluster, service: &Service, report: &mut Repo
     let namespace = service.namespace();
     let selector = Selector::equals(&service.spec.selector);
     let judged = selector.is_empty() || service.is_external_name() || !cluster.covers(Kind::Pod, namespace);
-    if judged || !cluster.pods_matching(namespace, &selector).is_empty() {
+    if judged || cluster.any_pod_matches(namespace, &selector) {
         return;
     }
     if let Some((kind, Some(gap))) = cluster.unread_workloads(namespace) {
