@@ -11,7 +11,7 @@ use crate::model::{
     CronJob, CustomResource, DaemonSet, Deployment, EndpointSlice, Event, Job, LabelSet, Pod, ReplicaSet,
     ReplicationController, Route, StatefulSet, Timestamp,
 };
-use crate::owner::{PodGroup, topmost};
+use crate::owner::{PodGroup, by_owner};
 use crate::selector::Selector;
 use crate::user_rule::{RawObject, RawObjects};
 use crate::workload::WorkloadIndex;
@@ -318,7 +318,6 @@ pub(crate) fn hash(parts: &[&str]) -> u64 {
 impl Index {
     fn new(objects: &Objects) -> Index {
         let mut index = Index { workloads: WorkloadIndex::new(objects), ..Index::default() };
-        let mut groups: BTreeMap<ObjectRef, Vec<u32>> = BTreeMap::new();
         for (n, pod) in (0u32..).zip(objects.pods.iter()) {
             for (key, value) in pod.metadata.labels.iter() {
                 index.pods_by_label.entry(hash(&[&pod.metadata.namespace, key, value])).or_default().push(n);
@@ -329,10 +328,9 @@ impl Index {
             if !pod.spec.node_name.is_empty() {
                 index.pods_by_node.entry(hash(&[&pod.spec.node_name])).or_default().push(n);
             }
-            groups.entry(topmost(objects, pod)).or_default().push(n);
         }
         index.group_of = vec![0; objects.pods.len()];
-        for (n, (owner, pods)) in (0u32..).zip(groups) {
+        for (n, (owner, pods)) in (0u32..).zip(by_owner(objects)) {
             for pod in &pods {
                 index.group_of[*pod as usize] = n;
             }
@@ -536,12 +534,21 @@ impl Cluster {
 
     /// The topmost owner of a pod of this cluster; the pod itself if nothing controls it.
     pub fn owner_of(&self, pod: &Pod) -> ObjectRef {
-        let pods = self.all::<Pod>();
-        let key = (pod.metadata.namespace.as_str(), pod.metadata.name.as_str());
-        match pods.binary_search_by(|p| (p.metadata.namespace.as_str(), p.metadata.name.as_str()).cmp(&key)) {
-            Ok(at) => self.index.groups[self.index.group_of[at] as usize].owner.clone(),
-            Err(_) => pod.reference(),
+        match self.place_of(pod) {
+            Some(at) => self.index.groups[self.index.group_of[at] as usize].owner.clone(),
+            None => pod.reference(),
         }
+    }
+
+    /// Where a pod stands among all pods. Mostly it is one of them, and no copy: then it need not be searched for.
+    fn place_of(&self, pod: &Pod) -> Option<usize> {
+        let pods = self.all::<Pod>();
+        let offset = std::ptr::from_ref(pod).addr().wrapping_sub(pods.as_ptr().addr());
+        let place = offset / size_of::<Pod>();
+        if pods.get(place).is_some_and(|found| std::ptr::eq(found, pod)) {
+            return Some(place);
+        }
+        Pod::table(&self.objects).position(&pod.metadata.namespace, &pod.metadata.name)
     }
 
     /// The group of pods that a topmost owner has, if it has any.

@@ -1,8 +1,13 @@
 //! Pods by the workload that a person would name: the topmost owner.
 
+use std::collections::{BTreeMap, HashMap};
+
 use crate::finding::ObjectRef;
 use crate::kind::{Kind, Object, Objects};
 use crate::model::Pod;
+
+/// The label by which a Deployment tells the pods of its ReplicaSets apart.
+const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// The pods of one topmost owner, or one pod that nothing controls.
 #[derive(Debug)]
@@ -14,10 +19,33 @@ pub struct PodGroup {
     pub(crate) pods: Vec<u32>,
 }
 
+/// All pods, as their places in the table, by their topmost owner.
+pub(crate) fn by_owner(objects: &Objects) -> BTreeMap<ObjectRef, Vec<u32>> {
+    // Siblings have the same owner, which is looked up once for all of them.
+    let mut siblings: HashMap<_, (ObjectRef, Vec<u32>)> = HashMap::new();
+    let mut groups: BTreeMap<ObjectRef, Vec<u32>> = BTreeMap::new();
+    for (n, pod) in (0u32..).zip(objects.pods.iter()) {
+        let metadata = &pod.metadata;
+        match metadata.controller().filter(|owner| owner.kind != "Node") {
+            Some(owner) => {
+                let hash = metadata.labels.get(TEMPLATE_HASH);
+                let key = (&metadata.namespace, &owner.api_version, &owner.kind, &owner.name, hash);
+                siblings.entry(key).or_insert_with(|| (topmost(objects, pod), Vec::new())).1.push(n);
+            }
+            None => groups.entry(topmost(objects, pod)).or_default().push(n),
+        }
+    }
+    for (owner, pods) in siblings.into_values() {
+        groups.entry(owner).or_default().extend(pods);
+    }
+    groups.values_mut().for_each(|pods| pods.sort_unstable());
+    groups
+}
+
 /// The workload at the top: Pod → ReplicaSet → Deployment, Pod → Job → CronJob. A custom resource that owns a
 /// Deployment, StatefulSet, DaemonSet, Job or CronJob is not climbed to: people look at the workload. One that owns
 /// pods or ReplicaSets directly (Argo Rollouts, Strimzi) is the workload.
-pub(crate) fn topmost(objects: &Objects, pod: &Pod) -> ObjectRef {
+fn topmost(objects: &Objects, pod: &Pod) -> ObjectRef {
     let namespace = &pod.metadata.namespace;
     // A static pod is "owned" by its Node (kubernetes.io/docs/tasks/configure-pod-container/static-pod).
     let Some(owner) = pod.controller().filter(|owner| !owner.is(Kind::Node)) else {
@@ -39,7 +67,7 @@ pub(crate) fn topmost(objects: &Objects, pod: &Pod) -> ObjectRef {
 /// Where ReplicaSets could not be read: a Deployment names its ReplicaSets after itself and the template's hash, which
 /// its pods carry as a label.
 fn deployment_of(pod: &Pod, replica_set: &ObjectRef) -> Option<ObjectRef> {
-    let hash = pod.metadata.labels.get("pod-template-hash")?;
+    let hash = pod.metadata.labels.get(TEMPLATE_HASH)?;
     let name = replica_set.name.strip_suffix(hash)?.strip_suffix('-')?;
     Some(ObjectRef::new(Kind::Deployment, &pod.metadata.namespace, name))
 }
