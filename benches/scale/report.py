@@ -1,10 +1,14 @@
 """The table and the chart of docs/performance.md."""
 
+import math
 import pathlib
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-BLUE, GRAY = "#326ce5", "#9aa5b1"
+BLUE, GRAY, RED = "#326ce5", "#8c959f", "#cf222e"
+# Seconds and MB for 10,000 pods, 1,000 Services and 200 nodes; see docs/performance.md.
+PEERS_PODS = 10_000
+PEERS = [("K8sGPT 0.4.36", 200, 619), ("Popeye 0.22.1 (stopped)", 580, 20_300)]
 
 
 def table(measured):
@@ -38,29 +42,68 @@ def write(measured):
 
 
 def chart(measured):
-    """Two panels of bars: time beside the bare download, and memory."""
-    clusters = measured["clusters"]
-    times = [[(c["bare"]["wall"], GRAY), (c["program"]["wall"], BLUE)] for c in clusters]
-    memory = [[(c["program"]["memory"] / 1e6, BLUE)] for c in clusters]
-    names = [f"{c['pods']:,} pods" for c in clusters]
-    width, height = 760, 70 + 46 * len(clusters)
+    """Time and memory by size, both axes logarithmic: what grows linearly is parallel to the dashed line."""
+    clusters = sorted(measured["clusters"], key=lambda cluster: cluster["pods"])
+    sizes = [cluster["pods"] for cluster in clusters]
+    seconds = [
+        ("kubectl-gpt", BLUE, list(zip(sizes, [c["program"]["wall"] for c in clusters]))),
+        ("bare download", GRAY, list(zip(sizes, [c["bare"]["wall"] for c in clusters]))),
+    ]
+    megabytes = [("kubectl-gpt", BLUE, list(zip(sizes, [c["program"]["memory"] / 1e6 for c in clusters])))]
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-        'font-size="12" fill="#57606a">',
-        *panel(90, 250, "seconds: bare download (gray), kubectl-gpt (blue)", names, times, "{:.1f} s"),
-        *panel(460, 220, "peak memory", [""] * len(names), memory, "{:.0f} MB"),
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 380" font-family="sans-serif" font-size="12" '
+        'fill="#57606a">',
+        *panel(60, "seconds", seconds, [(name, time) for name, time, _ in PEERS]),
+        *panel(510, "peak memory, MB", megabytes, [(name, memory) for name, _, memory in PEERS]),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
 
 
-def panel(left, width, title, names, groups, label):
-    longest = max((value for group in groups for value, _ in group), default=1)
+WIDTH, TOP, BOTTOM = 330, 40, 330
+
+
+def panel(left, title, lines, peers):
+    sizes = [size for _, _, points in lines for size, _ in points] + [PEERS_PODS]
+    values = [value for _, _, points in lines for _, value in points] + [value for _, value in peers]
+    (first_x, last_x), (first_y, last_y) = decades(sizes), decades(values)
+
+    def place(size, value):
+        x = left + WIDTH * (math.log10(size) - first_x) / (last_x - first_x)
+        y = BOTTOM - (BOTTOM - TOP) * (math.log10(value) - first_y) / (last_y - first_y)
+        return x, y
+
     yield f'<text x="{left}" y="20" font-weight="bold">{title}</text>'
-    for n, (name, group) in enumerate(zip(names, groups)):
-        top = 36 + 46 * n
-        yield f'<text x="{left - 8}" y="{top + 20}" text-anchor="end">{name}</text>'
-        for k, (value, color) in enumerate(group):
-            y, length = top + 16 * k + (8 if len(group) == 1 else 0), max(1, width * value / longest)
-            yield f'<rect x="{left}" y="{y}" width="{length:.1f}" height="13" fill="{color}"/>'
-            yield f'<text x="{left + length + 5:.1f}" y="{y + 11}" font-size="11">{label.format(value)}</text>'
+    for power in range(first_y, last_y + 1):
+        _, y = place(10 ** first_x, 10 ** power)
+        yield f'<path d="M{left} {y:.1f}h{WIDTH}" stroke="#d0d7de"/>'
+        yield f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{10 ** power:g}</text>'
+    for power in range(first_x, last_x + 1):
+        x, _ = place(10 ** power, 10 ** first_y)
+        yield f'<path d="M{x:.1f} {TOP}V{BOTTOM}" stroke="#d0d7de"/>'
+        yield f'<text x="{x:.1f}" y="{BOTTOM + 18}" text-anchor="middle">{10 ** power:,}</text>'
+    yield f'<text x="{left + WIDTH / 2}" y="{BOTTOM + 38}" text-anchor="middle">pods</text>'
+    yield linear(place, lines[0][2], 10 ** first_y)
+    for n, (name, color, points) in enumerate(lines):
+        places = [place(*point) for point in points]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        yield f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>'
+        yield from (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{color}"/>' for x, y in places)
+        yield f'<text x="{left + WIDTH - 8}" y="{BOTTOM - 12 - 16 * n}" text-anchor="end" fill="{color}">{name}</text>'
+    for name, value in peers:
+        x, y = place(PEERS_PODS, value)
+        yield f'<path d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8" stroke="{RED}" stroke-width="2"/>'
+        yield f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" fill="{RED}">{name}</text>'
+
+
+def linear(place, points, least):
+    """Through the last point, as far as the panel goes."""
+    size, value = points[-1]
+    smallest = max(min(size for size, _ in points), size * least / value)
+    (x, y), (to_x, to_y) = place(smallest, value * smallest / size), place(size, value)
+    return f'<path d="M{x:.1f} {y:.1f}L{to_x:.1f} {to_y:.1f}" stroke="{GRAY}" stroke-dasharray="4 4"/>'
+
+
+def decades(values):
+    first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return first, max(last, first + 1)
