@@ -10,6 +10,8 @@ use cel::common::types::{CelBytes, CelInt, CelList, CelMap, CelOptional, CelStri
 use cel::common::value::{CowVal, Val};
 use cel::{Context, ExecutionError, FunctionContext};
 
+use super::functions;
+
 /// What everything that is evaluated over one object may cost together: a step is about 50 ns.
 const BUDGET: u64 = 4_000_000;
 /// The most that one value may weigh: a value in it, or 16 bytes of text, is one.
@@ -17,8 +19,15 @@ const HEAVIEST: u64 = 250_000;
 /// What a message says of it.
 pub(super) const TOO_EXPENSIVE: &str = "it costs too much: too many steps, or too large a value";
 
+/// The most that the value before the dot of a function may weigh that makes much out of little, and each value behind it:
+/// 128 KiB and 1 KiB of text.
+const SMALL: u64 = 8_000;
+const TINY: u64 = 64;
+
 /// What stands around a value that is charged, and around what a loop runs over. CEL has no way to write these names.
 const WEIGH: &str = "@weigh";
+const WEIGH_SMALL: &str = "@small";
+const WEIGH_TINY: &str = "@tiny";
 const EACH: &str = "@each";
 
 /// What is left to spend.
@@ -42,11 +51,11 @@ impl Budget {
         if spent > BUDGET { Err(too_expensive()) } else { Ok(()) }
     }
 
-    /// Charges for a value as a whole.
-    fn weigh(&self, value: &dyn Val) -> Result<u64, ExecutionError> {
+    /// Charges for a value as a whole, which may weigh so much.
+    fn weigh(&self, value: &dyn Val, most: u64) -> Result<u64, ExecutionError> {
         let mut weight = 0;
         add_weight(value, &mut weight);
-        if weight > HEAVIEST {
+        if weight > most {
             // No other branch of the expression may go on as if nothing was.
             self.charge(BUDGET + 1)?;
         }
@@ -88,22 +97,26 @@ type Function = Box<
 
 /// Adds the functions that [`bound`] puts into expressions.
 pub(super) fn add(context: &mut Context, budget: &Arc<Budget>) {
-    let of_weigh = budget.clone();
-    let weigh: Function = Box::new(move |call| {
-        let value = argument(call)?;
-        of_weigh.weigh(value.as_ref())?;
-        Ok(value)
-    });
+    let weigh = |most: u64| -> Function {
+        let budget = budget.clone();
+        Box::new(move |call| {
+            let value = argument(call)?;
+            budget.weigh(value.as_ref(), most)?;
+            Ok(value)
+        })
+    };
     let of_each = budget.clone();
     let each: Function = Box::new(move |call| {
         let body = call.args.get(1).and_then(|n| n.downcast_ref::<CelInt>()).map_or(1, |n| *n.inner());
         let range = argument(call)?;
-        let weight = of_each.weigh(range.as_ref())?;
+        let weight = of_each.weigh(range.as_ref(), HEAVIEST)?;
         let items = range.as_sizer().map_or(0, |sizer| *sizer.size().inner());
         of_each.charge(weight.saturating_add(u64::try_from(items.saturating_mul(body)).unwrap_or(0)))?;
         Ok(in_order(range))
     });
-    for (name, function) in [(WEIGH, weigh), (EACH, each)] {
+    for (name, function) in
+        [(WEIGH, weigh(HEAVIEST)), (WEIGH_SMALL, weigh(SMALL)), (WEIGH_TINY, weigh(TINY)), (EACH, each)]
+    {
         // Nothing else has these names.
         let _ = context.add_function(name, function);
     }
@@ -165,16 +178,32 @@ fn of_call(call: &mut CallExpr) {
     let is_append = call.func_name == operators::ADD
         && call.args.first().is_some_and(|first| matches!(&first.expr, Expr::Ident(name) if name.starts_with('@')))
         && call.args.get(1).is_some_and(|second| matches!(second.expr, Expr::List(_)));
-    let each = if is_lazy || is_append { bound } else { weighed };
-    call.args.iter_mut().for_each(each);
+    let multiplies = functions::MULTIPLYING.contains(&call.func_name.as_str());
+    for argument in &mut call.args {
+        bound(argument);
+        match () {
+            () if is_lazy || is_append => {}
+            () if multiplies => wrap(argument, WEIGH_TINY, None),
+            () => weigh(argument),
+        }
+    }
     if let Some(target) = &mut call.target {
-        // `optional.of(x)`: the target may be no value, but part of the name.
-        if matches!(target.expr, Expr::Ident(_)) { bound(target) } else { weighed(target) }
+        bound(target);
+        match target.expr {
+            _ if multiplies => wrap(target, WEIGH_SMALL, None),
+            // `optional.of(x)`: the target may be no value, but part of the name.
+            Expr::Ident(_) => {}
+            _ => weigh(target),
+        }
     }
 }
 
 fn weighed(tree: &mut IdedExpr) {
     bound(tree);
+    weigh(tree);
+}
+
+fn weigh(tree: &mut IdedExpr) {
     if !matches!(tree.expr, Expr::Literal(_)) {
         wrap(tree, WEIGH, None);
     }

@@ -25,7 +25,7 @@ const OBJECT: &str = "object";
 /// Names that are types, for `type(x) == string`.
 const TYPES: &[&str] = &["bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "type", "uint"];
 /// Words before the dot of functions such as `optional.of`.
-const NAMESPACES: &[&str] = &["ip", "optional"];
+const NAMESPACES: &[&str] = &["ip", "optional", "strings"];
 /// The functions of CEL itself; those of Kubernetes are in [`functions`].
 const FUNCTIONS: &[&str] = &[
     "bool",
@@ -130,7 +130,7 @@ pub(super) struct Evaluator {
 impl Evaluator {
     pub fn new() -> Evaluator {
         let budget = Arc::new(Budget::default());
-        let mut context = Context::with_env(Arc::new(Env::stdlib()));
+        let mut context = Context::with_env(Arc::new(functions::environment()));
         functions::add(&mut context);
         cost::add(&mut context, &budget);
         Evaluator { context, budget }

@@ -1,13 +1,14 @@
 //! What Kubernetes adds to CEL (<https://kubernetes.io/docs/reference/using-api/cel/>), as far as it is here: quantities, IP
-//! addresses and ranges, and a few functions on text and lists.
+//! addresses and ranges, regular expressions, and what lists of numbers have.
 
 use std::any::Any;
 use std::net::IpAddr;
 
 use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelString, Type};
 use cel::common::value::{CowVal, StaticVal, Val};
-use cel::{Context, ExecutionError, FunctionContext};
+use cel::{Context, Env, ExecutionError, FunctionContext};
 use ipnet::IpNet;
+use regex::Regex;
 
 use crate::quantity::Amount;
 
@@ -61,23 +62,32 @@ const ALL: &[(&str, Body)] = &[
     }),
     ("prefixLength", |of| Ok(get::<Cidr>(of, 0).map(|range| number(i64::from(range.0.prefix_len()))))),
     ("masked", |of| Ok(get::<Cidr>(of, 0).map(|range| boxed(Cidr(range.0.trunc()))))),
-    ("lowerAscii", |of| Ok(text_of(of, 0).map(|text| words(text.to_ascii_lowercase())))),
-    ("upperAscii", |of| Ok(text_of(of, 0).map(|text| words(text.to_ascii_uppercase())))),
-    ("trim", |of| Ok(text_of(of, 0).map(|text| words(text.trim().to_string())))),
-    ("split", |of| match (text_of(of, 0), text_of(of, 1)) {
-        (Some(text), Some(by)) if !by.is_empty() => {
-            let parts = text.split(by).map(|part| words(part.to_string()));
-            Ok(Some(Box::new(CelList::from(parts.collect::<Vec<_>>()))))
+    ("find", |of| match (text_of(of, 0), text_of(of, 1)) {
+        (Some(text), Some(pattern)) => {
+            Ok(Some(words(regex(pattern)?.find(text).map_or(String::new(), |found| found.as_str().to_string()))))
         }
         _ => Ok(None),
     }),
-    ("indexOf", |of| match (text_of(of, 0), text_of(of, 1)) {
-        (Some(text), Some(part)) => {
-            let at = text.find(part).map_or(-1, |at| i64::try_from(text[..at].chars().count()).unwrap_or(-1));
-            Ok(Some(number(at)))
+    ("findAll", |of| match (text_of(of, 0), text_of(of, 1)) {
+        (Some(text), Some(pattern)) => {
+            let most = of.get(2).map(|most| most.downcast_ref::<CelInt>().map(|n| *n.inner()));
+            let most = match most {
+                None => usize::MAX,
+                Some(Some(n)) => usize::try_from(n).unwrap_or(usize::MAX),
+                Some(None) => return Ok(None),
+            };
+            let pattern = regex(pattern)?;
+            let found = pattern.find_iter(text).take(most).map(|found| words(found.as_str().to_string()));
+            Ok(Some(Box::new(CelList::from(found.collect::<Vec<_>>()))))
         }
         _ => Ok(None),
     }),
+    ("isSorted", |of| {
+        let Some(items) = comparable(of) else { return Ok(None) };
+        Ok(Some(truth(items.is_sorted())))
+    }),
+    ("min", |of| extreme(of, std::cmp::Ordering::Less)),
+    ("max", |of| extreme(of, std::cmp::Ordering::Greater)),
     ("sum", |of| {
         let Some(numbers) = whole_numbers(of) else { return Ok(None) };
         let sum = numbers.iter().try_fold(0i64, |sum, n| sum.checked_add(*n));
@@ -85,9 +95,37 @@ const ALL: &[(&str, Body)] = &[
     }),
 ];
 
+/// The functions on text that cel-go and Kubernetes have in common.
+const ON_TEXT: &[&str] = &[
+    "charAt",
+    "format",
+    "indexOf",
+    "join",
+    "lastIndexOf",
+    "lowerAscii",
+    "quote",
+    "replace",
+    "reverse",
+    "split",
+    "substring",
+    "trim",
+    "upperAscii",
+];
+
+/// The functions that can make much out of little: what they are given has to be small.
+pub(super) const MULTIPLYING: &[&str] = &["findAll", "join", "replace", "split"];
+
+/// CEL with the functions on text.
+pub(super) fn environment() -> Env {
+    let mut env = Env::stdlib();
+    // The names are none of CEL's own; a test holds that.
+    let _ = cel::extensions::strings(&mut env);
+    env
+}
+
 /// Whether there is a function of this name here; of `ip.isCanonical` the name is what stands behind the dot.
 pub(super) fn has(name: &str) -> bool {
-    ALL.iter().any(|(known, _)| known.rsplit('.').next() == Some(name))
+    ON_TEXT.contains(&name) || ALL.iter().any(|(known, _)| known.rsplit('.').next() == Some(name))
 }
 
 /// Adds all of them.
@@ -176,6 +214,46 @@ fn two<'a>(of: &[&'a dyn Val]) -> Option<(&'a Quantity, &'a Quantity)> {
 fn whole_numbers(of: &[&dyn Val]) -> Option<Vec<i64>> {
     let list = of.first()?.downcast_ref::<CelList>()?;
     list.inner().iter().map(|item| item.downcast_ref::<CelInt>().map(|n| *n.inner())).collect()
+}
+
+/// What can be compared in a list whose items are all of one type.
+#[derive(Clone, PartialEq, PartialOrd)]
+enum Comparable {
+    Int(i64),
+    Double(f64),
+    Text(String),
+    Amount(Amount),
+}
+
+fn comparable(of: &[&dyn Val]) -> Option<Vec<Comparable>> {
+    let items = of.first()?.downcast_ref::<CelList>()?.inner();
+    let one = |item: &dyn Val| {
+        let int = item.downcast_ref::<CelInt>().map(|n| Comparable::Int(*n.inner()));
+        let double = || item.downcast_ref::<CelDouble>().map(|n| Comparable::Double(*n.inner()));
+        let text = || item.downcast_ref::<CelString>().map(|text| Comparable::Text(text.inner().to_string()));
+        let amount = || item.downcast_ref::<Quantity>().map(|amount| Comparable::Amount(amount.0));
+        int.or_else(double).or_else(text).or_else(amount)
+    };
+    let items: Vec<Comparable> = items.iter().map(|item| one(item.as_ref())).collect::<Option<_>>()?;
+    let is_one_type = items.windows(2).all(|two| std::mem::discriminant(&two[0]) == std::mem::discriminant(&two[1]));
+    is_one_type.then_some(items)
+}
+
+/// The item of a list that is on this side of all others.
+fn extreme(of: &[&dyn Val], side: std::cmp::Ordering) -> Result<Option<Box<dyn Val>>, String> {
+    let Some(items) = comparable(of) else { return Ok(None) };
+    let best = items.into_iter().reduce(|best, item| if item.partial_cmp(&best) == Some(side) { item } else { best });
+    match best {
+        None => Err("the list is empty".to_string()),
+        Some(Comparable::Int(n)) => Ok(Some(number(n))),
+        Some(Comparable::Double(n)) => Ok(Some(Box::new(CelDouble::from(n)))),
+        Some(Comparable::Text(text)) => Ok(Some(words(text))),
+        Some(Comparable::Amount(amount)) => Ok(Some(boxed(Quantity(amount)))),
+    }
+}
+
+fn regex(pattern: &str) -> Result<Regex, String> {
+    Regex::new(pattern).map_err(|_| format!("{pattern:?} is no regular expression"))
 }
 
 fn boxed(value: impl Val + 'static) -> Box<dyn Val> {

@@ -63,6 +63,12 @@ fn speaks_cel_as_kubernetes_does() {
         "cidr('10.0.0.0/8').containsIP(object.status.podIP) && cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16')",
         "cidr('10.1.0.0/16').prefixLength() == 16 && isCIDR('10.0.0.0/8') && !isCIDR('10.0.0.0')",
         "' A b '.trim().lowerAscii() == 'a b' && 'a,b'.split(',').size() == 2 && [1, 2].sum() == 3",
+        "'cart:1.2'.split(':')[1].replace('.', '-') == '1-2' && ['a', 'b'].join('/') == 'a/b' && 'abc'.substring(1) == 'bc'",
+        "'cart'.charAt(0) == 'c' && 'a.b.c'.lastIndexOf('.') == 3 && strings.quote('a') == '\"a\"'",
+        "'%s has %d of %.1f'.format(['cart', 2, 3.0]) == 'cart has 2 of 3.0'",
+        "'v1.36.3'.find('[0-9]+') == '1' && 'v1.36.3'.findAll('[0-9]+', 2) == ['1', '36'] && 'x'.find('y') == ''",
+        "[1, 2].isSorted() && !['b', 'a'].isSorted() && [3, 1].min() == 1 && ['a', 'b'].max() == 'b'",
+        "[quantity('1Gi'), quantity('2M')].max() == quantity('1Gi')",
         "type(object.spec.replicas) == int",
     ] {
         gives(holds, json!(true));
@@ -121,7 +127,9 @@ fn what_an_expression_costs_is_bounded() {
     let lists = format!("[[1]]{}.size() == 1", ".map(x, [x, x])".repeat(40));
     let maps = format!("[{{'a': 1}}]{}.size() == 1", ".map(x, {'a': x, 'b': x})".repeat(40));
     let optionals = format!("[[1]]{}.size() == 1", ".map(x, [optional.of(x), optional.of(x)])".repeat(40));
-    for bomb in [nested, flat, text, lists, maps, optionals] {
+    let replaced = format!("['a']{}.size() == 1", ".map(x, x.replace('', x))".repeat(20));
+    let joined = format!("['a']{}.size() == 1", ".map(x, [x, x, x, x, x, x, x, x].join(x))".repeat(20));
+    for bomb in [nested, flat, text, lists, maps, optionals, replaced, joined] {
         let start = Instant::now();
         let outcome = evaluate(&bomb);
         assert!(outcome.as_ref().is_err_and(|why| why.contains("costs too much")), "{bomb:.60}: {outcome:?}");
