@@ -52,7 +52,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn recorder(&self) -> Option<Recorder> {
+    pub(crate) fn recorder(&self) -> Option<Recorder> {
         let for_rules = || (!self.raw.is_empty()).then(|| Recorder::only(BTreeSet::new(), self.raw.clone()));
         self.recorder.clone().or_else(for_rules)
     }
@@ -104,7 +104,7 @@ fn from_files(input: &InputArgs, wanted: &Wanted) -> Result<Loaded, Failure> {
 }
 
 /// What rules that users write see; what only a snapshot is for stays with its recorder.
-fn set_raw(cluster: &mut Cluster, recorder: Option<&Recorder>) {
+pub(crate) fn set_raw(cluster: &mut Cluster, recorder: Option<&Recorder>) {
     if let Some(recorder) = recorder {
         cluster.set_raw(recorder.raw());
     }

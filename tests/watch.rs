@@ -128,6 +128,38 @@ fn new_trouble_is_told_and_so_is_its_end() {
 }
 
 #[test]
+fn rules_of_users_see_what_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.yaml");
+    let text = r#"
+rules:
+- {id: team/no-team, severity: error, summary: names no team, kinds: Service, when: "!has(object.metadata.labels)",
+   message: "Service {{ object.metadata.name }} names no team"}
+- {id: team/debug, severity: error, summary: debugs, kinds: ConfigMap, when: "object.?data[?'level'].orValue('') == 'debug'",
+   message: "ConfigMap {{ object.metadata.name }} sets the level debug"}
+"#;
+    std::fs::write(&rules, text).unwrap();
+    let config_map = |level: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"level": level},
+            "metadata": {"name": "settings", "namespace": "shop", "uid": "s", "creationTimestamp": "2026-11-20T10:00:00Z"}})
+    };
+    let server = ApiServer::start(shop());
+    server.add(config_map("info"));
+    let watching = Watching::start(&server, &["--rules", rules.to_str().unwrap(), "--rule", "team/*"]);
+    watching.until("Service cart names no team");
+    assert!(!watching.said().contains("not evaluated"), "{}", watching.said());
+    server.change(config_map("debug"));
+    watching.until("ConfigMap settings sets the level debug");
+    let mut named = service("cart", "cart");
+    named["metadata"]["labels"] = json!({"team": "shop"});
+    server.change(named);
+    watching.until("  resolved  Service shop/cart: Service cart names no team");
+    server.delete("v1", "ConfigMap", "shop", "settings");
+    watching.until("  resolved  ConfigMap shop/settings: ConfigMap settings sets the level debug");
+    assert_eq!(watching.interrupt().0, Some(0));
+}
+
+#[test]
 fn the_exit_code_is_that_of_the_last_state() {
     let server = ApiServer::start(shop());
     let watching = Watching::start(&server, RULES);

@@ -146,12 +146,17 @@ impl Recorder {
 
     /// Forgets a list that is begun again: what is gone by then must not stay.
     pub(super) fn forget(&self, group: &str, kind: &str, namespace: Option<&str>) {
+        self.retain(group, kind, namespace, |_| false);
+    }
+
+    /// Forgets the objects of a kind, in all namespaces or in one, that are not to be kept.
+    pub(super) fn retain(&self, group: &str, kind: &str, namespace: Option<&str>, keep: impl Fn(&Identity) -> bool) {
         let is_of = |identity: &Identity| {
             identity.group == group
                 && identity.kind == kind
                 && namespace.is_none_or(|namespace| identity.namespace == namespace)
         };
-        self.objects().live.retain(|identity, _| !is_of(identity));
+        self.objects().live.retain(|identity, _| !is_of(identity) || keep(identity));
     }
 
     /// One page of a list of one kind; what cannot be understood is told by whoever decodes it.
@@ -162,18 +167,23 @@ impl Recorder {
         }
         let Ok(list) = serde_json::from_slice::<List>(body) else { return };
         for item in list.items.into_iter().flatten() {
-            let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(item.get()) else { continue };
-            object.insert("apiVersion".to_string(), api_version.into());
-            object.insert("kind".to_string(), kind.into());
-            let metadata = |field: &str| object.get("metadata").and_then(|m| m[field].as_str()).unwrap_or_default();
-            let identity = Identity {
-                group: group.to_string(),
-                kind: kind.to_string(),
-                namespace: metadata("namespace").to_string(),
-                name: metadata("name").to_string(),
-            };
-            self.keep(identity, object, content == Content::MetadataOnly, true);
+            self.item(api_version, kind, item.get(), content);
         }
+    }
+
+    /// One object of a list or a stream, which need not say what it is.
+    pub(super) fn item(&self, api_version: &str, kind: &str, json: &str, content: Content) {
+        let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(json) else { return };
+        object.insert("apiVersion".to_string(), api_version.into());
+        object.insert("kind".to_string(), kind.into());
+        let metadata = |field: &str| object.get("metadata").and_then(|m| m[field].as_str()).unwrap_or_default();
+        let identity = Identity {
+            group: api_version.split_once('/').map_or("", |(group, _)| group).to_string(),
+            kind: kind.to_string(),
+            namespace: metadata("namespace").to_string(),
+            name: metadata("name").to_string(),
+        };
+        self.keep(identity, object, content == Content::MetadataOnly, true);
     }
 
     /// A whole object, in the namespace that it was taken for; `is_live` if it comes from a cluster.

@@ -14,8 +14,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicResourceScope;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
+use kubectl_gpt_analyzers::decode::Content;
 use kubectl_gpt_analyzers::model;
-use kubectl_gpt_analyzers::{Broken, Builder, Extent, Gap, Kind, Object, Reason};
+use kubectl_gpt_analyzers::{Broken, Builder, Extent, Gap, GroupKind, Kind, Object, Reason};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
@@ -25,6 +26,7 @@ use super::connect::Connection;
 use super::discovery::Serving;
 use super::live::{DNS_KINDS, DNS_NAMESPACE, Scope};
 use super::page::Request;
+use super::recorder::Recorder;
 use super::request::{Failure, JSON, failure};
 
 /// The wait before the first attempt to go on with a stream that broke; it doubles each time.
@@ -256,6 +258,7 @@ fn start<T: Object>(begin: &Begin) -> Feed {
     let changes = Arc::new(Changes::<T> {
         action: Request { kind: T::KIND, version: begin.version, namespace: begin.namespace.as_deref() }.action(),
         namespace: begin.namespace.clone(),
+        record: begin.record(T::KIND),
         state: Mutex::default(),
     });
     begin.follow(T::KIND, changes)
@@ -264,11 +267,28 @@ fn start<T: Object>(begin: &Begin) -> Feed {
 impl Begin<'_> {
     fn follow(&self, kind: Kind, changes: Arc<dyn Pending>) -> Feed {
         let (wake, pending) = (Arc::clone(self.wake), Arc::clone(&changes));
-        let task = match kind {
-            Kind::Secret | Kind::ConfigMap => tokio::spawn(follow(self.api::<true>(kind), kind, changes, wake)),
-            _ => tokio::spawn(follow(self.api::<false>(kind), kind, changes, wake)),
+        let task = match self.content(kind) {
+            Content::MetadataOnly => tokio::spawn(follow(self.api::<true>(kind), kind, changes, wake)),
+            Content::Whole => tokio::spawn(follow(self.api::<false>(kind), kind, changes, wake)),
         };
         Feed { kind, namespace: self.namespace.clone(), pending, task }
+    }
+
+    /// Of Secrets nobody sees more than the metadata; of ConfigMaps only a rule that a user wrote.
+    fn content(&self, kind: Kind) -> Content {
+        match kind {
+            Kind::Secret => Content::MetadataOnly,
+            Kind::ConfigMap if self.record(kind).is_none() => Content::MetadataOnly,
+            _ => Content::Whole,
+        }
+    }
+
+    /// Where whole objects go, if rules of users look at this kind.
+    fn record(&self, kind: Kind) -> Option<Record> {
+        let api = kind.api();
+        let recorder = self.connection.recorder.clone()?;
+        let is_wanted = recorder.wants(&GroupKind { group: api.group.to_string(), kind: api.kind.to_string() });
+        is_wanted.then(|| Record { recorder, kind, version: self.version, namespace: self.namespace.clone() })
     }
 
     fn api<const METADATA: bool>(&self, kind: Kind) -> Api<Watched<METADATA>> {
@@ -335,16 +355,43 @@ trait Pending: Send + Sync {
     fn unread(&self) -> Option<Gap>;
 }
 
+/// Keeps whole objects of one kind.
+struct Record {
+    recorder: Recorder,
+    kind: Kind,
+    version: &'static str,
+    namespace: Option<String>,
+}
+
+impl Record {
+    fn keep(&self, object: &Raw) {
+        let (api, content) =
+            (self.kind.api(), if object.metadata_only { Content::MetadataOnly } else { Content::Whole });
+        self.recorder.item(&api.api_version(self.version), api.kind, object.json.get(), content);
+    }
+
+    /// Forgets what is gone.
+    fn retain(&self, is_there: impl Fn(&Name) -> bool) {
+        let api = self.kind.api();
+        self.recorder.retain(api.group, api.kind, self.namespace.as_deref(), |identity| {
+            is_there(&(identity.namespace.clone(), identity.name.clone()))
+        });
+    }
+}
+
 struct Changes<T> {
     /// `listing pods in all namespaces`.
     action: String,
     namespace: Option<String>,
+    record: Option<Record>,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
     /// Objects of a list under way.
     listing: Vec<T>,
+    /// Their names, where whole objects are kept.
+    recorded: BTreeSet<Name>,
     /// A list that is complete: it counts instead of all that was known before.
     listed: Option<Vec<T>>,
     /// By namespace and name; `None` for what is gone.
@@ -360,6 +407,7 @@ impl<T> Default for State<T> {
     fn default() -> State<T> {
         State {
             listing: Vec::new(),
+            recorded: BTreeSet::new(),
             listed: None,
             changed: BTreeMap::new(),
             broken: BTreeMap::new(),
@@ -376,6 +424,22 @@ impl<T: Object> Changes<T> {
 }
 
 impl<T: Object> State<T> {
+    fn record(&mut self, record: &Record, event: &Event<Raw>) {
+        match event {
+            Event::Init => self.recorded.clear(),
+            Event::InitApply(object) => {
+                record.keep(object);
+                self.recorded.insert(object.name.clone());
+            }
+            Event::InitDone => {
+                let there = std::mem::take(&mut self.recorded);
+                record.retain(|name| there.contains(name));
+            }
+            Event::Apply(object) => record.keep(object),
+            Event::Delete(object) => record.retain(|name| *name != object.name),
+        }
+    }
+
     fn read(&mut self, object: Raw) -> Option<(Name, T)> {
         let (read, name) = (object.read(), object.name);
         match read {
@@ -399,6 +463,9 @@ impl<T: Object> Pending for Changes<T> {
         let mut state = self.state();
         if !matches!(event, Event::Init | Event::InitApply(_)) {
             state.outage = None;
+        }
+        if let Some(record) = &self.record {
+            state.record(record, &event);
         }
         match event {
             Event::Init => {

@@ -66,7 +66,8 @@ pub fn run(arguments: &AnalyzeArgs, input: &InputArgs, wanted: &Wanted, steps: &
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let options = load::options(&arguments.connection);
-        let connection = connect(&options).await?;
+        let mut connection = connect(&options).await?;
+        connection.recorder = wanted.recorder();
         let reading = Reading::new(&connection, input, wanted, crds);
         let session = Session { arguments, steps, connection: &connection };
         session.run(reading, &options.interrupt).await
@@ -104,7 +105,11 @@ impl<'a> Reading<'a> {
             watched,
             listed,
             fresh,
-            crds: wanted.custom.then_some(crds),
+            crds: match () {
+                () if wanted.custom => Some(crds),
+                () if !wanted.raw.is_empty() => Some(Crds::None),
+                () => None,
+            },
             logs: wanted.logs,
             read_logs: BTreeSet::new(),
             notes: Vec::new(),
@@ -142,6 +147,7 @@ impl<'a> Reading<'a> {
         if self.logs {
             cluster = self.read_logs(cluster).await;
         }
+        load::set_raw(&mut cluster, self.connection.recorder.as_ref());
         (cluster, notes)
     }
 
