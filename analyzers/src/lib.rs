@@ -24,6 +24,7 @@ pub mod image_pull;
 pub mod ingress;
 mod job;
 pub mod kind;
+mod kubelet;
 pub mod lease;
 pub mod logs;
 pub mod model;

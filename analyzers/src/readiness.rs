@@ -1,6 +1,9 @@
 //! Since when a pod has (not) been ready, and whether it should have been by now.
 
+use std::time::Duration;
+
 use crate::cluster::Cluster;
+use crate::kubelet;
 use crate::model::{Pod, Timestamp};
 use crate::restarts;
 use crate::time;
@@ -32,11 +35,32 @@ pub fn is_lost(pod: &Pod) -> bool {
         || pod.status.phase == "Unknown"
 }
 
+/// From when on its time to become ready counts: since it is not ready, but anew when its containers start again, or when
+/// its node comes back and the kubelet has to tell again how its pods are.
+pub fn awaited_since(cluster: &Cluster, pod: &Pod) -> Option<Timestamp> {
+    let changed = ["Ready", "ContainersReady"].map(|type_| pod.condition(type_)?.last_transition_time);
+    let returned = if kubelet::is_marked_not_ready(pod) { cluster.node_ready_since(pod) } else { None };
+    changed.into_iter().chain([returned, pod.metadata.creation_timestamp]).max().flatten()
+}
+
+/// Whether a pod that is being deleted should be gone by now.
+pub fn is_overdue_to_go(cluster: &Cluster, pod: &Pod) -> bool {
+    let (now, Some(deleted)) = (cluster.now(), pod.metadata.deletion_timestamp) else { return false };
+    if cluster.is_on_down_node(pod) {
+        return deleted <= now; // Nobody is there to stop it.
+    }
+    // A kubelet that was away begins to stop it only now.
+    let seconds = pod.metadata.deletion_grace_period_seconds.or(pod.spec.termination_grace_period_seconds);
+    let grace = Duration::from_secs(u64::try_from(seconds.unwrap_or(30)).unwrap_or_default());
+    let returned = cluster.node_ready_since(pod).and_then(|since| since.checked_add(grace).ok());
+    time::age(now, returned.map_or(deleted, |returned| deleted.max(returned))) > time::DELETE
+}
+
 /// Whether a pod that is not ready should be by now, or can be seen never to become it.
 pub fn is_overdue(cluster: &Cluster, pod: &Pod) -> bool {
     let now = cluster.now();
-    if let Some(deleted) = pod.metadata.deletion_timestamp {
-        return time::age(now, deleted) >= time::DELETE;
+    if pod.is_terminating() {
+        return is_overdue_to_go(cluster, pod);
     }
     let waiting = pod.container_statuses().filter_map(|status| status.state.waiting.as_ref());
     let in_trouble = waiting.into_iter().any(|state| TROUBLE.contains(&state.reason.as_str()))
@@ -45,8 +69,9 @@ pub fn is_overdue(cluster: &Cluster, pod: &Pod) -> bool {
     let unplaced = unscheduled.and_then(|condition| condition.last_transition_time.or(pod.metadata.creation_timestamp));
     in_trouble
         || is_lost(pod)
+        || cluster.is_on_down_node(pod)
         || unplaced.is_some_and(|since| time::age(now, since) >= time::SCHEDULE)
-        || since(pod).is_some_and(|since| time::age(now, since) >= time::to_start(&pod.spec))
+        || awaited_since(cluster, pod).is_some_and(|since| time::age(now, since) >= time::to_start(&pod.spec))
 }
 
 #[cfg(test)]

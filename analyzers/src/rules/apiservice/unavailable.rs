@@ -35,7 +35,7 @@ declare_rule! {
     needs: [APIService],
     optional: [
         Service, EndpointSlice, Endpoints, Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job,
-        CronJob
+        CronJob, Node
     ],
     explained_by: [
         "certificate/expired", "service/*", "workload/*", "pod/*", "deployment/*", "daemonset/*", "node/*",

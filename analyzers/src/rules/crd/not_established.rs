@@ -38,7 +38,7 @@ declare_rule! {
     needs: [CustomResourceDefinition],
     optional: [
         Service, EndpointSlice, Endpoints, Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job,
-        CronJob
+        CronJob, Node
     ],
     explained_by: ["service/*", "workload/*", "pod/*", "deployment/*", "daemonset/*", "node/*"],
 }

@@ -37,7 +37,7 @@ declare_rule! {
     needs: [Service],
     optional: [
         HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, ReferenceGrant, EndpointSlice, Endpoints, Pod, Deployment,
-        StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob
+        StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Node
     ],
     explained_by: ["service/*", "workload/*", "pod/*", "deployment/*", "daemonset/*", "node/*"],
 }

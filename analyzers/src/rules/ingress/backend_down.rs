@@ -36,7 +36,7 @@ declare_rule! {
     "the Service behind an Ingress has no endpoint that takes traffic",
     needs: [Ingress, Service, Pod, EndpointSlice],
     optional: [
-        Endpoints, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Namespace,
+        Endpoints, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Namespace, Node,
     ],
     explained_by: [
         "service/selector-matches-nothing", "service/no-ready-endpoints", "service/target-port", "service/no-endpoints",

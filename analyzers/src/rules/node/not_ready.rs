@@ -3,10 +3,11 @@ use std::time::Duration;
 use crate::cluster::Cluster;
 use crate::finding::{Finding, ObjectRef, kubectl};
 use crate::kind::{Kind, Object};
+use crate::kubelet::Down;
 use crate::lease;
-use crate::model::{Condition, Lease, Node, Timestamp};
+use crate::model::{Condition, Lease, Node};
 use crate::rule::{Report, declare_rule};
-use crate::time::{SCHEDULE, START, age, human};
+use crate::time::{START, age, human};
 use crate::words;
 
 declare_rule! {
@@ -33,7 +34,8 @@ declare_rule! {
     ///
     /// ## When it stays quiet
     ///
-    /// For the first two minutes of a node, in the first minute of `False` (a kubelet that restarts), and, as far as leases go, where none is kept for the node,
+    /// For the first two minutes of a node, in the first minute of `False` (a kubelet that restarts) unless the node was lost
+    /// before, and, as far as leases go, where none is kept for the node,
     /// where nothing else in the cluster renews leases, or where the node has reported its status since.
     "node/not-ready": Error,
     "a node is not ready, or its kubelet gives no sign of life",
@@ -47,31 +49,32 @@ const LEASE_LOST: Duration = Duration::from_secs(300);
 /// The kubelet writes its status at least every five minutes.
 const STATUS_LOST: Duration = Duration::from_secs(360);
 
+const GONE: &str = "Bring the machine back (power, network, kubelet); if it is gone for good, delete the Node, so that its \
+                    pods and volumes can go elsewhere";
+
 fn check(cluster: &Cluster, report: &mut Report) {
     for node in cluster.all::<Node>() {
-        let is_new = node.created().is_some_and(|created| age(cluster.now(), created) < START);
-        let Some(ready) = node.condition("Ready").filter(|_| !is_new) else { continue };
-        let finding = if ready.is_true() { silent(cluster, node, ready) } else { not_ready(cluster, node, ready) };
+        let Some(ready) = node.condition("Ready") else { continue };
+        let finding = match cluster.down(node) {
+            Some(down) => Some(not_ready(cluster, node, ready, down)),
+            None => silent(cluster, node, ready),
+        };
         if let Some(finding) = finding {
             report.add(finding);
         }
     }
 }
 
-fn not_ready(cluster: &Cluster, node: &Node, ready: &Condition) -> Option<Finding> {
+fn not_ready(cluster: &Cluster, node: &Node, ready: &Condition, down: Down) -> Finding {
     let now = cluster.now();
-    let since = ready.last_transition_time;
-    let lasts = since.map(|since| age(now, since));
-    if ready.is_false() && lasts.is_some_and(|lasts| lasts < SCHEDULE) {
-        return None;
-    }
     let object = node.reference();
-    let lasting = lasts.map_or(String::new(), |lasts| format!(" for {}", human(lasts)));
+    let lasting = down.since.map_or(String::new(), |since| format!(" for {}", human(age(now, since))));
     let why = if ready.is_false() {
         let why = if ready.message.is_empty() { ready.reason.as_str() } else { ready.message.as_str() };
         words::shorten(why, 200)
     } else {
-        let silent = heartbeat(node).map_or(String::new(), |last| format!(" {} ago", human(age(now, last))));
+        let last = cluster.last_sign_of_life(node);
+        let silent = last.map_or(String::new(), |last| format!(" {} ago", human(age(now, last))));
         format!("its kubelet stopped reporting{silent}")
     };
     let why = if why.is_empty() { "no reason is given".to_string() } else { why };
@@ -82,23 +85,25 @@ fn not_ready(cluster: &Cluster, node: &Node, ready: &Condition) -> Option<Findin
             &object,
             "status.conditions[Ready]",
         )
-        .since(since);
-    Some(complete(finding, cluster, node))
+        .since(down.since);
+    complete(finding, cluster, node, !ready.is_false())
 }
 
 /// A node that says it is ready and does not speak any more, and nobody has marked it.
 fn silent(cluster: &Cluster, node: &Node, ready: &Condition) -> Option<Finding> {
     let now = cluster.now();
-    let lease = cluster.get::<Lease>("kube-node-lease", node.name()).found()?;
-    let renewed = lease::renewed(lease)?;
+    let is_new = node.created().is_some_and(|created| age(now, created) < START);
+    if is_new || !ready.is_true() {
+        return None;
+    }
+    let renewed = lease::renewed(lease(cluster, node)?)?;
     let is_lost = age(now, renewed) > LEASE_LOST
-        && heartbeat(node).is_none_or(|last| age(now, last) > STATUS_LOST)
+        && ready.last_update_time.is_none_or(|last| age(now, last) > STATUS_LOST)
         && cluster.has_a_fresh_lease();
     if !is_lost {
         return None;
     }
     let object = node.reference();
-    let lease = ObjectRef::new(Kind::Lease, "kube-node-lease", node.name());
     let message = format!(
         "Node {} still says that it is ready, but its kubelet has not renewed its lease for {}{}",
         node.name(),
@@ -106,19 +111,17 @@ fn silent(cluster: &Cluster, node: &Node, ready: &Condition) -> Option<Finding> 
         pods_there(cluster, node)
     );
     let finding = Finding::error(object.clone(), message)
-        .evidence(format!("the lease was last renewed at {renewed}"), &lease, "spec.renewTime")
         .evidence(
             format!("condition Ready is {} ({})", ready.status, ready.reason),
             &object,
             "status.conditions[Ready]",
         )
         .since(Some(renewed));
-    Some(complete(finding, cluster, node))
+    Some(complete(finding, cluster, node, true))
 }
 
-fn heartbeat(node: &Node) -> Option<Timestamp> {
-    // The control plane changes the status of Ready but leaves the kubelet's last heartbeat in it.
-    node.condition("Ready")?.last_update_time
+fn lease<'a>(cluster: &'a Cluster, node: &Node) -> Option<&'a Lease> {
+    cluster.get::<Lease>("kube-node-lease", node.name()).found()
 }
 
 fn running(cluster: &Cluster, node: &Node) -> usize {
@@ -132,20 +135,21 @@ fn pods_there(cluster: &Cluster, node: &Node) -> String {
     }
 }
 
-fn complete(finding: Finding, cluster: &Cluster, node: &Node) -> Finding {
+fn complete(mut finding: Finding, cluster: &Cluster, node: &Node, is_silent: bool) -> Finding {
     let object = node.reference();
-    let finding = match heartbeat(node) {
-        Some(last) => finding.evidence(
-            format!("the last heartbeat was at {last}"),
-            &object,
-            "status.conditions[Ready].lastHeartbeatTime",
-        ),
-        None => finding,
-    };
-    finding.pods(running(cluster, node)).fix_command(
+    if let Some(last) = node.condition("Ready").and_then(|ready| ready.last_update_time) {
+        let path = "status.conditions[Ready].lastHeartbeatTime";
+        finding = finding.evidence(format!("its status was last written at {last}"), &object, path);
+    }
+    if let Some(renewed) = lease(cluster, node).and_then(lease::renewed).filter(|_| is_silent) {
+        let lease = ObjectRef::new(Kind::Lease, "kube-node-lease", node.name());
+        finding = finding.evidence(format!("its lease was last renewed at {renewed}"), &lease, "spec.renewTime");
+    }
+    let finding = finding.pods(running(cluster, node)).fix_command(
         "See the node's conditions and events, then the kubelet's log on the machine (journalctl -u kubelet)",
         kubectl(["describe", "node", node.name()]),
-    )
+    );
+    if is_silent { finding.fix(GONE) } else { finding }
 }
 
 #[cfg(test)]
@@ -177,6 +181,44 @@ mod tests {
         let said = check(&RULE, &[&node("worker-1", lost), POD]);
         said.finds(&["error Node worker-1: Node worker-1 is not ready for 19m: its kubelet stopped reporting 20m ago (1 pod there)"]);
         assert_eq!(said.finding().pods, 1);
+    }
+
+    #[test]
+    fn fires_with_the_last_sign_of_life() {
+        // The status is written every five minutes, the lease every ten seconds.
+        let lost = "status: Unknown, reason: NodeStatusUnknown, lastHeartbeatTime: '2026-11-21T11:55:30Z',
+            lastTransitionTime: '2026-11-21T11:59:55Z'";
+        let renewed = lease("kube-node-lease", "worker-1", "2026-11-21T11:59:10.000000Z");
+        let said = check(&RULE, &[&node("worker-1", lost), &renewed]);
+        said.finds(&["error Node worker-1: Node worker-1 is not ready for 5s: its kubelet stopped reporting 50s ago"]);
+        let evidence: Vec<&str> = said.finding().evidence.iter().map(|evidence| evidence.text.as_str()).collect();
+        assert!(evidence.contains(&"its lease was last renewed at 2026-11-21T11:59:10Z"), "{evidence:?}");
+    }
+
+    /// A kubelet that comes back says `False` for some seconds: what follows from the loss is not over yet.
+    #[test]
+    fn fires_on_the_way_back_from_a_loss() {
+        let back = "status: 'False', message: container runtime is down, lastTransitionTime: '2026-11-21T11:59:55Z'";
+        let marked = |containers: &str, since: &str| {
+            POD.replace(
+                "nodeName: worker-1}",
+                "nodeName: worker-1}, status: {phase: Running, conditions: [CONDITIONS]}",
+            )
+            .replace(
+                "CONDITIONS",
+                &format!(
+                    "{{type: Ready, status: 'False', lastTransitionTime: '{since}'}}, \
+                         {{type: ContainersReady, status: '{containers}'}}"
+                ),
+            )
+        };
+        let said = check(&RULE, &[&node("worker-1", back), &marked("True", "2026-11-21T11:50:00Z")]);
+        said.finds(&[
+            "error Node worker-1: Node worker-1 is not ready for 10m: container runtime is down (1 pod there)",
+        ]);
+        // A pod that was not ready for reasons of its own, and one that was marked when the kubelet restarted.
+        check(&RULE, &[&node("worker-1", back), &marked("False", "2026-11-21T11:50:00Z")]).finds_nothing();
+        check(&RULE, &[&node("worker-1", back), &marked("True", "2026-11-21T11:59:56Z")]).finds_nothing();
     }
 
     #[test]

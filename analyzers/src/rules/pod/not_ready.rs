@@ -4,6 +4,7 @@ use crate::kind::{Kind, Object};
 use crate::model::{Container, Node, Pod, Timestamp};
 use crate::owner::PodGroup;
 use crate::probe::{self, ProbeKind};
+use crate::readiness;
 use crate::restarts::{PodContainer, containers};
 use crate::rule::{Report, declare_rule};
 use crate::time::{age, to_start};
@@ -34,7 +35,7 @@ declare_rule! {
     /// ## When it stays quiet
     ///
     /// Within two minutes after the start of a container or after it was last ready (longer if startup probe and initial
-    /// delays allow more), for pods of Jobs, and where the container does not run or is restarted again and again, which
+    /// delays allow more; no time at all on a node that is lost, two minutes from when it is back), for pods of Jobs, and where the container does not run or is restarted again and again, which
     /// other rules report.
     "pod/not-ready": Error,
     "pods run but do not become ready",
@@ -76,12 +77,14 @@ fn check(cluster: &Cluster, report: &mut Report) {
 fn is_late(cluster: &Cluster, pod: &Pod) -> bool {
     pod.is_active()
         && pod.status.phase == "Running"
-        && since(pod).is_some_and(|since| age(cluster.now(), since) >= to_start(&pod.spec))
+        && since(cluster, pod)
+            .is_some_and(|since| cluster.is_on_down_node(pod) || age(cluster.now(), since) >= to_start(&pod.spec))
 }
 
-/// Since when it is not ready: a restarted container begins anew.
-fn since(pod: &Pod) -> Option<Timestamp> {
-    let unready = pod.condition("Ready").filter(|ready| ready.is_false())?.last_transition_time?;
+/// Since when it should have become ready: a restarted container begins anew.
+fn since(cluster: &Cluster, pod: &Pod) -> Option<Timestamp> {
+    pod.condition("Ready").filter(|ready| ready.is_false())?.last_transition_time?;
+    let unready = readiness::awaited_since(cluster, pod)?;
     let started = pod.container_statuses().filter(|status| !status.ready);
     let started = started.filter_map(|status| status.state.running.as_ref()?.started_at).max();
     Some(started.map_or(unready, |started| started.max(unready)))
@@ -93,7 +96,7 @@ fn reasons<'a>(cluster: &'a Cluster, pod: &'a Pod) -> Vec<Why<'a>> {
         return Vec::new();
     }
     let node = cluster.get::<Node>("", &pod.spec.node_name).found();
-    if let Some(node) = node.filter(|node| !node_is_ready(node)) {
+    if let Some(node) = node.filter(|node| cluster.down(node).is_some()) {
         return vec![Why::Node(&node.metadata.name)];
     }
     let unready: Vec<&PodContainer> = statuses.iter().filter(|c| !c.status.ready).collect();
@@ -109,11 +112,6 @@ fn reasons<'a>(cluster: &'a Cluster, pod: &'a Pod) -> Vec<Why<'a>> {
     gates.filter(|gate| !pod.condition(gate).is_some_and(|condition| condition.is_true())).map(Why::Gate).collect()
 }
 
-fn node_is_ready(node: &Node) -> bool {
-    let ready = crate::model::condition(&node.status.conditions, "Ready");
-    ready.is_none_or(|ready| ready.is_true())
-}
-
 fn finding(cluster: &Cluster, group: &PodGroup, why: Why, pods: &[&Pod]) -> Finding {
     let owner = &group.owner;
     let active: Vec<&Pod> = cluster.pods_of(group).filter(|pod| pod.is_active()).collect();
@@ -124,7 +122,7 @@ fn finding(cluster: &Cluster, group: &PodGroup, why: Why, pods: &[&Pod]) -> Find
         false => format!("{} has no ready pod", owner.title()),
     };
     let severity = if any_ready { Severity::Warning } else { Severity::Error };
-    let since = pods.iter().filter_map(|pod| since(pod)).min();
+    let since = pods.iter().filter_map(|pod| since(cluster, pod)).min();
     let new = |message: String| {
         Finding::new(severity, owner.clone(), format!("{subject}: {message}")).pods(pods.len()).since(since)
     };
@@ -137,8 +135,15 @@ fn finding(cluster: &Cluster, group: &PodGroup, why: Why, pods: &[&Pod]) -> Find
                 .key(format!("node {node}"))
                 .evidence(format!("the pod runs on node {node}"), &pods[0].reference(), "spec.nodeName")
                 .because(object)
-                .fix("See what ails the node; the pods are moved once it is gone or drained")
+                .fix(fix_of_node(owner))
         }
+    }
+}
+
+fn fix_of_node(owner: &ObjectRef) -> &'static str {
+    match owner.is(Kind::Pod) || owner.is(Kind::DaemonSet) {
+        true => "See what ails the node",
+        false => "See what ails the node; if it does not come back, the pods are made anew elsewhere",
     }
 }
 
@@ -274,6 +279,43 @@ mod tests {
         let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {conditions: [{type: Ready, status: Unknown}]}}";
         let said = check(&RULE, &[&pod("web-0", false, OLD).replace("ready: false", "ready: true"), node]);
         said.finds(&["error StatefulSet shop/web: StatefulSet web has no ready pod: node n1 is not ready"]);
+    }
+
+    /// As the control plane leaves a pod whose node it has given up: the kubelet's last word was that all is well.
+    fn marked(since: &str, node: &str) -> (String, String) {
+        let conditions =
+            format!("{{type: ContainersReady, status: 'True', lastTransitionTime: '{OLD}'}}, {{type: Ready");
+        let pod = pod("web-0", false, OLD)
+            .replace("ready: false", "ready: true")
+            .replace("{type: Ready", &conditions)
+            .replace(
+                &format!("status: 'False', lastTransitionTime: '{OLD}'"),
+                &format!("status: 'False', lastTransitionTime: '{since}'"),
+            );
+        let node = format!(
+            "{{apiVersion: v1, kind: Node, metadata: {{name: n1}}, status: {{conditions: [{{type: Ready, {node}}}]}}}}"
+        );
+        (pod, node)
+    }
+
+    #[test]
+    fn fires_at_once_when_its_node_is_lost() {
+        let (pod, node) = marked("2026-11-21T11:59:58Z", "status: Unknown, lastTransitionTime: '2026-11-21T11:59:57Z'");
+        let said = World::new(&[&pod, &node]).check_all();
+        assert_eq!(said.by("pod/not-ready").caused_by, [said.by("node/not-ready").id.clone()]);
+        let restarts = node.replace("Unknown", "'False'");
+        World::new(&[&pod, &restarts]).check_all().finds_nothing();
+    }
+
+    #[test]
+    fn quiet_right_after_its_node_came_back() {
+        let (pod, node) = marked(OLD, "status: 'True', lastTransitionTime: '2026-11-21T11:59:50Z'");
+        World::new(&[&pod, &node]).check_all().finds_nothing();
+        // Its own container has not been ready for long, whatever its node did.
+        let broken = pod
+            .replace("ready: true", "ready: false")
+            .replace("ContainersReady, status: 'True'", "ContainersReady, status: 'False'");
+        World::new(&[&broken, &node]).check_all().by("pod/not-ready");
     }
 
     #[test]

@@ -2,8 +2,9 @@ use crate::cluster::{Cluster, Lookup};
 use crate::finding::{Finding, ObjectRef, kubectl};
 use crate::kind::{Kind, Object};
 use crate::model::{Node, Pod, Timestamp};
+use crate::readiness;
 use crate::rule::{Report, declare_rule};
-use crate::time::{DELETE, age, human};
+use crate::time::{age, human};
 use crate::words::{list, shorten};
 
 declare_rule! {
@@ -31,7 +32,8 @@ declare_rule! {
     ///
     /// ## When it stays quiet
     ///
-    /// During the grace period and one minute more.
+    /// During the grace period and one minute more, counted from when the node came back if it was lost. On a node that is
+    /// lost there is nobody to wait for: there it does not take the minute.
     "pod/terminating": Error,
     "a pod is being deleted and does not go away",
     needs: [Pod],
@@ -43,8 +45,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
     for group in cluster.pod_groups() {
         let mut stuck: Vec<(Timestamp, &Pod)> = cluster
             .pods_of(group)
+            .filter(|pod| readiness::is_overdue_to_go(cluster, pod))
             .filter_map(|pod| Some((pod.metadata.deletion_timestamp?, pod)))
-            .filter(|(deleted, _)| age(cluster.now(), *deleted) > DELETE)
             .collect();
         stuck.sort_by_key(|(deleted, _)| *deleted);
         if let Some((deleted, pod)) = stuck.first() {
@@ -70,8 +72,12 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, pod: &Pod, deleted: Timestamp, 
         format!("the kubelet of node {node} does not finish")
     };
     let overdue = human(age(cluster.now(), deleted));
-    let subject = if owner.is(Kind::Pod) { "Pod".to_string() } else { format!("A pod of {}", owner.kind) };
-    let message = format!("{subject} {} is terminating since {overdue} past its grace period: {holder}", owner.name);
+    let who = match pods {
+        _ if owner.is(Kind::Pod) => format!("{} is terminating", owner.title()),
+        1 => format!("A pod of {} is terminating", owner.title()),
+        _ => format!("{pods} pods of {} are terminating, the first", owner.title()),
+    };
+    let message = format!("{who} since {overdue} past its grace period: {holder}");
     let mut finding = Finding::error(owner.clone(), message).pods(pods).since(Some(deleted)).evidence(
         format!("metadata.deletionTimestamp is {deleted}"),
         &sample,
@@ -111,7 +117,7 @@ fn lost_node(cluster: &Cluster, node: &str) -> Option<String> {
         return None;
     }
     match cluster.get::<Node>("", node) {
-        Lookup::Found(found) if found.is_ready() || found.condition("Ready").is_none() => None,
+        Lookup::Found(found) if cluster.down(found).is_none() => None,
         Lookup::Found(_) => Some(format!("its node {node} is not ready")),
         Lookup::Missing => Some(format!("its node {node} no longer exists")),
         Lookup::Unknown => None,
@@ -159,7 +165,29 @@ mod tests {
     }
 
     #[test]
+    fn fires_for_several_pods_at_once() {
+        let another = pod("").replace("db-0", "db-1").replace("11:50:00", "11:55:00");
+        check(&RULE, &[&pod(""), &another, NODE]).finds(&[
+            "error StatefulSet shop/db: 2 pods of StatefulSet db are terminating, the first since 10m past its grace period: \
+             the kubelet of node w1 does not finish",
+        ]);
+    }
+
+    #[test]
     fn quiet_in_the_grace_period_and_a_minute_more() {
         World::new(&[&pod(""), NODE]).now("2026-11-21T11:51:00Z").check(&RULE).finds_nothing();
+        let lost = NODE.replace("'True'", "Unknown");
+        World::new(&[&pod(""), &lost]).now("2026-11-21T11:51:00Z").check(&RULE).finding();
+        World::new(&[&pod(""), &lost]).now("2026-11-21T11:49:59Z").check(&RULE).finds_nothing();
+    }
+
+    #[test]
+    fn quiet_while_a_node_that_came_back_stops_its_pods() {
+        let returned =
+            |at: &str| NODE.replace("status: 'True'", &format!("status: 'True', lastTransitionTime: '{at}'"));
+        check(&RULE, &[&pod(""), &returned("2026-11-21T11:58:31Z")]).finds_nothing();
+        check(&RULE, &[&pod(""), &returned("2026-11-21T11:58:29Z")]).finding();
+        let patient = pod("deletionGracePeriodSeconds: 600,");
+        check(&RULE, &[&patient, &returned("2026-11-21T11:50:00Z")]).finds_nothing();
     }
 }

@@ -38,7 +38,7 @@ declare_rule! {
     "a Service has no endpoint that takes traffic",
     needs: [Service, Pod, EndpointSlice],
     optional: [
-        Endpoints, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Namespace,
+        Endpoints, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Namespace, Node,
     ],
     explained_by: [
         "pod/crash-loop", "pod/oom-killed", "pod/liveness-kills", "pod/cannot-start", "pod/image-pull",
@@ -186,6 +186,15 @@ mod tests {
     #[test]
     fn quiet_while_the_pod_starts() {
         check(&RULE, &[SERVICE, &pod("False", JUST_NOW, ""), &slice("{ready: false}")]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_at_once_when_the_node_is_lost() {
+        let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {conditions: [{type: Ready, status: Unknown}]}}";
+        let pod = pod("False", JUST_NOW, "").replace("status: {phase", "spec: {nodeName: n1}, status: {phase");
+        let said = World::new(&[SERVICE, &pod, &slice("{ready: false}"), node]).check_all();
+        assert_eq!(said.by("service/no-ready-endpoints").caused_by, [said.by("pod/not-ready").id.clone()]);
+        World::new(&[SERVICE, &pod, &slice("{ready: false}")]).check_all().finds_nothing();
     }
 
     #[test]

@@ -42,7 +42,7 @@ declare_rule! {
     needs: [ValidatingWebhookConfiguration, MutatingWebhookConfiguration, Service],
     optional: [
         EndpointSlice, Endpoints, Pod, Namespace, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController,
-        Job, CronJob
+        Job, CronJob, Node
     ],
     explained_by: ["service/*", "workload/*", "pod/*", "deployment/*", "daemonset/*", "node/*"],
 }

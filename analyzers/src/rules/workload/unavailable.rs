@@ -8,6 +8,7 @@ use crate::model::{
     Condition, DaemonSet, Deployment, Node, Pod, PodTemplate, ReplicaSet, ReplicationController, StatefulSet,
     Timestamp, condition,
 };
+use crate::readiness;
 use crate::rule::{Report, declare_rule};
 use crate::time;
 use crate::words;
@@ -35,7 +36,7 @@ declare_rule! {
     /// ## When it stays quiet
     ///
     /// While pods are younger than they may take to become ready (two minutes, or what their startup probes and initial
-    /// delays allow, plus `minReadySeconds`): during a rolling update or right after scaling up. Also for workloads that
+    /// delays allow, plus `minReadySeconds`): during a rolling update or right after scaling up; not where their node is lost. Also for workloads that
     /// are scaled to zero or being deleted, and where it is not known since when the pods are missing.
     "workload/unavailable": Error,
     "fewer pods are available than a workload wants",
@@ -129,8 +130,8 @@ fn judge(cluster: &Cluster, replicas: &Replicas) -> Option<Finding> {
     let allowed = time::to_start(&replicas.template.spec) + min_ready;
     let late: Vec<(&Pod, Timestamp)> = pods
         .iter()
-        .filter_map(|pod| Some((*pod, not_ready_since(pod)?)))
-        .filter(|(_, since)| time::age(now, *since) >= allowed)
+        .filter_map(|pod| Some((*pod, readiness::awaited_since(cluster, pod)?)))
+        .filter(|(pod, since)| cluster.is_on_down_node(pod) || time::age(now, *since) >= allowed)
         .collect();
     let unavailable = condition(replicas.conditions, "Available").filter(|c| c.is_false());
     let unavailable_since =
@@ -154,12 +155,6 @@ fn judge(cluster: &Cluster, replicas: &Replicas) -> Option<Finding> {
         "Look at its pods, their events and logs",
         kubectl(["-n", namespace, "describe", &kind, &object.name]),
     ))
-}
-
-/// Since when a pod is not ready, counted from its making at the earliest.
-fn not_ready_since(pod: &Pod) -> Option<Timestamp> {
-    let ready = pod.condition("Ready").and_then(|c| c.last_transition_time);
-    ready.max(pod.created())
 }
 
 fn severity(replicas: &Replicas) -> Severity {
@@ -276,6 +271,29 @@ mod tests {
         check(&RULE, &[slow, &pod("StatefulSet", "2026-11-21T11:50:00Z", "")]).finds_nothing();
         check(&RULE, &[slow, &pod("StatefulSet", "2026-11-21T11:40:00Z", "")])
             .finds(&["error StatefulSet shop/web: StatefulSet web has 0 of 1 pod available"]);
+    }
+
+    #[test]
+    fn fires_at_once_when_the_node_is_lost_and_quiet_when_it_is_back() {
+        let node = |ready: &str, since: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Node, metadata: {{name: n1}}, status: {{conditions: [{{type: Ready, status: \
+                 '{ready}', lastTransitionTime: '{since}'}}]}}}}"
+            )
+        };
+        let marked = |since: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: web-0, namespace: shop, ownerReferences: [{{apiVersion: \
+                 apps/v1, kind: StatefulSet, name: web, controller: true}}]}}, spec: {{nodeName: n1}}, status: {{phase: \
+                 Running, conditions: [{{type: ContainersReady, status: 'True'}}, {{type: Ready, status: 'False', \
+                 lastTransitionTime: '{since}'}}]}}}}"
+            )
+        };
+        let (just_now, long_ago) = ("2026-11-21T11:59:58Z", "2026-11-21T11:30:00Z");
+        check(&RULE, &[STATEFUL_SET, &marked(just_now), &node("Unknown", just_now)]).finding();
+        check(&RULE, &[STATEFUL_SET, &marked(just_now), &node("True", long_ago)]).finds_nothing();
+        check(&RULE, &[STATEFUL_SET, &marked(long_ago), &node("True", just_now)]).finds_nothing();
+        check(&RULE, &[STATEFUL_SET, &marked(long_ago), &node("True", long_ago)]).finding();
     }
 
     #[test]

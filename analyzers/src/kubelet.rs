@@ -1,0 +1,59 @@
+//! Whether the kubelets of nodes report, and what that means for the pods there.
+
+use crate::cluster::Cluster;
+use crate::kind::Object;
+use crate::lease;
+use crate::model::{Condition, Node, Pod, Timestamp};
+use crate::time::{SCHEDULE, START, age};
+
+/// A node that is not ready, and not only because it is new or its kubelet restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Down {
+    pub since: Option<Timestamp>,
+}
+
+impl Cluster {
+    /// When the kubelet of a node last gave a sign of life: it renews the node's lease every ten seconds, but writes the
+    /// node's status only every five minutes, or when something has changed.
+    pub fn last_sign_of_life(&self, node: &Node) -> Option<Timestamp> {
+        // The control plane changes the status of Ready but leaves the kubelet's last heartbeat in it.
+        let status = node.condition("Ready").and_then(|ready| ready.last_update_time);
+        let lease = self.get("kube-node-lease", node.name()).found().and_then(lease::renewed);
+        status.max(lease)
+    }
+
+    /// A kubelet that restarts says `False` for some seconds; `Unknown` is what the control plane writes after 40 seconds
+    /// of silence.
+    pub fn down(&self, node: &Node) -> Option<Down> {
+        let ready = node.condition("Ready").filter(|ready| !ready.is_true())?;
+        if node.created().is_some_and(|created| age(self.now(), created) < START) {
+            return None;
+        }
+        // On the way back from `Unknown` it may say `False`, too.
+        let marks = self.pods_on_node(node.name()).into_iter().filter(|pod| is_marked_not_ready(pod));
+        let marked = marks.filter_map(|pod| pod.condition("Ready")?.last_transition_time).min();
+        let since = ready.last_transition_time.map(|since| marked.map_or(since, |marked| since.min(marked)));
+        let restarts = ready.is_false() && since.is_some_and(|since| age(self.now(), since) < SCHEDULE);
+        (!restarts).then_some(Down { since })
+    }
+
+    pub fn is_on_down_node(&self, pod: &Pod) -> bool {
+        self.node_of(pod).is_some_and(|node| self.down(node).is_some())
+    }
+
+    /// Since when the node of a pod is ready, if it is.
+    pub fn node_ready_since(&self, pod: &Pod) -> Option<Timestamp> {
+        self.node_of(pod)?.condition("Ready").filter(|ready| ready.is_true())?.last_transition_time
+    }
+
+    fn node_of(&self, pod: &Pod) -> Option<&Node> {
+        self.get::<Node>("", &pod.spec.node_name).found()
+    }
+}
+
+/// Whether it is not ready only because the control plane has written so when its node was lost. The last word of the
+/// kubelet stays in the other conditions.
+pub fn is_marked_not_ready(pod: &Pod) -> bool {
+    let is = |type_: &str, what: fn(&Condition) -> bool| pod.condition(type_).is_some_and(what);
+    pod.spec.readiness_gates.is_empty() && is("Ready", Condition::is_false) && is("ContainersReady", Condition::is_true)
+}
