@@ -3,6 +3,7 @@
 
 mod expectations;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
@@ -224,5 +225,103 @@ fn a_watch_tells_what_is_new_and_what_is_resolved() {
     let sent = Command::new("kill").args(["-INT", &watching.id().to_string()]).status().unwrap();
     assert!(sent.success());
     assert_eq!(watching.wait().unwrap().code(), Some(0), "{}", std::fs::read_to_string(&path).unwrap());
+    kubectl(&["delete", "namespace", namespace, "--wait=false"]);
+}
+
+/// The kubelet of the test cluster's node, stopped: it gives no sign of life, as if the machine were cut off. It goes on when
+/// this is dropped, after a failed test too.
+struct StoppedKubelet(String);
+
+impl StoppedKubelet {
+    fn new() -> StoppedKubelet {
+        let folder = std::fs::canonicalize(std::env::var("KUBECONFIG").unwrap()).unwrap();
+        let own = format!("--kubeconfig={}", folder.with_file_name("kubelet.kubeconfig").display());
+        let is_its_kubelet = |process: &Path| {
+            let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+            let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+            words.get(1) == Some(&b"kubelet".as_slice()) && words.contains(&own.as_bytes())
+        };
+        let processes = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+        let found: Vec<_> = processes.filter(|process| is_its_kubelet(process)).collect();
+        let [process] = found.as_slice() else { panic!("not one kubelet with {own}: {found:?}") };
+        let stopped = StoppedKubelet(process.file_name().unwrap().to_str().unwrap().to_string());
+        assert!(stopped.signal("-STOP"));
+        stopped
+    }
+
+    fn signal(&self, signal: &str) -> bool {
+        Command::new("kill").args([signal, &self.0]).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for StoppedKubelet {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
+}
+
+fn find<'a>(report: &'a Value, rule: &str, kind: &str, name: &str) -> Option<&'a Value> {
+    report["findings"].as_array().unwrap().iter().find(|finding| {
+        finding["rule"] == rule && finding["object"]["kind"] == kind && finding["object"]["name"] == name
+    })
+}
+
+/// The ids of what a finding goes back to, however many steps away.
+fn roots<'a>(report: &'a Value, finding: &'a Value) -> BTreeSet<&'a str> {
+    let causes = finding["causedBy"].as_array().unwrap();
+    if causes.is_empty() {
+        return BTreeSet::from([finding["id"].as_str().unwrap()]);
+    }
+    let findings = report["findings"].as_array().unwrap();
+    let causes = findings.iter().filter(|cause| causes.contains(&cause["id"]));
+    causes.flat_map(|cause| roots(report, cause)).collect()
+}
+
+/// A node whose kubelet is silent is the one cause of all that its loss takes down, and nothing of it stays when it is back.
+/// No other test can have the node meanwhile: `tests/cluster/run` runs this one last.
+#[test]
+#[ignore = "needs a real cluster of its own: tests/cluster/run"]
+fn a_lost_node_is_the_cause_of_what_it_takes_down() {
+    let namespace = "e2e-lost-node";
+    apply_text(namespace, WEB);
+    kubectl(&["-n", namespace, "rollout", "status", "deployment/web", "--timeout=120s"]);
+    let node = kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"]);
+    let (report, _) = analyze(&["--rule", "node/not-ready"]);
+    assert!(serious(&report).is_empty(), "{report:#}");
+
+    let kubelet = StoppedKubelet::new();
+    kubectl(&["wait", "--for=condition=Ready=Unknown", "node", &node, "--timeout=120s"]);
+    kubectl(&["-n", namespace, "wait", "--for=condition=Ready=False", "pod", "--all", "--timeout=30s"]);
+    let lost = Instant::now();
+    let consequences = [
+        ("pod/not-ready", "Deployment", "web"),
+        ("workload/unavailable", "Deployment", "web"),
+        ("service/no-ready-endpoints", "Service", "web"),
+        ("dns/down", "Service", "kube-dns"),
+    ];
+    until_right("the node is lost", || {
+        let (report, code) = analyze(&["-n", namespace, "-n", "kube-system"]);
+        let Some(cause) = find(&report, "node/not-ready", "Node", &node) else {
+            return vec![format!("nothing is said of the node: {report:#}")];
+        };
+        assert_eq!((code, &cause["severity"]), (Some(1), &Value::from("error")), "{report:#}");
+        assert_eq!(cause["causedBy"], Value::Array(Vec::new()), "{cause:#}");
+        let missing = consequences.iter().filter(|(rule, kind, name)| find(&report, rule, kind, name).is_none());
+        let missing = missing.map(|consequence| format!("not found: {consequence:?}"));
+        let only = BTreeSet::from([cause["id"].as_str().unwrap()]);
+        let unlinked = serious(&report).into_iter().filter(|finding| roots(&report, finding) != only);
+        missing.chain(unlinked.map(|finding| format!("not because of the node: {finding:#}"))).collect()
+    });
+    assert!(lost.elapsed() < Duration::from_secs(30), "it took {:?}", lost.elapsed());
+
+    drop(kubelet);
+    kubectl(&["wait", "--for=condition=Ready", "node", &node, "--timeout=120s"]);
+    let back = Instant::now();
+    until_right("the node is back", || {
+        let (report, _) = analyze(&["-n", namespace, "-n", "kube-system"]);
+        let left = serious(&report).into_iter().map(|finding| finding.to_string());
+        left.chain(find(&report, "node/not-ready", "Node", &node).map(Value::to_string)).collect()
+    });
+    assert!(back.elapsed() < Duration::from_secs(60), "it took {:?}", back.elapsed());
     kubectl(&["delete", "namespace", namespace, "--wait=false"]);
 }

@@ -1,10 +1,14 @@
 //! Whether the kubelets of nodes report, and what that means for the pods there.
 
+use std::time::Duration;
+
 use crate::cluster::Cluster;
 use crate::kind::Object;
 use crate::lease;
 use crate::model::{Condition, Node, Pod, Timestamp};
 use crate::time::{SCHEDULE, START, age};
+
+const PRESSURES: [&str; 3] = ["MemoryPressure", "DiskPressure", "PIDPressure"];
 
 /// A node that is not ready, and not only because it is new or its kubelet restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +30,11 @@ impl Cluster {
     /// of silence.
     pub fn down(&self, node: &Node) -> Option<Down> {
         let ready = node.condition("Ready").filter(|ready| !ready.is_true())?;
-        if node.created().is_some_and(|created| age(self.now(), created) < START) {
-            return None;
-        }
-        // On the way back from `Unknown` it may say `False`, too.
-        let marks = self.pods_on_node(node.name()).into_iter().filter(|pod| is_marked_not_ready(pod));
-        let marked = marks.filter_map(|pod| pod.condition("Ready")?.last_transition_time).min();
-        let since = ready.last_transition_time.map(|since| marked.map_or(since, |marked| since.min(marked)));
-        let restarts = ready.is_false() && since.is_some_and(|since| age(self.now(), since) < SCHEDULE);
-        (!restarts).then_some(Down { since })
+        let since = ready.last_transition_time;
+        let is_new = node.created().is_some_and(|created| age(self.now(), created) < START);
+        let restarts = ready.is_false()
+            && since.is_some_and(|since| age(self.now(), since) < SCHEDULE && !was_silent_until(node, since));
+        (!is_new && !restarts).then_some(Down { since })
     }
 
     pub fn is_on_down_node(&self, pod: &Pod) -> bool {
@@ -49,6 +49,16 @@ impl Cluster {
     fn node_of(&self, pod: &Pod) -> Option<&Node> {
         self.get::<Node>("", &pod.spec.node_name).found()
     }
+}
+
+/// Whether the kubelet of a node spoke again at this time after a silence, in which all conditions were `Unknown`. One that
+/// restarts finds the others as it left them.
+fn was_silent_until(node: &Node, time: Timestamp) -> bool {
+    const TOGETHER: Duration = Duration::from_secs(2);
+    let others = node.status.conditions.iter().filter(|condition| PRESSURES.contains(&condition.type_.as_str()));
+    let changed = others.filter_map(|condition| condition.last_transition_time);
+    let mut changed = changed.peekable();
+    changed.peek().is_some() && changed.all(|changed| changed.duration_since(time).unsigned_abs() <= TOGETHER)
 }
 
 /// Whether it is not ready only because the control plane has written so when its node was lost. The last word of the

@@ -126,8 +126,11 @@ impl Cluster {
             return None;
         }
         let pods = self.pods_matching(namespace, &Selector::equals(&service.spec.selector));
-        let active: Vec<&Pod> = pods.iter().copied().filter(|pod| pod.is_active()).collect();
-        if active.is_empty() { self.without_pods(service, &pods) } else { self.with_pods(service, active, &backends?) }
+        if pods.iter().any(|pod| pod.is_active()) {
+            self.with_pods(service, &pods, &backends?)
+        } else {
+            self.without_pods(service, &pods)
+        }
     }
 
     /// Whether an object, or the namespace it is in, is being deleted.
@@ -264,8 +267,9 @@ impl Cluster {
         followed.then(|| Role { label: format!("{key}={value}"), is_follower: !is_leader(value) })
     }
 
-    fn with_pods<'a>(&'a self, service: &Service, pods: Vec<&'a Pod>, backends: &Backends<'_>) -> Option<Outage<'a>> {
-        let ready: Vec<&Pod> = pods.iter().copied().filter(|pod| pod.is_ready()).collect();
+    fn with_pods<'a>(&'a self, service: &Service, pods: &[&'a Pod], backends: &Backends<'_>) -> Option<Outage<'a>> {
+        let active: Vec<&Pod> = pods.iter().copied().filter(|pod| pod.is_active()).collect();
+        let ready: Vec<&Pod> = active.iter().copied().filter(|pod| pod.is_ready()).collect();
         if !ready.is_empty() {
             let by_slices = !matches!(self.coverage().extent(Kind::EndpointSlice), Extent::NotServed);
             let settled = |pod: &&Pod| !self.is_younger(readiness::since(pod), time::SCHEDULE);
@@ -276,8 +280,12 @@ impl Cluster {
                 && !self.is_younger(service.created(), time::SCHEDULE);
             return unlisted.then_some(Outage::NotPublished(ready));
         }
-        let serving: Vec<&Pod> = pods.into_iter().filter(|pod| !self.is_of_a_job(pod)).collect();
-        if !serving.iter().any(|pod| readiness::is_overdue(self, pod)) {
+        let serving: Vec<&Pod> = active.into_iter().filter(|pod| !self.is_of_a_job(pod)).collect();
+        // It has been down since the node was lost, whose evicted pods these may have come after.
+        let is_evicted = |pod: &&Pod| pod.is_terminating() && self.is_on_down_node(pod);
+        if serving.is_empty()
+            || !serving.iter().any(|pod| readiness::is_overdue(self, pod)) && !pods.iter().any(is_evicted)
+        {
             return None;
         }
         let mut owners: Vec<ObjectRef> = serving.iter().map(|pod| self.owner_of(pod)).collect();

@@ -199,26 +199,15 @@ mod tests {
     #[test]
     fn fires_on_the_way_back_from_a_loss() {
         let back = "status: 'False', message: container runtime is down, lastTransitionTime: '2026-11-21T11:59:55Z'";
-        let marked = |containers: &str, since: &str| {
-            POD.replace(
-                "nodeName: worker-1}",
-                "nodeName: worker-1}, status: {phase: Running, conditions: [CONDITIONS]}",
-            )
-            .replace(
-                "CONDITIONS",
-                &format!(
-                    "{{type: Ready, status: 'False', lastTransitionTime: '{since}'}}, \
-                         {{type: ContainersReady, status: '{containers}'}}"
-                ),
+        let pressure = |at: &str| {
+            node("worker-1", back).replace(
+                "MemoryPressure, status: Unknown",
+                &format!("MemoryPressure, status: 'False', lastTransitionTime: '{at}'"),
             )
         };
-        let said = check(&RULE, &[&node("worker-1", back), &marked("True", "2026-11-21T11:50:00Z")]);
-        said.finds(&[
-            "error Node worker-1: Node worker-1 is not ready for 10m: container runtime is down (1 pod there)",
-        ]);
-        // A pod that was not ready for reasons of its own, and one that was marked when the kubelet restarted.
-        check(&RULE, &[&node("worker-1", back), &marked("False", "2026-11-21T11:50:00Z")]).finds_nothing();
-        check(&RULE, &[&node("worker-1", back), &marked("True", "2026-11-21T11:59:56Z")]).finds_nothing();
+        check(&RULE, &[&pressure("2026-11-21T11:59:54Z")])
+            .finds(&["error Node worker-1: Node worker-1 is not ready for 5s: container runtime is down"]);
+        check(&RULE, &[&pressure("2026-11-01T00:00:00Z")]).finds_nothing();
     }
 
     #[test]

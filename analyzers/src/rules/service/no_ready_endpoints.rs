@@ -198,6 +198,18 @@ mod tests {
     }
 
     #[test]
+    fn fires_on_while_pods_come_after_those_of_a_lost_node() {
+        let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {conditions: [{type: Ready, status: Unknown}]}}";
+        let new = pod("False", JUST_NOW, "");
+        let evicted = pod("False", LONG_AGO, "")
+            .replace("name: cart-a,", "name: cart-b, deletionTimestamp: '2026-11-21T12:00:20Z',")
+            .replace("status: {phase", "spec: {nodeName: n1}, status: {phase");
+        check(&RULE, &[SERVICE, &new, &evicted, &slice("{ready: false}"), node]).finding();
+        let back = node.replace("Unknown", "'True'");
+        check(&RULE, &[SERVICE, &new, &evicted, &slice("{ready: false}"), &back]).finds_nothing();
+    }
+
+    #[test]
     fn quiet_with_an_endpoint_that_takes_traffic() {
         let pod = pod("False", LONG_AGO, "");
         check(&RULE, &[SERVICE, &pod, &slice("{ready: true}")]).finds_nothing();

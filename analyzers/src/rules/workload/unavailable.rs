@@ -36,8 +36,9 @@ declare_rule! {
     /// ## When it stays quiet
     ///
     /// While pods are younger than they may take to become ready (two minutes, or what their startup probes and initial
-    /// delays allow, plus `minReadySeconds`): during a rolling update or right after scaling up; not where their node is lost. Also for workloads that
-    /// are scaled to zero or being deleted, and where it is not known since when the pods are missing.
+    /// delays allow, plus `minReadySeconds`): during a rolling update or right after scaling up; but not where their node
+    /// is lost. Also for workloads that are scaled to zero or being deleted, and where it is not known since when the pods
+    /// are missing.
     "workload/unavailable": Error,
     "fewer pods are available than a workload wants",
     needs: [],
@@ -147,7 +148,7 @@ fn judge(cluster: &Cluster, replicas: &Replicas) -> Option<Finding> {
     if let Some((pod, _)) = late.first() {
         finding = finding.evidence(state(pod), &pod.reference(), "status.conditions[Ready]");
     }
-    for node in not_ready_nodes(cluster, &late) {
+    for node in not_ready_nodes(cluster, object) {
         finding = finding.because(ObjectRef::new(Kind::Node, "", node));
     }
     let (kind, namespace) = (object.kind.to_lowercase(), object.namespace());
@@ -179,8 +180,11 @@ fn state(pod: &Pod) -> String {
     format!("phase {phase}{}", said.unwrap_or_default().trim_end())
 }
 
-fn not_ready_nodes<'a>(cluster: &'a Cluster, late: &[(&'a Pod, Timestamp)]) -> BTreeSet<&'a str> {
-    let nodes = late.iter().map(|(pod, _)| pod.spec.node_name.as_str()).filter(|node| !node.is_empty());
+/// Where its pods are that are not ready; those too that were evicted from a lost node, and whose successors begin anew.
+fn not_ready_nodes<'a>(cluster: &'a Cluster, object: &ObjectRef) -> BTreeSet<&'a str> {
+    let pods = cluster.group_of_owner(object).into_iter().flat_map(|group| cluster.pods_of(group));
+    let pods = pods.filter(|pod| !pod.is_finished() && !pod.is_ready() && !pod.spec.node_name.is_empty());
+    let nodes = pods.map(|pod| pod.spec.node_name.as_str());
     nodes.filter(|node| cluster.get::<Node>("", node).found().is_some_and(|node| !node.is_ready())).collect()
 }
 
@@ -294,6 +298,23 @@ mod tests {
         check(&RULE, &[STATEFUL_SET, &marked(just_now), &node("True", long_ago)]).finds_nothing();
         check(&RULE, &[STATEFUL_SET, &marked(long_ago), &node("True", just_now)]).finds_nothing();
         check(&RULE, &[STATEFUL_SET, &marked(long_ago), &node("True", long_ago)]).finding();
+    }
+
+    #[test]
+    fn fires_because_of_the_node_that_its_pods_were_evicted_from() {
+        let evicted = "
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: web-x, namespace: shop, deletionTimestamp: '2026-11-21T12:00:20Z', ownerReferences: [
+              {apiVersion: apps/v1, kind: Deployment, name: web, controller: true}]}
+            spec: {nodeName: n1}
+            status: {phase: Running, conditions: [{type: Ready, status: 'False'}]}";
+        let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {conditions: [{type: Ready, status: Unknown}]}}";
+        let down = deployment(0, "False", "2026-11-21T11:50:00Z");
+        let said = check(&RULE, &[&down, evicted, node]);
+        assert_eq!(said.finding().because[0].to_string(), "Node n1");
+        let said = check(&RULE, &[&down, &evicted.replace("'False'", "'True'"), node]);
+        assert!(said.finding().because.is_empty());
     }
 
     #[test]
