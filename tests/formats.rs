@@ -43,8 +43,7 @@ fn sarif(input: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)))
 }
 
-#[test]
-fn sarif_follows_the_official_schema() {
+fn sarif_schema() -> jsonschema::Validator {
     let schema = fs::read_to_string("tests/sarif-schema-2.1.0.json").unwrap();
     let mut schema: Value = serde_json::from_str(&schema).unwrap();
     // A regular expression that no engine in Unicode mode takes: a `]` too many.
@@ -52,7 +51,12 @@ fn sarif_follows_the_official_schema() {
         let language = schema["definitions"][with_language]["properties"]["language"].as_object_mut().unwrap();
         assert_eq!(language.remove("pattern").unwrap(), "^[a-zA-Z]{2}|^[a-zA-Z]{2}-[a-zA-Z]{2}]?$");
     }
-    let schema = jsonschema::validator_for(&schema).unwrap();
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+#[test]
+fn sarif_follows_the_official_schema() {
+    let schema = sarif_schema();
     let (_hostile, _broken, clusters) = clusters();
     let mut results = 0;
     for cluster in &clusters {
@@ -70,6 +74,72 @@ fn sarif_follows_the_official_schema() {
         assert_eq!(log.to_string().matches("](javascript").count(), 0);
     }
     assert!(results > 30);
+}
+
+/// What does not count is in the log only on demand, suppressed: by the annotation (`inSource`), by an entry of the
+/// configuration, by the baseline (`external`).
+#[test]
+fn sarif_has_what_is_ignored_as_suppressed_results() {
+    let (folder, input) = crate::cli::file(&json!([
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}},
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "creationTimestamp": "2026-11-21T12:00:00Z"}},
+        service("annotated", json!({"kubectl-gpt.io/ignore": "service/*=team X {0} until 2099-01-01"})),
+        service("configured", json!({})),
+        service("known", json!({})),
+        service("new", json!({})),
+    ]));
+    let config = folder.path().join("kubectl-gpt.yaml");
+    fs::write(&config, "ignore:\n- {names: configured, rules: service/*, reason: team Y}\n").unwrap();
+    let baseline = folder.path().join("baseline.json");
+    let written = analyze(&["-f", path(&input), "-o", "json", "--write-baseline", path(&baseline)]);
+    let found: Value = serde_json::from_slice(&written.stdout).unwrap();
+    let known = found["findings"].as_array().unwrap().iter().find(|f| f["object"]["name"] == "known").unwrap();
+    let entry = json!({"id": known["id"], "rule": known["rule"], "object": "Service shop/known"});
+    fs::write(&baseline, json!({"schemaVersion": "1", "findings": [entry]}).to_string()).unwrap();
+    let log = |more: &[&str]| -> Value {
+        let arguments = ["-o", "sarif", "-f", path(&input), "--config", path(&config), "--baseline", path(&baseline)];
+        let output = analyze(&[&arguments, more].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)))
+    };
+    let names = |log: &Value| -> Vec<String> {
+        let results = log["runs"][0]["results"].as_array().unwrap().iter();
+        results.map(|r| r["locations"][0]["logicalLocations"][0]["name"].as_str().unwrap().to_string()).collect()
+    };
+
+    // As a rule it is left out: GitHub's code scanning takes no notice of `suppressions`.
+    let plain = log(&[]);
+    assert_eq!(names(&plain), ["new"]);
+    assert_eq!(plain["runs"][0]["results"][0].get("suppressions"), None);
+
+    let all = log(&["--show-ignored"]);
+    let errors: Vec<String> = sarif_schema().iter_errors(&all).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(names(&all), ["new", "annotated", "configured", "known"]);
+    let results = all["runs"][0]["results"].as_array().unwrap();
+    // Either all results have the property or none.
+    assert_eq!(results[0]["suppressions"], json!([]));
+    let suppression = |n: usize| &results[n]["suppressions"][0];
+    assert_eq!(
+        suppression(1),
+        &json!({"kind": "inSource", "status": "accepted", "justification": "team X {0}", "properties": {"expires": "2099-01-01"}})
+    );
+    let place = |n: usize| &suppression(n)["location"]["physicalLocation"];
+    let uri = |file: &Path| json!(format!("file://{}", path(file)));
+    assert_eq!((&suppression(2)["kind"], &suppression(2)["justification"]), (&json!("external"), &json!("team Y")));
+    assert_eq!(place(2), &json!({"artifactLocation": {"uri": uri(&config)}, "region": {"startLine": 2}}));
+    assert_eq!((&suppression(3)["kind"], &suppression(3)["status"]), (&json!("external"), &json!("accepted")));
+    assert_eq!(place(3), &json!({"artifactLocation": {"uri": uri(&baseline)}}));
+    for result in results {
+        let rule = &all["runs"][0]["tool"]["driver"]["rules"][result["ruleIndex"].as_u64().unwrap() as usize];
+        assert_eq!(rule["id"], result["ruleId"]);
+    }
+}
+
+/// A Service that nobody gave endpoints.
+fn service(name: &str, annotations: Value) -> Value {
+    let created = "2026-11-10T10:00:00Z";
+    let metadata = json!({"name": name, "namespace": "shop", "uid": name, "creationTimestamp": created, "annotations": annotations});
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]}})
 }
 
 #[test]

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use serde_sarif::sarif::{
     self, ArtifactLocation, Invocation, LogicalLocation, Message, MultiformatMessageString, Notification,
     PhysicalLocation, PropertyBag, Region, ReportingConfiguration, ReportingDescriptor, ReportingDescriptorReference,
-    ResultLevel, Sarif, Tool, ToolComponent, Version,
+    ResultLevel, Sarif, Suppression, Tool, ToolComponent, Version,
 };
 
+use crate::gate::{By, Ignored};
 use crate::report::{Report, gaps};
 use crate::terminal::plain;
 
@@ -23,7 +24,7 @@ pub fn render(report: &Report) -> String {
     let run = sarif::Run::builder()
         .tool(Tool::builder().driver(driver(report)).build())
         .invocations(vec![invocation(report)])
-        .results(report.findings.iter().map(|finding| result(report, finding)).collect::<Vec<_>>())
+        .results(results(report))
         .properties(properties([("source", json!(report.source)), ("summary", json!(report.summary))]))
         .build();
     let log = Sarif::builder().schema(SCHEMA).version(Version::V2_1_0.to_string()).runs(vec![run]).build();
@@ -55,6 +56,37 @@ fn descriptor(meta: &RuleMeta) -> ReportingDescriptor {
         .default_configuration(ReportingConfiguration::builder().level(json!(level(meta.severity))).build())
         .properties(PropertyBag { tags, additional_properties: BTreeMap::new() })
         .build()
+}
+
+/// What counts, and with `--show-ignored` what does not, as suppressed results. Only then, for not every reader knows
+/// `suppressions`: GitHub opens an alert for a suppressed result as for any other.
+fn results(report: &Report) -> Vec<sarif::Result> {
+    let mut results: Vec<_> = report.findings.iter().map(|finding| result(report, finding)).collect();
+    let Some(ignored) = report.ignored else { return results };
+    // In a run either all results have the property or none (§3.27.23).
+    results.iter_mut().for_each(|result| result.suppressions = Some(Vec::new()));
+    results.extend(ignored.iter().map(|ignored| sarif::Result {
+        suppressions: Some(vec![suppression(ignored)]),
+        ..result(report, &ignored.finding)
+    }));
+    results
+}
+
+fn suppression(ignored: &Ignored) -> Suppression {
+    let kind = if ignored.from == By::Annotation { "inSource" } else { "external" };
+    let mut suppression = Suppression::builder()
+        .kind(kind)
+        .status(json!("accepted"))
+        .justification(plain(&ignored.reason))
+        .properties(properties([("expires", json!(ignored.expires))]))
+        .build();
+    suppression.location = match &ignored.from {
+        By::Annotation => None,
+        By::Config(place) => Some(physical(place)),
+        By::Baseline { file } => Some(whole(file)),
+    }
+    .map(|place| sarif::Location::builder().physical_location(place).build());
+    suppression
 }
 
 fn result(report: &Report, finding: &Finding) -> sarif::Result {
@@ -106,10 +138,11 @@ fn logical(object: &ObjectRef) -> LogicalLocation {
 
 fn physical(place: &Location) -> PhysicalLocation {
     let line = i64::try_from(place.line.max(1)).unwrap_or(1);
-    PhysicalLocation::builder()
-        .artifact_location(ArtifactLocation::builder().uri(uri(&place.file)).build())
-        .region(Region::builder().start_line(line).build())
-        .build()
+    PhysicalLocation { region: Some(Region::builder().start_line(line).build()), ..whole(&place.file) }
+}
+
+fn whole(file: &str) -> PhysicalLocation {
+    PhysicalLocation::builder().artifact_location(ArtifactLocation::builder().uri(uri(file)).build()).build()
 }
 
 /// A path as a URI reference: relative ones stay relative, to the root of the repository in most pipelines.
