@@ -139,6 +139,16 @@ pub struct Location {
     pub line: usize,
 }
 
+/// `k8s/shop.yaml:14`.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.file.as_str() {
+            "-" => write!(f, "line {} of the input", self.line),
+            file => write!(f, "{file}:{}", self.line),
+        }
+    }
+}
+
 /// One thing that is wrong, about one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -52,13 +52,14 @@ impl Cluster {
 }
 
 /// Whether the kubelet of a node spoke again at this time after a silence, in which all conditions were `Unknown`. One that
-/// restarts finds the others as it left them.
+/// restarts finds the others as it left them; one that comes back corrects them at the same time, or some seconds later.
 fn was_silent_until(node: &Node, time: Timestamp) -> bool {
     const TOGETHER: Duration = Duration::from_secs(2);
-    let others = node.status.conditions.iter().filter(|condition| PRESSURES.contains(&condition.type_.as_str()));
-    let changed = others.filter_map(|condition| condition.last_transition_time);
-    let mut changed = changed.peekable();
-    changed.peek().is_some() && changed.all(|changed| changed.duration_since(time).unsigned_abs() <= TOGETHER)
+    let corrected_then = |condition: &Condition| {
+        condition.last_transition_time.is_some_and(|at| at.duration_since(time).unsigned_abs() <= TOGETHER)
+    };
+    let mut others = PRESSURES.iter().filter_map(|type_| node.condition(type_)).peekable();
+    others.peek().is_some() && others.all(|condition| condition.status == "Unknown" || corrected_then(condition))
 }
 
 /// Whether it is not ready only because the control plane has written so when its node was lost. The last word of the

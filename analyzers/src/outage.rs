@@ -97,7 +97,8 @@ impl Outage<'_> {
         match self {
             Outage::NoPods(workloads) => workloads.clone(),
             Outage::NotReady(not_ready) => {
-                let nodes = not_ready.pods.iter().filter(|pod| readiness::is_lost(pod));
+                // Of those that are not marked yet nothing else is said.
+                let nodes = not_ready.pods.iter().filter(|pod| readiness::is_lost(pod) || pod.is_ready());
                 let nodes = nodes.map(|pod| ObjectRef::new(Kind::Node, "", &pod.spec.node_name));
                 not_ready.owners.iter().cloned().chain(nodes).collect()
             }
@@ -269,7 +270,9 @@ impl Cluster {
 
     fn with_pods<'a>(&'a self, service: &Service, pods: &[&'a Pod], backends: &Backends<'_>) -> Option<Outage<'a>> {
         let active: Vec<&Pod> = pods.iter().copied().filter(|pod| pod.is_active()).collect();
-        let ready: Vec<&Pod> = active.iter().copied().filter(|pod| pod.is_ready()).collect();
+        // Those of a lost node are about to be marked as not ready.
+        let is_ready = |pod: &&Pod| pod.is_ready() && !self.is_on_down_node(pod);
+        let ready: Vec<&Pod> = active.iter().copied().filter(is_ready).collect();
         if !ready.is_empty() {
             let by_slices = !matches!(self.coverage().extent(Kind::EndpointSlice), Extent::NotServed);
             let settled = |pod: &&Pod| !self.is_younger(readiness::since(pod), time::SCHEDULE);

@@ -199,15 +199,17 @@ mod tests {
     #[test]
     fn fires_on_the_way_back_from_a_loss() {
         let back = "status: 'False', message: container runtime is down, lastTransitionTime: '2026-11-21T11:59:55Z'";
-        let pressure = |at: &str| {
-            node("worker-1", back).replace(
-                "MemoryPressure, status: Unknown",
-                &format!("MemoryPressure, status: 'False', lastTransitionTime: '{at}'"),
-            )
+        let pressure = |status: &str, at: &str| {
+            let condition = format!("MemoryPressure, status: {status}, lastTransitionTime: '{at}'");
+            node("worker-1", back).replace("MemoryPressure, status: Unknown", &condition)
         };
-        check(&RULE, &[&pressure("2026-11-21T11:59:54Z")])
-            .finds(&["error Node worker-1: Node worker-1 is not ready for 5s: container runtime is down"]);
-        check(&RULE, &[&pressure("2026-11-01T00:00:00Z")]).finds_nothing();
+        for not_seen_to_yet in
+            [pressure("Unknown", "2026-11-21T11:50:00Z"), pressure("'False'", "2026-11-21T11:59:54Z")]
+        {
+            check(&RULE, &[&not_seen_to_yet])
+                .finds(&["error Node worker-1: Node worker-1 is not ready for 5s: container runtime is down"]);
+        }
+        check(&RULE, &[&pressure("'False'", "2026-11-01T00:00:00Z")]).finds_nothing();
     }
 
     #[test]
@@ -223,7 +225,9 @@ mod tests {
     #[test]
     fn quiet_in_the_first_minute_and_on_a_new_node() {
         let restarting = "status: 'False', lastTransitionTime: '2026-11-21T11:59:30Z'";
-        check(&RULE, &[&node("worker-1", restarting)]).finds_nothing();
+        let fine_but_for_that =
+            node("worker-1", restarting).replace("Pressure, status: Unknown", "Pressure, status: 'False'");
+        check(&RULE, &[&fine_but_for_that]).finds_nothing();
         let new = node("worker-1", "status: 'False'").replace("2026-11-01T00:00:00Z", "2026-11-21T11:58:30Z");
         check(&RULE, &[&new]).finds_nothing();
     }

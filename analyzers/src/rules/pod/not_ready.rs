@@ -35,8 +35,8 @@ declare_rule! {
     /// ## When it stays quiet
     ///
     /// Within two minutes after the start of a container or after it was last ready (longer if startup probe and initial
-    /// delays allow more; no time at all on a node that is lost, two minutes from when it is back), for pods of Jobs, and where the container does not run or is restarted again and again, which
-    /// other rules report.
+    /// delays allow more; no time at all on a node that is lost, two minutes from when it is back), for pods of Jobs, and
+    /// where the container does not run or is restarted again and again, which other rules report.
     "pod/not-ready": Error,
     "pods run but do not become ready",
     needs: [Pod],

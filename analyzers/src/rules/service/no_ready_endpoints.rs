@@ -197,6 +197,16 @@ mod tests {
         World::new(&[SERVICE, &pod, &slice("{ready: false}")]).check_all().finds_nothing();
     }
 
+    /// The pods were read a moment before the control plane marked them, their slice a moment after.
+    #[test]
+    fn fires_for_the_node_before_its_pods_are_marked() {
+        let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {conditions: [{type: Ready, status: Unknown}]}}";
+        let pod = pod("True", LONG_AGO, "").replace("status: {phase", "spec: {nodeName: n1}, status: {phase");
+        let said = World::new(&[SERVICE, &pod, &slice("{ready: false}"), node]).check_all();
+        assert_eq!(said.by("service/no-ready-endpoints").caused_by, [said.by("node/not-ready").id.clone()]);
+        check(&RULE, &[SERVICE, &pod, &slice("{ready: true}"), node]).finds_nothing();
+    }
+
     #[test]
     fn fires_on_while_pods_come_after_those_of_a_lost_node() {
         let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {conditions: [{type: Ready, status: Unknown}]}}";
