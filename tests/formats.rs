@@ -181,6 +181,10 @@ fn manifests_have_a_file_and_a_line() {
     assert!(github.contains(&format!("/web%2C app.yaml,line={line},title=")), "{github}");
     let junit = stdout(&analyze(&["-o", "junit", "-f", path(&file)]));
     assert!(junit.contains(&format!("line=\"{line}\"")), "{junit}");
+    for format in ["table", "markdown", "html"] {
+        let said = stdout(&analyze(&["-o", format, "-f", path(&file)]));
+        assert!(said.contains(&format!("app.yaml:{line}")), "{format}: {said}");
+    }
 }
 
 const MANIFESTS: &str = "\

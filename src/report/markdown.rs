@@ -42,6 +42,9 @@ fn block(problem: &Problem, explained: &[Line]) -> String {
     let root = problem.root;
     let mut text =
         format!("### {}: {}\n\n{}\n\n", title(root), escaped(&root.object.to_string()), escaped(&root.message));
+    if let Some(place) = &root.location {
+        let _ = writeln!(text, "At {}\n", escaped(&place.to_string()));
+    }
     for fix in &root.fix {
         let _ = writeln!(text, "{}{}\n", escaped(&fix.text), if fix.command.is_some() { ":" } else { "" });
         if let Some(command) = &fix.command {

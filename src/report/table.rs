@@ -53,6 +53,7 @@ pub(crate) fn block(problem: &Problem, width: usize) -> String {
     let root = problem.root;
     let mut text = heading(root, width);
     let mut rows = vec![(String::new(), plain(&root.message))];
+    rows.extend(root.location.iter().map(|place| ("at".to_string(), plain(&place.to_string()))));
     let facts = root.evidence.iter().map(|evidence| plain(&evidence.text)).filter(|fact| !root.message.contains(fact));
     for (n, fact) in facts.take(MOST_EVIDENCE).enumerate() {
         rows.push((if n == 0 { "because" } else { "" }.to_string(), fact));
