@@ -419,6 +419,70 @@ fn a_snapshot_says_what_its_source_says() {
     }
 }
 
+/// Of manifests the file and the line too, in YAML and JSON, of an item of a List, and after a second turn.
+#[test]
+fn a_snapshot_of_manifests_says_where_they_stand() {
+    let target = tempfile::tempdir().unwrap();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [
+        serde_saphyr::from_str::<Value>(DEPLOYMENT).unwrap(),
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "shop",
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "hunter1"}},
+            "stringData": {"plain": "hunter2"}},
+    ]});
+    let files = folder(&[
+        ("k8s/all.yaml", &both()),
+        ("k8s/list.json", &serde_json::to_string_pretty(&list).unwrap()),
+        ("k8s/list.yaml", &serde_saphyr::to_string(&list).unwrap().replace("cart", "till")),
+    ]);
+    let mut inputs: Vec<String> = folders("scenarios").iter().map(|f| path_of(&f.join("manifests.yaml"))).collect();
+    inputs.push(path(&files, "k8s"));
+    let mut places = 0;
+    for input in inputs {
+        let (file, again) = (target.path().join("a.tar.zst"), target.path().join("b.tar.zst"));
+        assert_eq!(snapshot(&["-f", &input], &file).status.code(), Some(0), "{input}");
+        assert_eq!(snapshot(&["-f", &path_of(&file)], &again).status.code(), Some(0), "{input}");
+        assert_eq!(content(&file), content(&again), "{input}");
+        let arguments = ["--profile", "strict", "-f"];
+        let before = report(&analyze(&[&arguments[..], &[&input]].concat()));
+        let after = report(&analyze(&[&arguments[..], &[&path_of(&again)]].concat()));
+        assert_eq!(after["findings"], before["findings"], "{input}");
+        places +=
+            before["findings"].as_array().unwrap().iter().filter(|finding| finding["location"].is_object()).count();
+        assert!(!content(&file).contains("hunter"), "{input}");
+    }
+    assert!(places > 100, "{places}");
+    // One that was made before places were kept.
+    let file = target.path().join("a.tar.zst");
+    let bytes = zstd::decode_all(fs::File::open(&file).unwrap()).unwrap();
+    let old = target.path().join("old");
+    tar::Archive::new(bytes.as_slice()).unpack(&old).unwrap();
+    fs::remove_file(old.join("places.json")).unwrap();
+    let found = report(&analyze(&["-f", &path_of(&old)]));
+    assert!(found["findings"].as_array().unwrap().iter().all(|finding| finding["location"].is_null()), "{found:#}");
+    fs::write(old.join("places.json"), "[{}]").unwrap();
+    refused(&analyze(&["-f", &path_of(&old)]), "it is no intact snapshot");
+}
+
+/// Of a stream from `helm template` the template that each object comes from.
+#[test]
+fn a_snapshot_of_a_stream_says_what_the_stream_says() {
+    let target = tempfile::tempdir().unwrap();
+    let file = target.path().join("stream.tar.zst");
+    let rendered = format!(
+        "---\n# Source: shop/templates/service.yaml\n{SERVICE}---\n# Source: shop/templates/cart.yaml\n{DEPLOYMENT}"
+    );
+    let mut command = kubectl_gpt(&["snapshot", "-o", &path_of(&file), "-f", "-"]);
+    assert_eq!(command.write_stdin(rendered.clone()).output().unwrap().status.code(), Some(0));
+    let (before, after) =
+        (found(&report(&analyze_stream(rendered))), found(&report(&analyze(&["-f", &path_of(&file)]))));
+    assert!(before.iter().any(|line| line.ends_with("shop/templates/service.yaml:1")), "{before:?}");
+    assert_eq!(after, before);
+}
+
+fn path_of(path: &Path) -> String {
+    path.to_str().unwrap().to_string()
+}
+
 #[test]
 fn a_snapshot_is_the_same_to_the_byte() {
     let target = tempfile::tempdir().unwrap();

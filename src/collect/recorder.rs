@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kubectl_gpt_analyzers::decode::Content;
 use kubectl_gpt_analyzers::user_rule::{RawObject, RawObjects};
 use kubectl_gpt_analyzers::{GroupKind, ObjectRef};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -37,7 +37,7 @@ enum Keep {
 }
 
 /// One object, whatever its version.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
     pub group: String,
     pub kind: String,

@@ -10,7 +10,7 @@
 //! | [`must_gather`] | OpenShift's `oc adm must-gather` and `oc adm inspect` |
 //! | [`snapshot`] | what `kubectl-gpt snapshot` wrote |
 //! | [`archive`], [`tree`] | packed files and folders |
-//! | [`places`] | the lines at which manifests stand |
+//! | [`places`], [`kept`] | the lines at which manifests stand, as a snapshot keeps them too |
 //!
 //! What files cover (the product's contract): a snapshot, a bundle and a dump say by their layout which kinds were read. A
 //! List with Nodes and Namespaces in it is a recording of a whole cluster, so a kind that does not occur has no objects.
@@ -19,6 +19,7 @@
 mod archive;
 mod bundle;
 mod dump;
+mod kept;
 mod manifests;
 mod must_gather;
 pub mod places;
@@ -35,7 +36,7 @@ use anyhow::{Context, Result, bail};
 use kubectl_gpt_analyzers::coverage::Broken;
 use kubectl_gpt_analyzers::decode::{Decoded, object_in};
 use kubectl_gpt_analyzers::model::Timestamp;
-use kubectl_gpt_analyzers::{Builder, ContainerLog, Extent, Gap, Kind, Now, Objects, Origin, Reason, words};
+use kubectl_gpt_analyzers::{Builder, ContainerLog, Extent, Gap, Kind, Now, ObjectRef, Objects, Origin, Reason, words};
 
 use self::archive::Unpacked;
 use self::places::{Place, Places};
@@ -166,7 +167,7 @@ impl Reader {
     }
 
     /// One object; `n` is its place in the list it stands in, for people.
-    fn object(&mut self, json: &str, n: usize, text: &Text, place: impl FnOnce() -> Option<Place>) {
+    fn object(&mut self, json: &str, n: usize, text: &Text, place: impl FnOnce(&ObjectRef) -> Option<Place>) {
         if manifests::is_helm_test(json) {
             self.helm_tests += 1;
             return;
@@ -185,7 +186,7 @@ impl Reader {
                         recorder.object(&object, json, decoded.is_live());
                     }
                     if !decoded.is_live()
-                        && let Some(place) = place()
+                        && let Some(place) = place(&object)
                     {
                         self.places.add(&object, place);
                     }

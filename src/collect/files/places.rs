@@ -7,14 +7,13 @@ use std::sync::{Arc, OnceLock};
 use granit_parser::{Event, Parser};
 use kubectl_gpt_analyzers::{Finding, Location, ObjectRef};
 
+use super::super::recorder::Identity;
+
 /// The places of the objects that nobody applied yet.
 #[derive(Debug, Default)]
 pub struct Places {
-    objects: BTreeMap<Key, Place>,
+    objects: BTreeMap<Identity, Place>,
 }
-
-/// Group, kind, namespace, name.
-type Key = (String, String, String, String);
 
 /// One object: an item of a document, or the whole of it.
 #[derive(Clone, Debug)]
@@ -32,7 +31,8 @@ pub(super) struct Document {
     /// of it can be pointed at.
     pub first_line: Option<usize>,
     pub text: String,
-    tree: OnceLock<Option<Node>>,
+    /// With the line that it starts at.
+    tree: OnceLock<Option<(usize, Node)>>,
 }
 
 impl Document {
@@ -40,18 +40,27 @@ impl Document {
         Document { file, first_line, text: text.to_string(), tree: OnceLock::new() }
     }
 
-    fn tree(&self) -> Option<&Node> {
+    /// One that consists of an object whose lines are known, counted from the start of the file.
+    pub fn parsed(file: String, tree: (usize, Node)) -> Document {
+        Document { file, first_line: Some(1), text: String::new(), tree: Some(tree).into() }
+    }
+
+    fn tree(&self) -> Option<&(usize, Node)> {
         self.tree.get_or_init(|| Node::parse(&self.text)).as_ref()
     }
 }
 
 impl Places {
     pub(super) fn add(&mut self, object: &ObjectRef, place: Place) {
-        self.objects.insert(key(object), place);
+        self.objects.insert(object.into(), place);
     }
 
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
+    }
+
+    pub(super) fn of(&self, object: &Identity) -> Option<&Place> {
+        self.objects.get(object)
     }
 
     /// Fills in where the objects of findings stand: the line of the field that the first piece of evidence about the
@@ -70,13 +79,9 @@ impl Places {
         };
         let evidence = finding.evidence.iter().filter_map(|evidence| evidence.object.as_ref());
         let mut objects = std::iter::once(&finding.object).chain(evidence);
-        let (object, place) = objects.find_map(|object| Some((object, self.objects.get(&key(object))?)))?;
+        let (object, place) = objects.find_map(|object| Some((object, self.of(&object.into())?)))?;
         Some(place.location(about(object).as_deref().unwrap_or_default()))
     }
-}
-
-fn key(object: &ObjectRef) -> Key {
-    (object.group().to_string(), object.kind.to_string(), object.namespace().to_string(), object.name.clone())
 }
 
 impl Place {
@@ -99,9 +104,9 @@ impl Place {
     }
 
     /// The object and its line in the document.
-    fn object(&self) -> Option<(usize, &Node)> {
-        let root = self.document.tree()?;
-        let Some(n) = self.item else { return Some((root.first_line()?, root)) };
+    pub(super) fn object(&self) -> Option<(usize, &Node)> {
+        let (line, root) = self.document.tree()?;
+        let Some(n) = self.item else { return Some((*line, root)) };
         let items = match root {
             Node::Map(fields) => fields.iter().find(|field| field.name == "items").map(|field| &field.value)?,
             node => node,
@@ -114,17 +119,17 @@ impl Place {
 
 /// A document with the lines of its fields, from 1.
 #[derive(Debug)]
-enum Node {
+pub(super) enum Node {
     Map(Vec<Field>),
     List(Vec<(usize, Node)>),
     Scalar(String),
 }
 
 #[derive(Debug)]
-struct Field {
-    name: String,
-    line: usize,
-    value: Node,
+pub(super) struct Field {
+    pub name: String,
+    pub line: usize,
+    pub value: Node,
 }
 
 /// One step of a path: `spec`, or what stands in brackets.
@@ -155,7 +160,7 @@ fn steps(path: &str) -> Vec<Step> {
 
 impl Node {
     /// The tree of the first document of a text; `None` if the text is not understood. JSON is YAML, nearly.
-    fn parse(text: &str) -> Option<Node> {
+    fn parse(text: &str) -> Option<(usize, Node)> {
         let options = granit_parser::options! { emit_comments: false };
         let mut events = Parser::new_from_str_with_options(text, options)
             .map_while(|event| event.ok().map(|(event, span)| (event, span.start.line())))
@@ -163,7 +168,8 @@ impl Node {
         while matches!(events.peek()?.0, Event::StreamStart | Event::DocumentStart(..)) {
             events.next();
         }
-        Node::read(&mut events).map(|(_, node)| node)
+        let (_, node) = Node::read(&mut events)?;
+        Some((node.first_line()?, node))
     }
 
     fn read<'a>(events: &mut Peekable<impl Iterator<Item = (Event<'a>, usize)>>) -> Option<(usize, Node)> {
@@ -195,7 +201,7 @@ impl Node {
         Some((line, node))
     }
 
-    fn first_line(&self) -> Option<usize> {
+    pub fn first_line(&self) -> Option<usize> {
         match self {
             Node::Map(fields) => fields.first().map(|field| field.line),
             Node::List(items) => items.first().map(|(line, _)| *line),

@@ -7,6 +7,7 @@
 //! | `snapshot.json` | format and time; how much of each kind was read, and what was not |
 //! | `objects/KIND.GROUP.json` | a v1 List of whole objects |
 //! | `metadata/KIND.GROUP.json` | a v1 List of objects of which only the metadata was read |
+//! | `places.json` | file and lines of objects that come from manifests |
 //! | `logs/NAMESPACE/POD/CONTAINER.log` | the last lines of what crashed; `.previous.log` for the run before |
 //!
 //! Entries are sorted and carry no time, so that the same input gives the same bytes.
@@ -23,11 +24,14 @@ use serde::{Deserialize, Serialize};
 use super::super::recorder::{Identity, Recorded};
 use super::super::redact::scrub;
 use super::Reader;
+use super::kept::Kept;
+use super::places::Places;
 use super::text::{Text, utf8};
 use super::tree::Tree;
 use crate::whole_file::{self, Readers};
 
 const HEADER: &str = "snapshot.json";
+const PLACES: &str = "places.json";
 const FORMAT: &str = "kubectl-gpt.io/snapshot";
 /// Raised when an older program would misread a snapshot.
 const VERSION: u32 = 1;
@@ -171,10 +175,14 @@ pub fn write(
     out: impl Write,
     cluster: &Cluster,
     objects: &BTreeMap<Identity, Recorded>,
+    places: &Places,
     notes: &[String],
 ) -> Result<()> {
     let mut entries: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     entries.insert(HEADER.to_string(), serde_json::to_vec_pretty(&Header::new(cluster, notes))?);
+    if let Some(kept) = kept(objects, places)? {
+        entries.insert(PLACES.to_string(), kept.into());
+    }
     for (path, items) in lists(objects) {
         entries.insert(path, format!(r#"{{"apiVersion":"v1","kind":"List","items":[{}]}}"#, items.join(",\n")).into());
     }
@@ -195,6 +203,14 @@ pub fn write(
     }
     archive.into_inner()?.finish()?.flush()?;
     Ok(())
+}
+
+/// An object a line, in order; `None` if none comes from a manifest.
+fn kept(objects: &BTreeMap<Identity, Recorded>, places: &Places) -> Result<Option<String>> {
+    let known = objects.iter().filter_map(|(object, recorded)| Some((object, recorded, places.of(object)?)));
+    let lines = known.map(|(object, recorded, place)| serde_json::to_string(&Kept::new(object, &recorded.json, place)));
+    let lines: Vec<String> = lines.collect::<Result<_, _>>()?;
+    Ok((!lines.is_empty()).then(|| format!("[{}]", lines.join(",\n"))))
 }
 
 /// The objects by the entry that they go into.
@@ -224,6 +240,7 @@ pub(super) fn root(tree: &Tree) -> Option<String> {
 
 pub(super) fn read(reader: &mut Reader, tree: &Tree, root: &str) -> Result<()> {
     let header = header(tree, root)?;
+    let kept = read_places(tree, root)?;
     for folder in ["objects/", "metadata/"] {
         let folder = format!("{root}{folder}");
         for file in tree.below(&folder) {
@@ -232,7 +249,7 @@ pub(super) fn read(reader: &mut Reader, tree: &Tree, root: &str) -> Result<()> {
             if folder.ends_with("metadata/") {
                 read_metadata(reader, file, &bytes, &name)?;
             } else {
-                reader.list_in_snapshot(&Text::new(&name, ""), utf8(&bytes, &name)?)?;
+                reader.list_in_snapshot(&Text::new(&name, ""), utf8(&bytes, &name)?, &kept)?;
             }
         }
     }
@@ -260,6 +277,18 @@ fn header(tree: &Tree, root: &str) -> Result<Header> {
         );
     }
     serde_json::from_value(head).with_context(|| format!("reading {name}: it is no intact snapshot"))
+}
+
+/// Sorted; empty where none come from manifests, or the snapshot was made before places were kept.
+fn read_places(tree: &Tree, root: &str) -> Result<Vec<Kept>> {
+    let path = format!("{root}{PLACES}");
+    if !tree.paths().any(|known| known == path) {
+        return Ok(Vec::new());
+    }
+    let broken = || format!("reading {}: it is no intact snapshot", tree.display(&path));
+    let mut kept: Vec<Kept> = serde_json::from_slice(&tree.read(&path)?).with_context(broken)?;
+    kept.sort_by(|a, b| a.object.cmp(&b.object));
+    Ok(kept)
 }
 
 /// Objects of which a cluster gave only the metadata: what else they hold is not known, which is not the same as nothing.
@@ -316,11 +345,12 @@ pub fn write_file(
     path: &std::path::Path,
     cluster: &Cluster,
     objects: &BTreeMap<Identity, Recorded>,
+    places: &Places,
     notes: &[String],
 ) -> Result<()> {
     if path.as_os_str() == "-" {
-        return write(io::stdout().lock(), cluster, objects, notes).context("writing the snapshot");
+        return write(io::stdout().lock(), cluster, objects, places, notes).context("writing the snapshot");
     }
-    whole_file::write(path, Readers::Owner, |out| write(out, cluster, objects, notes))
+    whole_file::write(path, Readers::Owner, |out| write(out, cluster, objects, places, notes))
         .with_context(|| format!("writing {}", path.display()))
 }

@@ -5,9 +5,11 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
+use kubectl_gpt_analyzers::ObjectRef;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::kept::Kept;
 use super::places::{Document, Place};
 use super::{Reader, manifests};
 
@@ -168,14 +170,14 @@ impl Reader {
                 let api_version = outline.api_version.unwrap_or_default();
                 self.items(items.unwrap_or_default(), Some((&api_version, kind.trim_end_matches("List"))), part);
             }
-            _ => self.object(json, 0, part.text, || Some(part.place(None))),
+            _ => self.object(json, 0, part.text, |_| Some(part.place(None))),
         }
         Ok(())
     }
 
     fn items(&mut self, items: Vec<&RawValue>, of: Option<(&str, &str)>, part: &Part) {
         for (n, item) in items.into_iter().enumerate() {
-            let place = || Some(part.place(Some(n)));
+            let place = |_: &ObjectRef| Some(part.place(Some(n)));
             match of {
                 None => self.object(item.get(), n, part.text, place),
                 Some((api_version, kind)) => {
@@ -185,12 +187,16 @@ impl Reader {
         }
     }
 
-    /// A v1 List, as the program writes it: objects stand nowhere else.
-    pub(super) fn list_in_snapshot(&mut self, text: &Text, content: &str) -> Result<()> {
+    /// A v1 List, as the program writes it; what is said of manifests' places stands beside it.
+    pub(super) fn list_in_snapshot(&mut self, text: &Text, content: &str, kept: &[Kept]) -> Result<()> {
         let outline: Outline = serde_json::from_str(content).map_err(|error| not_json(&text.name, &error))?;
         self.lists += 1;
         for (n, item) in outline.items.unwrap_or_default().into_iter().enumerate() {
-            self.object(item.get(), n, text, || None);
+            let place = |object: &ObjectRef| {
+                let found = kept.binary_search_by(|kept| kept.object.cmp(&object.into())).ok()?;
+                Some(kept[found].place(item.get()))
+            };
+            self.object(item.get(), n, text, place);
         }
         Ok(())
     }
@@ -227,7 +233,7 @@ impl Reader {
                 }
             };
             for (n, item) in items.into_iter().enumerate() {
-                self.object(&with_type(item.get(), api_version, kind), n, &text, || None);
+                self.object(&with_type(item.get(), api_version, kind), n, &text, |_| None);
             }
         }
         Ok(())
