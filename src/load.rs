@@ -1,6 +1,8 @@
 //! The snapshot that a command looks at: of a cluster, or of files.
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
+use std::thread;
 
 use anyhow::anyhow;
 use kubectl_gpt_analyzers::logs::logs_wanted;
@@ -17,12 +19,16 @@ use crate::progress::ProgressLine;
 use crate::report::Source;
 use crate::terminal;
 
-/// Where requests wait.
+/// Where requests wait and pages are decoded. Each thread that decodes keeps memory to itself, so there are few of them.
 ///
 /// # Errors
 /// When the machine gives no threads.
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::unreadable)
+    const DECODING: usize = 4;
+    // One more for what else blocks: names that are looked up.
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(DECODING) + 1;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().max_blocking_threads(threads).build().map_err(Failure::unreadable)
 }
 
 /// A snapshot and where it comes from.

@@ -1,5 +1,6 @@
 //! The kinds that rules read: one table that says how each is named, served, decoded and kept.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ pub trait Object: Sized + DeserializeOwned + Send + Sync + 'static {
     fn name(&self) -> &str;
     /// Empty for objects of cluster scope.
     fn namespace(&self) -> &str;
-    fn uid(&self) -> &str;
+    fn uid(&self) -> Cow<'_, str>;
     fn labels(&self) -> &dyn LabelSet;
     fn annotation(&self, key: &str) -> Option<&str>;
     fn created(&self) -> Option<Timestamp>;
@@ -136,7 +137,7 @@ macro_rules! kinds {
             /// Calls `tell` with every object of every kind: kind, namespace, name, UID, labels.
             pub fn each(&self, tell: &mut dyn FnMut(Kind, &str, &str, &str, &dyn LabelSet)) {
                 $(for object in self.$field.iter() {
-                    tell(Kind::$kind, object.namespace(), object.name(), object.uid(), object.labels());
+                    tell(Kind::$kind, object.namespace(), object.name(), &object.uid(), object.labels());
                 })*
             }
 
@@ -314,8 +315,8 @@ macro_rules! kinds {
             &self.$($path)+.namespace
         }
 
-        fn uid(&self) -> &str {
-            &self.$($path)+.uid
+        fn uid(&self) -> Cow<'_, str> {
+            self.$($path)+.uid.text()
         }
 
         fn labels(&self) -> &dyn LabelSet {
@@ -343,7 +344,7 @@ macro_rules! kinds {
         }
 
         fn set_namespace(&mut self, namespace: &str) {
-            self.$($path)+.namespace = namespace.to_string();
+            self.$($path)+.namespace = namespace.into();
         }
     };
     (@object openapi $kind:ident $type:ident $field:ident) => {
@@ -358,8 +359,8 @@ macro_rules! kinds {
                 self.metadata.namespace.as_deref().unwrap_or_default()
             }
 
-            fn uid(&self) -> &str {
-                self.metadata.uid.as_deref().unwrap_or_default()
+            fn uid(&self) -> Cow<'_, str> {
+                self.metadata.uid.as_deref().unwrap_or_default().into()
             }
 
             fn labels(&self) -> &dyn LabelSet {
@@ -394,6 +395,11 @@ macro_rules! kinds {
 
             fn set_namespace(&mut self, namespace: &str) {
                 self.metadata.namespace = Some(namespace.to_string());
+            }
+
+            /// Who set which field is most of an object, and no rule asks for it.
+            fn read_whole(&mut self) {
+                self.metadata.managed_fields = None;
             }
         }
     };
@@ -466,7 +472,7 @@ impl Objects {
             .pods
             .iter()
             .filter(|pod| pod.metadata.name == name)
-            .map(|pod| pod.metadata.namespace.clone())
+            .map(|pod| pod.metadata.namespace.to_string())
             .collect();
         namespaces.sort();
         namespaces.dedup();

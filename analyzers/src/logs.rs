@@ -50,7 +50,7 @@ fn worst(cluster: &Cluster, group: &PodGroup) -> Option<(Trouble, LogRequest)> {
     }
     let (trouble, _, container) = candidates.into_iter().min_by_key(|(trouble, restarts, _)| (*trouble, *restarts))?;
     let request = LogRequest {
-        namespace: container.pod.metadata.namespace.clone(),
+        namespace: container.pod.metadata.namespace.to_string(),
         pod: container.pod.metadata.name.clone(),
         container: container.name().to_string(),
         previous_first: container.runs() && trouble != Trouble::Unready,

@@ -118,9 +118,9 @@ mod tests {
 
     fn pod(namespace: &str, name: &str, uid: usize) -> Pod {
         let mut pod = Pod::default();
-        pod.metadata.namespace = namespace.to_string();
+        pod.metadata.namespace = namespace.into();
         pod.metadata.name = name.to_string();
-        pod.metadata.uid = uid.to_string().into();
+        pod.metadata.uid = uid.to_string().as_str().into();
         pod
     }
 

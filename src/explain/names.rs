@@ -162,7 +162,7 @@ fn key(cluster: &Cluster, context: Option<&str>) -> [u8; 32] {
     hash.update(b"kubectl-gpt placeholders 1\0");
     let system = cluster.all::<Namespace>().iter().find(|namespace| namespace.name() == "kube-system");
     if let Some(uid) = system.map(Object::uid).filter(|uid| !uid.is_empty()) {
-        hash.update(uid);
+        hash.update(uid.as_bytes());
         return hash.finalize().into();
     }
     hash.update(context.unwrap_or_default());

@@ -159,7 +159,7 @@ impl CustomResource {
         ObjectRef {
             api_version: self.api_version.clone().into(),
             kind: self.kind.clone().into(),
-            namespace: (!self.metadata.namespace.is_empty()).then(|| self.metadata.namespace.clone()),
+            namespace: (!self.metadata.namespace.is_empty()).then(|| self.metadata.namespace.to_string()),
             name: self.metadata.name.clone(),
         }
     }

@@ -1,4 +1,4 @@
-use super::{Meta, Timestamp, api_types};
+use super::{Meta, Timestamp, Uid, api_types};
 
 api_types! {
     /// core/v1 Event. Only those of a type other than `Normal` are read.
@@ -23,7 +23,7 @@ api_types! {
         pub kind: String,
         pub namespace: String,
         pub name: String,
-        pub uid: Box<str>,
+        pub uid: Uid,
         /// `spec.containers{app}` where the event is about one container.
         pub field_path: String,
     }

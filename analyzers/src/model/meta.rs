@@ -1,4 +1,4 @@
-use super::{Annotations, Labels, List, Word, api_types};
+use super::{Annotations, Labels, List, Uid, Word, api_types};
 
 /// An instant, as the API writes it (RFC 3339, UTC).
 pub type Timestamp = jiff::Timestamp;
@@ -7,13 +7,13 @@ api_types! {
     /// What rules read of `metadata`.
     pub struct Meta {
         pub name: String,
-        pub namespace: String,
-        pub uid: Box<str>,
+        pub namespace: Word,
+        pub uid: Uid,
         pub generation: i64,
         pub labels: Labels,
         pub annotations: Annotations,
         pub owner_references: List<OwnerReference>,
-        pub finalizers: Vec<String>,
+        pub finalizers: List<String>,
         pub creation_timestamp: Option<Timestamp>,
         pub deletion_timestamp: Option<Timestamp>,
         pub deletion_grace_period_seconds: Option<i64>,
@@ -23,7 +23,7 @@ api_types! {
         pub api_version: String,
         pub kind: String,
         pub name: String,
-        pub uid: Box<str>,
+        pub uid: Uid,
         pub controller: bool,
     }
 
@@ -33,7 +33,7 @@ api_types! {
         pub type_: Word,
         pub status: Word,
         pub reason: Word,
-        pub message: String,
+        pub message: Word,
         pub last_transition_time: Option<Timestamp>,
         #[serde(alias = "lastHeartbeatTime")]
         pub last_update_time: Option<Timestamp>,

@@ -17,6 +17,7 @@ mod pod;
 mod policy;
 mod service;
 pub(crate) mod shared;
+mod uid;
 mod workload;
 
 pub use bound::BoundSpec;
@@ -54,6 +55,7 @@ pub use service::{
     ServiceSpec, ServiceStatus,
 };
 pub use shared::{Amounts, List, Shared, Word};
+pub use uid::Uid;
 pub use workload::*;
 
 use serde::{Deserialize, Deserializer};

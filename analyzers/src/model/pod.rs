@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use k8s_openapi::api::core::v1::{Affinity, TopologySpreadConstraint};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Amounts, BoundSpec, Condition, IntOrString, List, Meta, Quantity, Shared, Timestamp, Word, api_types};
 
@@ -243,14 +245,14 @@ api_types! {
 
     pub struct PodStatus {
         pub phase: Word,
-        pub reason: String,
-        pub message: String,
-        pub nominated_node_name: String,
+        pub reason: Word,
+        pub message: Word,
+        pub nominated_node_name: Word,
         pub start_time: Option<Timestamp>,
         #[serde(rename = "podIP")]
         pub pod_ip: Box<str>,
         #[serde(rename = "podIPs")]
-        pub pod_ips: Box<[PodIp]>,
+        pub pod_ips: PodIps,
         #[serde(rename = "hostIP")]
         pub host_ip: Word,
         pub conditions: List<Condition>,
@@ -295,6 +297,26 @@ api_types! {
         pub message: String,
         pub started_at: Option<Timestamp>,
         pub finished_at: Option<Timestamp>,
+    }
+}
+
+/// The addresses of a pod that has several; the first of them is its `podIP`. Of a pod that has one, which says the same
+/// there, they are not kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PodIps(Box<[PodIp]>);
+
+impl Deref for PodIps {
+    type Target = [PodIp];
+
+    fn deref(&self) -> &[PodIp] {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for PodIps {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PodIps, D::Error> {
+        let all = Vec::<PodIp>::deserialize(deserializer)?;
+        Ok(PodIps(if all.len() > 1 { all.into() } else { Box::default() }))
     }
 }
 

@@ -25,7 +25,7 @@ impl Foreign {
         let of_cluster = [Kind::ClusterNetworkPolicy, Kind::CiliumClusterwideNetworkPolicy, Kind::GlobalNetworkPolicy];
         let mut foreign = Foreign {
             everywhere: of_cluster.iter().any(|kind| cluster.objects().count(*kind) > 0),
-            namespaces: cluster.all::<CiliumNetworkPolicy>().iter().map(|p| p.metadata.namespace.clone()).collect(),
+            namespaces: cluster.all::<CiliumNetworkPolicy>().iter().map(|p| p.metadata.namespace.to_string()).collect(),
         };
         for object in cluster.custom() {
             if !GROUPS.contains(&object.group()) || !object.kind.ends_with("NetworkPolicy") {
@@ -38,7 +38,7 @@ impl Foreign {
             if object.metadata.namespace.is_empty() {
                 foreign.everywhere = true;
             } else {
-                foreign.namespaces.insert(object.metadata.namespace.clone());
+                foreign.namespaces.insert(object.metadata.namespace.to_string());
             }
         }
         foreign

@@ -33,7 +33,7 @@ impl Term {
                 namespaces.extend(matching.map(|namespace| namespace.name().to_string()));
             }
             None if namespaces.is_empty() => {
-                namespaces.insert(pod.metadata.namespace.clone());
+                namespaces.insert(pod.metadata.namespace.to_string());
             }
             None => {}
         }
@@ -53,7 +53,7 @@ impl Term {
 
     fn selects(&self, pod: &Pod) -> bool {
         let labels = &pod.metadata.labels;
-        self.namespaces.contains(&pod.metadata.namespace)
+        self.namespaces.contains(&*pod.metadata.namespace)
             && self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
             && self.like.iter().all(|(key, value)| labels.get(key) == Some(value.as_str()))
             && self.unlike.iter().all(|(key, value)| labels.get(key) != Some(value.as_str()))

@@ -159,7 +159,7 @@ fn held_objects<'a>(cluster: &'a Cluster, namespace: &str) -> Vec<(ObjectRef, &'
     let custom = cluster.custom().iter().filter(|c| c.metadata.namespace == namespace);
     let custom = custom.filter(|c| c.metadata.deletion_timestamp.is_some() && !c.metadata.finalizers.is_empty());
     let mut held: Vec<(ObjectRef, &[String])> =
-        custom.map(|custom| (custom.reference(), custom.metadata.finalizers.as_slice())).collect();
+        custom.map(|custom| (custom.reference(), &*custom.metadata.finalizers)).collect();
     held.sort();
     held.extend(of::<PersistentVolumeClaim>(cluster, namespace));
     held.extend(of::<Service>(cluster, namespace));

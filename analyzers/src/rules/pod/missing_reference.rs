@@ -224,7 +224,7 @@ fn waits_for(status: &ContainerStatus, reason: &str) -> bool {
 fn complaints(cluster: &Cluster, pod: &Pod) -> Vec<String> {
     let waiting = pod.container_statuses().filter_map(|status| status.state.waiting.as_deref());
     let mut said: Vec<String> = waiting.map(|waiting| waiting.message.clone()).collect();
-    said.extend(pod.condition("PodScheduled").map(|condition| condition.message.clone()));
+    said.extend(pod.condition("PodScheduled").map(|condition| condition.message.to_string()));
     let events = cluster.events(&pod.reference());
     let own = events.iter().filter(|event| {
         event.involved_object.uid.is_empty()

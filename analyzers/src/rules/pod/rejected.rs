@@ -105,8 +105,11 @@ fn finding(owner: &ObjectRef, newest: &Pod, pods: usize) -> Finding {
     // "Pod was rejected: Node didn't have enough resource: cpu, requested: 4000, used: 3500, capacity: 4000"
     let words = status.message.trim().trim_end_matches('.');
     let words = words.strip_prefix("Pod was rejected: ").or(words.strip_prefix("Pod ")).unwrap_or(words);
-    let why =
-        if words.is_empty() { status.reason.clone() } else { format!("{} ({})", status.reason, shorten(words, 160)) };
+    let why = if words.is_empty() {
+        status.reason.to_string()
+    } else {
+        format!("{} ({})", status.reason, shorten(words, 160))
+    };
     let finding = Finding::warning(owner.clone(), format!("{subject} {verb}{node}: {why}"))
         .pods(pods)
         .since(made(newest))

@@ -81,7 +81,7 @@ fn objects(cluster: &Cluster, report: &CustomResource, result: &PolicyResult) ->
     let above = |object: &ObjectRef| {
         let mut object = object.clone();
         if object.namespace.is_none() && !own.is_empty() {
-            object.namespace = Some(own.clone());
+            object.namespace = Some(own.to_string());
         }
         if object.is(Kind::Pod) {
             let pod = cluster.get::<Pod>(object.namespace(), &object.name).found();

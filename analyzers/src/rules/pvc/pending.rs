@@ -248,7 +248,7 @@ fn provisioning_failed<'a>(cluster: &'a Cluster, claim: &PersistentVolumeClaim) 
     events.into_iter().find(|event| {
         let uid = &event.involved_object.uid;
         event.reason == "ProvisioningFailed"
-            && (uid.is_empty() || claim.uid().is_empty() || **uid == *claim.uid())
+            && (uid.is_empty() || claim.uid().is_empty() || uid.text() == claim.uid())
             && event.last_seen().is_none_or(|seen| age(cluster.now(), seen) < PROVISION * 3)
     })
 }
