@@ -171,7 +171,7 @@ async fn from_cluster(
         notes.extend(custom::collect(connection, crds, &scope, &mut builder).await);
     }
     notes.extend(how_to_permit(&builder));
-    let mut cluster = builder.build(Now::At(jiff::Timestamp::now()), Origin::Cluster);
+    let mut cluster = builder.build(Now::At(connection.now()), Origin::Cluster);
     set_raw(&mut cluster, connection.recorder.as_ref());
     if wanted.logs {
         line.say("reading the last lines of crashed containers");

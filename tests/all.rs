@@ -6,6 +6,7 @@ mod ask;
 mod bad_input;
 mod cli;
 mod config;
+mod credentials;
 mod custom;
 mod docs;
 mod expectations;

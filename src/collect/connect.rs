@@ -8,17 +8,26 @@ use std::time::Duration;
 
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
+use jiff::Timestamp;
+use kube::client::{ClientBuilder, RustlsTlsError};
 use kube::config::{Context, KubeConfigOptions, Kubeconfig, NamedContext};
 use kube::{Client, Config};
 use kubectl_gpt_analyzers::Reason;
+use tower::buffer::BufferLayer;
+use tower::filter::AsyncFilterLayer;
 
+use super::clock::Clock;
 use super::discovery::Served;
+use super::identity::Identity;
+use super::plugin::Plugin;
 use super::recorder::Recorder;
 use super::request::{Failure, JSON};
 use crate::interrupt::Interrupt;
 
 /// How long one request may take where `--request-timeout` does not say.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// More than there ever are.
+const REQUESTS_AT_A_TIME: usize = 1024;
 
 /// kubectl's flags about which cluster to talk to, and as whom.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +73,8 @@ pub struct Connection {
     /// How many requests in a row got no answer at all.
     pub(super) unanswered: AtomicU32,
     pub(super) interrupt: Interrupt,
+    pub(super) clock: Clock,
+    pub(super) identity: Identity,
     /// Keeps what is read, if that is wanted.
     pub recorder: Option<Recorder>,
     server: String,
@@ -93,6 +104,11 @@ impl Connection {
         self.server_version.as_deref()
     }
 
+    /// The time by the API server's clock, by which objects are dated.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// How many requests were sent so far, repeated ones too.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
@@ -104,11 +120,18 @@ impl Connection {
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectError> {
-    let Target { config, context } = target(options).await?;
+    let Target { mut config, context, user } = target(options).await?;
     let server = config.cluster_url.to_string().trim_end_matches('/').to_string();
     let namespace = config.default_namespace.clone();
-    let client = Client::try_from(config).map_err(|error| client_error(&server, error))?;
     let timeout = limit(options.request_timeout);
+    let plugin = Plugin::take(&mut config.auth_info, &user, timeout);
+    let (client, identity) = tokio::select! {
+        biased;
+        () = options.interrupt.wait() => {
+            return Err(ConnectError::Credentials { server, cause: "interrupted".to_string() });
+        }
+        client = client(config, plugin, &server, &user) => client?,
+    };
     let mut connection = Connection {
         client,
         timeout,
@@ -116,6 +139,8 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
         requests: AtomicUsize::new(0),
         unanswered: AtomicU32::new(0),
         interrupt: options.interrupt.clone(),
+        clock: Clock::default(),
+        identity,
         recorder: None,
         server,
         context,
@@ -123,9 +148,36 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
         server_version: None,
     };
     connection.server_version = version(&connection).await?;
-    connection.served =
-        Served::discover(&connection).await.map_err(|failure| connect_error(&connection.server, failure))?;
+    connection.served = Served::discover(&connection).await.map_err(|failure| connect_error(&connection, failure))?;
     Ok(connection)
+}
+
+/// What sends the requests, with the credentials that a plugin gives; and who it is that asks.
+async fn client(
+    mut config: Config,
+    plugin: Option<Plugin>,
+    server: &str,
+    user: &str,
+) -> Result<(Client, Identity), ConnectError> {
+    let mut tokens = None;
+    if let Some(plugin) = plugin {
+        let credentials = plugin.run().await;
+        let credentials = credentials
+            .map_err(|error| ConnectError::Credentials { server: server.to_string(), cause: error.to_string() })?;
+        credentials.identify(&mut config.auth_info);
+        tokens = credentials.tokens(plugin);
+    }
+    let identity = Identity::of(&config.auth_info, user);
+    let builder = ClientBuilder::try_from(config).map_err(|error| client_error(server, error))?;
+    let client = match tokens {
+        // The filter needs a service that can be cloned; kube's own client is such a buffer too.
+        Some(tokens) => {
+            let buffer = BufferLayer::new(REQUESTS_AT_A_TIME);
+            builder.with_layer(&buffer).with_layer(&AsyncFilterLayer::new(tokens)).build()
+        }
+        None => builder.build(),
+    };
+    Ok((client, identity))
 }
 
 /// How long one request may take; `None` for as long as it likes, which is what zero means to kubectl.
@@ -149,24 +201,28 @@ async fn version(connection: &Connection) -> Result<Option<String>, ConnectError
             }),
         },
         Err(failure) if matches!(failure.status, Some(401 | 403 | 404)) => Ok(None),
-        Err(failure) => Err(connect_error(&connection.server, failure)),
+        Err(failure) => Err(connect_error(connection, failure)),
     }
 }
 
-fn connect_error(server: &str, failure: Failure) -> ConnectError {
-    let (server, cause) = (server.to_string(), failure.message);
+fn connect_error(connection: &Connection, failure: Failure) -> ConnectError {
+    let (server, cause) = (connection.server.clone(), failure.message);
+    let explained = |cause| connection.identity.explain(cause, connection.now());
     match failure.status {
-        Some(401) => ConnectError::Unauthorized { server, cause },
+        Some(401) => ConnectError::Unauthorized { server, cause: explained(cause) },
         Some(404) => ConnectError::NotKubernetes { server, cause },
         _ if failure.reason == Reason::Malformed => ConnectError::NotKubernetes { server, cause },
         _ if failure.credentials => ConnectError::Credentials { server, cause },
-        _ => ConnectError::Unreachable { server, cause },
+        // Servers that refuse a client certificate may just hang up.
+        _ => ConnectError::Unreachable { server, cause: explained(cause) },
     }
 }
 
 struct Target {
     config: Config,
     context: Option<String>,
+    /// As the kubeconfig calls them; empty without one.
+    user: String,
 }
 
 /// The configuration as kubectl resolves it: `--kubeconfig`, else the files of `KUBECONFIG`, else `~/.kube/config`; if
@@ -213,7 +269,7 @@ fn in_cluster() -> Result<Target, ConnectError> {
         )
     })?;
     config.proxy_url = environment_proxy(&config.cluster_url)?;
-    Ok(Target { config, context: None })
+    Ok(Target { config, context: None, user: String::new() })
 }
 
 async fn from_kubeconfig(mut kubeconfig: Kubeconfig, options: &ConnectOptions) -> Result<Target, ConnectError> {
@@ -243,6 +299,7 @@ async fn from_kubeconfig(mut kubeconfig: Kubeconfig, options: &ConnectOptions) -
         return config_error(format!("context \"{context}\" is not in the kubeconfig{choices}"));
     };
     let cluster = options.cluster.as_ref().unwrap_or(&found.cluster);
+    let user = options.user.clone().or(found.user).unwrap_or_default();
     let Some(proxy) = kubeconfig
         .clusters
         .iter()
@@ -279,7 +336,7 @@ async fn from_kubeconfig(mut kubeconfig: Kubeconfig, options: &ConnectOptions) -
     if proxy.is_none_or(|proxy| proxy.is_empty()) {
         config.proxy_url = environment_proxy(&config.cluster_url)?;
     }
-    Ok(Target { config, context: wanted })
+    Ok(Target { config, context: wanted, user })
 }
 
 /// ` (there are a, b)`, to help with a name that is wrong.
@@ -347,6 +404,10 @@ fn client_error(server: &str, error: kube::Error) -> ConnectError {
         kube::Error::Auth(error) => {
             ConnectError::Credentials { server: server.to_string(), cause: credentials_cause(&error) }
         }
+        // What kube says of it quotes the line that is wrong, which may be one of the key.
+        kube::Error::RustlsTls(RustlsTlsError::InvalidIdentityPem(_)) => ConnectError::Config(
+            "the kubeconfig cannot be used: the user's client certificate or its key is no PEM file".to_string(),
+        ),
         error => ConnectError::Config(format!("the kubeconfig cannot be used: {error}")),
     }
 }

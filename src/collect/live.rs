@@ -137,6 +137,7 @@ pub async fn collect(
     refuse_what_is_no_cluster(connection, &outcomes)?;
 
     let mut notes = Vec::new();
+    notes.extend(connection.clock.note());
     notes.extend(fallback_note(connection, &outcomes));
     let mut builder = Builder::new();
     if let Some(version) = connection.server_version() {
@@ -167,7 +168,7 @@ async fn check_namespaces(connection: &Connection, namespaces: &BTreeSet<String>
                 return Err(CollectError::NoSuchNamespace { namespace: namespace.clone(), server });
             }
             Err(failure) if failure.status == Some(401) => {
-                return Err(CollectError::Unauthorized { server, cause: failure.message });
+                return Err(CollectError::Unauthorized { server, cause: explained(connection, failure.message) });
             }
             // Who may not read namespaces may still read what is in them.
             _ => {}
@@ -181,12 +182,16 @@ fn refuse_what_is_no_cluster(connection: &Connection, outcomes: &BTreeMap<Kind, 
     let all = |what: fn(&Outcome) -> bool| !outcomes.is_empty() && outcomes.values().all(what);
     if all(|outcome| outcome.status == Some(401)) {
         let cause = outcomes.values().find_map(|o| o.gap()).map(|gap| gap.message.clone()).unwrap_or_default();
-        return Err(CollectError::Unauthorized { server, cause });
+        return Err(CollectError::Unauthorized { server, cause: explained(connection, cause) });
     }
     if all(|outcome| outcome.status == Some(404)) {
         return Err(CollectError::NotKubernetes { server });
     }
     Ok(())
+}
+
+fn explained(connection: &Connection, cause: String) -> String {
+    connection.identity.explain(cause, connection.now())
 }
 
 fn fallback_note(connection: &Connection, outcomes: &BTreeMap<Kind, Outcome>) -> Option<String> {

@@ -4,17 +4,21 @@
 //! every kind that the chosen rules need, a page at a time; [`logs::fetch`] reads the ends of a few logs; [`watch`] goes
 //! on with the kinds that change. Only `get`, `list` and `watch` are ever asked for. [`files`] reads what others recorded.
 
+mod clock;
 mod connect;
 pub mod custom;
 mod discovery;
 pub mod files;
+mod identity;
 pub mod live;
 pub mod logs;
 pub mod overlay;
 mod page;
+mod plugin;
 pub mod recorder;
 mod redact;
 mod request;
+mod tls;
 pub mod watch;
 
 pub use connect::{ConnectError, ConnectOptions, Connection, connect};

@@ -1,18 +1,21 @@
 //! One GET, repeated while that makes sense, and never for ever.
 
 use std::error::Error;
-use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use http::header::{ACCEPT, RETRY_AFTER, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 use kube::client::Body;
 use kubectl_gpt_analyzers::{Gap, Reason};
 use serde::Deserialize;
 
 use super::connect::{Connection, credentials_cause};
+use super::plugin::PluginError;
+use super::tls;
 
 pub(super) const JSON: &str = "application/json";
 
@@ -116,7 +119,7 @@ impl Connection {
         let request = Request::get(path).header(ACCEPT, accept).header(USER_AGENT, user_agent).body(Body::empty());
         let request = request.map_err(|e| final_failure(Failure::new(Reason::Internal, e.to_string())))?;
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let start = Instant::now();
+        let (start, sent) = (Instant::now(), Timestamp::now());
         let exchange = async {
             let (head, body) = self.client.send(request).await?.into_parts();
             Ok::<_, kube::Error>((head, whole(body).await?))
@@ -134,6 +137,7 @@ impl Connection {
                 return Err(final_failure(Failure::new(Reason::Timeout, message)));
             }
         };
+        self.clock.compare(&head.headers, sent, Timestamp::now());
         let (status, bytes, took) = (head.status.as_u16(), body.len(), start.elapsed());
         tracing::debug!("GET path={path:?} status={status} bytes={bytes} took={took:?}");
         if head.status == StatusCode::OK {
@@ -225,31 +229,33 @@ pub(super) fn failure(error: &kube::Error) -> Failure {
 
 /// An exchange that ended without a whole answer: refused, broken off, no route, a certificate nobody trusts.
 fn no_answer(error: &kube::Error) -> Attempt {
-    if let Some(auth) = credentials_error(error) {
-        let failure = Failure { credentials: true, ..Failure::new(Reason::Forbidden, credentials_cause(auth)) };
-        return Attempt { failure, repeat: false, wait: None };
-    }
-    Attempt { failure: Failure::new(Reason::Unavailable, deepest(error)), repeat: true, wait: None }
+    let (failure, repeat) = if let Some(cause) = credentials_error(error) {
+        (Failure { credentials: true, ..Failure::new(Reason::Forbidden, cause) }, false)
+    } else if let Some(failure) = causes(error).find_map(|error| tls::final_failure(error.downcast_ref()?)) {
+        (failure, false)
+    } else {
+        (Failure::new(Reason::Unavailable, deepest(error)), true)
+    };
+    Attempt { failure, repeat, wait: None }
 }
 
-fn credentials_error(error: &kube::Error) -> Option<&kube::client::AuthError> {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(auth) = error.downcast_ref() {
-            return Some(auth);
-        }
-        next = error.source();
-    }
-    None
+fn credentials_error(error: &kube::Error) -> Option<String> {
+    let of_kube = causes(error).find_map(|error| error.downcast_ref()).map(credentials_cause);
+    of_kube.or_else(|| causes(error).find_map(|error| error.downcast_ref::<PluginError>()).map(ToString::to_string))
+}
+
+/// An error and what caused it, down to the innermost. One of input and output may wrap another one, which it does not
+/// give as its source.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let wrapped = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+        wrapped.map(|error| error as &(dyn Error + 'static)).or_else(|| (*error).source())
+    })
 }
 
 /// The innermost error: `Connection refused`, and not the four layers around it.
-fn deepest(error: &dyn Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    let text = error.to_string();
+fn deepest(error: &(dyn Error + 'static)) -> String {
+    let text = causes(error).last().map(ToString::to_string).unwrap_or_default();
     match text.split_once(" (os error ") {
         Some((text, _)) => text.to_string(),
         None => text,

@@ -143,7 +143,7 @@ impl<'a> Reading<'a> {
         notes.extend(watching.note());
         notes.extend(live::complete(self.connection, &mut builder).await);
         notes.extend(load::how_to_permit(&builder));
-        let mut cluster = builder.build(Now::At(Timestamp::now()), Origin::Cluster);
+        let mut cluster = builder.build(Now::At(self.connection.now()), Origin::Cluster);
         if self.logs {
             cluster = self.read_logs(cluster).await;
         }

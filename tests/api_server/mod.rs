@@ -10,7 +10,6 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::result_large_err)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -18,11 +17,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, USER_AGENT};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use jiff::{SignedDuration, Timestamp};
 use kubectl_gpt_analyzers::Kind;
 use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
+
+pub mod tls;
 
 /// Which requests a fault meets. Everything that is not stated matches.
 #[derive(Clone, Debug, Default)]
@@ -131,6 +135,12 @@ pub enum Then {
     BrokenItem,
     /// The same continue token on every page.
     SamePage,
+    /// The normal answer, of a cluster in which in the meantime these objects came, before all others, and so many of the
+    /// first ones went.
+    Meanwhile {
+        come: Vec<Value>,
+        go: usize,
+    },
 }
 
 /// How the server tells what it serves.
@@ -151,6 +161,7 @@ pub struct Asked {
     pub accept: String,
     pub user_agent: String,
     pub impersonate: Vec<String>,
+    pub authorization: String,
     target: Option<Target>,
 }
 
@@ -220,13 +231,15 @@ struct World {
     /// How often all watches were cut.
     cuts: usize,
     faults: Vec<(When, Then, usize)>,
+    /// How far its clock is ahead of this machine's.
+    ahead: SignedDuration,
     asked: Vec<Asked>,
     busy: usize,
     busiest: usize,
 }
 
 pub struct ApiServer {
-    address: SocketAddr,
+    url: String,
     world: Arc<Mutex<World>>,
     runtime: Option<tokio::runtime::Runtime>,
     folder: tempfile::TempDir,
@@ -243,6 +256,15 @@ impl Drop for ApiServer {
 impl ApiServer {
     /// Serves these objects, and all kinds that every cluster has. The context's namespace is `shop`.
     pub fn start(objects: Vec<Value>) -> ApiServer {
+        ApiServer::listen(objects, None)
+    }
+
+    /// The same over TLS. Its kubeconfig trusts no authority; [`tls::Authority`] makes what one needs.
+    pub fn start_tls(objects: Vec<Value>, acceptor: TlsAcceptor) -> ApiServer {
+        ApiServer::listen(objects, Some(acceptor))
+    }
+
+    fn listen(objects: Vec<Value>, acceptor: Option<TlsAcceptor>) -> ApiServer {
         let mut world = World { version: 7, ..World::default() };
         for kind in Kind::ALL.iter().filter(|kind| kind.api().group != "gateway.networking.k8s.io") {
             world.serve(*kind, kind.api().versions[0]);
@@ -254,12 +276,18 @@ impl ApiServer {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let app = Router::new().fallback(answer).with_state(Arc::clone(&world));
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
         runtime.spawn(async move {
-            axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), app).await.unwrap();
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            match acceptor {
+                Some(acceptor) => axum::serve(tls::Encrypted { listener, acceptor }, app).await.unwrap(),
+                None => axum::serve(listener, app).await.unwrap(),
+            }
         });
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("config"), kubeconfig_of(&format!("http://{address}"), "shop")).unwrap();
-        ApiServer { address, world, runtime: Some(runtime), folder }
+        let url = format!("{scheme}://{address}");
+        std::fs::write(folder.path().join("config"), kubeconfig_of(&url, "shop")).unwrap();
+        ApiServer { url, world, runtime: Some(runtime), folder }
     }
 
     /// Serves a recording: a v1 List in JSON.
@@ -270,7 +298,7 @@ impl ApiServer {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// A kubeconfig file for this server.
@@ -317,6 +345,11 @@ impl ApiServer {
         let mut world = self.world();
         let beyond = world.history.len().saturating_sub(keep);
         world.history.drain(..beyond);
+    }
+
+    /// Sets its clock: how far it is ahead of this machine's.
+    pub fn clock(&self, ahead: SignedDuration) {
+        self.world().ahead = ahead;
     }
 
     /// No request fails any more.
@@ -454,6 +487,13 @@ impl World {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         self.history.push((self.version, resource, "DELETED", object));
+    }
+
+    fn meanwhile(&mut self, target: &Target, come: &[Value], go: usize) {
+        let resource = (target.group.clone(), target.version.clone(), target.resource.clone());
+        let objects = self.objects.entry(resource).or_default();
+        objects.drain(..go);
+        objects.splice(..0, come.iter().cloned());
     }
 
     /// The next event for a watch after a version, as a line, and the version after it.
@@ -665,6 +705,9 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, request: Request) -> Res
         world.busiest = world.busiest.max(world.busy);
         world.asked.push(asked.clone());
         let fault = if world.is_refused(&asked) { Some(Then::Forbidden) } else { world.fault(&asked) };
+        if let (Some(Then::Meanwhile { come, go }), Some(target)) = (&fault, &asked.target) {
+            world.meanwhile(target, come, *go);
+        }
         let is_log = asked.target.as_ref().filter(|t| t.subresource.as_deref() == Some("log"));
         let result = match is_log {
             Some(target) => Err(world.log_of(&asked, target)),
@@ -672,13 +715,16 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, request: Request) -> Res
         };
         (fault, result)
     };
-    let response = match (request.method() == Method::GET, fault) {
+    let mut response = match (request.method() == Method::GET, fault) {
         (true, None) if asked.is_watch() => watch(&world, asked),
         (false, _) => status(405, "this server is read-only"),
         (true, None) => normal(result),
         (true, Some(fault)) => faulty(fault, &asked, result).await,
     };
-    world.lock().unwrap().busy -= 1;
+    let mut world = world.lock().unwrap();
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&(Timestamp::now() + world.ahead)).unwrap();
+    response.headers_mut().insert(DATE, date.parse().unwrap());
+    world.busy -= 1;
     response
 }
 
@@ -741,6 +787,7 @@ fn asked(request: &Request) -> Asked {
         accept: header(ACCEPT),
         user_agent: header(USER_AGENT),
         impersonate: impersonate.map(|v| v.to_str().unwrap().to_string()).collect(),
+        authorization: header(AUTHORIZATION),
         target: Target::of(&path),
         path,
     }
@@ -792,6 +839,7 @@ async fn faulty(fault: Then, asked: &Asked, result: Result<Value, Response>) -> 
             body["metadata"]["continue"] = json!("from=0");
             json_response(200, body.to_string())
         }
+        Then::Meanwhile { .. } => normal(result),
     }
 }
 

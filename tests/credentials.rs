@@ -1,0 +1,312 @@
+//! Certificates that are over and credential plugins that misbehave: the program says whose fault it is, ends with 4, and
+//! ends soon.
+
+use std::path::Path;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use crate::api_server::tls::{Authority, Issued};
+use crate::api_server::{ApiServer, Then, When};
+use crate::program::{kubectl_gpt, text};
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
+
+/// Long before the program's own patience, which is thirty seconds.
+const SOON: Duration = Duration::from_secs(20);
+
+fn base64(text: &str) -> Value {
+    serde_json::to_value(ByteString(text.as_bytes().to_vec())).unwrap()
+}
+
+/// One namespace, without anything in it.
+fn objects() -> Vec<Value> {
+    vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "uid": "1"}})]
+}
+
+fn kubeconfig(folder: &Path, cluster: Value, user: Value) -> String {
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "jane", "user": user}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "jane"}}],
+    });
+    let path = folder.join("config");
+    std::fs::write(&path, config.to_string()).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+/// Runs the program as this user against this cluster; it has to end soon.
+#[track_caller]
+fn run(cluster: Value, user: Value, arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let config = kubeconfig(folder.path(), cluster, user);
+    let mut command = kubectl_gpt(&["analyze", "--kubeconfig", &config, "--rule", "service/*"]);
+    command.args(arguments).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let start = Instant::now();
+    let output = command.timeout(2 * SOON).output().unwrap();
+    assert!(start.elapsed() < SOON, "{:?}: {}", start.elapsed(), text(&output));
+    output
+}
+
+/// The one line of an error that ends the program.
+#[track_caller]
+fn error(output: &Output) -> String {
+    let text = text(output);
+    assert_eq!((output.status.code(), text.lines().count()), (Some(4), 1), "{text}");
+    text.trim().strip_prefix("error: ").unwrap().to_string()
+}
+
+// Certificates
+
+/// A server that shows this certificate, and whom to trust to talk to it.
+fn server(authority: &Authority, shown: &Issued, of_clients: bool) -> (ApiServer, Value) {
+    let server = ApiServer::start_tls(objects(), authority.acceptor(shown, of_clients));
+    let cluster = json!({"server": server.url(), "certificate-authority-data": base64(&authority.pem())});
+    (server, cluster)
+}
+
+fn client(issued: &Issued) -> Value {
+    json!({"client-certificate-data": base64(&issued.certificate), "client-key-data": base64(&issued.key)})
+}
+
+/// Otherwise what follows would prove nothing.
+#[test]
+fn with_certificates_that_are_valid_everything_works() {
+    let authority = Authority::new("cluster");
+    let (_server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2120), true);
+    let output = run(cluster.clone(), client(&authority.issue("jane", 2020, 2120)), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let stranger = error(&run(cluster, client(&Authority::new("stranger").issue("jane", 2020, 2120)), &[]));
+    assert!(!stranger.contains("expired"), "{stranger}");
+}
+
+#[test]
+fn the_servers_certificate_expired() {
+    let authority = Authority::new("cluster");
+    let (server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2021), false);
+    let said = error(&run(cluster, json!({}), &[]));
+    let expected =
+        format!("cannot reach the API server {}: its certificate expired on 2021-01-01, and this", server.url());
+    assert!(said.starts_with(&expected), "{said}");
+    assert!(server.requests().is_empty());
+}
+
+/// With a clock that is years behind every new certificate looks like this.
+#[test]
+fn the_servers_certificate_is_not_valid_yet() {
+    let authority = Authority::new("cluster");
+    let (server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2119, 2120), false);
+    let said = error(&run(cluster, json!({}), &[]));
+    let today = jiff::Timestamp::now().strftime("%Y-%m-%d");
+    let expected = format!(
+        "cannot reach the API server {}: its certificate is not valid before 2119-01-01, and this machine's clock says \
+         {today}",
+        server.url()
+    );
+    assert_eq!(said, expected);
+}
+
+/// kube-apiserver takes any client certificate in the handshake, and answers with 401 if it is over.
+#[test]
+fn a_client_certificate_that_expired_is_told_with_the_refusal() {
+    let authority = Authority::new("cluster");
+    let (server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2120), false);
+    server.fail(When::everything(), Then::Unauthorized);
+    let refused = format!("the API server {} does not accept the credentials: unauthorized", server.url());
+    let expired = authority.issue("jane", 2020, 2021);
+    let over = format!("{refused}; the client certificate of user \"jane\" expired on 2021-01-01");
+    assert_eq!(error(&run(cluster.clone(), client(&expired), &[])), over);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    std::fs::write(path("crt"), &expired.certificate).unwrap();
+    std::fs::write(path("key"), &expired.key).unwrap();
+    let files = json!({"client-certificate": path("crt"), "client-key": path("key")});
+    assert_eq!(error(&run(cluster.clone(), files, &[])), over);
+
+    let early = format!("{refused}; the client certificate of user \"jane\" is not valid before 2119-01-01");
+    assert_eq!(error(&run(cluster.clone(), client(&authority.issue("jane", 2119, 2120)), &[])), early);
+    assert_eq!(error(&run(cluster, client(&authority.issue("jane", 2020, 2120)), &[])), refused);
+}
+
+/// As a proxy does that checks certificates itself. Whether its last word arrives or only the end of the connection is a
+/// matter of chance; what is wrong is told either way.
+#[test]
+fn a_client_certificate_that_expired_is_refused_in_the_handshake() {
+    let authority = Authority::new("cluster");
+    let (server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2120), true);
+    let said = error(&run(cluster, client(&authority.issue("jane", 2020, 2021)), &[]));
+    assert!(said.contains(&server.url()), "{said}");
+    assert!(said.ends_with("; the client certificate of user \"jane\" expired on 2021-01-01"), "{said}");
+}
+
+/// A certificate may end between the first request and the lists.
+#[test]
+fn a_refusal_in_the_middle_is_told_with_its_cause_too() {
+    let authority = Authority::new("cluster");
+    let (server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2120), false);
+    server.fail(When::everything().after(3), Then::Unauthorized);
+    let said = error(&run(cluster, client(&authority.issue("jane", 2020, 2021)), &[]));
+    assert!(said.ends_with("; the client certificate of user \"jane\" expired on 2021-01-01"), "{said}");
+}
+
+/// The error of the library that reads it quotes what is wrong with it: here a line of the key.
+#[test]
+fn a_key_that_cannot_be_read_is_not_shown() {
+    let authority = Authority::new("cluster");
+    let (_server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2120), false);
+    let mut issued = authority.issue("jane", 2020, 2120);
+    issued.key = issued.key.replacen("KEY-----\n", "KEY", 1);
+    let output = run(cluster, client(&issued), &[]);
+    let wrong = "error: the kubeconfig cannot be used: the user's client certificate or its key is no PEM file\n";
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(2), wrong));
+}
+
+// Credential plugins
+
+/// A user whose plugin is this shell script.
+fn plugin(script: &str) -> Value {
+    json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script],
+        "interactiveMode": "Never"}})
+}
+
+/// A plugin that prints this status.
+fn printing(status: Value) -> Value {
+    let credential =
+        json!({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status});
+    plugin(&format!("printf %s '{credential}'"))
+}
+
+fn plain(server: &ApiServer) -> Value {
+    json!({"server": server.url()})
+}
+
+#[cfg(unix)]
+#[test]
+fn the_token_of_a_plugin_is_sent_and_the_plugin_runs_once() {
+    let server = ApiServer::start(objects());
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let mut user = printing(json!({"token": "s3cret"}));
+    let script = user["exec"]["args"][1].as_str().unwrap().to_string();
+    user["exec"]["args"][1] = format!("echo \"$MARK $KUBERNETES_EXEC_INFO\" >> {}; {script}", runs.display()).into();
+    user["exec"]["env"] = json!([{"name": "MARK", "value": "run"}]);
+    let output = run(plain(&server), user, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let asked = server.requests();
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.authorization == "Bearer s3cret"));
+    let info = "{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"spec\":{\"interactive\":false}}";
+    assert_eq!(std::fs::read_to_string(runs).unwrap(), format!("run {info}\n"));
+}
+
+#[cfg(unix)]
+#[test]
+fn the_certificate_of_a_plugin_is_shown() {
+    let authority = Authority::new("cluster");
+    let (_server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2120), true);
+    let status = |issued: &Issued| json!({"clientCertificateData": issued.certificate, "clientKeyData": issued.key});
+    let output = run(cluster.clone(), printing(status(&authority.issue("jane", 2020, 2120))), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let said = error(&run(cluster, printing(status(&authority.issue("jane", 2020, 2021))), &[]));
+    assert!(said.ends_with("; the client certificate of user \"jane\" expired on 2021-01-01"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_plugin_that_gives_no_credentials_is_named() {
+    let server = ApiServer::start(objects());
+    let credential = |status: &str| plugin(&format!("printf %s '{{\"kind\": \"ExecCredential\"{status}}}'"));
+    let cases = [
+        (plugin("echo rubbish s3cret"), "printed something that is no ExecCredential"),
+        (plugin("echo '{\"status\": {\"token\": \"s3cret\"'"), "printed something that is no ExecCredential"),
+        (plugin("printf '\\377\\376 s3cret'"), "printed something that is no ExecCredential"),
+        (plugin("echo '[]'"), "printed something that is no ExecCredential"),
+        (
+            plugin("echo '{\"kind\": \"Config\", \"status\": {\"token\": \"s3cret\"}}'"),
+            "printed an object of kind \"Config\", not an ExecCredential",
+        ),
+        (plugin("true"), "printed nothing"),
+        (plugin("echo; echo"), "printed nothing"),
+        (credential(""), "printed an ExecCredential without status"),
+        (
+            credential(", \"status\": {}"),
+            "printed an ExecCredential with neither a token nor a certificate and its key",
+        ),
+        (
+            printing(json!({"token": "", "clientCertificateData": "s3cret"})),
+            "printed an ExecCredential with neither a token nor a certificate and its key",
+        ),
+        (
+            printing(json!({"token": "s3cret", "expirationTimestamp": "soon"})),
+            "printed an ExecCredential whose expirationTimestamp is no time",
+        ),
+        (
+            printing(
+                json!({"clientCertificateData": "s3cret", "clientKeyData": "-----BEGIN PRIVATE KEY-----\ns3cret"}),
+            ),
+            "printed an ExecCredential whose certificate or key is no PEM file",
+        ),
+        (
+            credential(", \"status\": {\"token\": \"s3\\u0001cret\"}"),
+            "printed an ExecCredential whose token no request can carry",
+        ),
+        (plugin("echo s3cret; echo who are you? >&2; echo >&2; exit 3"), "failed (exit status: 3): who are you?"),
+        (plugin("exit 3"), "failed (exit status: 3)"),
+        (plugin("kill -9 $$"), "failed (signal: 9 (SIGKILL))"),
+        (plugin("while :; do echo s3cret; done"), "printed more than 1 MB"),
+        (plugin("while :; do echo s3cret >&2; done"), "printed more than 1 MB"),
+    ];
+    let url = server.url();
+    for (user, what) in cases {
+        let said = error(&run(plain(&server), user.clone(), &[]));
+        assert_eq!(
+            said,
+            format!("no credentials for {url}: the credential plugin sh of user \"jane\" {what}"),
+            "{user}"
+        );
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_plugin_that_hangs_is_given_up_and_ended() {
+    let server = ApiServer::start(objects());
+    let folder = tempfile::tempdir().unwrap();
+    let id = folder.path().join("id");
+    let hanging = plugin(&format!("echo $$ > {}; exec sleep 600", id.display()));
+    let said = error(&run(plain(&server), hanging, &["--request-timeout", "2s"]));
+    assert!(said.ends_with(": the credential plugin sh of user \"jane\" did not end within 2s"), "{said}");
+    let process = format!("/proc/{}", std::fs::read_to_string(id).unwrap().trim());
+    if Path::new("/proc/self").exists() {
+        let state = std::fs::read_to_string(format!("{process}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    }
+}
+
+#[test]
+fn a_plugin_that_cannot_be_run_is_named_with_the_hint_of_the_kubeconfig() {
+    let server = ApiServer::start(objects());
+    let user = json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin",
+        "installHint": "get it from the store\n", "interactiveMode": "IfAvailable"}});
+    let said = error(&run(plain(&server), user, &[]));
+    let wrong = "the credential plugin no-such-plugin of user \"jane\" cannot be run: ";
+    assert!(said.contains(wrong) && said.ends_with("; get it from the store"), "{said}");
+    let always = json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh",
+        "interactiveMode": "Always"}});
+    let said = error(&run(plain(&server), always, &[]));
+    let wrong =
+        "the credential plugin sh of user \"jane\" has interactiveMode Always, but standard input is no terminal";
+    assert!(said.ends_with(wrong), "{said}");
+}
+
+/// What kubectl prefers to a plugin is preferred here.
+#[test]
+fn whoever_has_a_token_needs_no_plugin() {
+    let server = ApiServer::start(objects());
+    let mut user = plugin("exit 3");
+    user["token"] = "mine".into();
+    let output = run(plain(&server), user, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(server.requests().iter().all(|asked| asked.authorization == "Bearer mine"));
+}
