@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::api_server::{ApiServer, Discovery, Then, When};
 use assert_cmd::Command;
+use jiff::{SignedDuration, Timestamp};
 use kubectl_gpt_analyzers::Kind;
 use serde_json::{Value, json};
 
@@ -117,6 +118,30 @@ fn nothing_can_be_read() {
     ]);
 }
 
+/// All that is asked after the first answers, for a minute or longer: nobody waits so long for each kind.
+#[test]
+fn everybody_is_turned_away() {
+    let server = cluster();
+    // The version, and what is served.
+    server.fail(When::everything().after(3), Then::TooManyRequests { retry_after: 7 });
+    let (code, said) = run(&server, &[]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("listing pods in all namespaces: too many requests"), "{said}");
+    assert!(!said.contains("Nothing is wrong"), "{said}");
+    let pods = server.requests_for("pods").len();
+    assert!((4..=6).contains(&pods), "the first kinds are waited for: {pods}");
+    assert_eq!(server.requests_for("ingresses").len(), 1, "the last ones are not");
+}
+
+/// For some seconds only: nothing is lost.
+#[test]
+fn everybody_is_turned_away_for_a_while() {
+    let server = cluster();
+    server.fail(When::everything().after(3).times(30), Then::TooManyRequests { retry_after: 1 });
+    let (code, said) = run(&server, &[]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
 #[test]
 fn discovery_fails_for_one_group() {
     for discovery in [Discovery::Aggregated, Discovery::Plain] {
@@ -138,6 +163,19 @@ fn an_aggregated_api_hangs() {
         code: 3,
         says: "listing carts.shop.example.com in all namespaces: timeout",
     }]);
+}
+
+/// Servers before Kubernetes 1.26 tell of one group at a time, and hang with it.
+#[test]
+fn an_aggregated_api_hangs_in_discovery() {
+    for (path, says) in [("/apis/shop.example.com/v1", "shop.example.com"), ("/apis/policy/v1", "poddisruptionbudgets")]
+    {
+        let server = cluster();
+        server.discovery(Discovery::Plain);
+        server.fail(When::path(path), Then::Hang);
+        let (code, said) = run(&server, IMPATIENT);
+        assert!(code == Some(3) && said.contains(says) && said.contains("timeout"), "{path}: {code:?} {said}");
+    }
 }
 
 /// Every kind alone is in `forbidden.rs`; here are some of all the sets.
@@ -163,7 +201,7 @@ fn many_kinds_are_forbidden_together() {
 
 /// What moves from one page to the next while a list is begun again comes twice, or not at all.
 #[test]
-fn objects_come_and_go_between_pages() {
+fn objects_come_twice() {
     let server = cluster();
     for n in 0..600 {
         // The same name again, and everybody's uid.
@@ -174,29 +212,134 @@ fn objects_come_and_go_between_pages() {
     assert_eq!(code, Some(0), "{said}");
 }
 
-/// Pods of 40 KB each: the pages after the first are smaller.
+/// Pods that finished come and go while their list is read, so that some of the shop's are on two pages or on none.
 #[test]
-fn huge_objects() {
+fn objects_come_and_go_between_pages() {
+    let finished = |n: usize| {
+        json!({"apiVersion": "v1", "kind": "Pod", "status": {"phase": "Succeeded"},
+            "metadata": {"name": format!("finished-{n:03}"), "namespace": "shop", "uid": format!("finished-{n}")}})
+    };
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios/healthy-shop/cluster.json");
+    let list: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let recorded = list["items"].as_array().unwrap();
+    let pods = recorded.iter().filter(|item| item["kind"] == "Pod").count();
+    // The first page ends among the shop's pods.
+    let world: Vec<Value> = (0..500 - pods / 2).map(finished).chain(recorded.iter().cloned()).collect();
+    let checked = |come: usize, go: usize| {
+        let server = ApiServer::start(world.clone());
+        server.fail(
+            When::listing("pods").continued().times(1),
+            Then::Meanwhile { come: (600..600 + come).map(finished).collect(), go },
+        );
+        let (code, said) = run(&server, &[]);
+        assert_eq!(code, Some(0), "{come}, {go}: {said}");
+        assert_eq!(server.requests_for("pods").len(), 2);
+        let words: Vec<&str> = said.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "objects").unwrap();
+        words[at - 1].parse::<usize>().unwrap()
+    };
+    let all = checked(0, 0);
+    assert_eq!(checked(2, 0), all, "two pods come twice and count once");
+    assert_eq!(checked(0, 2), all - 2, "two pods are passed over");
+}
+
+/// Twice in the list, and all with one uid: as in recordings that somebody put together.
+#[test]
+fn uids_that_are_not_unique() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios/crash-loop/cluster.json");
+    let found = |server: &ApiServer| {
+        let (code, said) = run(server, &["-o", "json", "--no-logs"]);
+        assert_eq!(code, Some(1), "{said}");
+        let report: Value = serde_json::from_str(&said).unwrap();
+        let findings = report["findings"].as_array().unwrap().clone();
+        findings.iter().map(|f| format!("{} {} {}", f["rule"], f["object"], f["message"])).collect::<Vec<_>>()
+    };
+    let list: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let items = list["items"].as_array().unwrap();
+    let expected = found(&ApiServer::start(items.clone()));
+    assert_eq!(found(&ApiServer::start([items.clone(), items.clone()].concat())), expected, "everything twice");
+    let mut same = items.clone();
+    for item in &mut same {
+        item["metadata"]["uid"] = "same".into();
+        for owner in item["metadata"]["ownerReferences"].as_array_mut().into_iter().flatten() {
+            owner["uid"] = "same".into();
+        }
+    }
+    assert_eq!(found(&ApiServer::start(same)), expected, "one uid for all");
+}
+
+/// A healthy cluster with so many finished pods of so many bytes each.
+fn with_large_pods(count: usize, bytes: usize) -> ApiServer {
     let server = cluster();
-    let long = "x".repeat(40_000);
-    for n in 0..520 {
+    let long = "x".repeat(bytes);
+    for n in 0..count {
         server.add(json!({"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": format!("huge-{n}"), "namespace": "shop", "annotations": {"note": long}},
             "status": {"phase": "Succeeded"}}));
     }
+    server
+}
+
+/// Pods of 40 KB each: the pages after the first are smaller.
+#[test]
+fn large_objects() {
+    let server = with_large_pods(520, 40_000);
     let (code, said) = run(&server, &[]);
     assert_eq!(code, Some(0), "{said}");
     let limits: Vec<String> = server.requests_for("pods");
     assert!(limits.last().unwrap().contains("limit=166"), "{limits:?}");
 }
 
+/// Pods of 1 MB each, as large as etcd takes them.
+#[test]
+fn huge_objects() {
+    let (code, said) = run(&with_large_pods(60, 1_000_000), &[]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
 /// A server that ignores what form was asked for sends whole ConfigMaps; their values are passed over.
 #[test]
 fn huge_config_maps() {
     let data: Value =
-        (0..40).map(|n| (format!("key-{n}"), json!("x".repeat(1_000_000)))).collect::<serde_json::Map<_, _>>().into();
+        (0..100).map(|n| (format!("key-{n}"), json!("x".repeat(1_000_000)))).collect::<serde_json::Map<_, _>>().into();
     let server = cluster();
     server.add(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coredns", "namespace": "kube-system"}, "data": data}));
     let (code, said) = run(&server, &[]);
     assert!(code == Some(0) || code == Some(1), "{code:?}: {said}");
+}
+
+/// Objects are dated by the cluster's clocks. By the clock of a machine that is hours behind, the pod would be from the
+/// future, and nothing of it would be late.
+#[test]
+fn trouble_is_found_by_the_clock_of_the_cluster() {
+    for hours in [-5, 5] {
+        let skew = SignedDuration::from_hours(hours);
+        let waiting = |since: SignedDuration| {
+            let since = (Timestamp::now() + skew - since).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let server = cluster();
+            server.clock(skew);
+            server.add(json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "waiting", "namespace": "shop", "uid": "waiting", "creationTimestamp": since},
+                "spec": {"containers": [{"name": "c", "image": "i"}]},
+                "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+                    "reason": "Unschedulable", "message": "0/3 nodes are available", "lastTransitionTime": since}]}}));
+            run(&server, &[])
+        };
+        let direction = if hours > 0 { "behind" } else { "ahead of" };
+        let note = format!("this machine's clock is 5h {direction} the API server's, by which all ages are reckoned");
+        let (code, said) = waiting(SignedDuration::from_mins(30));
+        assert!(code == Some(1) && said.contains("Pod shop/waiting") && said.contains(&note), "{hours}: {said}");
+        let (code, said) = waiting(SignedDuration::from_secs(5));
+        assert!(code == Some(0) && said.contains(&note), "{hours}: {said}");
+    }
+}
+
+/// The recording is younger than this server believes to be possible.
+#[test]
+fn a_cluster_from_the_future_is_no_broken_one() {
+    let server = cluster();
+    server.clock(SignedDuration::from_hours(-24 * 365 * 10));
+    let (code, said) = run(&server, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("this machine's clock is 3650d ahead of the API server's"), "{said}");
 }

@@ -767,30 +767,6 @@ async fn impersonates_on_every_request() {
     }
 }
 
-#[tokio::test]
-async fn a_credential_plugin_that_fails_is_told_without_what_it_printed() {
-    let server = ApiServer::start(vec![]);
-    let exec = |command: &str| {
-        let mut config: Value = serde_json::from_str(&kubeconfig_of(&server.url(), "shop")).unwrap();
-        config["users"][0]["user"] = json!({"exec": {
-            "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
-            "command": command, "args": ["-c", "echo token-on-stdout; echo please log in >&2; exit 3"]}});
-        std::fs::write(server.kubeconfig(), config.to_string()).unwrap();
-    };
-    exec("sh");
-    let error = out_of_reach(connect(&options(&server)).await);
-    assert_eq!(
-        error,
-        format!(
-            "no credentials for {}: the credential plugin of the kubeconfig failed (exit status: 3): please log in",
-            server.url()
-        )
-    );
-    exec("no-such-plugin");
-    let error = out_of_reach(connect(&options(&server)).await);
-    assert!(error.contains("the credential plugin of the kubeconfig cannot be run: "), "{error}");
-}
-
 // Logs
 
 fn log_of(pod: &str) -> LogRequest {

@@ -2,6 +2,7 @@
 //! would be wrong with it.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::DATE;
@@ -36,7 +37,9 @@ impl Clock {
     pub fn note(&self) -> Option<String> {
         let skew = self.skew()?;
         let direction = if skew.is_positive() { "behind" } else { "ahead of" };
-        let by = time::human(skew.unsigned_abs());
+        // The date is in whole seconds: 4:59:59 are five hours.
+        let minutes = (skew.unsigned_abs().as_secs() + 30) / 60;
+        let by = time::human(Duration::from_secs(60 * minutes));
         Some(format!("this machine's clock is {by} {direction} the API server's, by which all ages are reckoned"))
     }
 
@@ -74,8 +77,8 @@ mod tests {
     fn clocks_that_differ_are_told() {
         let note = |dates: &[&str]| compared(dates).note();
         let behind = "this machine's clock is 5h behind the API server's, by which all ages are reckoned";
-        assert_eq!(note(&["Sat, 21 Nov 2026 17:00:30 GMT"]).as_deref(), Some(behind));
-        let ahead = "this machine's clock is 61s ahead of the API server's, by which all ages are reckoned";
+        assert_eq!(note(&["Sat, 21 Nov 2026 17:00:29 GMT"]).as_deref(), Some(behind));
+        let ahead = "this machine's clock is 60s ahead of the API server's, by which all ages are reckoned";
         assert_eq!(note(&["Sat, 21 Nov 2026 11:58:59 GMT"]).as_deref(), Some(ahead));
         assert_eq!(note(&["Sat, 21 Nov 2026 11:59:00 GMT"]), None, "a minute is no matter");
         assert_eq!(note(&["Sat, 21 Nov 2026 12:01:30 GMT"]), None, "the answer may have taken half a minute");

@@ -3,7 +3,7 @@
 use std::env;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Uri;
@@ -72,6 +72,8 @@ pub struct Connection {
     pub(super) requests: AtomicUsize,
     /// How many requests in a row got no answer at all.
     pub(super) unanswered: AtomicU32,
+    /// How many milliseconds requests may still wait between attempts, all of them together.
+    pub(super) patience: AtomicU64,
     pub(super) interrupt: Interrupt,
     pub(super) clock: Clock,
     pub(super) identity: Identity,
@@ -138,6 +140,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
         served: Served::default(),
         requests: AtomicUsize::new(0),
         unanswered: AtomicU32::new(0),
+        patience: AtomicU64::new(0),
         interrupt: options.interrupt.clone(),
         clock: Clock::default(),
         identity,
@@ -147,6 +150,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
         namespace,
         server_version: None,
     };
+    connection.be_patient_again();
     connection.server_version = version(&connection).await?;
     connection.served = Served::discover(&connection).await.map_err(|failure| connect_error(&connection, failure))?;
     Ok(connection)
@@ -412,16 +416,16 @@ fn client_error(server: &str, error: kube::Error) -> ConnectError {
     }
 }
 
-/// What went wrong with a credential plugin, without its standard output, in which there may be a token.
+/// What kube has against the credentials of the kubeconfig. Of a command that failed (`cmd-path` of the old `gcp`
+/// provider) its standard output is left out, in which there may be a token.
 pub(super) fn credentials_cause(error: &kube::client::AuthError) -> String {
     use kube::client::AuthError;
     match error {
         AuthError::AuthExecRun { out, .. } => {
             let said = String::from_utf8_lossy(&out.stderr);
             let said = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_string();
-            format!("the credential plugin of the kubeconfig failed ({}): {said}", out.status)
+            format!("the command that gives the credentials failed ({}): {said}", out.status)
         }
-        AuthError::AuthExecStart(error) => format!("the credential plugin of the kubeconfig cannot be run: {error}"),
         error => error.to_string(),
     }
 }

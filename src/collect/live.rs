@@ -115,6 +115,7 @@ pub async fn collect(
     scope: &Scope,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Collected, CollectError> {
+    connection.be_patient_again();
     if let Scope::Namespaces(namespaces) = scope {
         check_namespaces(connection, namespaces).await?;
     }

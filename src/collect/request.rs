@@ -21,10 +21,15 @@ pub(super) const JSON: &str = "application/json";
 
 /// How often one request is sent at most.
 const ATTEMPTS: u32 = 5;
+/// And where the server itself says when to come again; client-go does it as often.
+const ATTEMPTS_IF_ASKED: u32 = 10;
 /// The wait before the first repetition; it doubles each time.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 /// How long one request may wait between attempts, all in all.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long all requests of one reading may wait between attempts, added up: half a minute for the lists that are under
+/// way at a time. A server that turns everybody away for longer is not waited for kind by kind.
+const PATIENCE_FOR_ALL: Duration = Duration::from_secs(120);
 /// After so many requests in a row without any answer, no more are sent.
 const GIVE_UP_AFTER: u32 = 8;
 
@@ -102,7 +107,9 @@ impl Connection {
             // A server may ask for a longer wait than the usual one, not for a shorter one than it makes sense.
             let wait = failed.wait.map_or(delay, |asked| asked.max(FIRST_DELAY));
             let unreached = failed.failure.status.is_none() && !patient;
-            if !failed.repeat || unreached || attempt >= ATTEMPTS || waited + wait > PATIENCE {
+            let attempts = if failed.wait.is_some() { ATTEMPTS_IF_ASKED } else { ATTEMPTS };
+            let may_wait = || waited + wait <= PATIENCE && self.may_wait(wait);
+            if !failed.repeat || unreached || attempt >= attempts || !may_wait() {
                 return Err(failed.failure);
             }
             tracing::debug!(path, attempt, ?wait, "{}", failed.failure.message);
@@ -150,6 +157,18 @@ impl Connection {
             wait: asked.or(status.details.retry_after_seconds).map(Duration::from_secs),
             failure: refused(head.status, &status),
         })
+    }
+
+    /// Takes a wait from what all requests together may wait.
+    fn may_wait(&self, wait: Duration) -> bool {
+        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let left = |left: u64| left.checked_sub(wait);
+        self.patience.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
+    }
+
+    /// For a new reading.
+    pub(super) fn be_patient_again(&self) {
+        self.patience.store(PATIENCE_FOR_ALL.as_millis() as u64, Ordering::Relaxed);
     }
 
     fn note_answer(&self, answered: bool) {
