@@ -1,5 +1,5 @@
-//! Certificates that are over and credential plugins that misbehave: the program says whose fault it is, ends with 4, and
-//! ends soon.
+//! Certificates that are over and credential plugins that misbehave: the program says whose fault it is, ends with 4,
+//! and ends soon.
 
 use std::path::Path;
 use std::process::Output;
@@ -129,8 +129,8 @@ fn a_client_certificate_that_expired_is_told_with_the_refusal() {
     assert_eq!(error(&run(cluster, client(&authority.issue("jane", 2020, 2120)), &[])), refused);
 }
 
-/// As a proxy does that checks certificates itself. Whether its last word arrives or only the end of the connection is a
-/// matter of chance; what is wrong is told either way.
+/// As a proxy does that checks certificates itself. Whether its last word arrives or only the end of the connection is
+/// a matter of chance; what is wrong is told either way.
 #[test]
 fn a_client_certificate_that_expired_is_refused_in_the_handshake() {
     let authority = Authority::new("cluster");
@@ -195,7 +195,8 @@ fn the_token_of_a_plugin_is_sent_and_the_plugin_runs_once() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let asked = server.requests();
     assert!(!asked.is_empty() && asked.iter().all(|asked| asked.authorization == "Bearer s3cret"));
-    let info = "{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"spec\":{\"interactive\":false}}";
+    let info = "{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\
+                \"spec\":{\"interactive\":false}}";
     assert_eq!(std::fs::read_to_string(runs).unwrap(), format!("run {info}\n"));
 }
 

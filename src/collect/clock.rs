@@ -1,5 +1,5 @@
-//! The API server's clock. Whatever a cluster dates, it dates by its own clocks; where this machine's goes wrong, every age
-//! would be wrong with it.
+//! The API server's clock. Whatever a cluster dates, it dates by its own clocks; where this machine's goes wrong, every
+//! age would be wrong with it.
 
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Who the program is to the API server, as far as that can be seen from here: a client certificate that is over explains
-//! a refusal better than the API server does, which only says "Unauthorized".
+//! Who the program is to the API server, as far as that can be seen from here: a client certificate that is over
+//! explains a refusal better than the API server does, which only says "Unauthorized".
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! Credential plugins: programs that a kubeconfig names, which print a token or a client certificate.
 //! <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins>
 //!
-//! kube runs them three times, waits for as long as they like and keeps all that they print; here they run once, and both
-//! their time and their output are bounded.
+//! kube runs them three times, waits for as long as they like and keeps all that they print; here they run once, and
+//! both their time and their output are bounded.
 
 use std::io::{self, IsTerminal};
 use std::process::Stdio;

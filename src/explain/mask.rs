@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use regex::{Captures, Regex};
@@ -85,11 +85,16 @@ static SHAPES: LazyLock<Regex> = LazyLock::new(|| {
     regex(concat!(
         r"(?P<pem>-----BEGIN [A-Z0-9 ]+-----(?s:.*?)(?:-----END [A-Z0-9 ]+-----|\z))",
         r#"|(?P<url>[A-Za-z][A-Za-z0-9+.\-]*://[^\s"'<>`]+)"#,
-        r#"|(?P<email>[^\s@"'<>(),;:=\[\]{}]+@[^\s@"'<>(),;:=\[\]{}/]+\.[A-Za-z]{2,}\b)"#,
+        r#"|(?P<email>[^\s@"'<>(),;:=|\[\]{}]+@[^\s@"'<>(),;:=|\[\]{}/]+\.[A-Za-z]{2,}\b)"#,
         r"|(?P<time>\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)",
-        r#"|(?P<assign>(?i:passwords?|passwd|pwd|passphrase|secrets?|tokens?|api[_-]?key|access[_-]?key|private[_-]?key|"#,
-        r#"credentials?|authorization|cookie|session[_-]?id|signature|connection[_-]?string)["']?\s*[:=]\s*["']?"#,
-        r#"(?:(?i:bearer|basic)\s+)?)(?P<value>[^\s"']+)"#,
+        r#"|(?P<assign>[A-Za-z0-9_-]*(?i:passwords?|passwd|pwd|[_-]pass|passphrase|secrets?|tokens?|api[_-]?key|"#,
+        r#"access[_-]?key|private[_-]?key|credentials?|authorization|cookie|session[_-]?id|signature|connection[_-]?string)"#,
+        // In JSON within a string quotes have backslashes before them.
+        r#"\\*["']?\s*(?:=>|[:=])\s*)"#,
+        r#"(?:(?P<quote>\\*"(?:(?i:bearer|basic)\s+)?)(?P<quoted>[^"\\\n]+)|(?P<tick>')(?P<ticked>[^'\n]+)"#,
+        r#"|(?P<plain>["']?(?:(?i:bearer|basic)\s+)?)(?P<value>[^\s"']+))"#,
+        r"|(?P<flag>--[A-Za-z0-9-]*(?i:password|passwd|passphrase|secret|token|key)\s+)",
+        r#"(?P<argument>[^\s"'-][^\s"']*)"#,
         r"|(?P<scheme>\b(?i:bearer|basic)\s+)(?P<credential>[A-Za-z0-9._~+/=\-]{16,})",
     ))
 });
@@ -157,29 +162,37 @@ impl Masker {
         if !self.enabled {
             return text.to_string();
         }
+        self.around_shapes(text, |between, masked| self.tokens(between, masked))
+    }
+
+    /// What somebody asks in their own words, in any language: its words stay, unless they are names of the cluster, hold
+    /// anything but letters, or are a password by what stands before them.
+    pub fn question(&self, text: &str) -> String {
+        if !self.enabled {
+            return text.to_string();
+        }
+        self.around_shapes(text, |between, masked| {
+            for word in between.split_inclusive(|c: char| !is_part_of_token(c)) {
+                let core = word.trim_matches(|c: char| !c.is_alphanumeric());
+                match core.chars().all(char::is_alphabetic) && self.known(core).is_none() {
+                    true => masked.push_str(word),
+                    false => self.tokens(word, masked),
+                }
+            }
+        })
+    }
+
+    /// Masks the shapes in a text, and lets another do it with what stands between them.
+    fn around_shapes(&self, text: &str, between: impl Fn(&str, &mut String)) -> String {
         let mut masked = String::with_capacity(text.len());
         let mut rest = 0;
         for shape in SHAPES.captures_iter(text) {
             let Some(all) = shape.get(0) else { continue };
-            self.tokens(&text[rest..all.start()], &mut masked);
+            between(&text[rest..all.start()], &mut masked);
             self.shape(&shape, &mut masked);
             rest = all.end();
         }
-        self.tokens(&text[rest..], &mut masked);
-        masked
-    }
-
-    /// What somebody asks in their own words, in any language: its words stay, unless they are names of the cluster or hold
-    /// anything but letters.
-    pub fn question(&self, text: &str) -> String {
-        let mut masked = String::with_capacity(text.len());
-        for word in text.split_inclusive(|c: char| !is_part_of_token(c)) {
-            let core = word.trim_matches(|c: char| !c.is_alphanumeric());
-            match core.chars().all(char::is_alphabetic) && self.known(core).is_none() {
-                true => masked.push_str(word),
-                false => masked.push_str(&self.mask(word)),
-            }
-        }
+        between(&text[rest..], &mut masked);
         masked
     }
 
@@ -248,14 +261,24 @@ impl Masker {
             put(masked, email.as_str(), Sort::Email);
         } else if let Some(time) = shape.name("time") {
             masked.push_str(time.as_str());
-        } else if let (Some(before), Some(value)) = (shape.name("assign"), shape.name("value")) {
-            self.tokens(before.as_str(), masked);
-            let (value, end) = trimmed_end(value.as_str());
-            put(masked, value, Sort::Secret);
+        } else {
+            self.credential(shape, masked);
+        }
+    }
+
+    /// What stands behind a word that announces a secret, even if it is a word itself; in quotes, all of it.
+    fn credential(&self, shape: &Captures, masked: &mut String) {
+        let text = |name: &str| shape.name(name).map_or("", |part| part.as_str());
+        for before in ["assign", "quote", "tick", "plain", "flag", "scheme"] {
+            self.tokens(text(before), masked);
+        }
+        for value in ["quoted", "ticked", "credential"] {
+            masked.push_str(&self.placeholder(text(value), Sort::Secret));
+        }
+        for value in ["value", "argument"] {
+            let (value, end) = trimmed_end(text(value));
+            masked.push_str(&self.placeholder(value, Sort::Secret));
             masked.push_str(end);
-        } else if let (Some(before), Some(credential)) = (shape.name("scheme"), shape.name("credential")) {
-            self.tokens(before.as_str(), masked);
-            put(masked, credential.as_str(), Sort::Secret);
         }
     }
 
@@ -350,6 +373,16 @@ impl Masker {
     fn compound(&self, token: &str, masked: &mut String) -> bool {
         if let Some((left, right)) = token.split_once('/') {
             return self.slashed(token, left, right, masked);
+        }
+        if let Some((left, right)) = before_address(token) {
+            self.token(left, ' ', masked);
+            masked.push(':');
+            self.token(right, ' ', masked);
+            return true;
+        }
+        if holds_address(token) {
+            masked.push_str(&self.placeholder(token, Sort::Ip));
+            return true;
         }
         if let Some((left, right)) = token.rsplit_once(':') {
             let is_image = fallback(left) != Sort::Host && is_tag(right) && !right.chars().all(|c| c.is_ascii_digit());
@@ -518,6 +551,20 @@ fn trimmed_end(token: &str) -> (&str, &str) {
     token.split_at(token.trim_end_matches(['.', ':', '-', '+', '~', '@', '%', '/', ',', ';', ')', ']', '}', '>']).len())
 }
 
+/// `host:fd00::1` at the colon before the address.
+fn before_address(token: &str) -> Option<(&str, &str)> {
+    let mut colons = token.match_indices(':').map(|(at, _)| (&token[..at], &token[at + 1..]));
+    colons.find(|(_, right)| right.parse::<Ipv6Addr>().is_ok())
+}
+
+/// Whether there is an address in it somewhere, of IPv6 or of a network card: three parts between colons that could be of
+/// one. Each for itself they may be numbers, which would stay.
+fn holds_address(token: &str) -> bool {
+    let is_part = |part: &&str| part.len() <= 4 && part.chars().all(|c| c.is_ascii_hexdigit());
+    let parts: Vec<&str> = token.split(':').collect();
+    parts.windows(3).any(|parts| parts.iter().all(is_part))
+}
+
 fn is_tag(tag: &str) -> bool {
     tag == "latest" || NUMBER.is_match(tag)
 }
@@ -549,6 +596,9 @@ fn fallback(token: &str) -> Sort {
         Sort::Name
     }
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {
@@ -641,6 +691,19 @@ mod tests {
                 "2026-11-21T12:05:00Z took 1m30s, 512Mi, 95%, v1.36.3",
             ),
             ("ACME-internal größe", "NAME_… NAME_…"),
+            // What `fuzz` found: numbers that are an address together.
+            ("failed:2001:470:1:2:3:4:5:6 from", "failed:IP_… from"),
+            ("ssh root@2001:470:1:2:3:4:5:6", "ssh IP_…"),
+            ("from 00:1b:44:11:32:37", "from IP_…"),
+            ("at 12:30:45, main:12:5", "at 12:30:45, main:12:5"),
+            // Words that are secrets by what stands before them.
+            (r#"password: "the connection of node""#, r#"password: "SECRET_…""#),
+            (r#"{\"password\":\"correct\"}"#, r#"{\"password\":\"SECRET_…\"}"#),
+            ("passphrase='error in port'", "NAME_…='SECRET_…'"),
+            ("DB_PASS=correct", "ENV_…=SECRET_…"),
+            ("mysql --password correct --host db", "mysql --password SECRET_… --host NAME_…"),
+            ("Secret => \"ready", "Secret => \"SECRET_…"),
+            ("a@b.io|failed.password=correct", "EMAIL_…|failed.password=SECRET_…"),
         ];
         for (text, expected) in cases {
             assert_eq!(masked(text), expected);
@@ -700,8 +763,20 @@ mod tests {
     }
 
     #[test]
+    fn questions_show_no_password_either() {
+        let masker = masker();
+        let masked = masker.question("Why is password=correct refused, or token: \"open sesame\"?");
+        assert!(
+            masked.starts_with("Why is password=SECRET_") && masked.contains(" refused, or token: \"SECRET_"),
+            "{masked}"
+        );
+        assert!(!masked.contains("correct") && !masked.contains("sesame"), "{masked}");
+    }
+
+    #[test]
     fn disabled_it_changes_nothing() {
         let masker = Masker::disabled();
+        assert_eq!(masker.question("Is my-db at 10.0.0.1?"), "Is my-db at 10.0.0.1?");
         assert_eq!(masker.mask("cart 10.0.0.1"), "cart 10.0.0.1");
         assert_eq!(masker.restore("NAME_abcdef"), "NAME_abcdef");
     }
