@@ -162,6 +162,23 @@ fn a_key_that_cannot_be_read_is_not_shown() {
     assert_eq!((output.status.code(), text(&output).as_str()), (Some(2), wrong));
 }
 
+/// Nor is what stands around a mistake in the file.
+#[test]
+fn a_kubeconfig_that_cannot_be_read_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
+    for wrong in ["{name: me", "[7", "\"", "@"] {
+        let file = format!(
+            "apiVersion: v1\nkind: Config\nusers:\n- name: me\n  user: {{token: s3cret}}\n- {wrong}\nclusters: []\n"
+        );
+        std::fs::write(&path, file).unwrap();
+        let output = kubectl_gpt(&["analyze", "--kubeconfig", path.to_str().unwrap()]).output().unwrap();
+        let said = text(&output);
+        assert!(output.status.code() == Some(2) && said.contains("line "), "{said}");
+        assert!(said.lines().count() == 1 && !said.contains("s3cret"), "{said}");
+    }
+}
+
 // Credential plugins
 
 /// A user whose plugin is this shell script.

@@ -352,6 +352,8 @@ fn choices<'a>(names: impl Iterator<Item = &'a str>) -> String {
 fn read(path: &Path) -> Result<Kubeconfig, ConnectError> {
     Kubeconfig::read_from(path).map_err(|error| {
         let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        // What follows is the place in the file, where a token may stand.
+        let cause = cause.lines().next().unwrap_or_default();
         ConnectError::Config(format!("reading kubeconfig {}: {cause}", path.display()))
     })
 }
