@@ -195,7 +195,7 @@ fn node(i: usize) -> Value {
 fn pod(i: usize, nodes: usize, broken: bool) -> Value {
     let app = App(i / PODS_EACH);
     let name = format!("{}-{:05}", app.replica_set(), i % PODS_EACH);
-    let mut spec = app.pod_spec(Some(&format!("{i:05}")));
+    let mut spec = app.pod_spec(Some(&random_name(i)));
     spec["nodeName"] = json!(format!("worker-{}", i % nodes));
     let condition = |kind: &str, holds: bool| json!({"type": kind, "status": if holds { "True" } else { "False" }, "lastTransitionTime": STARTED, "lastProbeTime": null});
     let running = json!({"running": {"startedAt": STARTED}});
@@ -254,4 +254,15 @@ fn autoscaler(i: usize) -> Value {
     object["status"] = json!({"currentReplicas": 10, "desiredReplicas": 10, "conditions": [condition("AbleToScale", "True"), condition("ScalingActive", "True"), condition("ScalingLimited", "False")],
         "currentMetrics": [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 50, "averageValue": "50m"}}}]});
     object
+}
+
+/// Five characters of the alphabet in which Kubernetes makes names up.
+fn random_name(mut n: usize) -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut name = String::new();
+    for _ in 0..5 {
+        name.push(char::from(ALPHABET[n % ALPHABET.len()]));
+        n /= ALPHABET.len();
+    }
+    name
 }
