@@ -86,6 +86,12 @@ fn apply_text(namespace: &str, manifests: &str) {
     apply(namespace, &file);
 }
 
+/// Applies [`WEB`], and waits until it is there.
+fn apply_web(namespace: &str) {
+    apply_text(namespace, WEB);
+    kubectl(&["-n", namespace, "rollout", "status", "deployment/web", "--timeout=120s"]);
+}
+
 fn serious(report: &Value) -> Vec<&Value> {
     report["findings"].as_array().unwrap().iter().filter(|finding| finding["severity"] != "info").collect()
 }
@@ -177,8 +183,7 @@ fn the_fix_fixes() {
 #[ignore = "needs a real cluster: tests/cluster/run"]
 fn restricted_users_are_told_what_they_did_not_see() {
     let namespace = "e2e-restricted";
-    apply_text(namespace, WEB);
-    kubectl(&["-n", namespace, "rollout", "status", "deployment/web", "--timeout=120s"]);
+    apply_web(namespace);
     kubectl(&["-n", namespace, "create", "rolebinding", "viewer", "--clusterrole=view", "--user=viewer"]);
     let (report, code) = analyze(&["--as", "viewer", "-n", namespace]);
     assert_eq!(code, Some(3), "{report:#}");
@@ -202,8 +207,7 @@ fn restricted_users_are_told_what_they_did_not_see() {
 #[ignore = "needs a real cluster: tests/cluster/run"]
 fn a_watch_tells_what_is_new_and_what_is_resolved() {
     let namespace = "e2e-watch";
-    apply_text(namespace, WEB);
-    kubectl(&["-n", namespace, "rollout", "status", "deployment/web", "--timeout=120s"]);
+    apply_web(namespace);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("said");
     let mut watching = Command::new(env!("CARGO_BIN_EXE_kubectl-gpt"))
@@ -283,8 +287,7 @@ fn roots<'a>(report: &'a Value, finding: &'a Value) -> BTreeSet<&'a str> {
 #[ignore = "needs a real cluster of its own: tests/cluster/run"]
 fn a_lost_node_is_the_cause_of_what_it_takes_down() {
     let namespace = "e2e-lost-node";
-    apply_text(namespace, WEB);
-    kubectl(&["-n", namespace, "rollout", "status", "deployment/web", "--timeout=120s"]);
+    apply_web(namespace);
     let node = kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"]);
     let (report, _) = analyze(&["--rule", "node/not-ready"]);
     assert!(serious(&report).is_empty(), "{report:#}");

@@ -349,23 +349,9 @@ impl Index {
     }
 }
 
-/// Back to what it was built of, to change it.
-///
-/// The objects of [`Cluster::raw`] are left behind.
-impl From<Cluster> for Builder {
-    fn from(cluster: Cluster) -> Builder {
-        Builder {
-            objects: cluster.objects,
-            coverage: cluster.coverage,
-            logs: cluster.logs,
-            server_version: cluster.server_version,
-            unread_secrets: cluster.unread_secrets,
-        }
-    }
-}
-
 impl Cluster {
-    /// Takes the snapshot apart, to make the next one of it without reading everything again.
+    /// Takes the snapshot apart, to make the next one of it without reading everything again. The objects of
+    /// [`Cluster::raw`] are left behind.
     pub fn into_builder(self) -> Builder {
         Builder {
             objects: self.objects,

@@ -113,6 +113,13 @@ pub struct GroupKind {
     pub kind: String,
 }
 
+impl From<Kind> for GroupKind {
+    fn from(kind: Kind) -> GroupKind {
+        let api = kind.api();
+        GroupKind { group: api.group.to_string(), kind: api.kind.to_string() }
+    }
+}
+
 impl fmt::Display for GroupKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.kind.as_str(), self.group.as_str()) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cluster::Cluster;
 use crate::kind::Object;
 use crate::lease;
-use crate::model::{Condition, Node, Pod, Timestamp};
+use crate::model::{Condition, Lease, Node, Pod, Timestamp};
 use crate::time::{SCHEDULE, START, age};
 
 const PRESSURES: [&str; 3] = ["MemoryPressure", "DiskPressure", "PIDPressure"];
@@ -17,12 +17,17 @@ pub struct Down {
 }
 
 impl Cluster {
+    /// What the kubelet of a node renews.
+    pub fn node_lease(&self, node: &Node) -> Option<&Lease> {
+        self.get("kube-node-lease", node.name()).found()
+    }
+
     /// When the kubelet of a node last gave a sign of life: it renews the node's lease every ten seconds, but writes the
     /// node's status only every five minutes, or when something has changed.
     pub fn last_sign_of_life(&self, node: &Node) -> Option<Timestamp> {
         // The control plane changes the status of Ready but leaves the kubelet's last heartbeat in it.
         let status = node.condition("Ready").and_then(|ready| ready.last_update_time);
-        let lease = self.get("kube-node-lease", node.name()).found().and_then(lease::renewed);
+        let lease = self.node_lease(node).and_then(lease::renewed);
         status.max(lease)
     }
 

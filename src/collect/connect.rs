@@ -16,9 +16,9 @@ use kubectl_gpt_analyzers::Reason;
 use tower::buffer::BufferLayer;
 use tower::filter::AsyncFilterLayer;
 
+use super::client_certificate::ClientCertificate;
 use super::clock::Clock;
 use super::discovery::Served;
-use super::identity::Identity;
 use super::plugin::Plugin;
 use super::recorder::Recorder;
 use super::request::{Failure, JSON};
@@ -76,7 +76,7 @@ pub struct Connection {
     pub(super) patience: AtomicU64,
     pub(super) interrupt: Interrupt,
     pub(super) clock: Clock,
-    pub(super) identity: Identity,
+    pub(super) certificate: ClientCertificate,
     /// Keeps what is read, if that is wanted.
     pub recorder: Option<Recorder>,
     server: String,
@@ -127,7 +127,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
     let namespace = config.default_namespace.clone();
     let timeout = limit(options.request_timeout);
     let plugin = Plugin::take(&mut config.auth_info, &user, timeout);
-    let (client, identity) = tokio::select! {
+    let (client, certificate) = tokio::select! {
         biased;
         () = options.interrupt.wait() => {
             return Err(ConnectError::Credentials { server, cause: "interrupted".to_string() });
@@ -143,7 +143,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
         patience: AtomicU64::new(0),
         interrupt: options.interrupt.clone(),
         clock: Clock::default(),
-        identity,
+        certificate,
         recorder: None,
         server,
         context,
@@ -162,7 +162,7 @@ async fn client(
     plugin: Option<Plugin>,
     server: &str,
     user: &str,
-) -> Result<(Client, Identity), ConnectError> {
+) -> Result<(Client, ClientCertificate), ConnectError> {
     let mut tokens = None;
     if let Some(plugin) = plugin {
         let credentials = plugin.run().await;
@@ -171,7 +171,7 @@ async fn client(
         credentials.identify(&mut config.auth_info);
         tokens = credentials.tokens(plugin);
     }
-    let identity = Identity::of(&config.auth_info, user);
+    let certificate = ClientCertificate::of(&config.auth_info, user);
     let builder = ClientBuilder::try_from(config).map_err(|error| client_error(server, error))?;
     let client = match tokens {
         // The filter needs a service that can be cloned; kube's own client is such a buffer too.
@@ -181,7 +181,7 @@ async fn client(
         }
         None => builder.build(),
     };
-    Ok((client, identity))
+    Ok((client, certificate))
 }
 
 /// How long one request may take; `None` for as long as it likes, which is what zero means to kubectl.
@@ -211,7 +211,7 @@ async fn version(connection: &Connection) -> Result<Option<String>, ConnectError
 
 fn connect_error(connection: &Connection, failure: Failure) -> ConnectError {
     let (server, cause) = (connection.server.clone(), failure.message);
-    let explained = |cause| connection.identity.explain(cause, connection.now());
+    let explained = |cause| connection.certificate.explain(cause, connection.now());
     match failure.status {
         Some(401) => ConnectError::Unauthorized { server, cause: explained(cause) },
         Some(404) => ConnectError::NotKubernetes { server, cause },

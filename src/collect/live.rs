@@ -192,7 +192,7 @@ fn refuse_what_is_no_cluster(connection: &Connection, outcomes: &BTreeMap<Kind, 
 }
 
 fn explained(connection: &Connection, cause: String) -> String {
-    connection.identity.explain(cause, connection.now())
+    connection.certificate.explain(cause, connection.now())
 }
 
 fn fallback_note(connection: &Connection, outcomes: &BTreeMap<Kind, Outcome>) -> Option<String> {

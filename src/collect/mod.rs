@@ -4,12 +4,12 @@
 //! every kind that the chosen rules need, a page at a time; [`logs::fetch`] reads the ends of a few logs; [`watch`] goes
 //! on with the kinds that change. Only `get`, `list` and `watch` are ever asked for. [`files`] reads what others recorded.
 
+mod client_certificate;
 mod clock;
 mod connect;
 pub mod custom;
 mod discovery;
 pub mod files;
-mod identity;
 pub mod live;
 pub mod logs;
 pub mod overlay;

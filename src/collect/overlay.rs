@@ -59,7 +59,7 @@ impl Overlay {
     pub fn apply(&self, cluster: Cluster) -> Cluster {
         let now = cluster.now();
         let logs = cluster.logs().clone();
-        let mut builder = Builder::from(cluster);
+        let mut builder = cluster.into_builder();
         let (mut raw, kinds) = (self.live.raw(), self.live.wanted());
         let live = self.live.take();
         for (identity, manifest) in &self.manifests {

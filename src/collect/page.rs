@@ -1,7 +1,7 @@
 //! One list, page by page.
 
 use kubectl_gpt_analyzers::decode::{Content, DecodeError, Page, continue_token, list_page};
-use kubectl_gpt_analyzers::{Broken, GroupKind, Kind, Objects, Reason};
+use kubectl_gpt_analyzers::{Broken, Kind, Objects, Reason};
 use tokio::task::JoinHandle;
 
 use super::connect::Connection;
@@ -81,7 +81,7 @@ impl Request<'_> {
         progress: &(dyn Fn(usize) + Sync),
     ) -> Result<Listed, Failure> {
         let (mut listed, mut objects) = (Listed::default(), 0);
-        let content = self.content(connection);
+        let content = connection.content(self.kind);
         let (mut decoding, mut token): (Option<JoinHandle<_>>, String) = (None, String::new());
         let mut keep = |page: Page| {
             objects += page.batch.len();
@@ -117,20 +117,6 @@ impl Request<'_> {
         }
     }
 
-    /// Of Secrets nobody sees more than the metadata; of ConfigMaps only a rule that a user wrote.
-    fn content(&self, connection: &Connection) -> Content {
-        let kind = GroupKind { group: self.kind.api().group.to_string(), kind: self.kind.to_string() };
-        let is_wanted = || connection.recorder.as_ref().is_some_and(|recorder| recorder.wants(&kind));
-        let has_slices = || matches!(connection.served.of(Kind::EndpointSlice), Serving::Version(_));
-        match self.kind {
-            Kind::Secret => Content::MetadataOnly,
-            Kind::ConfigMap if !is_wanted() => Content::MetadataOnly,
-            // They say the same as EndpointSlices, where there are any; only whether they exist is asked then.
-            Kind::Endpoints if has_slices() && !is_wanted() => Content::MetadataOnly,
-            _ => Content::Whole,
-        }
-    }
-
     fn path(&self, limit: Option<u32>, token: &str) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if let Some(limit) = limit {
@@ -151,6 +137,22 @@ fn accept(content: Content) -> &'static str {
     match content {
         Content::MetadataOnly => METADATA_LIST,
         Content::Whole => JSON,
+    }
+}
+
+impl Connection {
+    /// What is asked for of the objects of a kind. Of Secrets nobody sees more than the metadata; of ConfigMaps only a rule
+    /// that a user wrote.
+    pub(super) fn content(&self, kind: Kind) -> Content {
+        let is_wanted = || self.recorder.as_ref().is_some_and(|recorder| recorder.wants(&kind.into()));
+        let has_slices = || matches!(self.served.of(Kind::EndpointSlice), Serving::Version(_));
+        match kind {
+            Kind::Secret => Content::MetadataOnly,
+            Kind::ConfigMap if !is_wanted() => Content::MetadataOnly,
+            // They say the same as EndpointSlices, where there are any; only whether they exist is asked then.
+            Kind::Endpoints if has_slices() && !is_wanted() => Content::MetadataOnly,
+            _ => Content::Whole,
+        }
     }
 }
 

@@ -13,7 +13,6 @@ use futures::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::ByteString;
 use kube::client::Body;
 use kube::config::{AuthInfo, ExecConfig, ExecInteractiveMode};
 use kubectl_gpt_analyzers::certificate;
@@ -146,8 +145,8 @@ impl Credentials {
     /// Puts a certificate where kube looks for one.
     pub fn identify(&self, auth: &mut AuthInfo) {
         if let Some((certificate, key)) = &self.certificate {
-            auth.client_certificate_data = Some(base64(certificate));
-            auth.client_key_data = Some(base64(key.expose_secret()).into());
+            auth.client_certificate_data = Some(certificate::encode(certificate.as_bytes()));
+            auth.client_key_data = Some(certificate::encode(key.expose_secret().as_bytes()).into());
         }
     }
 
@@ -263,14 +262,6 @@ fn bearer(token: &str) -> Result<HeaderValue, String> {
     let mut header = header.map_err(|_| "printed an ExecCredential whose token no request can carry")?;
     header.set_sensitive(true);
     Ok(header)
-}
-
-/// As kubeconfig files hold certificates.
-fn base64(text: &str) -> String {
-    match serde_json::to_value(ByteString(text.as_bytes().to_vec())) {
-        Ok(Value::String(text)) => text,
-        _ => String::new(),
-    }
 }
 
 #[cfg(all(test, unix))]

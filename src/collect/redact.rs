@@ -83,8 +83,7 @@ fn certificates(base64: &str) -> String {
 }
 
 fn encode_base64(text: &str) -> String {
-    let value = serde_json::to_value(k8s_openapi::ByteString(text.as_bytes().to_vec()));
-    value.ok().and_then(|value| value.as_str().map(str::to_string)).unwrap_or_default()
+    certificate::encode(text.as_bytes())
 }
 
 /// Of ConfigMaps rules read the keys, what configures cluster DNS, and the addresses in the other values.

@@ -16,7 +16,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
 use kubectl_gpt_analyzers::decode::Content;
 use kubectl_gpt_analyzers::model;
-use kubectl_gpt_analyzers::{Broken, Builder, Extent, Gap, GroupKind, Kind, Object, Reason};
+use kubectl_gpt_analyzers::{Broken, Builder, Extent, Gap, Kind, Object, Reason};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
@@ -267,28 +267,17 @@ fn start<T: Object>(begin: &Begin) -> Feed {
 impl Begin<'_> {
     fn follow(&self, kind: Kind, changes: Arc<dyn Pending>) -> Feed {
         let (wake, pending) = (Arc::clone(self.wake), Arc::clone(&changes));
-        let task = match self.content(kind) {
+        let task = match self.connection.content(kind) {
             Content::MetadataOnly => tokio::spawn(follow(self.api::<true>(kind), kind, changes, wake)),
             Content::Whole => tokio::spawn(follow(self.api::<false>(kind), kind, changes, wake)),
         };
         Feed { kind, namespace: self.namespace.clone(), pending, task }
     }
 
-    /// Of Secrets nobody sees more than the metadata; of ConfigMaps only a rule that a user wrote.
-    fn content(&self, kind: Kind) -> Content {
-        match kind {
-            Kind::Secret => Content::MetadataOnly,
-            Kind::ConfigMap if self.record(kind).is_none() => Content::MetadataOnly,
-            _ => Content::Whole,
-        }
-    }
-
     /// Where whole objects go, if rules of users look at this kind.
     fn record(&self, kind: Kind) -> Option<Record> {
-        let api = kind.api();
-        let recorder = self.connection.recorder.clone()?;
-        let is_wanted = recorder.wants(&GroupKind { group: api.group.to_string(), kind: api.kind.to_string() });
-        is_wanted.then(|| Record { recorder, kind, version: self.version, namespace: self.namespace.clone() })
+        let recorder = self.connection.recorder.clone().filter(|recorder| recorder.wants(&kind.into()))?;
+        Some(Record { recorder, kind, version: self.version, namespace: self.namespace.clone() })
     }
 
     fn api<const METADATA: bool>(&self, kind: Kind) -> Api<Watched<METADATA>> {

@@ -1,5 +1,5 @@
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt::Write;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -71,12 +71,6 @@ impl From<&str> for Uid {
             Some(bytes) => Uid(Form::Uuid(bytes)),
             None => Uid(Form::Other(text.into())),
         }
-    }
-}
-
-impl fmt::Display for Uid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text())
     }
 }
 

@@ -5,7 +5,7 @@ use crate::finding::{Finding, ObjectRef, kubectl};
 use crate::kind::{Kind, Object};
 use crate::kubelet::Down;
 use crate::lease;
-use crate::model::{Condition, Lease, Node};
+use crate::model::{Condition, Node};
 use crate::rule::{Report, declare_rule};
 use crate::time::{START, age, human};
 use crate::words;
@@ -96,7 +96,7 @@ fn silent(cluster: &Cluster, node: &Node, ready: &Condition) -> Option<Finding> 
     if is_new || !ready.is_true() {
         return None;
     }
-    let renewed = lease::renewed(lease(cluster, node)?)?;
+    let renewed = lease::renewed(cluster.node_lease(node)?)?;
     let is_lost = age(now, renewed) > LEASE_LOST
         && ready.last_update_time.is_none_or(|last| age(now, last) > STATUS_LOST)
         && cluster.has_a_fresh_lease();
@@ -120,10 +120,6 @@ fn silent(cluster: &Cluster, node: &Node, ready: &Condition) -> Option<Finding> 
     Some(complete(finding, cluster, node, true))
 }
 
-fn lease<'a>(cluster: &'a Cluster, node: &Node) -> Option<&'a Lease> {
-    cluster.get::<Lease>("kube-node-lease", node.name()).found()
-}
-
 fn running(cluster: &Cluster, node: &Node) -> usize {
     cluster.pods_on_node(node.name()).iter().filter(|pod| !pod.is_finished()).count()
 }
@@ -141,7 +137,7 @@ fn complete(mut finding: Finding, cluster: &Cluster, node: &Node, is_silent: boo
         let path = "status.conditions[Ready].lastHeartbeatTime";
         finding = finding.evidence(format!("its status was last written at {last}"), &object, path);
     }
-    if let Some(renewed) = lease(cluster, node).and_then(lease::renewed).filter(|_| is_silent) {
+    if let Some(renewed) = cluster.node_lease(node).and_then(lease::renewed).filter(|_| is_silent) {
         let lease = ObjectRef::new(Kind::Lease, "kube-node-lease", node.name());
         finding = finding.evidence(format!("its lease was last renewed at {renewed}"), &lease, "spec.renewTime");
     }

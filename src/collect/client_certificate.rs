@@ -9,20 +9,20 @@ use kubectl_gpt_analyzers::certificate::{self, Certificate};
 
 /// The client certificate of a user of the kubeconfig.
 #[derive(Debug, Default)]
-pub(super) struct Identity {
+pub(super) struct ClientCertificate {
     user: String,
     certificate: Option<Certificate>,
 }
 
-impl Identity {
-    pub fn of(auth: &AuthInfo, user: &str) -> Identity {
+impl ClientCertificate {
+    pub fn of(auth: &AuthInfo, user: &str) -> ClientCertificate {
         // As kube and kubectl do: the data counts more than the file.
         let chain = match (&auth.client_certificate_data, &auth.client_certificate) {
             (Some(data), _) => certificate::from_base64(data).ok(),
             (None, Some(file)) => read(Path::new(file)),
             (None, None) => None,
         };
-        Identity { user: user.to_string(), certificate: chain.and_then(|chain| chain.into_iter().next()) }
+        ClientCertificate { user: user.to_string(), certificate: chain.and_then(|chain| chain.into_iter().next()) }
     }
 
     /// The cause, and what is wrong with the certificate at a time, if anything is.
