@@ -644,8 +644,8 @@ fn newest(objects: &Objects) -> Option<Timestamp> {
     let conditions = nodes.chain(pods).chain(deployments).chain(jobs);
     let conditions = conditions.flat_map(|c| [c.last_transition_time, c.last_update_time]).flatten();
     let containers = objects.pods.iter().flat_map(Pod::container_statuses).filter_map(|status| {
-        let running = status.state.running.as_ref().and_then(|state| state.started_at);
-        let ended = status.state.terminated.as_ref().and_then(|state| state.finished_at);
+        let running = status.state.running().and_then(|state| state.started_at);
+        let ended = status.state.terminated().and_then(|state| state.finished_at);
         running.max(ended)
     });
     leases.chain(events).chain(conditions).chain(containers).chain(objects.newest_created()).max()

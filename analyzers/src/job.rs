@@ -180,8 +180,8 @@ impl<'a> Failure<'a> {
 /// The container of a pod that ended with another exit code than 0: now, or before its last restart.
 fn bad_end(pod: &Pod) -> Option<(&Pod, &str, &ContainerStateTerminated)> {
     let statuses = || pod.container_statuses();
-    let now = statuses().filter_map(|s| Some((s.name.as_str(), s.state.terminated.as_deref()?)));
-    let before = statuses().filter_map(|s| Some((s.name.as_str(), s.last_state.terminated.as_deref()?)));
+    let now = statuses().filter_map(|s| Some((s.name.as_str(), s.state.terminated()?)));
+    let before = statuses().filter_map(|s| Some((s.name.as_str(), s.last_state.terminated()?)));
     let ended: Vec<_> = now.chain(before).filter(|(_, state)| state.exit_code != 0).collect();
     // Native sidecars are killed after the containers that do the work have ended, so their exit codes say nothing.
     let is_sidecar = |name: &str| pod.spec.init_containers.iter().any(|c| c.name == name && c.is_sidecar());

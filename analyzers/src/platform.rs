@@ -26,10 +26,11 @@ impl Cluster {
 
     /// Whether a container of some active pod has one of these words in its image, command or arguments.
     pub fn runs(&self, words: &[&str]) -> bool {
-        let named = |text: &String| words.iter().any(|word| text.contains(word));
+        let named = |text: &str| words.iter().any(|word| text.contains(word));
         self.all::<Pod>().iter().filter(|pod| pod.is_active()).any(|pod| {
             pod.spec.running_containers().any(|container| {
-                named(&container.image) || container.command.iter().any(named) || container.args.iter().any(named)
+                let arguments = container.command.iter().chain(&container.args);
+                named(&container.image) || arguments.into_iter().any(|argument| named(argument))
             })
         })
     }

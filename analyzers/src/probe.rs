@@ -206,7 +206,7 @@ pub(crate) fn kills(cluster: &Cluster, container: &PodContainer) -> Option<Failu
     })?;
     let failure = failures.into_iter().nth(failure)?;
     let seen = failure.last_seen.filter(|seen| age(cluster.now(), *seen) < RECENT)?;
-    let running_since = container.status.state.running.as_ref().and_then(|state| state.started_at);
+    let running_since = container.status.state.running().and_then(|state| state.started_at);
     let failing_again = running_since.is_some_and(|since| seen > since && age(cluster.now(), seen) < START);
     let recovered = container.has_recovered(cluster) && !failing_again;
     (recent && !recovered && (container.ends() >= 2 || failing_again)).then_some(failure)

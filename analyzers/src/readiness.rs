@@ -62,7 +62,7 @@ pub fn is_overdue(cluster: &Cluster, pod: &Pod) -> bool {
     if pod.is_terminating() {
         return is_overdue_to_go(cluster, pod);
     }
-    let waiting = pod.container_statuses().filter_map(|status| status.state.waiting.as_ref());
+    let waiting = pod.container_statuses().filter_map(|status| status.state.waiting());
     let in_trouble = waiting.into_iter().any(|state| TROUBLE.contains(&state.reason.as_str()))
         || restarts::containers(pod).any(|container| container.loops(cluster));
     let unscheduled = pod.condition("PodScheduled").filter(|condition| condition.is_false());

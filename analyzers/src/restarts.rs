@@ -8,9 +8,7 @@ use crate::exit::describe;
 use crate::finding::{Finding, ObjectRef, kubectl};
 use crate::kind::{Kind, Object};
 use crate::logs::{last_lines, telling_line};
-use crate::model::{
-    Container, ContainerState, ContainerStateTerminated, ContainerStatus, Event, Job, Pod, Timestamp, condition,
-};
+use crate::model::{Container, ContainerStateTerminated, ContainerStatus, Event, Job, Pod, Timestamp, condition};
 use crate::owner::PodGroup;
 use crate::time::{RECENT, START, age, human};
 use crate::words::{count, plain, shorten};
@@ -101,7 +99,7 @@ fn is_failing(cluster: &Cluster, job: &ObjectRef) -> bool {
 }
 
 fn failed_recently(cluster: &Cluster, pod: &Pod) -> bool {
-    let ended = pod.container_statuses().filter_map(|s| s.state.terminated.as_ref()?.finished_at).max();
+    let ended = pod.container_statuses().filter_map(|s| s.state.terminated()?.finished_at).max();
     ended.is_some_and(|ended| age(cluster.now(), ended) < RECENT)
 }
 
@@ -147,25 +145,25 @@ impl<'a> PodContainer<'a> {
 
     /// Its last end: of the current state, or of the one before it.
     pub(crate) fn last_end(&self) -> Option<&'a ContainerStateTerminated> {
-        ended(&self.status.state).or_else(|| ended(&self.status.last_state))
+        self.status.state.terminated().or_else(|| self.status.last_state.terminated())
     }
 
     pub(crate) fn last_end_path(&self) -> String {
-        let state = if self.status.state.terminated.is_some() { "state" } else { "lastState" };
+        let state = if self.status.state.terminated().is_some() { "state" } else { "lastState" };
         format!("{}.{state}.terminated", self.status_path())
     }
 
     pub(crate) fn waits_for(&self, reason: &str) -> bool {
-        self.status.state.waiting.as_ref().is_some_and(|waiting| waiting.reason == reason)
+        self.status.state.waiting().is_some_and(|waiting| waiting.reason == reason)
     }
 
     pub(crate) fn runs(&self) -> bool {
-        self.status.state.running.is_some()
+        self.status.state.running().is_some()
     }
 
     /// How long the current run lasts.
     pub(crate) fn runs_for(&self, cluster: &Cluster) -> Option<Duration> {
-        Some(age(cluster.now(), self.status.state.running.as_ref()?.started_at?))
+        Some(age(cluster.now(), self.status.state.running()?.started_at?))
     }
 
     /// How long the last run that ended took.
@@ -219,7 +217,7 @@ impl<'a> PodContainer<'a> {
         }
         let short = self.last_run() < FORGIVEN;
         let recent = self.ended_ago(cluster).is_some_and(|ago| ago < 2 * FORGIVEN);
-        if self.status.state.terminated.is_some() {
+        if self.status.state.terminated().is_some() {
             return enough && short && recent;
         }
         if self.runs_for(cluster).is_none() {
@@ -259,7 +257,7 @@ impl<'a> PodContainer<'a> {
     /// Since when it has been in a loop, as far as events or its last states tell.
     pub(crate) fn loops_since(&self, cluster: &Cluster) -> Option<Timestamp> {
         let backed_off = self.events(cluster, "BackOff").into_iter().filter_map(|event| event.first_timestamp).min();
-        let before = ended(&self.status.last_state).and_then(|end| end.finished_at);
+        let before = self.status.last_state.terminated().and_then(|end| end.finished_at);
         let last = self.last_end().and_then(|end| end.finished_at);
         [backed_off, before, last].into_iter().flatten().min()
     }
@@ -287,12 +285,12 @@ impl<'a> PodContainer<'a> {
     fn is_misconfigured(&self) -> bool {
         const OTHERS: [&str; 5] =
             ["not found", "couldn't find key", "cache", "have not yet been read", "references non-"];
-        let message = self.status.state.waiting.as_ref().map_or("", |waiting| waiting.message.as_str());
+        let message = self.status.state.waiting().map_or("", |waiting| waiting.message.as_str());
         !message.is_empty() && !OTHERS.iter().any(|other| message.contains(other))
     }
 
     pub(crate) fn start_trouble(&self, cluster: &Cluster) -> Option<StartTrouble> {
-        let waiting = self.status.state.waiting.as_ref().map(|waiting| waiting.reason.as_str());
+        let waiting = self.status.state.waiting().map(|waiting| waiting.reason.as_str());
         match waiting {
             Some("RunContainerError" | "CreateContainerError" | "StartError") => return Some(StartTrouble::Waiting),
             Some("PostStartHookError") => return Some(StartTrouble::PostStart),
@@ -379,8 +377,4 @@ pub(crate) enum StartTrouble {
     NotFound,
     /// Its `postStart` hook fails, and then the kubelet kills it.
     PostStart,
-}
-
-fn ended(state: &ContainerState) -> Option<&ContainerStateTerminated> {
-    state.terminated.as_deref()
 }

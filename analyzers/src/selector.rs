@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::cluster::hash;
-use crate::model::{LabelSelector, LabelSet};
+use crate::model::{LabelSelector, LabelSelectorRequirement, LabelSet, WorkloadSelector};
 
 /// A compiled selector: all requirements must hold; none at all selects everything.
 ///
@@ -46,8 +46,12 @@ impl Selector {
 
     /// `matchLabels` and `matchExpressions`.
     pub fn new(selector: &LabelSelector) -> Selector {
-        let mut compiled = Selector::equals(&selector.match_labels);
-        for expression in selector.match_expressions.iter().flatten() {
+        Selector::both(&selector.match_labels, selector.match_expressions.as_deref().unwrap_or_default())
+    }
+
+    fn both<L: LabelSet>(match_labels: &L, match_expressions: &[LabelSelectorRequirement]) -> Selector {
+        let mut compiled = Selector::equals(match_labels);
+        for expression in match_expressions {
             let values = expression.values.clone().unwrap_or_default();
             let operator = match expression.operator.as_str() {
                 "In" => Operator::In(values),
@@ -118,6 +122,12 @@ impl Selector {
     /// How many requirements there are.
     pub fn len(&self) -> usize {
         self.requirements.len()
+    }
+}
+
+impl From<&WorkloadSelector> for Selector {
+    fn from(selector: &WorkloadSelector) -> Selector {
+        Selector::both(&selector.match_labels, &selector.match_expressions)
     }
 }
 

@@ -126,21 +126,21 @@ impl Cluster {
         Some(match kind {
             Kind::Deployment => {
                 let d = self.all::<Deployment>().get(n)?;
-                let selector = Selector::new(&d.spec.selector);
+                let selector = Selector::from(&d.spec.selector);
                 view(d.reference(), &d.metadata, Some(selector), Some(d.spec.replicas.unwrap_or(1)))
             }
             Kind::StatefulSet => {
                 let s = self.all::<StatefulSet>().get(n)?;
-                let selector = Selector::new(&s.spec.selector);
+                let selector = Selector::from(&s.spec.selector);
                 view(s.reference(), &s.metadata, Some(selector), Some(s.spec.replicas.unwrap_or(1)))
             }
             Kind::DaemonSet => {
                 let d = self.all::<DaemonSet>().get(n)?;
-                view(d.reference(), &d.metadata, Some(Selector::new(&d.spec.selector)), None)
+                view(d.reference(), &d.metadata, Some(Selector::from(&d.spec.selector)), None)
             }
             Kind::ReplicaSet => {
                 let r = self.all::<ReplicaSet>().get(n)?;
-                let selector = Selector::new(&r.spec.selector);
+                let selector = Selector::from(&r.spec.selector);
                 view(r.reference(), &r.metadata, Some(selector), Some(r.spec.replicas.unwrap_or(1)))
             }
             Kind::ReplicationController => {

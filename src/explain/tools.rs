@@ -174,13 +174,13 @@ impl Tools<'_> {
         let found = found.ok_or("no such pod was read")?;
         let container = match arguments.text("container") {
             container if container.is_empty() => {
-                found.spec.containers.first().map(|c| c.name.clone()).unwrap_or_default()
+                found.spec.containers.first().map(|c| c.name.to_string()).unwrap_or_default()
             }
             container => container,
         };
         // A path is made of this: it must be one of the pod's.
         let containers = found.spec.init_containers.iter().chain(found.spec.containers.iter());
-        if !containers.into_iter().any(|known| known.name == container) {
+        if !containers.into_iter().any(|known| container == known.name) {
             return Err("the pod has no such container".to_string());
         }
         let previous = arguments.arguments["previous"].as_bool().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! The spec of a pod in a cluster, which differs from those of its siblings by its node and by a random name.
+//! The specs of pods and of the templates they come from, of which equal ones are kept once: a pod in a cluster differs from
+//! its siblings by its node and by a random name, a ReplicaSet's template from its Deployment's by a label.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,19 +9,52 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::shared::{Shared, same_text};
+use super::shared::{Pool, Shared, pooled};
 use super::{PodSpec, Word};
 
 /// The volume with the token that every pod gets has a random name, with five characters after this:
 /// `kube-api-access-x7k2p`. The model leaves them away: they say nothing, and siblings are alike without them.
 pub(crate) const TOKEN_VOLUME: &str = "kube-api-access";
 
-/// A pod's spec: the node it is bound to, and what pods of one template have in common, which is kept once.
+/// All specs.
+static SPECS: Pool<PodSpec> = Pool::new();
+
+/// The spec that a template gives its pods.
+#[derive(Clone, Default, PartialEq)]
+pub struct TemplateSpec(Shared<PodSpec>);
+
+/// A pod's spec: the node it is bound to, and what pods of one template have in common.
 #[derive(Clone, Default, PartialEq)]
 pub struct BoundSpec {
     /// Empty until the pod is scheduled.
     pub node_name: Word,
     rest: Shared<PodSpec>,
+}
+
+impl Deref for TemplateSpec {
+    type Target = PodSpec;
+
+    fn deref(&self) -> &PodSpec {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TemplateSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for TemplateSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TemplateSpec, D::Error> {
+        Ok(TemplateSpec(pooled(<&RawValue>::deserialize(deserializer)?.get(), &SPECS)?))
+    }
+}
+
+impl Serialize for TemplateSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
 }
 
 impl Deref for BoundSpec {
@@ -31,9 +65,10 @@ impl Deref for BoundSpec {
     }
 }
 
-impl From<PodSpec> for BoundSpec {
-    fn from(spec: PodSpec) -> BoundSpec {
-        BoundSpec { node_name: Word::default(), rest: spec.into() }
+/// Of a pod that is not scheduled yet.
+impl From<TemplateSpec> for BoundSpec {
+    fn from(template: TemplateSpec) -> BoundSpec {
+        BoundSpec { node_name: Word::default(), rest: template.0 }
     }
 }
 
@@ -46,7 +81,7 @@ impl fmt::Debug for BoundSpec {
 impl<'de> Deserialize<'de> for BoundSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<BoundSpec, D::Error> {
         let Split { node_name, rest } = Split::deserialize(deserializer)?;
-        Ok(BoundSpec { node_name, rest: same_text(&rest)? })
+        Ok(BoundSpec { node_name, rest: pooled(&rest, &SPECS)? })
     }
 }
 
@@ -130,7 +165,7 @@ fn is_random_ending(text: &[u8]) -> bool {
 mod tests {
     use super::BoundSpec;
     use crate::model::shared::sharing;
-    use crate::model::{Pod, PodSpec};
+    use crate::model::{Pod, PodSpec, PodTemplate};
 
     fn pod(name: &str, node: &str, token: &str, image: &str) -> String {
         format!(
@@ -156,6 +191,22 @@ mod tests {
         assert_eq!(pods[2].spec.containers[0].image, "app:2");
         assert_eq!(pods[0].spec.volumes[0].name, "kube-api-access");
         assert_eq!(pods[0].spec.containers[0].volume_mounts[0].name, "kube-api-access");
+    }
+
+    #[test]
+    fn a_deployment_and_its_replica_sets_share_the_spec_of_their_template() {
+        let read = |labels: &str, image: &str| -> PodTemplate {
+            let json = format!(
+                r#"{{"metadata":{{"labels":{labels}}},"spec":{{"containers":[{{"name":"pooled","image":"{image}"}}]}}}}"#
+            );
+            sharing(|| serde_json::from_str(&json).unwrap())
+        };
+        let deployment = read(r#"{"app":"cart"}"#, "cart:2");
+        let current = read(r#"{"app":"cart","pod-template-hash":"x7k2p"}"#, "cart:2");
+        let old = read(r#"{"app":"cart","pod-template-hash":"bcdfg"}"#, "cart:1");
+        assert!(std::ptr::eq::<PodSpec>(&*deployment.spec, &*current.spec));
+        assert_ne!(deployment.spec, old.spec);
+        assert_eq!(current.metadata.labels.get("pod-template-hash"), Some("x7k2p"));
     }
 
     #[test]

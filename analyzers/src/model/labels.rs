@@ -14,7 +14,7 @@ pub trait LabelSet {
 
 /// Labels or annotations, sorted by key: a tenth of the memory of a `BTreeMap` for the handful that objects carry.
 #[derive(Clone, Default, PartialEq)]
-pub struct Labels(List<(Word, Box<str>)>);
+pub struct Labels(List<(Word, Word)>);
 
 impl Labels {
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -23,7 +23,7 @@ impl Labels {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(k, v)| (k.as_str(), v.as_ref()))
+        self.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
     }
 
     pub fn len(&self) -> usize {
@@ -35,9 +35,9 @@ impl Labels {
     }
 }
 
-impl<K: Into<Word>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
+impl<K: Into<Word>, V: Into<Word>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Labels {
-        let mut pairs: Vec<(Word, Box<str>)> = pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let mut pairs: Vec<(Word, Word)> = pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
         pairs.sort();
         // Of a key that a file gives twice the last one counts, as in every JSON reader that the API uses.
         pairs.reverse();
@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for Labels {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
                 let mut pairs = Vec::with_capacity(map.size_hint().unwrap_or(0).min(64));
-                while let Some((key, value)) = map.next_entry::<Word, Option<Box<str>>>()? {
+                while let Some((key, value)) = map.next_entry::<Word, Option<Word>>()? {
                     pairs.push((key, value.unwrap_or_default()));
                 }
                 Ok(pairs.into_iter().collect())

@@ -20,8 +20,8 @@ pub(crate) mod shared;
 mod uid;
 mod workload;
 
-pub use bound::BoundSpec;
 pub(crate) use bound::TOKEN_VOLUME;
+pub use bound::{BoundSpec, TemplateSpec};
 pub use config::{ConfigMap, Secret};
 pub use custom::{CustomResource, CustomResourceDefinition, PolicyResult, WebhookClientConfig};
 pub use event::Event;
@@ -42,7 +42,7 @@ pub use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, Role
 pub use k8s_openapi::api::scheduling::v1::PriorityClass;
 pub use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment};
 pub use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 pub use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 pub use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 pub use labels::{Annotations, LAST_APPLIED, LabelSet, Labels, applied_version};

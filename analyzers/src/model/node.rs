@@ -1,4 +1,4 @@
-use super::{Condition, Meta, ResourceList, Timestamp, api_types};
+use super::{Amounts, Condition, List, Meta, Timestamp, Word, api_types};
 
 api_types! {
     pub struct Node {
@@ -9,7 +9,7 @@ api_types! {
 
     pub struct NodeSpec {
         pub unschedulable: bool,
-        pub taints: Vec<Taint>,
+        pub taints: List<Taint>,
         #[serde(rename = "providerID")]
         pub provider_id: String,
     }
@@ -22,26 +22,26 @@ api_types! {
     }
 
     pub struct NodeStatus {
-        pub allocatable: ResourceList,
-        pub capacity: ResourceList,
+        pub allocatable: Amounts,
+        pub capacity: Amounts,
         pub conditions: Box<[Condition]>,
-        pub addresses: Vec<NodeAddress>,
+        pub addresses: Box<[NodeAddress]>,
         pub node_info: NodeSystemInfo,
     }
 
     pub struct NodeAddress {
         #[serde(rename = "type")]
-        pub type_: String,
+        pub type_: Word,
         pub address: String,
     }
 
     pub struct NodeSystemInfo {
-        pub kubelet_version: String,
-        pub kernel_version: String,
-        pub os_image: String,
-        pub operating_system: String,
-        pub architecture: String,
-        pub container_runtime_version: String,
+        pub kubelet_version: Word,
+        pub kernel_version: Word,
+        pub os_image: Word,
+        pub operating_system: Word,
+        pub architecture: Word,
+        pub container_runtime_version: Word,
     }
 }
 

@@ -4,7 +4,10 @@ use std::ops::Deref;
 use k8s_openapi::api::core::v1::{Affinity, TopologySpreadConstraint};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Amounts, BoundSpec, Condition, IntOrString, List, Meta, Quantity, Shared, Timestamp, Word, api_types};
+use super::{
+    Amounts, Annotations, BoundSpec, Condition, IntOrString, Labels, List, Meta, Quantity, Shared, TemplateSpec,
+    Timestamp, Word, api_types,
+};
 
 /// Amounts by resource name (`cpu`, `memory`, `pods`, `nvidia.com/gpu` …), as the API writes them.
 pub type ResourceList = BTreeMap<String, Quantity>;
@@ -18,8 +21,14 @@ api_types! {
 
     /// The pod that a workload makes.
     pub struct PodTemplate {
-        pub metadata: Meta,
-        pub spec: PodSpec,
+        pub metadata: TemplateMeta,
+        pub spec: TemplateSpec,
+    }
+
+    /// What a template says of its pods' `metadata`.
+    pub struct TemplateMeta {
+        pub labels: Labels,
+        pub annotations: Annotations,
     }
 
     /// What pods of one template have in common; which node one is bound to is in [`BoundSpec`].
@@ -35,8 +44,8 @@ api_types! {
         pub host_ipc: bool,
         pub dns_policy: Word,
         pub dns_config: PodDnsConfig,
-        pub hostname: String,
-        pub subdomain: String,
+        pub hostname: Word,
+        pub subdomain: Word,
         pub restart_policy: Word,
         pub scheduler_name: Word,
         pub priority: Option<i32>,
@@ -45,7 +54,7 @@ api_types! {
         pub runtime_class_name: Word,
         pub termination_grace_period_seconds: Option<i64>,
         pub active_deadline_seconds: Option<i64>,
-        pub node_selector: BTreeMap<String, String>,
+        pub node_selector: Labels,
         pub affinity: Option<Shared<Affinity>>,
         pub tolerations: List<Toleration>,
         pub topology_spread_constraints: List<TopologySpreadConstraint>,
@@ -96,8 +105,8 @@ api_types! {
     }
 
     pub struct Container {
-        pub name: String,
-        pub image: String,
+        pub name: Word,
+        pub image: Word,
         pub image_pull_policy: Word,
         pub command: List<String>,
         pub args: List<String>,
@@ -124,9 +133,9 @@ api_types! {
     }
 
     pub struct VolumeMount {
-        pub name: String,
-        pub mount_path: String,
-        pub sub_path: String,
+        pub name: Word,
+        pub mount_path: Word,
+        pub sub_path: Word,
     }
 
     pub struct EnvVar {
@@ -153,7 +162,7 @@ api_types! {
     }
 
     pub struct OptionalReference {
-        pub name: String,
+        pub name: Word,
         pub optional: bool,
     }
 
@@ -191,7 +200,7 @@ api_types! {
     }
 
     pub struct Volume {
-        pub name: String,
+        pub name: Word,
         pub config_map: Option<Box<ConfigMapVolumeSource>>,
         pub secret: Option<Box<SecretVolumeSource>>,
         pub persistent_volume_claim: Option<Box<ClaimVolumeSource>>,
@@ -204,14 +213,14 @@ api_types! {
     pub struct EphemeralVolumeSource {}
 
     pub struct ConfigMapVolumeSource {
-        pub name: String,
-        pub items: Vec<KeyToPath>,
+        pub name: Word,
+        pub items: List<KeyToPath>,
         pub optional: bool,
     }
 
     pub struct SecretVolumeSource {
-        pub secret_name: String,
-        pub items: Vec<KeyToPath>,
+        pub secret_name: Word,
+        pub items: List<KeyToPath>,
         pub optional: bool,
     }
 
@@ -271,13 +280,11 @@ api_types! {
         pub started: Option<bool>,
         pub restart_count: i32,
         pub state: ContainerState,
-        pub last_state: ContainerState,
+        pub last_state: LastContainerState,
     }
 
-    /// One of the three; none of them means waiting (the API's default).
-    pub struct ContainerState {
-        pub waiting: Option<Box<ContainerStateWaiting>>,
-        pub running: Option<Box<ContainerStateRunning>>,
+    /// How the container ended before it was started again; the API has the other states here, too, but never sets them.
+    pub struct LastContainerState {
         pub terminated: Option<Box<ContainerStateTerminated>>,
     }
 
@@ -297,6 +304,66 @@ api_types! {
         pub message: String,
         pub started_at: Option<Timestamp>,
         pub finished_at: Option<Timestamp>,
+    }
+}
+
+/// One of the three; none of them means waiting (the API's default).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(from = "ContainerStates", into = "ContainerStates")]
+pub enum ContainerState {
+    #[default]
+    Unknown,
+    Waiting(Box<ContainerStateWaiting>),
+    Running(ContainerStateRunning),
+    Terminated(Box<ContainerStateTerminated>),
+}
+
+/// [`ContainerState`] as the API writes it.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
+struct ContainerStates {
+    waiting: Option<Box<ContainerStateWaiting>>,
+    running: Option<ContainerStateRunning>,
+    terminated: Option<Box<ContainerStateTerminated>>,
+}
+
+impl From<ContainerStates> for ContainerState {
+    fn from(states: ContainerStates) -> ContainerState {
+        let running = || states.running.map(ContainerState::Running);
+        let waiting = || states.waiting.map(ContainerState::Waiting);
+        states.terminated.map(ContainerState::Terminated).or_else(running).or_else(waiting).unwrap_or_default()
+    }
+}
+
+impl From<ContainerState> for ContainerStates {
+    fn from(state: ContainerState) -> ContainerStates {
+        let none = ContainerStates::default();
+        match state {
+            ContainerState::Unknown => none,
+            ContainerState::Waiting(waiting) => ContainerStates { waiting: Some(waiting), ..none },
+            ContainerState::Running(running) => ContainerStates { running: Some(running), ..none },
+            ContainerState::Terminated(terminated) => ContainerStates { terminated: Some(terminated), ..none },
+        }
+    }
+}
+
+impl ContainerState {
+    pub fn waiting(&self) -> Option<&ContainerStateWaiting> {
+        if let ContainerState::Waiting(waiting) = self { Some(waiting) } else { None }
+    }
+
+    pub fn running(&self) -> Option<&ContainerStateRunning> {
+        if let ContainerState::Running(running) = self { Some(running) } else { None }
+    }
+
+    pub fn terminated(&self) -> Option<&ContainerStateTerminated> {
+        if let ContainerState::Terminated(terminated) = self { Some(terminated) } else { None }
+    }
+}
+
+impl LastContainerState {
+    pub fn terminated(&self) -> Option<&ContainerStateTerminated> {
+        self.terminated.as_deref()
     }
 }
 
@@ -348,15 +415,17 @@ impl Pod {
     /// Bound to a node where none of its containers, not even an init container, was ever started: the kubelet still
     /// makes its sandbox, its volumes or its first container.
     pub fn is_being_created(&self) -> bool {
-        let untouched = |state: &ContainerState| state.running.is_none() && state.terminated.is_none();
         self.status.phase == "Pending"
             && !self.spec.node_name.is_empty()
             && self.container_statuses().all(|status| {
-                let waits = status.state.waiting.as_deref();
-                let creating = |w: &ContainerStateWaiting| {
-                    matches!(w.reason.as_str(), "" | "ContainerCreating" | "PodInitializing")
+                let is_untouched = match &status.state {
+                    ContainerState::Unknown => true,
+                    ContainerState::Waiting(waiting) => {
+                        matches!(waiting.reason.as_str(), "" | "ContainerCreating" | "PodInitializing")
+                    }
+                    ContainerState::Running(_) | ContainerState::Terminated(_) => false,
                 };
-                waits.is_none_or(creating) && untouched(&status.state) && untouched(&status.last_state)
+                is_untouched && status.last_state.terminated().is_none()
             })
     }
 
@@ -424,6 +493,35 @@ impl Probe {
             (_, Some(tcp), _) => tcp.port.clone(),
             (_, _, Some(grpc)) => Some(IntOrString::Int(grpc.port)),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ContainerState, ContainerStatus};
+
+    #[test]
+    fn a_state_is_one_of_three_and_stays_the_same() {
+        for json in [
+            r#"{"waiting":{"reason":"CrashLoopBackOff","message":"back-off"}}"#,
+            r#"{"running":{"startedAt":"2026-11-21T12:00:00Z"}}"#,
+            r#"{"terminated":{"exitCode":1}}"#,
+            "{}",
+        ] {
+            let state: ContainerState = serde_json::from_str(json).unwrap();
+            let again = serde_json::from_value(serde_json::to_value(&state).unwrap()).unwrap();
+            assert_eq!(state, again);
+            let set = [state.waiting().is_some(), state.running().is_some(), state.terminated().is_some()];
+            assert_eq!(set.iter().filter(|set| **set).count(), usize::from(json != "{}"), "{json}");
+        }
+    }
+
+    #[test]
+    fn absent_and_null_states_say_nothing() {
+        for json in ["{}", r#"{"state":null,"lastState":null}"#, r#"{"state":{"running":null},"lastState":{}}"#] {
+            let status: ContainerStatus = serde_json::from_str(json).unwrap();
+            assert_eq!((status.state, status.last_state.terminated()), (ContainerState::Unknown, None));
         }
     }
 }

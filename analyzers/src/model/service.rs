@@ -1,6 +1,4 @@
-use std::collections::BTreeMap;
-
-use super::{Condition, IntOrString, List, Meta, Word, api_types};
+use super::{Condition, IntOrString, Labels, List, Meta, Word, api_types};
 
 api_types! {
     pub struct Service {
@@ -11,20 +9,20 @@ api_types! {
 
     pub struct ServiceSpec {
         #[serde(rename = "type")]
-        pub type_: String,
-        pub selector: BTreeMap<String, String>,
+        pub type_: Word,
+        pub selector: Labels,
         pub ports: List<ServicePort>,
         #[serde(rename = "clusterIP")]
         pub cluster_ip: String,
         #[serde(rename = "clusterIPs")]
         pub cluster_ips: Vec<String>,
         #[serde(rename = "externalIPs")]
-        pub external_ips: Vec<String>,
-        pub external_name: String,
+        pub external_ips: List<String>,
+        pub external_name: Word,
         pub publish_not_ready_addresses: bool,
-        pub external_traffic_policy: String,
-        pub internal_traffic_policy: String,
-        pub load_balancer_class: Option<String>,
+        pub external_traffic_policy: Word,
+        pub internal_traffic_policy: Word,
+        pub load_balancer_class: Option<Word>,
     }
 
     pub struct ServicePort {
@@ -38,11 +36,11 @@ api_types! {
 
     pub struct ServiceStatus {
         pub load_balancer: LoadBalancerStatus,
-        pub conditions: Vec<Condition>,
+        pub conditions: List<Condition>,
     }
 
     pub struct LoadBalancerStatus {
-        pub ingress: Vec<LoadBalancerIngress>,
+        pub ingress: List<LoadBalancerIngress>,
     }
 
     pub struct LoadBalancerIngress {
@@ -53,7 +51,7 @@ api_types! {
     /// discovery.k8s.io/v1
     pub struct EndpointSlice {
         pub metadata: Meta,
-        pub address_type: String,
+        pub address_type: Word,
         pub endpoints: Box<[Endpoint]>,
         pub ports: List<EndpointPort>,
     }

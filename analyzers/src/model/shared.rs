@@ -8,29 +8,32 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
+use arcstr::ArcStr;
 use serde::de::{DeserializeOwned, Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use triomphe::ThinArc;
 
 use super::ResourceList;
+use crate::cluster::hash;
 
-/// A list that objects with the same one share.
-pub struct List<T>(Option<Arc<[T]>>);
+/// A list that objects with the same one share. It takes one word where it is, and not two: most lists are empty.
+pub struct List<T>(Option<ThinArc<(), T>>);
 
 /// Amounts of resources that objects with the same ones share.
 #[derive(Clone, Default, PartialEq)]
 pub struct Amounts(Option<Arc<ResourceList>>);
 
 /// Anything else that objects with an equal one share.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Default, PartialEq)]
 pub struct Shared<T>(Arc<T>);
 
 /// One of the few words that an API uses again and again (`Ready`, `True`, `ClusterFirst`), or a name that many objects
 /// mention.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Word(Option<Arc<str>>);
+pub struct Word(ArcStr);
 
 thread_local! {
     /// What was read while [`sharing`], by its type and its JSON text.
@@ -96,30 +99,61 @@ where
     Ok(value)
 }
 
-/// Reads a part from JSON text that was taken apart before, unless the same text was read before.
-pub(super) fn same_text<T, E>(text: &str) -> Result<Shared<T>, E>
+/// Reads a part from JSON text that was taken apart before, unless the same text was read before: on this page, or of what
+/// is in the pool.
+pub(super) fn pooled<T, E>(text: &str, pool: &Pool<T>) -> Result<Shared<T>, E>
 where
-    T: DeserializeOwned + Clone + 'static,
+    T: DeserializeOwned + PartialEq + 'static,
     E: Error,
 {
     /// Beyond this it is no spec that many pods have.
     const LONGEST: usize = 1 << 16;
-    known_or_read(text, LONGEST, |text| Ok(Shared(Arc::new(serde_json::from_str(text)?))))
+    known_or_read(text, LONGEST, |text| Ok(pool.only(text, serde_json::from_str(text)?)))
+}
+
+/// What is in memory anyhow, to be found again by whoever reads an equal part on another page or of another kind.
+pub(super) struct Pool<T>(Mutex<Pooled<T>>);
+
+struct Pooled<T> {
+    /// By the hash of the JSON text.
+    parts: BTreeMap<u64, Weak<T>>,
+    /// How many parts there may be before those are forgotten that nobody holds any more.
+    most: usize,
+}
+
+impl<T: PartialEq> Pool<T> {
+    pub(super) const fn new() -> Pool<T> {
+        Pool(Mutex::new(Pooled { parts: BTreeMap::new(), most: 1024 }))
+    }
+
+    /// The value, or an equal one that somebody holds.
+    fn only(&self, text: &str, value: T) -> Shared<T> {
+        let Ok(mut pooled) = self.0.lock() else { return value.into() };
+        if pooled.parts.len() >= pooled.most {
+            pooled.parts.retain(|_, part| part.strong_count() > 0);
+            pooled.most = 1024.max(2 * pooled.parts.len());
+        }
+        let known = pooled.parts.entry(hash(&[text])).or_default();
+        if let Some(known) = known.upgrade().filter(|known| **known == value) {
+            return Shared(known);
+        }
+        let value = Arc::new(value);
+        *known = Arc::downgrade(&value);
+        Shared(value)
+    }
 }
 
 impl Word {
     pub fn as_str(&self) -> &str {
-        self.0.as_deref().unwrap_or_default()
+        &self.0
     }
 
     fn once(text: &str) -> Word {
-        if text.is_empty() {
-            return Word(None);
-        }
-        let made = || Word(Some(text.into()));
+        /// Longer ones are sentences of one object, or files in an annotation.
+        const LONGEST: usize = 256;
+        let made = || Word(text.into());
         READ.with_borrow_mut(|all| match all {
-            None => made(),
-            Some(all) => {
+            Some(all) if !text.is_empty() && text.len() <= LONGEST => {
                 let words = all.entry(TypeId::of::<Word>()).or_default();
                 if let Some(word) = words.get(text).and_then(|known| known.downcast_ref::<Word>()) {
                     return word.clone();
@@ -128,6 +162,7 @@ impl Word {
                 words.insert(text.into(), Box::new(word.clone()));
                 word
             }
+            _ => made(),
         })
     }
 }
@@ -166,7 +201,7 @@ impl PartialEq<Word> for &str {
 
 impl From<&str> for Word {
     fn from(text: &str) -> Word {
-        Word((!text.is_empty()).then(|| text.into()))
+        Word(text.into())
     }
 }
 
@@ -216,7 +251,7 @@ impl<T> Deref for List<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        self.0.as_deref().unwrap_or_default()
+        self.0.as_deref().map_or(&[], |list| &list.slice)
     }
 }
 
@@ -243,7 +278,7 @@ impl<T: fmt::Debug> fmt::Debug for List<T> {
 
 impl<T> From<Vec<T>> for List<T> {
     fn from(items: Vec<T>) -> List<T> {
-        List((!items.is_empty()).then(|| items.into()))
+        List((!items.is_empty()).then(|| ThinArc::from_header_and_iter((), items.into_iter())))
     }
 }
 
@@ -295,6 +330,12 @@ impl<T> From<T> for Shared<T> {
     }
 }
 
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Shared<T> {
+        Shared(self.0.clone())
+    }
+}
+
 impl<T> Deref for Shared<T> {
     type Target = T;
 
@@ -309,7 +350,7 @@ impl<T: fmt::Debug> fmt::Debug for Shared<T> {
     }
 }
 
-impl<'de, T: DeserializeOwned + Clone + 'static> Deserialize<'de> for Shared<T> {
+impl<'de, T: DeserializeOwned + 'static> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Shared<T>, D::Error> {
         once(deserializer, |text| Ok(Shared(Arc::new(serde_json::from_str(text)?))))
     }
@@ -341,7 +382,9 @@ impl<T: Serialize> Serialize for Shared<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{List, sharing};
+    use std::sync::Arc;
+
+    use super::{List, Pool, Word, sharing};
     use crate::model::{Labels, Pod};
 
     #[test]
@@ -354,6 +397,25 @@ mod tests {
         let lists: Vec<List<String>> = serde_json::from_str(body).unwrap();
         assert_eq!(lists[0], lists[1]);
         assert_ne!(lists[0].as_ptr(), lists[1].as_ptr());
+    }
+
+    #[test]
+    fn a_pool_holds_what_somebody_else_holds() {
+        let pool = Pool::new();
+        let first = pool.only("a", 1);
+        assert!(Arc::ptr_eq(&first.0, &pool.only("a", 1).0));
+        // Texts with one hash: what is there is not what was read.
+        assert_eq!(*pool.only("a", 2), 2);
+        for n in 0..5000 {
+            drop(pool.only(&n.to_string(), n));
+        }
+        assert!(pool.0.lock().unwrap().parts.len() <= 1024);
+        assert_eq!(*first, 1);
+    }
+
+    #[test]
+    fn a_word_and_a_list_take_one_machine_word() {
+        assert_eq!((size_of::<Word>(), size_of::<List<String>>()), (size_of::<usize>(), size_of::<usize>()));
     }
 
     #[test]

@@ -1,4 +1,7 @@
-use super::{Condition, IntOrString, LabelSelector, Labels, Meta, NamedReference, PodTemplate, Timestamp, api_types};
+use super::{
+    Condition, IntOrString, LabelSelectorRequirement, Labels, List, Meta, NamedReference, PodTemplate, Shared,
+    Timestamp, Word, api_types,
+};
 
 api_types! {
     pub struct Deployment {
@@ -9,17 +12,23 @@ api_types! {
 
     pub struct DeploymentSpec {
         pub replicas: Option<i32>,
-        pub selector: LabelSelector,
+        pub selector: WorkloadSelector,
         pub template: PodTemplate,
         pub paused: bool,
         pub min_ready_seconds: i32,
         pub progress_deadline_seconds: Option<i32>,
-        pub strategy: DeploymentStrategy,
+        pub strategy: Shared<DeploymentStrategy>,
+    }
+
+    /// The selector of what makes pods; elsewhere a selector is a [`LabelSelector`](super::LabelSelector).
+    pub struct WorkloadSelector {
+        pub match_labels: Labels,
+        pub match_expressions: List<LabelSelectorRequirement>,
     }
 
     pub struct DeploymentStrategy {
         #[serde(rename = "type")]
-        pub type_: String,
+        pub type_: Word,
         pub rolling_update: Option<RollingUpdate>,
     }
 
@@ -48,7 +57,7 @@ api_types! {
 
     pub struct ReplicaSetSpec {
         pub replicas: Option<i32>,
-        pub selector: LabelSelector,
+        pub selector: WorkloadSelector,
         pub template: PodTemplate,
         pub min_ready_seconds: i32,
     }
@@ -83,7 +92,7 @@ api_types! {
 
     pub struct StatefulSetSpec {
         pub replicas: Option<i32>,
-        pub selector: LabelSelector,
+        pub selector: WorkloadSelector,
         pub template: PodTemplate,
         pub service_name: String,
         pub pod_management_policy: String,
@@ -132,7 +141,7 @@ api_types! {
     }
 
     pub struct DaemonSetSpec {
-        pub selector: LabelSelector,
+        pub selector: WorkloadSelector,
         pub template: PodTemplate,
         pub min_ready_seconds: i32,
         pub update_strategy: UpdateStrategy,
@@ -162,7 +171,7 @@ api_types! {
         pub backoff_limit: Option<i32>,
         pub active_deadline_seconds: Option<i64>,
         pub suspend: bool,
-        pub selector: LabelSelector,
+        pub selector: WorkloadSelector,
         pub template: PodTemplate,
     }
 

@@ -11,7 +11,7 @@ pub fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
     let labels = &node.metadata.labels;
     let selector = pod.spec.node_selector.iter();
     let mut unmet: Vec<String> = selector
-        .filter(|(key, value)| labels.value(key) != Some(value.as_str()))
+        .filter(|(key, value)| labels.value(key) != Some(value))
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     if let Some(required) = required(&pod.spec).filter(|required| !matches(required, node)) {

@@ -113,7 +113,7 @@ fn requests_of(container: &Container) -> Resources {
 /// What a node can give to pods.
 pub fn allocatable(node: &Node) -> Resources {
     let status = &node.status;
-    Resources::from(if status.allocatable.is_empty() { &status.capacity } else { &status.allocatable })
+    Resources::from(&**if status.allocatable.is_empty() { &status.capacity } else { &status.allocatable })
 }
 
 pub(super) fn check(requests: &Resources, state: &NodeState, why: &mut Vec<Refusal>) {

@@ -97,8 +97,8 @@ struct Used<'a> {
 impl<'a> Used<'a> {
     fn of(cluster: &'a Cluster, namespace: &str) -> Used<'a> {
         let pods = cluster.in_namespace::<Pod>(namespace).iter().map(|pod| &*pod.spec);
-        let workloads = cluster.workloads_in(namespace).into_iter().map(|workload| &workload.template.spec);
-        let old = cluster.in_namespace::<ReplicaSet>(namespace).iter().map(|set| &set.spec.template.spec);
+        let workloads = cluster.workloads_in(namespace).into_iter().map(|workload| &*workload.template.spec);
+        let old = cluster.in_namespace::<ReplicaSet>(namespace).iter().map(|set| &*set.spec.template.spec);
         let mut used = Used { names: BTreeSet::new(), texts: Vec::new() };
         pods.chain(workloads).chain(old).for_each(|spec| used.add(spec));
         let roles = cluster.in_namespace::<Role>(namespace).iter().flat_map(|role| role.rules.iter().flatten());

@@ -88,8 +88,8 @@ fn not_ready(cluster: &Cluster, pod: &Pod, component: &str) -> Option<Finding> {
 fn state(pod: &Pod) -> String {
     let states = pod.container_statuses().filter(|status| !status.ready).map(|status| &status.state);
     let mut reasons = states.filter_map(|state| {
-        let waiting = state.waiting.as_ref().map(|waiting| waiting.reason.as_str());
-        let terminated = state.terminated.as_ref().map(|terminated| terminated.reason.as_str());
+        let waiting = state.waiting().map(|waiting| waiting.reason.as_str());
+        let terminated = state.terminated().map(|terminated| terminated.reason.as_str());
         waiting.or(terminated).filter(|reason| !reason.is_empty())
     });
     reasons.next().map_or(String::new(), |reason| format!(" ({reason})"))

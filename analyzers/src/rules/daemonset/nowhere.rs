@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use crate::cluster::Cluster;
 use crate::finding::{Finding, kubectl};
 use crate::kind::{Kind, Object};
-use crate::model::{DaemonSet, Node, Pod};
+use crate::model::{DaemonSet, Meta, Node, Pod};
 use crate::rule::{Report, declare_rule};
 use crate::scheduling::{node_affinity, taints};
 use crate::time::{self, START};
@@ -64,7 +64,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
 
 fn judge(nodes: &[Node], set: &DaemonSet) -> Option<Finding> {
     let template = &set.spec.template;
-    let pod = Pod { metadata: template.metadata.clone(), spec: template.spec.clone().into(), ..Pod::default() };
+    let metadata = Meta { labels: template.metadata.labels.clone(), ..Meta::default() };
+    let pod = Pod { metadata, spec: template.spec.clone().into(), ..Pod::default() };
     let allowed: Vec<&Node> = nodes.iter().filter(|node| node_affinity::admits(&pod, node)).collect();
     let object = set.reference();
     if allowed.is_empty() {
@@ -119,7 +120,7 @@ fn unmet_label<'a>(nodes: &[Node], set: &'a DaemonSet) -> Option<(&'a str, &'a s
     let switches = ["", "true", "false", "yes", "no", "on", "off", "enabled", "disabled", "1", "0"];
     let is_plain = |key: &str, value: &str| !key.contains('/') && !switches.contains(&value.to_lowercase().as_str());
     match unmet.as_slice() {
-        [(key, value)] if is_plain(key, value) => Some((key.as_str(), value.as_str())),
+        [(key, value)] if is_plain(key, value) => Some((key, value)),
         _ => None,
     }
 }

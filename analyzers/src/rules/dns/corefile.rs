@@ -77,7 +77,7 @@ fn config_maps<'a>(cluster: &'a Cluster, dns: &ClusterDns<'a>) -> Vec<&'a Config
     let selector = Selector::equals(&service.spec.selector);
     let templates = cluster.workloads_in(namespace).into_iter();
     let templates = templates.filter(|w| !selector.is_empty() && selector.matches(&w.template.metadata.labels));
-    let specs = dns.pods.iter().map(|pod| &*pod.spec).chain(templates.map(|w| &w.template.spec));
+    let specs = dns.pods.iter().map(|pod| &*pod.spec).chain(templates.map(|w| &*w.template.spec));
     let mounted =
         |spec: &'a PodSpec| spec.volumes.iter().filter_map(|v| v.config_map.as_ref()).map(|c| c.name.as_str());
     let names: BTreeSet<&str> = specs.flat_map(mounted).collect();

@@ -194,7 +194,8 @@ fn missing_requests(
             return None;
         }
         let containers = spec.containers.iter().filter(|c| container.is_none_or(|name| c.name == name));
-        let containers: BTreeSet<String> = containers.filter(|c| lacks(&c.resources)).map(|c| c.name.clone()).collect();
+        let containers: BTreeSet<String> =
+            containers.filter(|c| lacks(&c.resources)).map(|c| c.name.to_string()).collect();
         (!containers.is_empty()).then(|| MissingRequest {
             resource: resource.to_string(),
             containers,

@@ -59,7 +59,7 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         .container(container.name())
         .pods(affected.pods())
         .since(container.loops_since(cluster));
-    if let Some(waiting) = container.status.state.waiting.as_ref().filter(|w| w.reason != "CrashLoopBackOff") {
+    if let Some(waiting) = container.status.state.waiting().filter(|w| w.reason != "CrashLoopBackOff") {
         let text = format!("waits with {}: {}", waiting.reason, shorten(&plain(&waiting.message), 300));
         finding = finding.evidence(text, &pod, &format!("{}.state.waiting", container.status_path()));
     }
@@ -92,7 +92,7 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
 
 /// The cause in the runtime's words, reduced to their core.
 fn why(cluster: &Cluster, container: &PodContainer) -> String {
-    let waiting = container.status.state.waiting.as_deref();
+    let waiting = container.status.state.waiting();
     let said = |text: &str| (!text.is_empty()).then(|| runtime_error(text));
     match container.start_trouble(cluster) {
         Some(StartTrouble::Waiting) => {

@@ -59,7 +59,7 @@ fn is_evicted(pod: &Pod) -> bool {
 
 fn evicted_at(pod: &Pod) -> Option<Timestamp> {
     let disrupted = pod.condition("DisruptionTarget").and_then(|condition| condition.last_transition_time);
-    let ended = pod.container_statuses().filter_map(|status| status.state.terminated.as_ref()?.finished_at).max();
+    let ended = pod.container_statuses().filter_map(|status| status.state.terminated()?.finished_at).max();
     disrupted.or(ended).or(pod.status.start_time).or(pod.metadata.creation_timestamp)
 }
 

@@ -72,12 +72,12 @@ fn check(cluster: &Cluster, report: &mut Report) {
 }
 
 fn is_waiting_for_image(status: &ContainerStatus) -> bool {
-    status.state.waiting.as_deref().is_some_and(|waiting| is_pull_reason(&waiting.reason))
+    status.state.waiting().is_some_and(|waiting| is_pull_reason(&waiting.reason))
 }
 
 /// What was said about the pull: by the state, or, where that only says that it backs off, by the newest event.
 fn said(cluster: &Cluster, pod: &Pod, status: &ContainerStatus, image: &str) -> String {
-    let state = status.state.waiting.as_deref().map(|waiting| waiting.message.as_str()).unwrap_or_default();
+    let state = status.state.waiting().map(|waiting| waiting.message.as_str()).unwrap_or_default();
     if !core(state, image).is_empty() {
         return state.to_string();
     }
@@ -95,7 +95,7 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, waiting: &Waiting) -> Finding {
     let container = pod.spec.container(&status.name);
     let image = container.map(|c| c.image.as_str()).filter(|i| !i.is_empty()).unwrap_or(&status.image);
     let said = said(cluster, pod, status, image);
-    let reason = status.state.waiting.as_deref().map(|w| w.reason.as_str()).unwrap_or_default();
+    let reason = status.state.waiting().map(|w| w.reason.as_str()).unwrap_or_default();
     let failure = PullFailure::of(reason, &said, image);
     let why = explanation(cluster, pod, image, failure, core(&said, image));
     let list =

@@ -89,7 +89,7 @@ fn finding(cluster: &Cluster, group: &PodGroup, affected: &Affected) -> Finding 
     };
     let since = match failing {
         Some(container) => container.loops_since(cluster),
-        None => container.status.state.running.as_ref().and_then(|state| state.started_at),
+        None => container.status.state.running().and_then(|state| state.started_at),
     };
     let message = format!("{} is stuck in {}: {what}", owner.title(), container.described());
     let finding =

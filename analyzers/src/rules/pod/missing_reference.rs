@@ -211,18 +211,18 @@ fn hold(pod: &Pod, reference: &Reference) -> Option<Hold> {
     let status = pod.container_statuses().find(|status| status.name == container);
     match status {
         Some(status) if waits_for(status, "CreateContainerConfigError") => Some(Hold::Now),
-        Some(status) if status.state.running.is_some() || status.state.terminated.is_some() => Some(Hold::Again),
+        Some(status) if status.state.running().is_some() || status.state.terminated().is_some() => Some(Hold::Again),
         _ => pod.spec.init_containers.is_empty().then_some(Hold::Next),
     }
 }
 
 fn waits_for(status: &ContainerStatus, reason: &str) -> bool {
-    status.state.waiting.as_deref().is_some_and(|waiting| waiting.reason == reason)
+    status.state.waiting().is_some_and(|waiting| waiting.reason == reason)
 }
 
 /// What the kubelet and the scheduler say about a pod.
 fn complaints(cluster: &Cluster, pod: &Pod) -> Vec<String> {
-    let waiting = pod.container_statuses().filter_map(|status| status.state.waiting.as_deref());
+    let waiting = pod.container_statuses().filter_map(|status| status.state.waiting());
     let mut said: Vec<String> = waiting.map(|waiting| waiting.message.clone()).collect();
     said.extend(pod.condition("PodScheduled").map(|condition| condition.message.to_string()));
     let events = cluster.events(&pod.reference());

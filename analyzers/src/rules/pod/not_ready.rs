@@ -86,7 +86,7 @@ fn since(cluster: &Cluster, pod: &Pod) -> Option<Timestamp> {
     pod.condition("Ready").filter(|ready| ready.is_false())?.last_transition_time?;
     let unready = readiness::awaited_since(cluster, pod)?;
     let started = pod.container_statuses().filter(|status| !status.ready);
-    let started = started.filter_map(|status| status.state.running.as_ref()?.started_at).max();
+    let started = started.filter_map(|status| status.state.running()?.started_at).max();
     Some(started.map_or(unready, |started| started.max(unready)))
 }
 

@@ -50,11 +50,11 @@ fn check(cluster: &Cluster, report: &mut Report) {
 /// The end by lack of memory, with the field that holds it: the last one, or the one before it.
 fn kill<'a>(container: &PodContainer<'a>) -> Option<(&'a ContainerStateTerminated, &'static str)> {
     let (state, last) = (&container.status.state, &container.status.last_state);
-    if state.terminated.as_ref().is_some_and(|end| end.exit_code == 0 && end.reason != "OOMKilled") {
+    if state.terminated().is_some_and(|end| end.exit_code == 0 && end.reason != "OOMKilled") {
         return None;
     }
-    let ends = [(&state.terminated, "state"), (&last.terminated, "lastState")];
-    ends.into_iter().find_map(|(end, field)| Some((end.as_deref().filter(|end| end.reason == "OOMKilled")?, field)))
+    let ends = [(state.terminated(), "state"), (last.terminated(), "lastState")];
+    ends.into_iter().find_map(|(end, field)| Some((end.filter(|end| end.reason == "OOMKilled")?, field)))
 }
 
 /// It does not run because of that, or soon will not.

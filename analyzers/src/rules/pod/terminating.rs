@@ -64,7 +64,7 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, pod: &Pod, deleted: Timestamp, 
         format!("it has finalizer {}", list(finalizers, 3))
     } else if let Some(lost) = &lost {
         lost.clone()
-    } else if pod.container_statuses().any(|status| status.state.running.is_some()) {
+    } else if pod.container_statuses().any(|status| status.state.running().is_some()) {
         format!("its containers still run on node {node}")
     } else if node.is_empty() {
         "nothing removes it".to_string()

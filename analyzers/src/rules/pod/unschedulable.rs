@@ -211,11 +211,11 @@ fn pod_evidence(mut finding: Finding, pod: &Pod, nodes: &[(&Node, Vec<Refusal>)]
     if !pod.spec.node_selector.is_empty() && why.iter().any(|refusal| matches!(refusal, Refusal::NodeAffinity(_))) {
         let asked: Vec<String> = pod.spec.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
         finding = finding.evidence(format!("spec.nodeSelector is {}", asked.join(",")), &object, "spec.nodeSelector");
-        for key in pod.spec.node_selector.keys() {
+        for (key, asked) in pod.spec.node_selector.iter() {
             let Some((node, value)) = nodes.iter().find_map(|(n, _)| Some((n, n.metadata.labels.get(key)?))) else {
                 continue;
             };
-            if pod.spec.node_selector.get(key).is_some_and(|asked| asked != value) {
+            if asked != value {
                 let text = format!("{} has {key}={value}", node.name());
                 finding = finding.evidence(text, &node.reference(), "metadata.labels");
             }
@@ -355,9 +355,8 @@ fn fix(finding: Finding, group: &PodGroup, clause: &Clause, pod: Option<&Pod>) -
                 .fix_command("Or, if the node is for everybody, remove it", kubectl(["taint", "node", node, &taint]))
         }
         Refusal::NodeAffinity(_) => {
-            let selector = pod.map(|pod| &pod.spec.node_selector).filter(|selector| !selector.is_empty());
-            let labels: Vec<String> =
-                selector.into_iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
+            let selector = pod.into_iter().flat_map(|pod| pod.spec.node_selector.iter());
+            let labels: Vec<String> = selector.map(|(key, value)| format!("{key}={value}")).collect();
             let finding = finding.fix("Ask for labels that nodes have (kubectl get nodes --show-labels)");
             if labels.is_empty() {
                 return finding;

@@ -231,13 +231,8 @@ fn is_known_provisioner(cluster: &Cluster, provisioner: &str) -> bool {
         pod.metadata.name.contains(tail)
             || pod.spec.containers.iter().any(|container| {
                 let env = container.env.iter().map(|variable| &variable.value);
-                container
-                    .args
-                    .iter()
-                    .chain(&container.command)
-                    .chain(env)
-                    .chain([&container.image])
-                    .any(|s| s.contains(tail))
+                let mut texts = container.args.iter().chain(&container.command).chain(env);
+                container.image.contains(tail) || texts.any(|text| text.contains(tail))
             })
     })
 }

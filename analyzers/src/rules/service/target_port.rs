@@ -83,7 +83,7 @@ fn pods<'a>(cluster: &'a Cluster, service: &Service) -> Option<Vec<Spec<'a>>> {
 fn templates<'a>(cluster: &'a Cluster, service: &Service) -> Vec<Spec<'a>> {
     let selector = Selector::equals(&service.spec.selector);
     let workloads = cluster.workloads_matching(service.namespace(), &selector).into_iter();
-    workloads.filter(|w| !is_batch(&w.object)).map(|w| (w.object, &w.template.spec)).collect()
+    workloads.filter(|w| !is_batch(&w.object)).map(|w| (w.object, &*w.template.spec)).collect()
 }
 
 fn is_batch(owner: &ObjectRef) -> bool {
