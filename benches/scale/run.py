@@ -3,11 +3,13 @@
 
 import argparse
 import base64
+import contextlib
 import json
 import os
 import pathlib
 import platform
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -17,8 +19,11 @@ import time
 
 import report
 
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 SIZES = "1000,10000,50000,100000"
+# The server in memory holds each object as a tree: 100,000 pods would take many gigabytes.
+SIZES_IN_MEMORY = "1000,10000"
 
 
 def main():
@@ -26,8 +31,9 @@ def main():
     results = []
     for kubeconfig in arguments.kubeconfig:
         results.append(compare(arguments, kubeconfig))
-    for pods in arguments.pods if arguments.control_plane else []:
-        results.append(on_own_cluster(arguments, pods))
+    for pods in arguments.pods if not arguments.kubeconfig else []:
+        with on_own_cluster(arguments, pods) as kubeconfig:
+            results.append(compare(arguments, kubeconfig))
         print(file=sys.stderr)
     measured = {"machine": machine(), "program": of_program(arguments.program), "clusters": results}
     if arguments.save:
@@ -43,22 +49,57 @@ def options():
     parser.add_argument("--rounds", type=int, default=5, help="how often each is run, in turn")
     parser.add_argument("--kubeconfig", type=pathlib.Path, action="append", default=[],
                         help="of a cluster that is there already (repeatable)")
-    parser.add_argument("--control-plane", type=pathlib.Path, help="program that starts a control plane and fills it")
+    parser.add_argument("--control-plane", type=pathlib.Path,
+                        help="program that starts a control plane and fills it; without it and without --kubeconfig "
+                             "the one in ../shared/cluster, and without Go a server in memory")
     parser.add_argument("--data", type=pathlib.Path,
                         help="folder that keeps the filled clusters for the next time")
-    parser.add_argument("--pods", default=SIZES, help=f"how many pods the clusters have ({SIZES})")
+    parser.add_argument("--pods", help=f"how many pods the clusters have ({SIZES}; in memory {SIZES_IN_MEMORY})")
     parser.add_argument("--port", type=int, default=18443)
     parser.add_argument("--save", type=pathlib.Path, help="keep what was measured, as JSON")
     parser.add_argument("--write", action="store_true", help="put table and chart into docs/performance.md")
     arguments = parser.parse_args()
-    if bool(arguments.kubeconfig) == bool(arguments.control_plane):
-        parser.error("one of --kubeconfig and --control-plane is needed")
-    arguments.pods = [int(pods) for pods in arguments.pods.split(",")]
+    if arguments.kubeconfig and arguments.control_plane:
+        parser.error("--kubeconfig is of a cluster that is there, --control-plane starts one")
+    if not arguments.kubeconfig and not arguments.control_plane:
+        arguments.control_plane = built_control_plane()
+    sizes = arguments.pods or (SIZES if arguments.control_plane else SIZES_IN_MEMORY)
+    arguments.pods = [int(pods) for pods in sizes.split(",")]
     return arguments
 
 
+def built_control_plane():
+    """The one that is kept beside the project, where there is Go to build it."""
+    build = PROJECT.parent / "shared" / "cluster" / "build"
+    if not build.exists() or not shutil.which("go"):
+        return None
+    say("building the control plane: about 9 minutes the first time")
+    return pathlib.Path(subprocess.check_output([build], text=True).split()[-1])
+
+
 def on_own_cluster(arguments, pods):
-    """Starts a control plane without controllers, so that nothing else is at work, fills it, and measures."""
+    return control_plane(arguments, pods) if arguments.control_plane else in_memory(pods)
+
+
+@contextlib.contextmanager
+def in_memory(pods):
+    """An API server of this project's tests. It takes its time over an answer, so the ratio says little about real ones."""
+    say(f"{pods} pods: starting a server in memory")
+    server = subprocess.Popen(["cargo", "bench", "--quiet", "--bench", "api-server", "--", str(pods)], cwd=PROJECT,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        ready = server.stdout.readline().split()
+        if ready[:1] != ["ready"]:
+            sys.exit("the server did not start")
+        yield pathlib.Path(ready[1])
+    finally:
+        server.stdin.close()
+        server.wait()
+
+
+@contextlib.contextmanager
+def control_plane(arguments, pods):
+    """A control plane without controllers, so that nothing else is at work, and filled."""
     with tempfile.TemporaryDirectory() as work:
         folder = (arguments.data or pathlib.Path(work)) / str(pods)
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +112,7 @@ def on_own_cluster(arguments, pods):
             if not any(line.startswith("ready") for line in plane.stdout):
                 sys.exit("the control plane did not start")
             fill(arguments.control_plane, folder, pods)
-            return compare(arguments, folder / "admin.kubeconfig")
+            yield folder / "admin.kubeconfig"
         finally:
             plane.send_signal(signal.SIGTERM)
             plane.wait()
@@ -104,9 +145,10 @@ def compare(arguments, kubeconfig):
             # With the continue tokens of the run just now: older ones lead to slower pages, or expire.
             curl = curl_configuration(kubeconfig, [request["path"] for request in lists], work)
             rounds.append((measure(["curl", "-K", curl]), run))
+        pods, nodes = (count(kubeconfig, f"/api/v1/{kind}", work) for kind in ["pods", "nodes"])
     downloads, runs = zip(*rounds)
     return {
-        "pods": count(kubeconfig, "/api/v1/pods"), "nodes": count(kubeconfig, "/api/v1/nodes"), "objects": objects,
+        "pods": pods, "nodes": nodes, "objects": objects,
         "ratio": statistics.median(run["wall"] / download["wall"] for download, run in rounds),
         "bare": summary(downloads, lists), "program": summary(runs, requests),
     }
@@ -132,7 +174,24 @@ def requests_of(work):
 
 def curl_configuration(kubeconfig, paths, work):
     """All lists by one curl, one after the other, over one connection, to nowhere."""
-    config = json.loads(kubectl(kubeconfig, "config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    server, identity = connection(kubeconfig, work)
+    transfers = []
+    for path in paths:
+        accept = METADATA if re.match(r"/api/v1/(secrets|configmaps|endpoints)\?", path) else "application/json"
+        transfers.append("\n".join(["silent", "fail", 'output = "/dev/null"', f'header = "Accept: {accept}"',
+                                    *identity, f'url = "{server}{path}"']))
+    (work / "curl").touch(mode=0o600)
+    (work / "curl").write_text("\nnext\n".join(transfers))
+    return work / "curl"
+
+
+def connection(kubeconfig, work):
+    """The server, and the lines by which curl trusts it and is trusted."""
+    try:
+        config = json.loads(kubeconfig.read_text())  # of the server in memory: needs no kubectl
+    except ValueError:
+        config = json.loads(subprocess.check_output(["kubectl", "--kubeconfig", kubeconfig, "config", "view", "--raw",
+                                                     "--minify", "--flatten", "-o", "json"]))
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     identity = []
     for option, data in [("cacert", cluster.get("certificate-authority-data")),
@@ -142,22 +201,13 @@ def curl_configuration(kubeconfig, paths, work):
             identity.append(f'{option} = "{work / option}"')
     if "token" in user:
         identity.append(f'header = "Authorization: Bearer {user["token"]}"')
-    transfers = []
-    for path in paths:
-        accept = METADATA if re.match(r"/api/v1/(secrets|configmaps|endpoints)\?", path) else "application/json"
-        transfers.append("\n".join(["silent", "fail", 'output = "/dev/null"', f'header = "Accept: {accept}"',
-                                    *identity, f'url = "{cluster["server"]}{path}"']))
-    (work / "curl").touch(mode=0o600)
-    (work / "curl").write_text("\nnext\n".join(transfers))
-    return work / "curl"
+    return cluster["server"], identity
 
 
-def kubectl(kubeconfig, *arguments):
-    return subprocess.check_output(["kubectl", "--kubeconfig", kubeconfig, *arguments])
-
-
-def count(kubeconfig, path):
-    page = json.loads(kubectl(kubeconfig, "get", "--raw", f"{path}?limit=1"))
+def count(kubeconfig, path, work):
+    server, identity = connection(kubeconfig, work)
+    config = "\n".join(["silent", "fail", *identity, f'url = "{server}{path}?limit=1"'])
+    page = json.loads(subprocess.check_output(["curl", "-K", "-"], input=config.encode()))
     return len(page["items"]) + page["metadata"].get("remainingItemCount", 0)
 
 

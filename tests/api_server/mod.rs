@@ -666,35 +666,36 @@ fn list(asked: &Asked, target: &Target, kind: &str, objects: &[Value], version: 
         Some("type!=Normal") if target.resource == "events" => true,
         Some(other) => return Err(status(400, &format!("field selector {other} is not supported"))),
     };
-    let mut items: Vec<Value> = objects
+    let items: Vec<&Value> = objects
         .iter()
         .filter(|o| target.namespace.is_none() || o["metadata"]["namespace"].as_str() == target.namespace.as_deref())
         .filter(|o| !warnings_only || o["type"] != "Normal")
-        .cloned()
         .collect();
-    let metadata_only = asked.accept.contains("as=PartialObjectMetadataList");
-    for item in &mut items {
-        if metadata_only {
-            *item =
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": item["metadata"]});
-        } else if let Some(item) = item.as_object_mut() {
-            // As in lists of the real server.
-            item.remove("kind");
-            item.remove("apiVersion");
-        }
-    }
     let start: usize =
         asked.query.get("continue").map_or(0, |token| token.trim_start_matches("from=").parse().unwrap());
     let limit = asked.query.get("limit").map_or(usize::MAX, |limit| limit.parse().unwrap());
     let end = start.saturating_add(limit).min(items.len());
-    let token = if end < items.len() { format!("from={end}") } else { String::new() };
-    let page: Vec<Value> = items.drain(start.min(end)..end).collect();
+    let metadata_only = asked.accept.contains("as=PartialObjectMetadataList");
+    let shown = |item: &Value| {
+        if metadata_only {
+            return json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": item["metadata"]});
+        }
+        // As in lists of the real server.
+        let fields =
+            item.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "kind" | "apiVersion"));
+        fields.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let page: Vec<Value> = items[start.min(end)..end].iter().map(|item| shown(item)).collect();
+    let mut metadata = json!({"resourceVersion": version.to_string()});
+    if end < items.len() {
+        metadata["continue"] = json!(format!("from={end}"));
+        metadata["remainingItemCount"] = json!(items.len() - end);
+    }
     let (kind, api_version) = match metadata_only {
         true => ("PartialObjectMetadataList".to_string(), "meta.k8s.io/v1".to_string()),
         false => (format!("{kind}List"), target.api_version()),
     };
-    Ok(json!({"kind": kind, "apiVersion": api_version,
-              "metadata": {"resourceVersion": version.to_string(), "continue": token}, "items": page}))
+    Ok(json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": page}))
 }
 
 async fn answer(State(world): State<Arc<Mutex<World>>>, request: Request) -> Response {
