@@ -3,7 +3,7 @@
 use crate::cluster::Cluster;
 use crate::coverage::Extent;
 use crate::kind::{Kind, Object};
-use crate::model::{EndpointPort, Endpoints, IntOrString, Service};
+use crate::model::{EndpointPort, EndpointSlice, Endpoints, IntOrString, Service};
 
 /// One address behind a Service.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,11 @@ impl Backend<'_> {
     pub fn takes_traffic(&self) -> bool {
         self.ready || (self.serving && self.terminating)
     }
+
+    /// Whether it has a port of the Service, by its name: slices leave out the ports that their pods do not have.
+    pub fn has_port(&self, name: &str) -> bool {
+        self.ports.iter().any(|port| port.name == name)
+    }
 }
 
 impl Backends<'_> {
@@ -48,11 +53,6 @@ impl Backends<'_> {
     pub fn takes_traffic(&self) -> bool {
         self.backends.iter().any(Backend::takes_traffic)
     }
-
-    /// The same for one port of the Service, by its name: slices leave out the ports that their pods do not have.
-    pub fn takes_traffic_on(&self, port: &str) -> bool {
-        self.backends.iter().any(|b| b.takes_traffic() && b.ports.iter().any(|p| p.name == port))
-    }
 }
 
 impl Cluster {
@@ -64,56 +64,66 @@ impl Cluster {
 
     /// The same for a Service by name.
     pub fn backends_of(&self, namespace: &str, service: &str) -> Option<Backends<'_>> {
-        if matches!(self.coverage().extent(Kind::EndpointSlice), Extent::NotServed) {
-            return self.endpoints_of(namespace, service);
-        }
-        if !self.covers(Kind::EndpointSlice, namespace) {
-            return None;
-        }
-        let slices = self.endpoint_slices(namespace, service);
-        let mut backends = Backends { backends: Vec::new(), slices: slices.len() };
-        for slice in slices {
-            for endpoint in &slice.endpoints {
-                // Several addresses of one endpoint are the same thing; consumers use the first (EndpointSlice API).
-                let Some(address) = endpoint.addresses.first() else { continue };
-                backends.backends.push(Backend {
-                    address,
-                    ready: endpoint.is_ready(),
-                    serving: endpoint.is_serving(),
-                    terminating: endpoint.is_terminating(),
-                    pod: endpoint.target_ref.as_ref().filter(|t| t.kind == "Pod").map(|t| t.name.as_str()),
-                    node: &endpoint.node_name,
-                    ports: &slice.ports,
-                });
-            }
-        }
-        Some(backends)
+        let backends = self.each_backend(namespace, service)?.collect();
+        let slices = if self.serves_slices() {
+            self.endpoint_slices(namespace, service).len()
+        } else {
+            self.get::<Endpoints>(namespace, service).found().into_iter().len()
+        };
+        Some(Backends { backends, slices })
     }
 
-    fn endpoints_of(&self, namespace: &str, service: &str) -> Option<Backends<'_>> {
-        if !self.covers(Kind::Endpoints, namespace) {
-            return None;
+    /// The same one by one, for those who need not look at all of them.
+    pub fn each_backend(&self, namespace: &str, service: &str) -> Option<Box<dyn Iterator<Item = Backend<'_>> + '_>> {
+        if self.serves_slices() {
+            let slices =
+                self.covers(Kind::EndpointSlice, namespace).then(|| self.endpoint_slices(namespace, service))?;
+            return Some(Box::new(slices.into_iter().flat_map(of_slice)));
         }
-        let Some(endpoints) = self.get::<Endpoints>(namespace, service).found() else {
-            return Some(Backends::default());
-        };
-        let mut backends = Backends { backends: Vec::new(), slices: 1 };
-        for subset in &endpoints.subsets {
-            let ready = subset.addresses.iter().map(|address| (true, address));
-            for (ready, address) in ready.chain(subset.not_ready_addresses.iter().map(|address| (false, address))) {
-                backends.backends.push(Backend {
-                    address: &address.ip,
-                    ready,
-                    serving: ready,
-                    terminating: false,
-                    pod: address.target_ref.as_ref().filter(|t| t.kind == "Pod").map(|t| t.name.as_str()),
-                    node: &address.node_name,
-                    ports: &subset.ports,
-                });
-            }
-        }
-        Some(backends)
+        let lookup = self.covers(Kind::Endpoints, namespace).then(|| self.get::<Endpoints>(namespace, service))?;
+        Some(Box::new(lookup.found().into_iter().flat_map(of_endpoints)))
     }
+
+    /// Whether traffic gets through to a Service; not where that is unknown.
+    pub fn takes_traffic(&self, service: &Service) -> bool {
+        let backends = self.each_backend(service.namespace(), service.name());
+        backends.is_some_and(|mut backends| backends.any(|backend| backend.takes_traffic()))
+    }
+
+    fn serves_slices(&self) -> bool {
+        !matches!(self.coverage().extent(Kind::EndpointSlice), Extent::NotServed)
+    }
+}
+
+fn of_slice(slice: &EndpointSlice) -> impl Iterator<Item = Backend<'_>> {
+    slice.endpoints.iter().filter_map(|endpoint| {
+        Some(Backend {
+            // Several addresses of one endpoint are the same thing; consumers use the first (EndpointSlice API).
+            address: endpoint.addresses.first()?,
+            ready: endpoint.is_ready(),
+            serving: endpoint.is_serving(),
+            terminating: endpoint.is_terminating(),
+            pod: endpoint.target_ref.as_ref().filter(|t| t.kind == "Pod").map(|t| t.name.as_str()),
+            node: &endpoint.node_name,
+            ports: &slice.ports,
+        })
+    })
+}
+
+fn of_endpoints(endpoints: &Endpoints) -> impl Iterator<Item = Backend<'_>> {
+    endpoints.subsets.iter().flat_map(|subset| {
+        let ready = subset.addresses.iter().map(|address| (true, address));
+        let not_ready = subset.not_ready_addresses.iter().map(|address| (false, address));
+        ready.chain(not_ready).map(|(ready, address)| Backend {
+            address: &address.ip,
+            ready,
+            serving: ready,
+            terminating: false,
+            pod: address.target_ref.as_ref().filter(|t| t.kind == "Pod").map(|t| t.name.as_str()),
+            node: &address.node_name,
+            ports: &subset.ports,
+        })
+    })
 }
 
 /// A port as people write it: the number or the name.

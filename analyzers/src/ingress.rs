@@ -13,12 +13,37 @@ pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 /// A Service that an Ingress sends traffic to.
 #[derive(Debug)]
 pub struct Backend<'a> {
-    /// `store.example.com/reviews`, or `everything else` for the default backend.
-    pub from: String,
     pub service: &'a str,
     pub port: BackendPort<'a>,
-    /// The field.
-    pub path: String,
+    /// `None` for the default backend.
+    rule: Option<PathRule<'a>>,
+}
+
+/// A path of one of the rules.
+#[derive(Debug)]
+struct PathRule<'a> {
+    /// The places of the rule, and of the path in it.
+    at: (usize, usize),
+    host: &'a str,
+    path: &'a str,
+}
+
+impl Backend<'_> {
+    /// Which requests it gets: `store.example.com/reviews`, or `everything else` for the default backend.
+    pub fn from(&self) -> String {
+        match &self.rule {
+            None => "everything else".to_string(),
+            Some(rule) => format!("{}{}", if rule.host.is_empty() { "*" } else { rule.host }, rule.path),
+        }
+    }
+
+    /// The field that names it.
+    pub fn path(&self) -> String {
+        match &self.rule {
+            None => "spec.defaultBackend".to_string(),
+            Some(PathRule { at: (rule, path), .. }) => format!("spec.rules[{rule}].http.paths[{path}].backend"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,29 +81,28 @@ impl std::fmt::Display for BackendPort<'_> {
 /// out, and so are the actions that the AWS Load Balancer Controller reads from annotations.
 pub fn backends(ingress: &Ingress) -> Vec<Backend<'_>> {
     let Some(spec) = &ingress.spec else { return Vec::new() };
-    let default =
-        spec.default_backend.iter().map(|b| ("everything else".to_string(), b, "spec.defaultBackend".to_string()));
+    let default = spec.default_backend.iter().map(|backend| (backend, None));
     let rules = spec.rules.iter().flatten().enumerate().flat_map(|(n, rule)| {
         let host = rule.host.as_deref().unwrap_or_default();
         let paths = rule.http.iter().flat_map(|http| &http.paths).enumerate();
         paths.map(move |(m, path)| {
-            let from = format!("{}{}", if host.is_empty() { "*" } else { host }, path.path.as_deref().unwrap_or("/"));
-            (from, &path.backend, format!("spec.rules[{n}].http.paths[{m}].backend"))
+            let rule = PathRule { at: (n, m), host, path: path.path.as_deref().unwrap_or("/") };
+            (&path.backend, Some(rule))
         })
     });
-    default.chain(rules).filter_map(|(from, backend, path)| service_backend(from, backend, path)).collect()
+    default.chain(rules).filter_map(|(backend, rule)| service_backend(backend, rule)).collect()
 }
 
-fn service_backend(from: String, backend: &IngressBackend, path: String) -> Option<Backend<'_>> {
+fn service_backend<'a>(backend: &'a IngressBackend, rule: Option<PathRule<'a>>) -> Option<Backend<'a>> {
     let service: &IngressServiceBackend = backend.service.as_ref()?;
     let port = BackendPort::of(service.port.as_ref())?;
     let is_action = port == BackendPort::Name("use-annotation");
-    (!is_action && !service.name.is_empty()).then_some(Backend { from, service: &service.name, port, path })
+    (!is_action && !service.name.is_empty()).then_some(Backend { service: &service.name, port, rule })
 }
 
 /// `shop.example.com/, shop.example.com/cart and 3 more`.
 pub fn sources(backends: &[&Backend]) -> String {
-    let mut from: Vec<&str> = backends.iter().map(|backend| backend.from.as_str()).collect();
+    let mut from: Vec<String> = backends.iter().map(|backend| backend.from()).collect();
     from.dedup();
     words::list(&from, 2)
 }

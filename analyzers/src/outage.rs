@@ -111,14 +111,14 @@ impl Cluster {
     /// Why a Service has no endpoint that takes traffic. `None` if it has one, if too little was read to tell, and as
     /// long as its pods have not had the time that they take.
     pub fn outage(&self, service: &Service) -> Option<Outage<'_>> {
-        let backends = self.backends(service);
-        if service.is_external_name()
+        if self.takes_traffic(service)
+            || service.is_external_name()
             || self.is_going_away(service)
             || is_shared_between_clusters(service)
-            || backends.as_ref().is_some_and(Backends::takes_traffic)
         {
             return None;
         }
+        let backends = self.backends(service);
         if service.spec.selector.is_empty() {
             return self.without_selector(service, backends?);
         }

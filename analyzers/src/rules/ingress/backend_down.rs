@@ -70,8 +70,9 @@ fn down_for(cluster: &Cluster, service: &Service, backend: &Backend) -> Option<(
         };
         return Some((severity, outage.why()));
     }
-    let endpoints = cluster.backends(service)?;
-    let lacks_port = endpoints.takes_traffic() && !endpoints.takes_traffic_on(&port.name);
+    let backends = cluster.each_backend(service.namespace(), service.name())?;
+    let mut taking = backends.filter(|backend| backend.takes_traffic()).peekable();
+    let lacks_port = taking.peek().is_some() && !taking.any(|backend| backend.has_port(&port.name));
     lacks_port.then(|| (Severity::Error, format!("its endpoints have no port for {}", backend.port)))
 }
 
@@ -83,8 +84,8 @@ fn finding(ingress: &Ingress, service: &str, severity: Severity, why: &str, back
     let cause = crate::finding::ObjectRef::new(crate::kind::Kind::Service, namespace, service);
     let mut finding = Finding::new(severity, object.clone(), message).key(service);
     for backend in backends.iter().take(3) {
-        let text = format!("{} goes to Service {service} port {}", backend.from, backend.port);
-        finding = finding.evidence(text, &object, &backend.path);
+        let text = format!("{} goes to Service {service} port {}", backend.from(), backend.port);
+        finding = finding.evidence(text, &object, &backend.path());
     }
     let label = format!("kubernetes.io/service-name={service}");
     finding.because(cause).fix_command(

@@ -80,8 +80,8 @@ fn finding(
     let severity = if tolerated { Severity::Info } else { Severity::Error };
     let mut finding = Finding::new(severity, object.clone(), message).key(format!("{}:{port}", service.name()));
     for backend in backends.iter().take(3) {
-        let text = format!("{} goes to port {port}", backend.from);
-        finding = finding.evidence(text, &object, &format!("{}.service.port", backend.path));
+        let text = format!("{} goes to port {port}", backend.from());
+        finding = finding.evidence(text, &object, &format!("{}.service.port", backend.path()));
     }
     finding
         .evidence(format!("Service {} has {has}", service.name()), &service.reference(), "spec.ports")

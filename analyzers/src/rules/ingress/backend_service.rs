@@ -64,8 +64,8 @@ fn finding(cluster: &Cluster, ingress: &Ingress, service: &str, backends: &[&Bac
     let elsewhere = cluster.all::<Service>().iter().find(|s| s.name() == service);
     let mut finding = Finding::error(object.clone(), message).key(service).rests_on_absence();
     for backend in backends.iter().take(3) {
-        let text = format!("{} goes to Service {service} port {}", backend.from, backend.port);
-        finding = finding.evidence(text, &object, &backend.path);
+        let text = format!("{} goes to Service {service} port {}", backend.from(), backend.port);
+        finding = finding.evidence(text, &object, &backend.path());
     }
     if let Some(other) = elsewhere {
         let text = format!(

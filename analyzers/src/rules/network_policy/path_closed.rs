@@ -256,8 +256,9 @@ fn by_ingress<'a>(set: &PolicySet<'a>, closed: &mut BTreeMap<Path, Closed>) {
         for backend in backends(ingress) {
             let Lookup::Found(service) = cluster.get::<Service>(ingress.namespace(), backend.service) else { continue };
             let Some(port) = backend.port.find(service) else { continue };
-            let text = format!("Ingress {} passes {} on to Service {}", ingress.name(), backend.from, backend.service);
-            let known = (text, ingress.reference(), backend.path.clone());
+            let text =
+                format!("Ingress {} passes {} on to Service {}", ingress.name(), backend.from(), backend.service);
+            let known = (text, ingress.reference(), backend.path());
             let targets = behind(set, service, port);
             refused(set, &[controller], &targets, None, Severity::Error, known, closed);
         }

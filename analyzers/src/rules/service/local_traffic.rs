@@ -41,7 +41,10 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for service in cluster.all::<Service>().iter().filter(|service| !cluster.is_going_away(*service)) {
+    let is_local = |service: &&Service| {
+        [&service.spec.external_traffic_policy, &service.spec.internal_traffic_policy].iter().any(|p| **p == "Local")
+    };
+    for service in cluster.all::<Service>().iter().filter(is_local).filter(|s| !cluster.is_going_away(*s)) {
         let Some(backends) = cluster.backends(service).filter(|backends| backends.takes_traffic()) else { continue };
         let nodes = backends.backends.iter().filter(|b| b.takes_traffic()).map(|b| b.node);
         let nodes: BTreeSet<&str> = nodes.collect();
