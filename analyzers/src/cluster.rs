@@ -300,6 +300,8 @@ struct Index {
     pods_by_node: HashMap<u64, Vec<u32>>,
     slices_by_service: HashMap<u64, Vec<u32>>,
     events_by_object: HashMap<u64, Vec<u32>>,
+    /// The namespaces that are being deleted.
+    leaving: BTreeSet<String>,
     workloads: WorkloadIndex,
     groups: Vec<PodGroup>,
     /// The group of each pod.
@@ -317,7 +319,12 @@ pub(crate) fn hash(parts: &[&str]) -> u64 {
 
 impl Index {
     fn new(objects: &Objects) -> Index {
-        let mut index = Index { workloads: WorkloadIndex::new(objects), ..Index::default() };
+        let leaving = objects.namespaces.iter().filter(|namespace| namespace.deleted().is_some());
+        let mut index = Index {
+            leaving: leaving.map(|namespace| namespace.name().to_string()).collect(),
+            workloads: WorkloadIndex::new(objects),
+            ..Index::default()
+        };
         for (n, pod) in (0u32..).zip(objects.pods.iter()) {
             for (key, value) in pod.metadata.labels.iter() {
                 index.pods_by_label.entry(hash(&[&pod.metadata.namespace, key, value])).or_default().push(n);
@@ -402,6 +409,16 @@ impl Cluster {
             None if self.coverage.covers(T::KIND, namespace) => Lookup::Missing,
             None => Lookup::Unknown,
         }
+    }
+
+    /// Whether an object, or the namespace it is in, is being deleted.
+    pub fn is_going_away<T: Object>(&self, object: &T) -> bool {
+        object.deleted().is_some() || self.is_leaving(object.namespace())
+    }
+
+    /// Whether a namespace is being deleted.
+    pub fn is_leaving(&self, namespace: &str) -> bool {
+        self.index.leaving.contains(namespace)
     }
 
     /// The labels of an object, if it is in the snapshot.

@@ -8,7 +8,7 @@ use crate::coverage::{Extent, Gap};
 use crate::endpoints::Backends;
 use crate::finding::ObjectRef;
 use crate::kind::{Kind, Object};
-use crate::model::{DaemonSet, LabelSet, Labels, Namespace, Pod, Service, Timestamp};
+use crate::model::{DaemonSet, LabelSet, Labels, Pod, Service, Timestamp};
 use crate::readiness;
 use crate::selector::Selector;
 use crate::time;
@@ -132,12 +132,6 @@ impl Cluster {
         } else {
             self.without_pods(service, &pods)
         }
-    }
-
-    /// Whether an object, or the namespace it is in, is being deleted.
-    pub fn is_going_away<T: Object>(&self, object: &T) -> bool {
-        let namespace = self.get::<Namespace>("", object.namespace()).found();
-        object.deleted().is_some() || namespace.is_some_and(|namespace| namespace.deleted().is_some())
     }
 
     /// Why not all workloads of a namespace are known, if so.

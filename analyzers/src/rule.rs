@@ -14,8 +14,7 @@ use crate::causes;
 use crate::cluster::{Cluster, Origin};
 use crate::coverage::{Extent, GroupKind, NotEvaluated, Reason};
 use crate::finding::{Finding, ObjectRef, Severity};
-use crate::kind::{Kind, Object};
-use crate::model::Namespace;
+use crate::kind::Kind;
 use crate::user_rule::KindName;
 
 /// When a rule runs.
@@ -428,8 +427,7 @@ fn fingerprint(rule: &str, object: &ObjectRef, key: &str) -> String {
 /// until all are gone (KEP-5080). Only what holds the deletion up counts.
 fn matters(cluster: &Cluster, meta: &RuleMeta, finding: &Finding) -> bool {
     const HOLDS_UP: [&str; 4] = ["namespace/terminating", "pod/terminating", "pod/lost", "webhook/unreachable"];
-    let namespace = cluster.get::<Namespace>("", finding.object.namespace()).found();
-    HOLDS_UP.contains(&meta.id.as_ref()) || namespace.is_none_or(|namespace| namespace.deleted().is_none())
+    HOLDS_UP.contains(&meta.id.as_ref()) || !cluster.is_leaving(finding.object.namespace())
 }
 
 /// Two findings with one id would be two lines of one baseline: the later one becomes evidence of the first.

@@ -47,7 +47,7 @@ pub(super) fn report_unread(cluster: &Cluster, report: &mut Report, served: &Ser
 
 fn of_ingress<'a>(cluster: &'a Cluster, ingress: &'a Ingress) -> Vec<Served<'a>> {
     let entries = ingress.spec.as_ref().and_then(|spec| spec.tls.as_deref()).unwrap_or_default();
-    if !reads_secrets(cluster, ingress) {
+    if entries.is_empty() || !reads_secrets(cluster, ingress) {
         return Vec::new();
     }
     let named = entries.iter().enumerate().filter_map(|(n, entry)| {
