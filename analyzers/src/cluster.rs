@@ -536,10 +536,10 @@ impl Cluster {
     }
 
     /// The topmost owner of a pod of this cluster; the pod itself if nothing controls it.
-    pub fn owner_of(&self, pod: &Pod) -> ObjectRef {
+    pub fn owner_of(&self, pod: &Pod) -> Cow<'_, ObjectRef> {
         match self.place_of(pod) {
-            Some(at) => self.index.groups[self.index.group_of[at] as usize].owner.clone(),
-            None => pod.reference(),
+            Some(at) => Cow::Borrowed(&self.index.groups[self.index.group_of[at] as usize].owner),
+            None => Cow::Owned(pod.reference()),
         }
     }
 

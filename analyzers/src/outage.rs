@@ -285,7 +285,7 @@ impl Cluster {
         {
             return None;
         }
-        let mut owners: Vec<ObjectRef> = serving.iter().map(|pod| self.owner_of(pod)).collect();
+        let mut owners: Vec<ObjectRef> = serving.iter().map(|pod| self.owner_of(pod).into_owned()).collect();
         owners.sort();
         owners.dedup();
         let since = serving.iter().filter_map(|pod| readiness::since(pod)).max();

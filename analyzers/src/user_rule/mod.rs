@@ -270,7 +270,7 @@ impl UserRule {
             // It is no part of the cluster that is looked at any more.
             return;
         }
-        let on = pod.map_or_else(|| object.clone(), |pod| cluster.owner_of(pod));
+        let on = pod.map_or_else(|| object.clone(), |pod| cluster.owner_of(pod).into_owned());
         if let Some(known) = found.get_mut(&on) {
             known.pods += usize::from(is_pod);
             return;

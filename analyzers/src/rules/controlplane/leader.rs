@@ -87,7 +87,7 @@ fn finding(cluster: &Cluster, component: &str, renewed: Timestamp, lease: &Lease
             );
     for pod in cluster.in_namespace::<Pod>("kube-system") {
         if pod.metadata.labels.get("component") == Some(component) {
-            finding = finding.because(cluster.owner_of(pod));
+            finding = finding.because(cluster.owner_of(pod).into_owned());
         }
     }
     finding

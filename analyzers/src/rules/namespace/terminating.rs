@@ -92,7 +92,7 @@ fn finding(cluster: &Cluster, namespace: &Namespace) -> Finding {
         }
     }
     for pod in cluster.in_namespace::<Pod>(name).iter().filter(|pod| pod.is_terminating()) {
-        finding = finding.because(cluster.owner_of(pod));
+        finding = finding.because(cluster.owner_of(pod).into_owned());
     }
     finding.fix_command(
         "See what remains and let what should remove it do so; remove finalizers by hand only as the last resort",

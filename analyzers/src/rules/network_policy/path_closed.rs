@@ -248,7 +248,7 @@ fn by_ingress<'a>(set: &PolicySet<'a>, closed: &mut BTreeMap<Path, Closed>) {
         let Some(class) = cluster.ingress_class(ingress) else { continue };
         let controller = controllers.entry(class.name()).or_insert_with(|| {
             let pod = ingress_controller(cluster, class)?;
-            Some(Subject { owner: cluster.owner_of(pod), end: PodEnd::of(pod), pods: 1 })
+            Some(Subject { owner: cluster.owner_of(pod).into_owned(), end: PodEnd::of(pod), pods: 1 })
         });
         let Some(controller) = controller.as_ref().filter(|controller| !controller.end.spec.host_network) else {
             continue;

@@ -71,7 +71,7 @@ fn waiting_for(cluster: &Cluster) -> BTreeMap<String, Vec<ObjectRef>> {
     let Some(judge) = Judge::new(cluster) else { return waiting };
     for (pod, placement) in judge.stuck() {
         for node in blocked_only_by(&placement, |refusal| *refusal == Refusal::Cordoned) {
-            waiting.entry(node.name().to_string()).or_default().push(cluster.owner_of(pod));
+            waiting.entry(node.name().to_string()).or_default().push(cluster.owner_of(pod).into_owned());
         }
     }
     waiting

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::cluster::Cluster;
@@ -77,8 +78,12 @@ fn by_manifest<'a>(cluster: &Cluster, budget: &'a PodDisruptionBudget) -> Option
 
 /// Whose pods it covers.
 fn owners(cluster: &Cluster, budget: &PodDisruptionBudget) -> BTreeSet<ObjectRef> {
-    let owners: BTreeSet<ObjectRef> = pods(cluster, budget).into_iter().map(|pod| cluster.owner_of(pod)).collect();
-    if owners.is_empty() { workloads(cluster, budget).into_iter().map(|w| w.object).collect() } else { owners }
+    let owners: BTreeSet<Cow<ObjectRef>> = pods(cluster, budget).into_iter().map(|pod| cluster.owner_of(pod)).collect();
+    if owners.is_empty() {
+        workloads(cluster, budget).into_iter().map(|w| w.object).collect()
+    } else {
+        owners.into_iter().map(Cow::into_owned).collect()
+    }
 }
 
 fn finding(
@@ -165,7 +170,7 @@ fn guards_operated_pods(cluster: &Cluster, budget: &PodDisruptionBudget) -> bool
     let is_led = |pod: &Pod| {
         let workloads = cluster.workloads_in(budget.namespace());
         let owner = cluster.owner_of(pod);
-        let labels = workloads.iter().find(|w| w.object == owner).map(|w| &w.template.metadata.labels);
+        let labels = workloads.iter().find(|w| w.object == *owner).map(|w| &w.template.metadata.labels);
         labels.is_some_and(|labels| selector(budget).is_some_and(|selector| !selector.matches(labels)))
     };
     let is_operated = |pod: &Pod| pod.controller().is_some_and(|owner| is_custom(&owner)) || is_led(pod);

@@ -1,4 +1,5 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use crate::cluster::Cluster;
 use crate::disruption::{pods, workloads};
@@ -50,14 +51,14 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// The names of pods, by their owners.
-type Covered = BTreeMap<ObjectRef, BTreeSet<String>>;
+/// The names of pods, sorted, by their owners.
+type Covered<'a> = BTreeMap<Cow<'a, ObjectRef>, Vec<&'a str>>;
 
 /// The pairs of budgets, each once and by name, that cover the same pods, with how many of which owner.
 fn shared<'a>(
     budgets: &'a [(&PodDisruptionBudget, Covered)],
 ) -> BTreeMap<(usize, usize), BTreeMap<&'a ObjectRef, usize>> {
-    let mut by_owner: BTreeMap<&ObjectRef, Vec<(usize, &BTreeSet<String>)>> = BTreeMap::new();
+    let mut by_owner: BTreeMap<&ObjectRef, Vec<(usize, &Vec<&str>)>> = BTreeMap::new();
     for (n, (_, covered)) in budgets.iter().enumerate() {
         for (owner, pods) in covered.iter().filter(|(owner, _)| !owner.is(Kind::DaemonSet)) {
             by_owner.entry(owner).or_default().push((n, pods));
@@ -67,7 +68,7 @@ fn shared<'a>(
     for (owner, covering) in by_owner {
         for (at, (one, ours)) in covering.iter().enumerate() {
             for (other, theirs) in &covering[at + 1..] {
-                let pods = ours.intersection(theirs).count();
+                let pods = ours.iter().filter(|pod| theirs.binary_search(pod).is_ok()).count();
                 if pods > 0 {
                     pairs.entry((*one, *other)).or_default().insert(owner, pods);
                 }
@@ -78,15 +79,15 @@ fn shared<'a>(
 }
 
 /// The pods that a budget covers, by their owners; the workloads themselves where there are no pods yet.
-fn covered(cluster: &Cluster, budget: &PodDisruptionBudget) -> Covered {
+fn covered<'a>(cluster: &'a Cluster, budget: &PodDisruptionBudget) -> Covered<'a> {
     let mut covered = Covered::new();
-    for pod in pods(cluster, budget) {
-        covered.entry(cluster.owner_of(pod)).or_default().insert(pod.name().to_string());
-    }
     if !budget.is_live() {
         for workload in workloads(cluster, budget) {
-            covered.entry(workload.object).or_default().insert(String::new());
+            covered.entry(Cow::Owned(workload.object)).or_default().push("");
         }
+    }
+    for pod in pods(cluster, budget) {
+        covered.entry(cluster.owner_of(pod)).or_default().push(pod.name());
     }
     covered
 }

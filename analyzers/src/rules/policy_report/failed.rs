@@ -85,7 +85,7 @@ fn objects(cluster: &Cluster, report: &CustomResource, result: &PolicyResult) ->
         }
         if object.is(Kind::Pod) {
             let pod = cluster.get::<Pod>(object.namespace(), &object.name).found();
-            return pod.map_or(object, |pod| cluster.owner_of(pod));
+            return pod.map_or(object, |pod| cluster.owner_of(pod).into_owned());
         }
         let set = object.is(Kind::ReplicaSet).then(|| cluster.get::<ReplicaSet>(object.namespace(), &object.name));
         set.and_then(|set| set.found()?.controller()).unwrap_or(object)

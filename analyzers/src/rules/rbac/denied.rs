@@ -118,7 +118,7 @@ fn involved(event: &Event) -> ObjectRef {
 fn owner(cluster: &Cluster, about: ObjectRef) -> ObjectRef {
     let (namespace, name) = (about.namespace(), about.name.as_str());
     let owner = match about.kind.as_ref() {
-        "Pod" => cluster.get::<Pod>(namespace, name).found().map(|pod| cluster.owner_of(pod)),
+        "Pod" => cluster.get::<Pod>(namespace, name).found().map(|pod| cluster.owner_of(pod).into_owned()),
         "ReplicaSet" => cluster.get::<ReplicaSet>(namespace, name).found().and_then(Object::controller),
         _ => None,
     };

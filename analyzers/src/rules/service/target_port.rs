@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use crate::cluster::Cluster;
 use crate::endpoints::port_text;
 use crate::finding::{Finding, ObjectRef, kubectl};
@@ -69,7 +71,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-type Spec<'a> = (ObjectRef, &'a PodSpec);
+type Spec<'a> = (Cow<'a, ObjectRef>, &'a PodSpec);
 
 /// The pods that the Service selects, by owner; `None` if there are none.
 fn pods<'a>(cluster: &'a Cluster, service: &Service) -> Option<Vec<Spec<'a>>> {
@@ -83,7 +85,7 @@ fn pods<'a>(cluster: &'a Cluster, service: &Service) -> Option<Vec<Spec<'a>>> {
 fn templates<'a>(cluster: &'a Cluster, service: &Service) -> Vec<Spec<'a>> {
     let selector = Selector::equals(&service.spec.selector);
     let workloads = cluster.workloads_matching(service.namespace(), &selector).into_iter();
-    workloads.filter(|w| !is_batch(&w.object)).map(|w| (w.object, &*w.template.spec)).collect()
+    workloads.filter(|w| !is_batch(&w.object)).map(|w| (Cow::Owned(w.object), &*w.template.spec)).collect()
 }
 
 fn is_batch(owner: &ObjectRef) -> bool {
