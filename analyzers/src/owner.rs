@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::finding::ObjectRef;
 use crate::kind::{Kind, Object, Objects};
-use crate::model::Pod;
+use crate::model::{Pod, PodSpec};
 
 /// The label by which a Deployment tells the pods of its ReplicaSets apart.
 const TEMPLATE_HASH: &str = "pod-template-hash";
@@ -40,6 +40,11 @@ pub(crate) fn by_owner(objects: &Objects) -> BTreeMap<ObjectRef, Vec<u32>> {
     }
     groups.values_mut().for_each(|pods| pods.sort_unstable());
     groups
+}
+
+/// Whether two pods have the very same spec, as those of one template do: what follows from it is the same for both.
+pub(crate) fn share_spec(one: &Pod, other: &Pod) -> bool {
+    std::ptr::eq::<PodSpec>(&*one.spec, &*other.spec)
 }
 
 /// The workload at the top: Pod → ReplicaSet → Deployment, Pod → Job → CronJob. A custom resource that owns a

@@ -5,6 +5,7 @@ use crate::finding::{Finding, ObjectRef, Severity, kubectl};
 use crate::kind::{Kind, Object};
 use crate::model::{ConfigMap, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec, Secret, Timestamp};
 use crate::nearest::nearest_name;
+use crate::owner::share_spec;
 use crate::references::{Reference, Standing, references};
 use crate::rule::{Report, declare_rule};
 use crate::time::{REPORTED, START, age};
@@ -81,13 +82,13 @@ fn check(cluster: &Cluster, report: &mut Report) {
     for group in cluster.pod_groups() {
         let pods: Vec<&Pod> = cluster.pods_of(group).filter(|pod| pod.is_active()).collect();
         let mut troubles: BTreeMap<(Kind, &str, Option<&str>), Trouble> = BTreeMap::new();
-        for pod in pods {
-            let found = if pod.metadata.is_live() {
-                missing_of(cluster, pod)
-            } else {
-                missing_of_template(cluster, &pod.metadata.namespace, &pod.spec)
-            };
-            collect(&mut troubles, found, Some(pod));
+        for siblings in pods.chunk_by(|a, b| share_spec(a, b)) {
+            let absent = absent(cluster, &siblings[0].metadata.namespace, &siblings[0].spec);
+            for pod in siblings {
+                let is_live = pod.metadata.is_live();
+                let found = if is_live { missing_of(cluster, pod, &absent) } else { missing_of_template(&absent) };
+                collect(&mut troubles, found, Some(pod));
+            }
         }
         troubles.retain(|_, trouble| {
             trouble.missing.hold != Hold::Again || is_still_wanted(cluster, &group.owner, &trouble.missing.reference)
@@ -100,8 +101,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
             continue;
         }
         let mut troubles = BTreeMap::new();
-        let namespace = workload.object.namespace();
-        collect(&mut troubles, missing_of_template(cluster, namespace, &workload.template.spec), None);
+        let absent = absent(cluster, workload.object.namespace(), &workload.template.spec);
+        collect(&mut troubles, missing_of_template(&absent), None);
         add(cluster, report, &workload.object, troubles, workload.metadata.is_live());
     }
 }
@@ -141,33 +142,27 @@ fn is_needed(reference: &Reference) -> bool {
     !reference.optional && matches!(reference.kind, Kind::ConfigMap | Kind::Secret | Kind::PersistentVolumeClaim)
 }
 
-fn missing_of_template<'a>(cluster: &Cluster, namespace: &str, spec: &'a PodSpec) -> Vec<Missing<'a>> {
-    let needed = references(spec).into_iter().filter(is_needed).filter(|r| !is_published(r));
-    needed
-        .filter_map(|reference| {
-            let what = reference.standing(cluster, namespace);
-            matches!(what, Standing::ObjectMissing | Standing::KeyMissing).then_some(Missing {
-                reference,
-                what,
-                hold: Hold::Next,
-                said: None,
-            })
-        })
-        .collect()
+/// What pods of a namespace need by their spec and what is not known to be there.
+fn absent<'a>(cluster: &Cluster, namespace: &str, spec: &'a PodSpec) -> Vec<(Reference<'a>, Standing)> {
+    let needed = references(spec).into_iter().filter(is_needed);
+    let standings = needed.map(|reference| (reference, reference.standing(cluster, namespace)));
+    standings.filter(|(_, standing)| *standing != Standing::Present).collect()
 }
 
-fn missing_of<'a>(cluster: &Cluster, pod: &'a Pod) -> Vec<Missing<'a>> {
+fn missing_of_template<'a>(absent: &[(Reference<'a>, Standing)]) -> Vec<Missing<'a>> {
+    let is_missing = |what: Standing| matches!(what, Standing::ObjectMissing | Standing::KeyMissing);
+    let missing = absent.iter().filter(|(reference, what)| is_missing(*what) && !is_published(reference));
+    missing.map(|&(reference, what)| Missing { reference, what, hold: Hold::Next, said: None }).collect()
+}
+
+fn missing_of<'a>(cluster: &Cluster, pod: &Pod, absent: &[(Reference<'a>, Standing)]) -> Vec<Missing<'a>> {
     let namespace = &pod.metadata.namespace;
     if pod.scheduled_at().is_some_and(|since| age(cluster.now(), since) < REPORTED) {
         return Vec::new();
     }
     let mut messages: Option<Vec<String>> = None;
     let mut found = Vec::new();
-    for reference in references(&pod.spec).into_iter().filter(is_needed) {
-        let standing = reference.standing(cluster, namespace);
-        if standing == Standing::Present {
-            continue;
-        }
+    for &(reference, standing) in absent {
         let Some(hold) = hold(pod, &reference) else { continue };
         let messages = messages.get_or_insert_with(|| complaints(cluster, pod));
         let said = messages.iter().find(|message| reference.is_said_missing(namespace, message)).cloned();
