@@ -12,6 +12,7 @@ use crate::model::{
     ReplicationController, Route, StatefulSet, Timestamp,
 };
 use crate::owner::{PodGroup, by_owner};
+use crate::restarts::is_steady;
 use crate::selector::Selector;
 use crate::user_rule::{RawObject, RawObjects};
 use crate::workload::WorkloadIndex;
@@ -341,7 +342,8 @@ impl Index {
             for pod in &pods {
                 index.group_of[*pod as usize] = n;
             }
-            index.groups.push(PodGroup { owner, pods });
+            let is_steady = pods.iter().all(|pod| is_steady(&objects.pods.all()[*pod as usize]));
+            index.groups.push(PodGroup { owner, pods, is_steady });
         }
         for (n, slice) in (0u32..).zip(objects.endpoint_slices.iter()) {
             if let Some(service) = slice.service() {
@@ -528,6 +530,11 @@ impl Cluster {
     /// All pods by their topmost owner, in the order of the owners.
     pub fn pod_groups(&self) -> &[PodGroup] {
         &self.index.groups
+    }
+
+    /// The groups with a container that does not run, or did not all the time: no other one crashes, hangs or waits.
+    pub(crate) fn unsteady_groups(&self) -> impl Iterator<Item = &PodGroup> {
+        self.index.groups.iter().filter(|group| !group.is_steady)
     }
 
     /// The pods of a group, by namespace and name.

@@ -17,6 +17,8 @@ pub struct PodGroup {
     pub owner: ObjectRef,
     /// Indexes into the table of pods, ascending.
     pub(crate) pods: Vec<u32>,
+    /// Whether all of their containers are steady: see [`crate::restarts::is_steady`].
+    pub(crate) is_steady: bool,
 }
 
 /// All pods, as their places in the table, by their topmost owner.

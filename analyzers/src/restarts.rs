@@ -79,6 +79,16 @@ pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = PodContainer<'_>> {
     init.chain(main)
 }
 
+/// Whether all containers of a pod have run since their start, and its init containers have done their work at the first
+/// attempt.
+pub(crate) fn is_steady(pod: &Pod) -> bool {
+    let never_ended = |status: &ContainerStatus| status.restart_count == 0 && status.last_state.terminated().is_none();
+    let has_done = |end: &ContainerStateTerminated| end.exit_code == 0 && end.reason == "Completed";
+    let (init, main) = (&pod.status.init_container_statuses, &pod.status.container_statuses);
+    main.iter().all(|status| never_ended(status) && status.state.running().is_some())
+        && init.iter().all(|status| never_ended(status) && status.state.terminated().is_some_and(has_done))
+}
+
 /// The pods of a group whose failures count: those that are neither finished nor on their way out, and the failed
 /// attempts of a Job that gave up or of which no attempt succeeded yet.
 pub(crate) fn judged<'a>(cluster: &'a Cluster, group: &'a PodGroup) -> impl Iterator<Item = &'a Pod> {

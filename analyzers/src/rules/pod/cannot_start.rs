@@ -43,7 +43,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.pod_groups() {
+    for group in cluster.unsteady_groups() {
         for affected in affected(cluster, judged(cluster, group), |c| c.cannot_start(cluster)) {
             report.add(finding(cluster, &group.owner, &affected));
         }

@@ -41,7 +41,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.pod_groups() {
+    for group in cluster.unsteady_groups() {
         let loops = |c: &PodContainer| !c.is_init && c.loops(cluster) && !c.cannot_start(cluster);
         for affected in affected(cluster, cluster.pods_of(group), loops) {
             report.add(finding(cluster, &group.owner, &affected));

@@ -52,7 +52,7 @@ struct Waiting<'a> {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.pod_groups() {
+    for group in cluster.unsteady_groups() {
         let mut containers: BTreeMap<&str, Waiting> = BTreeMap::new();
         for pod in cluster.pods_of(group).filter(|pod| pod.is_active()) {
             if pod.scheduled_at().is_some_and(|since| age(cluster.now(), since) < REPORTED) {

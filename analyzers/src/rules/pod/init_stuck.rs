@@ -46,7 +46,7 @@ declare_rule! {
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.pod_groups() {
+    for group in cluster.unsteady_groups() {
         let stuck = |c: &PodContainer| c.is_init && (fails(cluster, c) || runs_long(cluster, group, c));
         for affected in affected(cluster, cluster.pods_of(group), stuck) {
             report.add(finding(cluster, group, &affected));

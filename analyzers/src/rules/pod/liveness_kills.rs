@@ -40,7 +40,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.pod_groups() {
+    for group in cluster.unsteady_groups() {
         for affected in affected(cluster, cluster.pods_of(group), |c| probe::kills(cluster, c).is_some()) {
             report.add(finding(cluster, &group.owner, &affected));
         }

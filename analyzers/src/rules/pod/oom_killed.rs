@@ -40,7 +40,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.pod_groups() {
+    for group in cluster.unsteady_groups() {
         for affected in affected(cluster, judged(cluster, group), |c| is_now(cluster, c) || was_recently(cluster, c)) {
             report.add(finding(cluster, &group.owner, &affected));
         }

@@ -39,7 +39,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.pod_groups() {
+    for group in cluster.unsteady_groups() {
         for affected in affected(cluster, cluster.pods_of(group), |c| restarts_often(cluster, c)) {
             report.add(finding(cluster, &group.owner, &affected));
         }
