@@ -64,8 +64,12 @@ struct Source<'a> {
 
 fn check(cluster: &Cluster, report: &mut Report) {
     let mut found: BTreeMap<(ObjectRef, Denial), Source> = BTreeMap::new();
-    for group in cluster.pod_groups() {
-        for container in judged(cluster, group).flat_map(containers).filter(|c| fails(cluster, c)) {
+    let logged: BTreeSet<(&str, &str)> =
+        cluster.logs().keys().map(|(namespace, pod, _)| (&**namespace, &**pod)).collect();
+    let has_log = |pod: &&Pod| logged.contains(&(&pod.metadata.namespace, &pod.metadata.name));
+    let groups = if logged.is_empty() { &[] } else { cluster.pod_groups() };
+    for group in groups {
+        for container in judged(cluster, group).filter(has_log).flat_map(containers).filter(|c| fails(cluster, c)) {
             for (denial, text) in in_log(cluster, &container) {
                 let read_from = container.pod.reference();
                 let source = Source { text, read_from, container: Some(container.name()), pods: 0 };
