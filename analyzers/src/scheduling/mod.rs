@@ -15,6 +15,8 @@ pub(crate) mod taints;
 mod tests;
 pub mod waiting;
 
+use std::collections::HashMap;
+
 use crate::cluster::Cluster;
 use crate::finding::ObjectRef;
 use crate::kind::{Kind, Object};
@@ -150,23 +152,29 @@ impl<'a> Scheduler<'a> {
         }
         let is_complete = cluster.covers_all(Kind::Pod) && cluster.covers_all(Kind::Namespace);
         let mut requests = resources::Requests::default();
-        let nodes: Vec<NodeState> = cluster
-            .all::<Node>()
-            .iter()
-            .map(|node| {
-                let pods = cluster.pods_on_node(node.name());
-                let pods: Vec<&Pod> = pods.into_iter().filter(|pod| !pod.is_finished() && counts(pod)).collect();
-                // Of an unknown rest only this is certain: no node gives more than it has.
-                let requested = if is_complete { requests.of_all(&pods) } else { Resources::default() };
-                NodeState { node, pods, requested, allocatable: resources::allocatable(node) }
-            })
-            .collect();
-        let repelling = nodes
-            .iter()
-            .enumerate()
-            .flat_map(|(n, state)| state.pods.iter().map(move |pod| (*pod, inter_pod::anti_affinity(cluster, pod), n)))
-            .filter(|(_, terms, _)| !terms.is_empty())
-            .collect();
+        let empty = |node| NodeState {
+            node,
+            pods: Vec::new(),
+            requested: Resources::default(),
+            allocatable: resources::allocatable(node),
+        };
+        let mut nodes: Vec<NodeState> = cluster.all::<Node>().iter().map(empty).collect();
+        let places: HashMap<&str, usize> = (0..).zip(&nodes).map(|(n, state)| (state.node.name(), n)).collect();
+        let mut repelling = Vec::new();
+        for pod in cluster.all::<Pod>().iter().filter(|pod| !pod.is_finished() && counts(pod)) {
+            let Some(&n) = places.get(pod.spec.node_name.as_str()) else { continue };
+            let state = &mut nodes[n];
+            state.pods.push(pod);
+            // Of an unknown rest only this is certain: no node gives more than it has.
+            if is_complete {
+                state.requested.add(requests.of(pod));
+            }
+            let terms = inter_pod::anti_affinity(cluster, pod);
+            if !terms.is_empty() {
+                repelling.push((pod, terms, n));
+            }
+        }
+        repelling.sort_by_key(|(_, _, n)| *n);
         Some(Scheduler { cluster, nodes, repelling, is_complete })
     }
 

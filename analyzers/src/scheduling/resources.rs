@@ -26,7 +26,7 @@ impl Resources {
         self.0.insert(resource.to_string(), amount);
     }
 
-    fn add(&mut self, other: &Resources) {
+    pub fn add(&mut self, other: &Resources) {
         for (name, amount) in &other.0 {
             match self.0.get_mut(name) {
                 Some(sum) => *sum += *amount,
@@ -52,25 +52,22 @@ impl From<&ResourceList> for Resources {
 
 impl Sum for Resources {
     fn sum<I: Iterator<Item = Resources>>(all: I) -> Resources {
-        all.fold(Resources::default(), |mut sum, resources| {
+        let sum = all.reduce(|mut sum, resources| {
             sum.add(&resources);
             sum
-        })
+        });
+        sum.unwrap_or_default()
     }
 }
 
-/// What all of some pods request. Pods of one template share their spec, so that it is reckoned up once.
+/// What pods request. Those of one template share their spec, so that it is reckoned up once.
 #[derive(Default)]
 pub struct Requests(HashMap<*const PodSpec, Resources>);
 
 impl Requests {
-    pub fn of_all(&mut self, pods: &[&Pod]) -> Resources {
-        let mut total = Resources::default();
-        for pod in pods {
-            let spec: &PodSpec = &pod.spec;
-            total.add(self.0.entry(spec).or_insert_with(|| requests(spec)));
-        }
-        total
+    pub fn of(&mut self, pod: &Pod) -> &Resources {
+        let spec: &PodSpec = &pod.spec;
+        self.0.entry(spec).or_insert_with(|| requests(spec))
     }
 }
 
@@ -104,9 +101,7 @@ pub fn requests(spec: &PodSpec) -> Resources {
 /// A limit without a request is a request, too (the API server fills it in).
 fn requests_of(container: &Container) -> Resources {
     let mut resources = Resources::from(&*container.resources.limits);
-    for (name, amount) in Resources::from(&*container.resources.requests).iter() {
-        resources.set(name, amount);
-    }
+    resources.0.extend(Resources::from(&*container.resources.requests).0);
     resources
 }
 
