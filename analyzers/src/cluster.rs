@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::OnceLock;
 
 use crate::coverage::{Broken, Coverage, Extent, Gap, GroupKind};
 use crate::finding::ObjectRef;
@@ -11,6 +12,7 @@ use crate::model::{
     CronJob, CustomResource, DaemonSet, Deployment, EndpointSlice, Event, Job, LabelSet, Pod, ReplicaSet,
     ReplicationController, Route, StatefulSet, Timestamp,
 };
+use crate::netpol;
 use crate::owner::{PodGroup, by_owner};
 use crate::restarts::is_steady;
 use crate::selector::Selector;
@@ -274,6 +276,7 @@ impl Builder {
             server_version: self.server_version,
             unread_secrets: self.unread_secrets,
             raw: None,
+            policies: OnceLock::new(),
         }
     }
 }
@@ -290,6 +293,7 @@ pub struct Cluster {
     server_version: Option<String>,
     unread_secrets: BTreeMap<(String, String), Gap>,
     raw: Option<RawObjects>,
+    policies: OnceLock<netpol::Index>,
 }
 
 /// Indexes by what rules look things up by. Keys are hashes of names: a hit is always compared with the real thing.
@@ -525,6 +529,10 @@ impl Cluster {
 
     pub(crate) fn workload_index(&self) -> &WorkloadIndex {
         &self.index.workloads
+    }
+
+    pub(crate) fn policy_index(&self) -> &netpol::Index {
+        self.policies.get_or_init(|| netpol::Index::new(self))
     }
 
     /// All pods by their topmost owner, in the order of the owners.

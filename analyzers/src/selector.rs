@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::cluster::hash;
-use crate::model::{LabelSelector, LabelSelectorRequirement, LabelSet, WorkloadSelector};
+use crate::model::{LabelSelector, LabelSelectorRequirement, LabelSet, Labels, WorkloadSelector};
 
 /// A compiled selector: all requirements must hold; none at all selects everything.
 ///
@@ -81,12 +81,7 @@ impl Selector {
         namespace: &str,
         by_label: &'i HashMap<u64, Vec<T>>,
     ) -> Option<Cow<'i, [T]>> {
-        let lists = self.requirements.iter().filter_map(|requirement| match &requirement.operator {
-            Operator::In(values) => {
-                Some(values.iter().filter_map(|value| by_label.get(&hash(&[namespace, &requirement.key, value]))))
-            }
-            _ => None,
-        });
+        let lists = self.asked_for(namespace).map(|labels| labels.filter_map(|label| by_label.get(&label)));
         let shortest = lists.min_by_key(|lists| lists.clone().map(Vec::len).sum::<usize>())?;
         let mut lists = shortest;
         let first = lists.next().map(Vec::as_slice).unwrap_or_default();
@@ -98,6 +93,14 @@ impl Selector {
         candidates.sort_unstable();
         candidates.dedup();
         Some(Cow::Owned(candidates))
+    }
+
+    /// For each requirement that asks for a value, the labels that meet it: hashes of namespace, key and value.
+    fn asked_for<'s>(&'s self, namespace: &'s str) -> impl Iterator<Item = impl Iterator<Item = u64> + Clone + 's> {
+        self.requirements.iter().filter_map(move |requirement| match &requirement.operator {
+            Operator::In(values) => Some(values.iter().map(move |value| hash(&[namespace, &requirement.key, value]))),
+            _ => None,
+        })
     }
 
     /// Key and value of the requirements that ask for exactly one value.
@@ -128,6 +131,45 @@ impl Selector {
 impl From<&WorkloadSelector> for Selector {
     fn from(selector: &WorkloadSelector) -> Selector {
         Selector::both(&selector.match_labels, &selector.match_expressions)
+    }
+}
+
+/// Selectors of objects in namespaces, to find those that may match given labels. Each stands under the requirement
+/// that it shares with the fewest others. Keys are hashes: what is found has yet to be asked.
+#[derive(Debug, Default)]
+pub(crate) struct SelectorIndex {
+    by_label: HashMap<u64, Vec<u32>>,
+    /// Those that ask for no value, by namespace.
+    without_label: HashMap<u64, Vec<u32>>,
+}
+
+impl SelectorIndex {
+    /// Of selectors with their namespaces; they are known by their places.
+    pub(crate) fn new<'s>(selectors: impl Iterator<Item = (&'s str, &'s Selector)> + Clone) -> SelectorIndex {
+        let mut asking: HashMap<u64, usize> = HashMap::new();
+        for (namespace, selector) in selectors.clone() {
+            selector.asked_for(namespace).flatten().for_each(|label| *asking.entry(label).or_default() += 1);
+        }
+        let mut index = SelectorIndex::default();
+        for (n, (namespace, selector)) in (0u32..).zip(selectors) {
+            let rarest =
+                selector.asked_for(namespace).min_by_key(|labels| labels.clone().map(|l| asking[&l]).sum::<usize>());
+            match rarest {
+                Some(labels) => labels.for_each(|label| index.by_label.entry(label).or_default().push(n)),
+                None => index.without_label.entry(hash(&[namespace])).or_default().push(n),
+            }
+        }
+        index
+    }
+
+    /// The places of the selectors of a namespace that may match labels, in their order and each once.
+    pub(crate) fn candidates(&self, namespace: &str, labels: &Labels) -> Vec<u32> {
+        let by_label = labels.iter().filter_map(|(key, value)| self.by_label.get(&hash(&[namespace, key, value])));
+        let all = by_label.chain(self.without_label.get(&hash(&[namespace])));
+        let mut candidates: Vec<u32> = all.flatten().copied().collect();
+        candidates.sort_unstable();
+        candidates.dedup();
+        candidates
     }
 }
 
@@ -302,6 +344,25 @@ mod tests {
         #[test]
         fn matches_as_the_reference_does(selector in selector(), labels in labels()) {
             prop_assert_eq!(Selector::new(&selector).matches(&labels), reference(&selector, &labels));
+        }
+
+        /// The index leaves out no selector that matches, and none comes twice.
+        #[test]
+        fn the_index_finds_the_selectors_that_match(
+            selectors in proptest::collection::vec(("[st]", selector()), 0..8),
+            namespace in "[st]",
+            labels in labels(),
+        ) {
+            let compiled: Vec<(&str, Selector)> =
+                selectors.iter().map(|(namespace, selector)| (namespace.as_str(), Selector::new(selector))).collect();
+            let index = SelectorIndex::new(compiled.iter().map(|(namespace, selector)| (*namespace, selector)));
+            let pairs: Labels = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+            let candidates = index.candidates(&namespace, &pairs);
+            let found: Vec<usize> =
+                candidates.into_iter().map(|n| n as usize).filter(|n| compiled[*n].1.matches(&labels)).collect();
+            let matches = |n: &usize| selectors[*n].0 == namespace && reference(&selectors[*n].1, &labels);
+            let expected: Vec<usize> = (0..selectors.len()).filter(matches).collect();
+            prop_assert_eq!(found, expected);
         }
 
         /// The index finds the same pods as a look at each of them.

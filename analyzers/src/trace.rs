@@ -11,7 +11,7 @@ use crate::ingress::{Backend, BackendPort, backends, sources};
 use crate::kind::{Kind, Object};
 use crate::model::{Ingress, Pod, Service, ServicePort};
 use crate::netpol::connections::{ingress_controller, service_of_host};
-use crate::netpol::{Answer, Direction, Endpoint, PodEnd, Policy, PolicySet, Port, Protocol, dns_targets};
+use crate::netpol::{Answer, Decider, Direction, Endpoint, PodEnd, Policy, PolicySet, Port, Protocol, dns_targets};
 use crate::selector::Selector;
 use crate::words;
 
@@ -515,8 +515,8 @@ impl<'a> Walk<'a> {
             .map(|(end, owner)| (end, format!("{} {}", owner.kind, owner.name)))
             .collect();
         if ends.is_empty() {
-            let subjects = self.set.subjects_in(&service.metadata.namespace).iter();
-            ends = subjects.filter(|s| selector.matches(s.end.labels)).map(|s| (s.end, s.name())).collect();
+            let subjects = self.set.subjects_matching(&service.metadata.namespace, &selector);
+            ends = subjects.map(|subject| (subject.end, subject.name())).collect();
         }
         ends.into_iter()
             .filter_map(|(end, name)| Some(Target { end, port: end.target(&port.target(), protocol)?, name }))
@@ -575,7 +575,8 @@ impl<'a> Walk<'a> {
         let (from, way) = (&source.name, if direction == Direction::Egress { "out to" } else { "in to" });
         let names: Vec<&str> = side.isolated_by.iter().map(|policy| policy.name()).collect();
         let isolated = words::list(&names, 5);
-        let text = match (answer, &side.decided_by) {
+        let decided_by = side.decided_by.map(Decider::reference);
+        let text = match (answer, &decided_by) {
             (Answer::Yes, Some(policy)) => {
                 format!("{} {} lets {from} {way} {target} on port {port}", policy.kind, policy.name)
             }
@@ -591,11 +592,11 @@ impl<'a> Walk<'a> {
             }
             (Answer::Unknown, _) => format!("whether {from} gets {way} {target} on port {port} could not be decided"),
         };
-        let object = match (answer, &side.decided_by) {
+        let object = match (answer, decided_by) {
             (Answer::No, None) => {
                 self.culprit(direction, source, end).or(side.isolated_by.first().map(|p| p.reference()))
             }
-            (_, policy) => policy.clone(),
+            (_, policy) => policy,
         };
         let fix = object.as_ref().filter(|_| answer == Answer::No).map(|policy| Fix {
             text: format!("Allow port {port} from {from} to {target} in NetworkPolicy {}", policy.name),

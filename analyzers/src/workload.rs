@@ -99,8 +99,19 @@ impl Cluster {
 
     /// The topmost workload that an object is, if it is one.
     pub fn workload(&self, object: &ObjectRef) -> Option<Workload<'_>> {
+        let (kind, n) = self.place_of_workload(object)?;
+        self.workload_at(kind, n)
+    }
+
+    /// The template of the topmost workload that an object is, if it is one.
+    pub(crate) fn template(&self, object: &ObjectRef) -> Option<&PodTemplate> {
+        let (kind, n) = self.place_of_workload(object)?;
+        template_at(self.objects(), kind, n)
+    }
+
+    fn place_of_workload(&self, object: &ObjectRef) -> Option<(Kind, usize)> {
         let kind = KINDS.into_iter().find(|kind| object.is(*kind))?;
-        self.workload_at(kind, self.objects().position(kind, object.namespace(), &object.name)?)
+        Some((kind, self.objects().position(kind, object.namespace(), &object.name)?))
     }
 
     /// The topmost workloads of a namespace whose templates' labels a selector matches, by kind and name. An empty

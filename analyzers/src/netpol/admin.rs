@@ -21,8 +21,8 @@ pub(super) struct AdminPolicies {
 }
 
 /// What AdminNetworkPolicies say before any NetworkPolicy is asked.
-pub(super) struct Decision {
-    pub decision: Option<(Answer, ObjectRef)>,
+pub(super) struct Decision<'p> {
+    pub decision: Option<(Answer, &'p ObjectRef)>,
     /// Whether a rule may or may not have matched before the one that did.
     pub is_uncertain: bool,
 }
@@ -74,7 +74,14 @@ impl AdminPolicies {
         AdminPolicies { admin, baseline: baseline.and_then(|p| AdminPolicy::new(p.reference(), &p.spec)) }
     }
 
-    pub fn decide(&self, set: &PolicySet, direction: Direction, pod: &PodEnd, peer: &Endpoint, port: Port) -> Decision {
+    pub fn decide(
+        &self,
+        set: &PolicySet,
+        direction: Direction,
+        pod: &PodEnd,
+        peer: &Endpoint,
+        port: Port,
+    ) -> Decision<'_> {
         let mut is_uncertain = false;
         for policy in &self.admin {
             match policy.first_match(set, direction, pod, peer, port) {
@@ -83,7 +90,7 @@ impl AdminPolicies {
                 Match::Rule(Action::Pass) => break,
                 Match::Rule(action) => {
                     let answer = Answer::from(action == Action::Allow);
-                    return Decision { decision: Some((answer, policy.object.clone())), is_uncertain };
+                    return Decision { decision: Some((answer, &policy.object)), is_uncertain };
                 }
             }
         }
@@ -97,12 +104,12 @@ impl AdminPolicies {
         pod: &PodEnd,
         peer: &Endpoint,
         port: Port,
-    ) -> Option<(Answer, ObjectRef)> {
+    ) -> Option<(Answer, &ObjectRef)> {
         let policy = self.baseline.as_ref()?;
         match policy.first_match(set, direction, pod, peer, port) {
             Match::None | Match::Rule(Action::Pass) => None,
-            Match::Maybe => Some((Answer::Unknown, policy.object.clone())),
-            Match::Rule(action) => Some(((action == Action::Allow).into(), policy.object.clone())),
+            Match::Maybe => Some((Answer::Unknown, &policy.object)),
+            Match::Rule(action) => Some(((action == Action::Allow).into(), &policy.object)),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, Lookup};
 use crate::finding::ObjectRef;
 use crate::kind::{Kind, Object};
 use crate::model::{ConfigMap, IngressClass, Pod, Service};
-use crate::references::{Usage, references};
+use crate::references::{Reference, Usage, references};
 
 use super::{PodEnd, Subject};
 
@@ -58,11 +58,16 @@ pub fn configured_connections<'s, 'a>(
     cluster: &'a Cluster,
     subjects: &'s [Subject<'a>],
 ) -> Vec<(&'s Subject<'a>, Connection<'a>)> {
+    let Some(namespace) = subjects.first().map(|subject| subject.end.namespace) else { return Vec::new() };
+    let telling = cluster.in_namespace::<ConfigMap>(namespace).iter().filter(|map| !map.data.addresses.is_empty());
+    let telling: BTreeMap<&str, &ConfigMap> = telling.map(|map| (map.name(), map)).collect();
+    if telling.is_empty() {
+        return Vec::new();
+    }
     let mut users: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    let uses: Vec<Vec<_>> = subjects
-        .iter()
-        .map(|s| references(s.end.spec).into_iter().filter(|r| r.kind == Kind::ConfigMap).collect())
-        .collect();
+    let tells = |r: &Reference| r.kind == Kind::ConfigMap && telling.contains_key(r.name);
+    let uses: Vec<Vec<Reference>> =
+        subjects.iter().map(|s| references(s.end.spec).into_iter().filter(tells).collect()).collect();
     for (n, reference) in uses.iter().enumerate().flat_map(|(n, uses)| uses.iter().map(move |r| (n, r))) {
         let of = users.entry(reference.name).or_default();
         if of.last() != Some(&n) {
@@ -73,7 +78,7 @@ pub fn configured_connections<'s, 'a>(
     for (subject, uses) in subjects.iter().zip(&uses) {
         let first = connections.len();
         for reference in uses {
-            let Lookup::Found(map) = cluster.get::<ConfigMap>(subject.end.namespace, reference.name) else { continue };
+            let map = telling[reference.name];
             let is_asked_for = matches!(reference.usage, Usage::Env { .. });
             let is_alone = users.get(reference.name).is_some_and(|users| users.len() == 1);
             let in_file = matches!(reference.usage, Usage::Volume { .. } | Usage::Projected { .. });

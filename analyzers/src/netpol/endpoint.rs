@@ -1,11 +1,10 @@
 //! The two ends of a connection.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
 use super::address;
-use crate::cluster::Cluster;
 use crate::finding::ObjectRef;
 use crate::kind::Object;
 use crate::model::{IntOrString, Labels, Pod, PodSpec, PodStatus, PodTemplate};
@@ -33,7 +32,7 @@ pub struct PodEnd<'a> {
 /// One owner of pods and what its pods look like.
 #[derive(Clone, Debug)]
 pub struct Subject<'a> {
-    pub owner: ObjectRef,
+    pub owner: Cow<'a, ObjectRef>,
     pub end: PodEnd<'a>,
     /// How many active pods it has.
     pub pods: usize,
@@ -184,36 +183,6 @@ impl<'a> PodEnd<'a> {
     }
 }
 
-/// The subjects of each namespace, in the order of their owners.
-pub(super) fn subjects(cluster: &Cluster) -> BTreeMap<&str, Vec<Subject<'_>>> {
-    let mut subjects: BTreeMap<&str, Vec<Subject>> = BTreeMap::new();
-    for group in cluster.pod_groups() {
-        let mut active = cluster.pods_of(group).filter(|pod| pod.is_active());
-        let Some(first) = active.next() else { continue };
-        let subject = Subject { owner: group.owner.clone(), end: PodEnd::of(first), pods: 1 + active.count() };
-        subjects.entry(&first.metadata.namespace).or_default().push(subject);
-    }
-    for namespace in cluster.workload_namespaces() {
-        let here = subjects.entry(namespace).or_default();
-        // Sorted by owner, as the groups are.
-        let with_pods = here.len();
-        for workload in cluster.workloads_in(namespace) {
-            if workload.is_scaled_to_zero()
-                || here[..with_pods].binary_search_by(|s| s.owner.cmp(&workload.object)).is_ok()
-            {
-                continue;
-            }
-            here.push(Subject {
-                owner: workload.object.clone(),
-                end: PodEnd::of_template(namespace, workload.template),
-                pods: 0,
-            });
-        }
-        here.sort_by(|a, b| a.owner.cmp(&b.owner));
-    }
-    subjects
-}
-
 impl Subject<'_> {
     /// `Deployment front`.
     pub fn name(&self) -> String {
@@ -222,6 +191,6 @@ impl Subject<'_> {
 
     /// The pod that was looked at, or the workload where there is none yet.
     pub fn sample(&self) -> ObjectRef {
-        self.end.pod.map_or_else(|| self.owner.clone(), Object::reference)
+        self.end.pod.map_or_else(|| self.owner.clone().into_owned(), Object::reference)
     }
 }

@@ -13,6 +13,7 @@ pub mod connections;
 mod dns;
 mod endpoint;
 mod foreign;
+mod index;
 mod policy;
 
 #[cfg(test)]
@@ -21,9 +22,8 @@ mod tests;
 pub use foreign::GROUPS as FOREIGN_GROUPS;
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::ops::Range;
 
 use crate::cluster::{Cluster, Lookup};
 use crate::coverage::{Extent, Gap, Reason};
@@ -35,6 +35,7 @@ use crate::workload::Workload;
 
 pub use dns::{NODE_LOCAL, dns_targets};
 pub use endpoint::{Endpoint, PodEnd, Port, Protocol, Subject};
+pub(crate) use index::Index;
 pub use policy::{Peer, Policy, PortMatch, Ports, Rule, is_private};
 
 /// Kleene's three values.
@@ -105,12 +106,33 @@ pub struct Side<'a> {
     /// The NetworkPolicies that isolate this end, by name.
     pub isolated_by: Vec<&'a NetworkPolicy>,
     /// The policy that lets it through, or an administrator's policy that refuses it.
-    pub decided_by: Option<ObjectRef>,
+    pub decided_by: Option<Decider<'a>>,
 }
 
-impl Side<'_> {
+/// The policy that decided.
+#[derive(Clone, Copy, Debug)]
+pub enum Decider<'a> {
+    NetworkPolicy(&'a NetworkPolicy),
+    /// An administrator's.
+    Admin(&'a ObjectRef),
+}
+
+impl Decider<'_> {
+    pub fn reference(self) -> ObjectRef {
+        match self {
+            Decider::NetworkPolicy(policy) => policy.reference(),
+            Decider::Admin(policy) => policy.clone(),
+        }
+    }
+}
+
+impl<'a> Side<'a> {
     fn open() -> Self {
         Side { answer: Answer::Yes, isolated_by: Vec::new(), decided_by: None }
+    }
+
+    fn by_admin(answer: Answer, policy: &'a ObjectRef) -> Self {
+        Side { answer, isolated_by: Vec::new(), decided_by: Some(Decider::Admin(policy)) }
     }
 }
 
@@ -118,14 +140,12 @@ impl Side<'_> {
 #[derive(Debug)]
 pub struct PolicySet<'a> {
     cluster: &'a Cluster,
+    index: &'a Index,
     policies: Vec<Policy<'a>>,
-    by_namespace: BTreeMap<&'a str, Range<usize>>,
-    admin: admin::AdminPolicies,
     /// Why policies of another kind may say otherwise, where they are not in one namespace only.
     undecided: bool,
-    foreign: foreign::Foreign,
     workloads: OnceCell<BTreeMap<&'a str, Vec<Workload<'a>>>>,
-    subjects: OnceCell<BTreeMap<&'a str, Vec<Subject<'a>>>>,
+    subjects: OnceCell<Vec<Subject<'a>>>,
     templates: OnceCell<BTreeMap<&'a str, Vec<Labels>>>,
     namespaces: OnceCell<Vec<&'a str>>,
 }
@@ -142,19 +162,15 @@ impl<'a> PolicySet<'a> {
     ];
 
     pub fn new(cluster: &'a Cluster) -> PolicySet<'a> {
-        let policies: Vec<Policy> = cluster.all::<NetworkPolicy>().iter().map(Policy::new).collect();
-        let mut by_namespace: BTreeMap<&str, Range<usize>> = BTreeMap::new();
-        for (n, policy) in policies.iter().enumerate() {
-            by_namespace.entry(policy.namespace()).or_insert(n..n).end = n + 1;
-        }
+        let index = cluster.policy_index();
+        let objects = cluster.all::<NetworkPolicy>().iter();
+        let policies = objects.zip(&index.terms).map(|(object, terms)| Policy::new(object, terms)).collect();
         let admin_unread = Self::OTHER_POLICIES.iter().any(|kind| withheld(cluster, *kind).is_some());
         PolicySet {
             cluster,
+            index,
             policies,
-            by_namespace,
-            admin: admin::AdminPolicies::new(cluster),
             undecided: admin_unread,
-            foreign: foreign::Foreign::new(cluster),
             workloads: OnceCell::new(),
             subjects: OnceCell::new(),
             templates: OnceCell::new(),
@@ -171,23 +187,21 @@ impl<'a> PolicySet<'a> {
     }
 
     pub fn in_namespace(&self, namespace: &str) -> &[Policy<'a>] {
-        self.by_namespace.get(namespace).map_or(&[], |range| &self.policies[range.clone()])
+        &self.policies[self.cluster.objects().range(Kind::NetworkPolicy, namespace)]
     }
 
     /// The policies that select a pod and apply to a direction, by name. None select a pod in the host's network:
     /// what they would do to it is undefined, and most plugins ignore it.
     pub fn isolating(&self, direction: Direction, pod: &PodEnd<'a>) -> Vec<&Policy<'a>> {
-        if pod.spec.host_network {
-            return Vec::new();
-        }
-        let policies = self.in_namespace(pod.namespace).iter();
-        policies.filter(|policy| policy.rules(direction).is_some() && policy.selector.matches(pod.labels)).collect()
+        let candidates = self.index.by_selector.candidates(pod.namespace, pod.labels).into_iter();
+        let policies = candidates.map(|n| &self.policies[n as usize]);
+        policies.filter(|policy| policy.rules(direction).is_some() && policy.selects(pod)).collect()
     }
 
     /// Whether objects of another policy engine, or policies that could not be read, may open to the pods of a
     /// namespace what NetworkPolicies close.
     pub fn is_undecided(&self, namespace: &str) -> bool {
-        self.undecided || self.foreign.acts_in(namespace)
+        self.undecided || self.index.foreign.acts_in(namespace)
     }
 
     /// Whether a connection is let through.
@@ -210,12 +224,12 @@ impl<'a> PolicySet<'a> {
         if pod.spec.host_network || pod.is_on_node_of(peer) {
             return Side::open();
         }
-        let admin = self.admin.decide(self, direction, pod, peer, port);
+        let admin = self.index.admin.decide(self, direction, pod, peer, port);
         let isolating = self.isolating(direction, pod);
         let mut side = match admin.decision {
-            Some((answer, policy)) => Side { answer, isolated_by: Vec::new(), decided_by: Some(policy) },
-            None if isolating.is_empty() => match self.admin.baseline(self, direction, pod, peer, port) {
-                Some((answer, policy)) => Side { answer, isolated_by: Vec::new(), decided_by: Some(policy) },
+            Some((answer, policy)) => Side::by_admin(answer, policy),
+            None if isolating.is_empty() => match self.index.admin.baseline(self, direction, pod, peer, port) {
+                Some((answer, policy)) => Side::by_admin(answer, policy),
                 None => Side::open(),
             },
             None => self.by_network_policies(&isolating, direction, pod, peer, port),
@@ -253,7 +267,7 @@ impl<'a> PolicySet<'a> {
                 }
             }));
             if answer == Answer::Yes {
-                return Side { answer, decided_by: Some(policy.object.reference()), ..side };
+                return Side { answer, decided_by: Some(Decider::NetworkPolicy(policy.object)), ..side };
             }
             side.answer = side.answer.or(answer);
         }
@@ -282,8 +296,40 @@ impl<'a> PolicySet<'a> {
 
     /// One pod for each owner that has pods in a namespace, or the template of one that wants pods and has none yet.
     pub fn subjects_in(&self, namespace: &str) -> &[Subject<'a>] {
-        let subjects = self.subjects.get_or_init(|| endpoint::subjects(self.cluster));
-        subjects.get(namespace).map_or(&[], Vec::as_slice)
+        &self.subjects()[self.index.subjects(self.cluster).range(namespace)]
+    }
+
+    fn subjects(&self) -> &[Subject<'a>] {
+        self.subjects.get_or_init(|| self.index.subjects(self.cluster).all(self.cluster))
+    }
+
+    /// The subjects of a namespace that a selector matches, by their owners.
+    pub fn subjects_matching(&self, namespace: &str, selector: &Selector) -> impl Iterator<Item = &Subject<'a>> {
+        let candidates = self.candidates(Some(namespace), selector).map(|n| &self.subjects()[n]);
+        candidates.filter(move |s| s.end.namespace == namespace && selector.matches(s.end.labels))
+    }
+
+    /// The subjects that a policy selects.
+    pub fn selected_by(&self, policy: &Policy<'a>) -> impl Iterator<Item = &Subject<'a>> {
+        let subjects = self.subjects_matching(policy.namespace(), policy.selector);
+        subjects.filter(|subject| policy.selects(&subject.end))
+    }
+
+    /// The places of the subjects of a namespace, or of all, that a selector may match; in their order.
+    fn candidates(&self, namespace: Option<&str>, selector: &Selector) -> impl Iterator<Item = usize> + use<'_, 'a> {
+        let index = self.index.subjects(self.cluster);
+        let by_label = match namespace {
+            Some(_) => &index.by_label,
+            None => index.by_label_anywhere(self.cluster),
+        };
+        let found = selector.candidates(namespace.unwrap_or_default(), by_label);
+        let everyone = match (&found, namespace) {
+            (Some(_), _) => 0..0,
+            (None, Some(namespace)) => index.range(namespace),
+            (None, None) => 0..self.subjects().len(),
+        };
+        let found = found.unwrap_or_default();
+        (0..found.len()).map(move |n| found[n] as usize).chain(everyone)
     }
 
     /// Whether a selector matches any pod of a namespace, or what a workload there would make.
@@ -314,18 +360,27 @@ impl<'a> PolicySet<'a> {
     }
 
     /// The workloads among the peers of a rule that is about pods by their selectors only; none for any other rule.
-    pub fn peers_of(&self, policy: &Policy<'a>, rule: &Rule) -> Vec<&Subject<'a>> {
+    pub fn peers_of<'s>(
+        &'s self,
+        policy: &Policy<'a>,
+        rule: &'s Rule,
+    ) -> impl Iterator<Item = &'s Subject<'a>> + use<'s, 'a> {
+        let own = policy.namespace();
         let is_pods = |peer: &Peer| matches!(peer, Peer::Selected { .. });
-        if rule.peers.is_empty() || !rule.peers.iter().all(is_pods) {
-            return Vec::new();
-        }
-        let is_own = |peer: &Peer| matches!(peer, Peer::Selected { namespaces: None, .. });
-        let own = [policy.namespace()];
-        let namespaces = if rule.peers.iter().all(is_own) { &own } else { self.namespaces() };
-        let subjects = namespaces.iter().flat_map(|namespace| self.subjects_in(namespace));
-        let matches =
-            |s: &&Subject<'a>| rule.allows_peer(self, policy.namespace(), &Endpoint::Pod(s.end)) == Answer::Yes;
-        subjects.filter(matches).collect()
+        let candidates = move |peer: &'s Peer| match peer {
+            Peer::Selected { namespaces: None, pods } => Some(self.candidates(Some(own), pods)),
+            Peer::Selected { namespaces: Some(_), pods } => Some(self.candidates(None, pods)),
+            _ => None,
+        };
+        let places: Box<dyn Iterator<Item = usize> + 's> = match rule.peers.as_slice() {
+            [only] => Box::new(candidates(only).into_iter().flatten()),
+            peers if peers.iter().all(is_pods) => {
+                Box::new(peers.iter().filter_map(candidates).flatten().collect::<BTreeSet<usize>>().into_iter())
+            }
+            _ => Box::new(std::iter::empty()),
+        };
+        let subjects = places.map(|n| &self.subjects()[n]);
+        subjects.filter(move |s| rule.allows_peer(self, own, &Endpoint::Pod(s.end)) == Answer::Yes)
     }
 }
 

@@ -10,9 +10,17 @@ use crate::model::{IntOrString, NetworkPolicy};
 use crate::selector::Selector;
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort};
 
+/// A NetworkPolicy with what it says.
 #[derive(Debug)]
 pub struct Policy<'a> {
     pub object: &'a NetworkPolicy,
+    pub selector: &'a Selector,
+    terms: &'a Terms,
+}
+
+/// What a NetworkPolicy says.
+#[derive(Debug)]
+pub(super) struct Terms {
     pub selector: Selector,
     /// `None` where the policy does not apply to the direction; no rules: nothing is allowed.
     ingress: Option<Vec<Rule>>,
@@ -59,8 +67,8 @@ pub enum Ports {
     Named(String),
 }
 
-impl<'a> Policy<'a> {
-    pub(super) fn new(object: &'a NetworkPolicy) -> Policy<'a> {
+impl Terms {
+    pub fn of(object: &NetworkPolicy) -> Terms {
         let spec = object.spec.as_ref();
         let selector = spec.and_then(|s| s.pod_selector.as_ref()).map(Selector::new).unwrap_or_default();
         let ingress: Vec<Rule> = spec
@@ -80,7 +88,13 @@ impl<'a> Policy<'a> {
         let has = |name: &str| types.iter().any(|t| t == name);
         let (is_ingress, is_egress) =
             if types.is_empty() { (true, !egress.is_empty()) } else { (has("Ingress"), has("Egress")) };
-        Policy { object, selector, ingress: is_ingress.then_some(ingress), egress: is_egress.then_some(egress) }
+        Terms { selector, ingress: is_ingress.then_some(ingress), egress: is_egress.then_some(egress) }
+    }
+}
+
+impl<'a> Policy<'a> {
+    pub(super) fn new(object: &'a NetworkPolicy, terms: &'a Terms) -> Policy<'a> {
+        Policy { object, selector: &terms.selector, terms }
     }
 
     pub fn namespace(&self) -> &'a str {
@@ -92,10 +106,10 @@ impl<'a> Policy<'a> {
     }
 
     /// The rules of a direction; `None` where the policy does not apply to it.
-    pub fn rules(&self, direction: Direction) -> Option<&[Rule]> {
+    pub fn rules(&self, direction: Direction) -> Option<&'a [Rule]> {
         match direction {
-            Direction::Ingress => self.ingress.as_deref(),
-            Direction::Egress => self.egress.as_deref(),
+            Direction::Ingress => self.terms.ingress.as_deref(),
+            Direction::Egress => self.terms.egress.as_deref(),
         }
     }
 

@@ -79,7 +79,39 @@ fn says_which_policy_decides() {
     assert_eq!(verdict.allowed, Answer::No);
     assert_eq!((verdict.egress.answer, names(&verdict.egress)), (Answer::No, vec!["deny".to_string()]));
     assert_eq!(names(&verdict.ingress), ["api-in", "deny"]);
-    assert_eq!(verdict.ingress.decided_by.map(|policy| policy.name), Some("api-in".to_string()));
+    assert_eq!(verdict.ingress.decided_by.map(|policy| policy.reference().name), Some("api-in".to_string()));
     let Endpoint::Pod(web) = end(&cluster, "default/web") else { panic!("no pod") };
     assert_eq!(set.isolating(Direction::Egress, &web).len(), 1);
+}
+
+#[test]
+fn finds_each_pod_that_a_policy_is_about_once_and_in_order() {
+    let world = [
+        namespace("default", ""),
+        namespace("dev", ", team: a"),
+        namespace("prod", ", team: b"),
+        pod("default", "web", "app: web, tier: front", "10.0.0.1", ""),
+        pod("default", "api", "app: api, tier: back", "10.0.0.2", ""),
+        pod("dev", "client", "app: client", "10.0.1.1", ""),
+        pod("prod", "client", "app: client", "10.0.2.1", ""),
+        policy(
+            "out",
+            "podSelector: {matchExpressions: [{key: app, operator: Exists}, {key: tier, operator: In, values: [back, front]}]}, \
+             policyTypes: [Egress], egress: [{to: [\
+             {namespaceSelector: {}, podSelector: {matchExpressions: [{key: app, operator: In, values: [web, client]}]}}, \
+             {podSelector: {matchLabels: {app: web}}}]}, \
+             {to: [{namespaceSelector: {matchLabels: {team: a}}, podSelector: {matchLabels: {app: client}}}]}, \
+             {to: [{podSelector: {matchLabels: {app: web}}}, {ipBlock: {cidr: 10.0.0.0/8}}]}]",
+        ),
+    ];
+    let cluster = World::new(&world.each_ref().map(String::as_str)).build();
+    let set = PolicySet::new(&cluster);
+    let [policy] = set.policies() else { panic!("one policy") };
+    let [several, one, block] = policy.rules(Direction::Egress).unwrap() else { panic!("three rules") };
+    let peers = |rule| set.peers_of(policy, rule).map(|subject| subject.owner.to_string()).collect::<Vec<_>>();
+    assert_eq!(peers(several), ["Pod default/web", "Pod dev/client", "Pod prod/client"]);
+    assert_eq!(peers(one), ["Pod dev/client"]);
+    assert!(peers(block).is_empty());
+    let selected: Vec<String> = set.selected_by(policy).map(|subject| subject.owner.to_string()).collect();
+    assert_eq!(selected, ["Pod default/api", "Pod default/web"]);
 }

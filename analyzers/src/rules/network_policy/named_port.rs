@@ -67,15 +67,15 @@ fn check(cluster: &Cluster, report: &mut Report) {
 /// The workloads whose containers give a rule's ports their names.
 fn listening<'s, 'a>(
     set: &'s PolicySet<'a>,
-    policy: &Policy<'a>,
-    rule: &Rule,
+    policy: &'s Policy<'a>,
+    rule: &'s Rule,
     direction: Direction,
 ) -> Vec<&'s Subject<'a>> {
     if direction == Direction::Ingress {
-        return set.subjects_in(policy.namespace()).iter().filter(|s| policy.selects(&s.end)).collect();
+        return set.selected_by(policy).collect();
     }
     // A rule for everyone, or for addresses, is for more than the pods that there are now.
-    set.peers_of(policy, rule)
+    set.peers_of(policy, rule).collect()
 }
 
 fn declares(subject: &Subject, name: &str, protocol: Protocol) -> bool {

@@ -7,7 +7,8 @@ use crate::kind::{Kind, Object};
 use crate::model::{Ingress, NetworkPolicy, Service, ServicePort};
 use crate::netpol::connections::{Connection, configured_connections, ingress_controller, known_connections};
 use crate::netpol::{
-    Answer, Direction, Endpoint, Peer, PodEnd, Policy, PolicySet, Port, PortMatch, Ports, Protocol, Rule, Side, Subject,
+    Answer, Decider, Direction, Endpoint, Peer, PodEnd, Policy, PolicySet, Port, PortMatch, Ports, Protocol, Side,
+    Subject,
 };
 use crate::rule::{Report, declare_rule};
 use crate::selector::Selector;
@@ -91,9 +92,11 @@ struct Closed {
     severity: Severity,
     policy: ObjectRef,
     direction: Direction,
-    /// How it is known that the one connects to the other: the fact and where it was read.
-    known: (String, ObjectRef, String),
+    known: Known,
 }
+
+/// How it is known that the one connects to the other: the fact, and the object and the field where it was read.
+type Known = (String, ObjectRef, String);
 
 impl Closed {
     fn finding(self, path: &Path) -> Finding {
@@ -128,10 +131,12 @@ fn by_address(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
     for namespace in set.namespaces() {
         for from in set.subjects_in(namespace).iter().filter(|from| !from.end.spec.host_network) {
             for connection in known_connections(set.cluster(), &from.end) {
-                let targets = targets(set, &connection);
-                let text = format!("{} of {} names {}", connection.place, from.name(), connection.address);
-                let known = (text, from.sample(), connection.path.clone());
-                refused(set, &[from], &targets, None, Severity::Error, known, closed);
+                let paths = targets(set, &connection).into_iter().map(|(to, port)| (from, to, port));
+                let known = |_: &Subject, _: &Subject| {
+                    let text = format!("{} of {} names {}", connection.place, from.name(), connection.address);
+                    (text, from.sample(), connection.path.clone())
+                };
+                refused(set, paths, None, Severity::Error, known, closed);
             }
         }
     }
@@ -142,17 +147,19 @@ fn by_config_map(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
     for namespace in set.namespaces() {
         for (from, connection) in configured_connections(set.cluster(), set.subjects_in(namespace)) {
             let (Some(config_map), false) = (&connection.config_map, from.end.spec.host_network) else { continue };
-            let targets = targets(set, &connection);
-            let text = format!(
-                "{} of ConfigMap {}, which {} uses, names {}",
-                connection.place,
-                config_map.name,
-                from.name(),
-                connection.address
-            );
-            let known = (text, config_map.clone(), connection.path.clone());
+            let paths = targets(set, &connection).into_iter().map(|(to, port)| (from, to, port));
+            let known = |_: &Subject, _: &Subject| {
+                let text = format!(
+                    "{} of ConfigMap {}, which {} uses, names {}",
+                    connection.place,
+                    config_map.name,
+                    from.name(),
+                    connection.address
+                );
+                (text, config_map.clone(), connection.path.clone())
+            };
             let severity = if connection.in_file { Severity::Warning } else { Severity::Error };
-            refused(set, &[from], &targets, None, severity, known, closed);
+            refused(set, paths, None, severity, known, closed);
         }
     }
 }
@@ -175,7 +182,7 @@ fn by_webhook(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
             let place = format!("webhooks[{}].clientConfig.service", webhook.index);
             let known = (text, configuration.object.clone(), place);
             let severity = if webhook.fails { Severity::Error } else { Severity::Warning };
-            let path = Path { from, to: target.owner.clone(), port: *port };
+            let path = Path { from, to: target.owner.clone().into_owned(), port: *port };
             closed.entry(path).or_insert(Closed { severity, policy, direction: Direction::Ingress, known });
         }
     }
@@ -236,7 +243,7 @@ fn behind<'s, 'a>(set: &'s PolicySet<'a>, service: &Service, port: &ServicePort)
         return Vec::new();
     }
     let selector = Selector::equals(&service.spec.selector);
-    let behind = set.subjects_in(&service.metadata.namespace).iter().filter(|s| selector.matches(s.end.labels));
+    let behind = set.subjects_matching(&service.metadata.namespace, &selector);
     behind.filter_map(|subject| Some((subject, subject.end.target(&port.target(), protocol)?))).collect()
 }
 
@@ -248,7 +255,7 @@ fn by_ingress<'a>(set: &PolicySet<'a>, closed: &mut BTreeMap<Path, Closed>) {
         let Some(class) = cluster.ingress_class(ingress) else { continue };
         let controller = controllers.entry(class.name()).or_insert_with(|| {
             let pod = ingress_controller(cluster, class)?;
-            Some(Subject { owner: cluster.owner_of(pod).into_owned(), end: PodEnd::of(pod), pods: 1 })
+            Some(Subject { owner: cluster.owner_of(pod), end: PodEnd::of(pod), pods: 1 })
         });
         let Some(controller) = controller.as_ref().filter(|controller| !controller.end.spec.host_network) else {
             continue;
@@ -256,54 +263,61 @@ fn by_ingress<'a>(set: &PolicySet<'a>, closed: &mut BTreeMap<Path, Closed>) {
         for backend in backends(ingress) {
             let Lookup::Found(service) = cluster.get::<Service>(ingress.namespace(), backend.service) else { continue };
             let Some(port) = backend.port.find(service) else { continue };
-            let text =
-                format!("Ingress {} passes {} on to Service {}", ingress.name(), backend.from(), backend.service);
-            let known = (text, ingress.reference(), backend.path());
             let targets = behind(set, service, port);
-            refused(set, &[controller], &targets, None, Severity::Error, known, closed);
+            let paths = targets.into_iter().map(|(to, port)| (controller, to, port));
+            let known = |_: &Subject, _: &Subject| {
+                let text =
+                    format!("Ingress {} passes {} on to Service {}", ingress.name(), backend.from(), backend.service);
+                (text, ingress.reference(), backend.path())
+            };
+            refused(set, paths, None, Severity::Error, known, closed);
         }
     }
 }
 
 /// The connections that a rule expressly allows.
-fn by_rule<'a>(set: &PolicySet<'a>, policy: &Policy<'a>, direction: Direction, closed: &mut BTreeMap<Path, Closed>) {
-    let own: Vec<&Subject> =
-        set.subjects_in(policy.namespace()).iter().filter(|subject| policy.selects(&subject.end)).collect();
+fn by_rule<'s, 'a>(
+    set: &'s PolicySet<'a>,
+    policy: &'s Policy<'a>,
+    direction: Direction,
+    closed: &mut BTreeMap<Path, Closed>,
+) {
+    let own: Vec<&Subject> = set.selected_by(policy).collect();
     if own.is_empty() {
         return;
     }
+    let is_vague = |peer: &Peer| matches!(peer, Peer::Selected { pods, .. } if pods.is_empty());
     for (n, rule) in policy.rules(direction).unwrap_or_default().iter().enumerate() {
-        let peers = peers(set, policy, rule);
-        if peers.is_empty() {
+        // Only a rule about certain pods says that they connect.
+        if rule.peers.iter().any(is_vague) || set.peers_of(policy, rule).next().is_none() {
             continue;
         }
         for port in &rule.ports {
-            let (from, to) = if direction == Direction::Egress { (&own, &peers) } else { (&peers, &own) };
-            let targets: Vec<(&Subject, Port)> =
-                to.iter().flat_map(|to| declared(to, port).into_iter().map(move |port| (*to, port))).collect();
-            let (Some(first), Some((target, _))) = (from.first(), targets.first()) else { continue };
-            let (list, text, severity) = match direction {
-                Direction::Egress => (
-                    "egress",
-                    format!("NetworkPolicy {} lets {} connect to {}", policy.name(), first.name(), target.name()),
-                    Severity::Error,
-                ),
-                Direction::Ingress => (
-                    "ingress",
-                    format!("NetworkPolicy {} admits {} to {}", policy.name(), first.name(), target.name()),
-                    Severity::Warning,
-                ),
-            };
-            let known = (text, policy.object.reference(), format!("spec.{list}[{n}]"));
-            refused(set, from, &targets, Some(direction), severity, known, closed);
+            let declared = |to: &'s Subject<'a>| declared(to, port).into_iter().map(move |port| (to, port));
+            match direction {
+                Direction::Egress => {
+                    let targets = || set.peers_of(policy, rule).flat_map(declared);
+                    let paths = own.iter().flat_map(|from| targets().map(|(to, port)| (*from, to, port)));
+                    let known = |from: &Subject, to: &Subject| {
+                        let text =
+                            format!("NetworkPolicy {} lets {} connect to {}", policy.name(), from.name(), to.name());
+                        (text, policy.object.reference(), format!("spec.egress[{n}]"))
+                    };
+                    refused(set, paths, Some(direction), Severity::Error, known, closed);
+                }
+                Direction::Ingress => {
+                    let targets: Vec<(&Subject, Port)> = own.iter().copied().flat_map(declared).collect();
+                    let peers = set.peers_of(policy, rule);
+                    let paths = peers.flat_map(|from| targets.iter().map(move |(to, port)| (from, *to, *port)));
+                    let known = |from: &Subject, to: &Subject| {
+                        let text = format!("NetworkPolicy {} admits {} to {}", policy.name(), from.name(), to.name());
+                        (text, policy.object.reference(), format!("spec.ingress[{n}]"))
+                    };
+                    refused(set, paths, Some(direction), Severity::Warning, known, closed);
+                }
+            }
         }
     }
-}
-
-/// The workloads that a rule is about, if it is about certain pods only.
-fn peers<'s, 'a>(set: &'s PolicySet<'a>, policy: &Policy<'a>, rule: &Rule) -> Vec<&'s Subject<'a>> {
-    let is_vague = |peer: &Peer| matches!(peer, Peer::Selected { pods, .. } if pods.is_empty());
-    if rule.peers.iter().any(is_vague) { Vec::new() } else { set.peers_of(policy, rule) }
 }
 
 /// The ports of a rule that a pod declares: only of those is it certain that something listens.
@@ -320,55 +334,50 @@ fn declared(subject: &Subject, port: &PortMatch) -> Vec<Port> {
     }
 }
 
-/// Notes the path from the first source to the first target, if none of the sources gets through to any target and
-/// all fail at NetworkPolicies of one end (the one that `allowed_at` is not).
-fn refused<'a>(
+/// Notes the first of the paths from some sources to some targets, if none of them gets through and all fail at
+/// NetworkPolicies of one end (the one that `allowed_at` is not). How it is known that the one end connects to the other
+/// is asked of the first two ends.
+fn refused<'s, 'a: 's>(
     set: &PolicySet<'a>,
-    from: &[&Subject<'a>],
-    targets: &[(&Subject<'a>, Port)],
+    paths: impl Iterator<Item = (&'s Subject<'a>, &'s Subject<'a>, Port)>,
     allowed_at: Option<Direction>,
     severity: Severity,
-    known: (String, ObjectRef, String),
+    known: impl FnOnce(&Subject, &Subject) -> Known,
     closed: &mut BTreeMap<Path, Closed>,
 ) {
-    let mut first: Option<(Path, Closed)> = None;
-    for source in from {
-        for (target, port) in targets {
-            if source.owner == target.owner {
-                continue;
-            }
-            let (a, b) = (Endpoint::Pod(source.end), Endpoint::Pod(target.end));
-            let verdict = set.verdict(&a, &b, *port);
-            if verdict.allowed != Answer::No {
-                return;
-            }
-            if first.is_some() {
-                continue;
-            }
-            let direction = if verdict.egress.answer == Answer::No { Direction::Egress } else { Direction::Ingress };
-            if allowed_at == Some(direction) {
-                return;
-            }
-            if allowed_at == Some(Direction::Ingress) && reaches_other_ports(set, source, target) {
-                return;
-            }
-            let (side, end) = match direction {
-                Direction::Egress => (&verdict.egress, &source.end),
-                Direction::Ingress => (&verdict.ingress, &target.end),
-            };
-            let policies = set.isolating(direction, end);
-            let Some(policy) = refusing(&policies, side, direction, *port, &b) else { return };
-            let path = Path { from: source.owner.clone(), to: target.owner.clone(), port: *port };
-            first = Some((path, Closed { severity, policy, direction, known: known.clone() }));
+    let mut paths = paths.peekable();
+    let Some(&(first_source, first_target, _)) = paths.peek() else { return };
+    let mut first: Option<(Path, ObjectRef, Direction)> = None;
+    for (source, target, port) in paths.filter(|(source, target, _)| source.owner != target.owner) {
+        let (a, b) = (Endpoint::Pod(source.end), Endpoint::Pod(target.end));
+        let verdict = set.verdict(&a, &b, port);
+        if verdict.allowed != Answer::No {
+            return;
         }
+        if first.is_some() {
+            continue;
+        }
+        let direction = if verdict.egress.answer == Answer::No { Direction::Egress } else { Direction::Ingress };
+        if allowed_at == Some(direction) {
+            return;
+        }
+        if allowed_at == Some(Direction::Ingress) && reaches_other_ports(set, source, target) {
+            return;
+        }
+        let (side, end) = match direction {
+            Direction::Egress => (&verdict.egress, &source.end),
+            Direction::Ingress => (&verdict.ingress, &target.end),
+        };
+        let policies = set.isolating(direction, end);
+        let Some(policy) = refusing(&policies, side, direction, port, &b) else { return };
+        let owner = |subject: &Subject| subject.owner.clone().into_owned();
+        first = Some((Path { from: owner(source), to: owner(target), port }, policy, direction));
     }
-    if let Some((path, new)) = first {
-        match closed.get(&path) {
-            Some(known) if known.severity >= new.severity => {}
-            _ => {
-                closed.insert(path, new);
-            }
-        }
+    if let Some((path, policy, direction)) = first
+        && closed.get(&path).is_none_or(|known| known.severity < severity)
+    {
+        let known = known(first_source, first_target);
+        closed.insert(path, Closed { severity, policy, direction, known });
     }
 }
 
@@ -390,7 +399,7 @@ fn refusing(
     port: Port,
     destination: &Endpoint,
 ) -> Option<ObjectRef> {
-    if side.decided_by.as_ref().is_some_and(|policy| !policy.is(Kind::NetworkPolicy)) {
+    if matches!(side.decided_by, Some(Decider::Admin(_))) {
         return None;
     }
     let rules = |policy: &Policy| policy.rules(direction).unwrap_or_default().len();

@@ -49,7 +49,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     let makers = [Kind::Pod, Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::CronJob, Kind::Job];
     let pods_known = makers.iter().all(|kind| withheld(cluster, *kind).is_none());
     let set = PolicySet::new(cluster);
-    for policy in set.policies().iter().filter(|policy| set.selects_any(policy.namespace(), &policy.selector)) {
+    for policy in set.policies().iter().filter(|policy| set.selects_any(policy.namespace(), policy.selector)) {
         for direction in [Direction::Ingress, Direction::Egress] {
             for (n, rule) in policy.rules(direction).unwrap_or_default().iter().enumerate() {
                 for (m, peer) in rule.peers.iter().enumerate() {
@@ -100,7 +100,7 @@ fn nothing<'p>(set: &PolicySet, policy: &Policy, peer: &'p Peer) -> Option<Nothi
     }
 }
 
-fn finding(set: &PolicySet, policy: &Policy, rule: &Rule, place: Place, nothing: &Nothing) -> Finding {
+fn finding<'a>(set: &PolicySet<'a>, policy: &Policy<'a>, rule: &Rule, place: Place, nothing: &Nothing) -> Finding {
     let (object, name) = (policy.object.reference(), policy.name());
     let (list, way, peers) = match place.direction {
         Direction::Ingress => ("ingress", "from", "from"),
@@ -231,7 +231,7 @@ fn near_pod(set: &PolicySet, selector: &Selector, namespaces: &[String]) -> Opti
                 });
             if is_near && !texts.is_empty() {
                 let text = format!("{} has {}", subject.name(), texts.join(","));
-                return Some(Near { object: subject.owner.clone(), text });
+                return Some(Near { object: subject.owner.clone().into_owned(), text });
             }
         }
     }
@@ -246,9 +246,9 @@ fn is_same_sort(a: &str, b: &str) -> bool {
 }
 
 /// Whether no rule of any policy lets anything in to some pods that a Service leads to: that Service is of no use.
-fn shuts_a_service(set: &PolicySet, policy: &Policy) -> bool {
+fn shuts_a_service<'a>(set: &PolicySet<'a>, policy: &Policy<'a>) -> bool {
     let namespace = policy.namespace();
-    set.subjects_in(namespace).iter().filter(|subject| policy.selects(&subject.end)).any(|subject| {
+    set.selected_by(policy).any(|subject| {
         let isolating = set.isolating(Direction::Ingress, &subject.end);
         let mut rules =
             isolating.iter().flat_map(|p| p.rules(Direction::Ingress).unwrap_or_default().iter().map(|r| (*p, r)));

@@ -62,7 +62,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
             continue;
         }
         let namespace = policy.namespace();
-        if set.selects_any(namespace, &policy.selector) || is_deserted(cluster, &set, namespace) {
+        if set.selects_any(namespace, policy.selector) || is_deserted(cluster, &set, namespace) {
             continue;
         }
         let unread = MAKERS.iter().find_map(|kind| Some((kind, withheld(cluster, *kind)?)));
@@ -125,7 +125,7 @@ fn is_spoken_of(set: &PolicySet, policy: &Policy) -> bool {
 fn finding(cluster: &Cluster, set: &PolicySet, policy: &Policy, object: ObjectRef) -> Finding {
     let (namespace, name) = (policy.namespace(), policy.name());
     let asks = policy.selector.to_string();
-    let difference = match cluster.nearest_workload(namespace, &policy.selector) {
+    let difference = match cluster.nearest_workload(namespace, policy.selector) {
         Some(nearest) => nearest.difference(),
         None => format!("it asks for {asks}, which nothing in namespace {namespace} has"),
     };

@@ -92,8 +92,7 @@ type Mistaken<'a> = (&'a Service, Port, String);
 
 /// The pods that the policy selects: which of them listen elsewhere than on a port that it opens to others?
 fn ingress<'a>(set: &PolicySet<'a>, policy: &Policy<'a>, open: Port) -> Vec<Mistaken<'a>> {
-    let selected = set.subjects_in(policy.namespace()).iter().filter(|subject| policy.selects(&subject.end));
-    let mistaken = selected.flat_map(|subject| mistaken(set, subject, open));
+    let mistaken = set.selected_by(policy).flat_map(|subject| mistaken(set, subject, open));
     mistaken
         .filter(|(_, real, subject)| !is_opened(set, subject, *real))
         .map(|(service, real, subject)| (service, real, subject.name()))
@@ -110,9 +109,7 @@ fn is_opened<'a>(set: &PolicySet<'a>, subject: &Subject<'a>, port: Port) -> bool
 
 /// The pods that a rule lets the policy's pods connect to.
 fn egress<'a>(set: &PolicySet<'a>, policy: &Policy<'a>, rule: &Rule, open: Port) -> Vec<Mistaken<'a>> {
-    let Some(from) = set.subjects_in(policy.namespace()).iter().find(|subject| policy.selects(&subject.end)) else {
-        return Vec::new();
-    };
+    let Some(from) = set.selected_by(policy).next() else { return Vec::new() };
     let means_pods = |peer: &&Peer| matches!(peer, Peer::Selected { pods, .. } if !pods.is_empty());
     let peers: Vec<&Peer> = rule.peers.iter().filter(means_pods).collect();
     let namespaces = if peers.is_empty() { &[][..] } else { set.namespaces() };
