@@ -100,7 +100,7 @@ fn no_port(service: &Service, number: i32) -> NoAnswer {
 fn lacks_named_port(backends: &Backends, port: &ServicePort) -> bool {
     !backends.backends.is_empty()
         && matches!(port.target(), IntOrString::String(_))
-        && !backends.backends.iter().any(|backend| backend.ports.iter().any(|p| p.name == port.name))
+        && !backends.backends.iter().any(|backend| backend.has_port(&port.name))
 }
 
 fn no_named_port(service: &Service, port: &ServicePort) -> NoAnswer {

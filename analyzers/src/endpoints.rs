@@ -23,8 +23,6 @@ pub struct Backend<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Backends<'a> {
     pub backends: Vec<Backend<'a>>,
-    /// How many EndpointSlices (or Endpoints) there are.
-    pub slices: usize,
 }
 
 impl Backend<'_> {
@@ -59,39 +57,23 @@ impl Cluster {
     /// The addresses behind a Service by its EndpointSlices (all of them, both address families), or by its Endpoints
     /// where the cluster serves no EndpointSlices. `None` where neither was read.
     pub fn backends(&self, service: &Service) -> Option<Backends<'_>> {
-        self.backends_of(service.namespace(), service.name())
-    }
-
-    /// The same for a Service by name.
-    pub fn backends_of(&self, namespace: &str, service: &str) -> Option<Backends<'_>> {
-        let backends = self.each_backend(namespace, service)?.collect();
-        let slices = if self.serves_slices() {
-            self.endpoint_slices(namespace, service).len()
-        } else {
-            self.get::<Endpoints>(namespace, service).found().into_iter().len()
-        };
-        Some(Backends { backends, slices })
+        Some(Backends { backends: self.each_backend(service)?.collect() })
     }
 
     /// The same one by one, for those who need not look at all of them.
-    pub fn each_backend(&self, namespace: &str, service: &str) -> Option<Box<dyn Iterator<Item = Backend<'_>> + '_>> {
-        if self.serves_slices() {
-            let slices =
-                self.covers(Kind::EndpointSlice, namespace).then(|| self.endpoint_slices(namespace, service))?;
-            return Some(Box::new(slices.into_iter().flat_map(of_slice)));
+    pub fn each_backend(&self, service: &Service) -> Option<Box<dyn Iterator<Item = Backend<'_>> + '_>> {
+        let (namespace, name) = (service.namespace(), service.name());
+        if matches!(self.coverage().extent(Kind::EndpointSlice), Extent::NotServed) {
+            let lookup = self.covers(Kind::Endpoints, namespace).then(|| self.get::<Endpoints>(namespace, name))?;
+            return Some(Box::new(lookup.found().into_iter().flat_map(of_endpoints)));
         }
-        let lookup = self.covers(Kind::Endpoints, namespace).then(|| self.get::<Endpoints>(namespace, service))?;
-        Some(Box::new(lookup.found().into_iter().flat_map(of_endpoints)))
+        let slices = self.covers(Kind::EndpointSlice, namespace).then(|| self.endpoint_slices(namespace, name))?;
+        Some(Box::new(slices.into_iter().flat_map(of_slice)))
     }
 
     /// Whether traffic gets through to a Service; not where that is unknown.
     pub fn takes_traffic(&self, service: &Service) -> bool {
-        let backends = self.each_backend(service.namespace(), service.name());
-        backends.is_some_and(|mut backends| backends.any(|backend| backend.takes_traffic()))
-    }
-
-    fn serves_slices(&self) -> bool {
-        !matches!(self.coverage().extent(Kind::EndpointSlice), Extent::NotServed)
+        self.each_backend(service).is_some_and(|mut backends| backends.any(|backend| backend.takes_traffic()))
     }
 }
 

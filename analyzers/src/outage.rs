@@ -120,7 +120,7 @@ impl Cluster {
         }
         let backends = self.backends(service);
         if service.spec.selector.is_empty() {
-            return self.without_selector(service, backends?);
+            return backends.and_then(|_| self.without_selector(service));
         }
         let namespace = service.namespace();
         if !self.covers(Kind::Pod, namespace) {
@@ -149,12 +149,14 @@ impl Cluster {
         Some((unread, self.coverage().gap(unread).cloned()))
     }
 
-    fn without_selector(&self, service: &Service, backends: Backends<'_>) -> Option<Outage<'_>> {
+    fn without_selector(&self, service: &Service) -> Option<Outage<'_>> {
+        let (namespace, name) = (service.namespace(), service.name());
         // Slices or Endpoints without an address are how some controllers keep their state (Patroni).
-        let endpoints = self.get::<crate::model::Endpoints>(service.namespace(), service.name()).found();
+        let has_state = !self.endpoint_slices(namespace, name).is_empty()
+            || self.get::<crate::model::Endpoints>(namespace, name).found().is_some();
         let made_by_operator = service.metadata.controller().is_some();
         let needs_none = service.is_headless() && service.spec.ports.is_empty();
-        let known = backends.slices > 0 || endpoints.is_some() || made_by_operator || needs_none;
+        let known = has_state || made_by_operator || needs_none;
         (!known && !self.is_younger(service.created(), time::START)).then_some(Outage::NoAddress)
     }
 

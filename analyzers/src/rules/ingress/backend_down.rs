@@ -70,7 +70,7 @@ fn down_for(cluster: &Cluster, service: &Service, backend: &Backend) -> Option<(
         };
         return Some((severity, outage.why()));
     }
-    let backends = cluster.each_backend(service.namespace(), service.name())?;
+    let backends = cluster.each_backend(service)?;
     let mut taking = backends.filter(|backend| backend.takes_traffic()).peekable();
     let lacks_port = taking.peek().is_some() && !taking.any(|backend| backend.has_port(&port.name));
     lacks_port.then(|| (Severity::Error, format!("its endpoints have no port for {}", backend.port)))
