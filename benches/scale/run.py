@@ -137,15 +137,16 @@ def compare(arguments, kubeconfig):
                "--allow-partial", "--request-timeout", "5m", "-o", "json", "-v6"]
     with tempfile.TemporaryDirectory() as work:
         work, rounds = pathlib.Path(work), []
+        server = connection(kubeconfig, work)
         for n in range(arguments.rounds):
             say(f"{kubeconfig}: round {n + 1}")
             run = measure(analyze, work / "report", work / "log")
             requests, objects = requests_of(work)
             lists = [request for request in requests if "limit=" in request["path"]]
             # With the continue tokens of the run just now: older ones lead to slower pages, or expire.
-            curl = curl_configuration(kubeconfig, [request["path"] for request in lists], work)
+            curl = curl_configuration(server, [request["path"] for request in lists], work)
             rounds.append((measure(["curl", "-K", curl]), run))
-        pods, nodes = (count(kubeconfig, f"/api/v1/{kind}", work) for kind in ["pods", "nodes"])
+        pods, nodes = (count(server, f"/api/v1/{kind}") for kind in ["pods", "nodes"])
     downloads, runs = zip(*rounds)
     return {
         "pods": pods, "nodes": nodes, "objects": objects,
@@ -172,26 +173,27 @@ def requests_of(work):
     return requests, json.loads((work / "report").read_text())["summary"]["objects"]
 
 
-def curl_configuration(kubeconfig, paths, work):
+def curl_configuration(server, paths, work):
     """All lists by one curl, one after the other, over one connection, to nowhere."""
-    server, identity = connection(kubeconfig, work)
+    url, identity = server
     transfers = []
     for path in paths:
         accept = METADATA if re.match(r"/api/v1/(secrets|configmaps|endpoints)\?", path) else "application/json"
         transfers.append("\n".join(["silent", "fail", 'output = "/dev/null"', f'header = "Accept: {accept}"',
-                                    *identity, f'url = "{server}{path}"']))
+                                    *identity, f'url = "{url}{path}"']))
     (work / "curl").touch(mode=0o600)
     (work / "curl").write_text("\nnext\n".join(transfers))
     return work / "curl"
 
 
 def connection(kubeconfig, work):
-    """The server, and the lines by which curl trusts it and is trusted."""
-    try:
-        config = json.loads(kubeconfig.read_text())  # of the server in memory: needs no kubectl
-    except ValueError:
-        config = json.loads(subprocess.check_output(["kubectl", "--kubeconfig", kubeconfig, "config", "view", "--raw",
-                                                     "--minify", "--flatten", "-o", "json"]))
+    """The server's URL, and the lines by which curl trusts it and is trusted."""
+    if shutil.which("kubectl"):
+        text = subprocess.check_output(["kubectl", "--kubeconfig", kubeconfig, "config", "view", "--raw", "--minify",
+                                        "--flatten", "-o", "json"])
+    else:
+        text = kubeconfig.read_text()  # The server in memory writes JSON, with one context.
+    config = json.loads(text)
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     identity = []
     for option, data in [("cacert", cluster.get("certificate-authority-data")),
@@ -204,9 +206,9 @@ def connection(kubeconfig, work):
     return cluster["server"], identity
 
 
-def count(kubeconfig, path, work):
-    server, identity = connection(kubeconfig, work)
-    config = "\n".join(["silent", "fail", *identity, f'url = "{server}{path}?limit=1"'])
+def count(server, path):
+    url, identity = server
+    config = "\n".join(["silent", "fail", *identity, f'url = "{url}{path}?limit=1"'])
     page = json.loads(subprocess.check_output(["curl", "-K", "-"], input=config.encode()))
     return len(page["items"]) + page["metadata"].get("remainingItemCount", 0)
 
