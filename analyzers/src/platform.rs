@@ -29,8 +29,8 @@ impl Cluster {
         let named = |text: &str| words.iter().any(|word| text.contains(word));
         self.all::<Pod>().iter().filter(|pod| pod.is_active()).any(|pod| {
             pod.spec.running_containers().any(|container| {
-                let arguments = container.command.iter().chain(&container.args);
-                named(&container.image) || arguments.into_iter().any(|argument| named(argument))
+                let mut arguments = container.command.iter().chain(&container.args);
+                named(&container.image) || arguments.any(|argument| named(argument))
             })
         })
     }

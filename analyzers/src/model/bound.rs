@@ -20,7 +20,8 @@ pub(crate) const TOKEN_VOLUME: &str = "kube-api-access";
 static SPECS: Pool<PodSpec> = Pool::new();
 
 /// The spec that a template gives its pods.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct TemplateSpec(Shared<PodSpec>);
 
 /// A pod's spec: the node it is bound to, and what pods of one template have in common.
@@ -39,21 +40,9 @@ impl Deref for TemplateSpec {
     }
 }
 
-impl fmt::Debug for TemplateSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 impl<'de> Deserialize<'de> for TemplateSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TemplateSpec, D::Error> {
         Ok(TemplateSpec(pooled(<&RawValue>::deserialize(deserializer)?.get(), &SPECS)?))
-    }
-}
-
-impl Serialize for TemplateSpec {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
     }
 }
 
