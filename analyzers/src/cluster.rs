@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
 
 use crate::coverage::{Broken, Coverage, Extent, Gap, GroupKind};
 use crate::finding::ObjectRef;
+use crate::hash::hash;
 use crate::kind::{Batch, Kind, Object, Objects};
 use crate::model::{
     CronJob, CustomResource, DaemonSet, Deployment, EndpointSlice, Event, Job, LabelSet, Pod, ReplicaSet,
@@ -15,7 +15,7 @@ use crate::model::{
 use crate::netpol;
 use crate::owner::{PodGroup, by_owner};
 use crate::restarts::is_steady;
-use crate::selector::Selector;
+use crate::selector::{LabelIndex, Selector};
 use crate::user_rule::{RawObject, RawObjects};
 use crate::workload::WorkloadIndex;
 
@@ -299,7 +299,7 @@ pub struct Cluster {
 /// Indexes by what rules look things up by. Keys are hashes of names: a hit is always compared with the real thing.
 #[derive(Debug, Default)]
 struct Index {
-    pods_by_label: HashMap<u64, Vec<u32>>,
+    pods_by_label: LabelIndex<u32>,
     /// By the label `app.kubernetes.io/name`, in all namespaces.
     pods_by_app: HashMap<u64, Vec<u32>>,
     pods_by_node: HashMap<u64, Vec<u32>>,
@@ -316,12 +316,6 @@ struct Index {
 /// What most charts call their pods by.
 const APP_LABEL: &str = "app.kubernetes.io/name";
 
-pub(crate) fn hash(parts: &[&str]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    parts.hash(&mut hasher);
-    hasher.finish()
-}
-
 impl Index {
     fn new(objects: &Objects) -> Index {
         let leaving = objects.namespaces.iter().filter(|namespace| namespace.deleted().is_some());
@@ -331,9 +325,7 @@ impl Index {
             ..Index::default()
         };
         for (n, pod) in (0u32..).zip(objects.pods.iter()) {
-            for (key, value) in pod.metadata.labels.iter() {
-                index.pods_by_label.entry(hash(&[&pod.metadata.namespace, key, value])).or_default().push(n);
-            }
+            index.pods_by_label.add(&pod.metadata.namespace, &pod.metadata.labels, n);
             if let Some(app) = pod.metadata.labels.get(APP_LABEL) {
                 index.pods_by_app.entry(hash(&[app])).or_default().push(n);
             }

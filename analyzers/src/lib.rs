@@ -20,6 +20,7 @@ pub mod endpoints;
 mod exit;
 mod finding;
 pub mod gateway_api;
+mod hash;
 pub mod image_pull;
 pub mod ingress;
 mod job;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
-use crate::cluster::hash;
+use crate::hash::hash;
 use crate::model::{LabelSelector, LabelSelectorRequirement, LabelSet, Labels, WorkloadSelector};
 
 /// A compiled selector: all requirements must hold; none at all selects everything.
@@ -79,9 +79,9 @@ impl Selector {
     pub(crate) fn candidates<'i, T: Copy + Ord>(
         &self,
         namespace: &str,
-        by_label: &'i HashMap<u64, Vec<T>>,
+        index: &'i LabelIndex<T>,
     ) -> Option<Cow<'i, [T]>> {
-        let lists = self.asked_for(namespace).map(|labels| labels.filter_map(|label| by_label.get(&label)));
+        let lists = self.asked_for(namespace).map(|labels| labels.filter_map(|label| index.places.get(&label)));
         let shortest = lists.min_by_key(|lists| lists.clone().map(Vec::len).sum::<usize>())?;
         let mut lists = shortest;
         let first = lists.next().map(Vec::as_slice).unwrap_or_default();
@@ -131,6 +131,22 @@ impl Selector {
 impl From<&WorkloadSelector> for Selector {
     fn from(selector: &WorkloadSelector) -> Selector {
         Selector::both(&selector.match_labels, &selector.match_expressions)
+    }
+}
+
+/// Objects by namespace, key and value of a label, to find those that a selector may match. Keys are hashes: what is found
+/// has yet to be asked.
+#[derive(Debug, Default)]
+pub(crate) struct LabelIndex<T> {
+    places: HashMap<u64, Vec<T>>,
+}
+
+impl<T: Copy> LabelIndex<T> {
+    /// Notes where an object with these labels is found.
+    pub(crate) fn add(&mut self, namespace: &str, labels: &Labels, place: T) {
+        for (key, value) in labels.iter() {
+            self.places.entry(hash(&[namespace, key, value])).or_default().push(place);
+        }
     }
 }
 

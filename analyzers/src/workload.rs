@@ -1,14 +1,12 @@
 //! One view of everything that makes pods from a template.
 
-use std::collections::HashMap;
-
-use crate::cluster::{Cluster, hash};
+use crate::cluster::Cluster;
 use crate::finding::ObjectRef;
 use crate::kind::{Kind, Object, Objects};
 use crate::model::{
     CronJob, DaemonSet, Deployment, Job, Meta, PodTemplate, ReplicaSet, ReplicationController, StatefulSet,
 };
-use crate::selector::Selector;
+use crate::selector::{LabelIndex, Selector};
 
 /// A topmost workload: what makes pods and is not itself made by another workload.
 #[derive(Debug)]
@@ -60,11 +58,11 @@ fn template_at(objects: &Objects, kind: Kind, n: usize) -> Option<&PodTemplate> 
     })
 }
 
-/// Workloads by the labels of their templates. Keys are hashes: a hit is always compared with the real thing.
+/// Workloads by the labels of their templates.
 #[derive(Debug, Default)]
 pub(crate) struct WorkloadIndex {
     /// Places in [`KINDS`] and in the table of the kind.
-    by_label: HashMap<u64, Vec<(u8, u32)>>,
+    by_label: LabelIndex<(u8, u32)>,
 }
 
 impl WorkloadIndex {
@@ -73,9 +71,7 @@ impl WorkloadIndex {
         for (place, kind) in (0u8..).zip(KINDS) {
             for (n, namespace) in (0u32..).zip(objects.namespace_of_each(kind)) {
                 let Some(template) = template_at(objects, kind, n as usize) else { continue };
-                for (key, value) in template.metadata.labels.iter() {
-                    index.by_label.entry(hash(&[namespace, key, value])).or_default().push((place, n));
-                }
+                index.by_label.add(namespace, &template.metadata.labels, (place, n));
             }
         }
         index

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use triomphe::ThinArc;
 
 use super::ResourceList;
-use crate::cluster::hash;
+use crate::hash::hash;
 
 /// A list that objects with the same one share. It takes one word where it is, and not two: most lists are empty.
 pub struct List<T>(Option<ThinArc<(), T>>);

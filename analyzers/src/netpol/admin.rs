@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::policy::{PortMatch, Ports};
-use super::{Answer, Direction, Endpoint, PodEnd, PolicySet, Port, Protocol};
+use super::{Answer, Attempt, Direction, Endpoint, PodEnd, PolicySet, Protocol};
 use crate::cluster::Cluster;
 use crate::finding::ObjectRef;
 use crate::kind::Object;
@@ -74,17 +74,10 @@ impl AdminPolicies {
         AdminPolicies { admin, baseline: baseline.and_then(|p| AdminPolicy::new(p.reference(), &p.spec)) }
     }
 
-    pub fn decide(
-        &self,
-        set: &PolicySet,
-        direction: Direction,
-        pod: &PodEnd,
-        peer: &Endpoint,
-        port: Port,
-    ) -> Decision<'_> {
+    pub fn decide(&self, set: &PolicySet, attempt: &Attempt) -> Decision<'_> {
         let mut is_uncertain = false;
         for policy in &self.admin {
-            match policy.first_match(set, direction, pod, peer, port) {
+            match policy.first_match(set, attempt) {
                 Match::None => {}
                 Match::Maybe => is_uncertain = true,
                 Match::Rule(Action::Pass) => break,
@@ -97,16 +90,9 @@ impl AdminPolicies {
         Decision { decision: None, is_uncertain }
     }
 
-    pub fn baseline(
-        &self,
-        set: &PolicySet,
-        direction: Direction,
-        pod: &PodEnd,
-        peer: &Endpoint,
-        port: Port,
-    ) -> Option<(Answer, &ObjectRef)> {
+    pub fn baseline(&self, set: &PolicySet, attempt: &Attempt) -> Option<(Answer, &ObjectRef)> {
         let policy = self.baseline.as_ref()?;
-        match policy.first_match(set, direction, pod, peer, port) {
+        match policy.first_match(set, attempt) {
             Match::None | Match::Rule(Action::Pass) => None,
             Match::Maybe => Some((Answer::Unknown, &policy.object)),
             Match::Rule(action) => Some(((action == Action::Allow).into(), &policy.object)),
@@ -133,22 +119,22 @@ impl AdminPolicy {
         })
     }
 
-    fn first_match(&self, set: &PolicySet, direction: Direction, pod: &PodEnd, peer: &Endpoint, port: Port) -> Match {
-        let selected = self.subject.matches(set, pod);
+    fn first_match(&self, set: &PolicySet, attempt: &Attempt) -> Match {
+        let selected = self.subject.matches(set, attempt.pod);
         if selected == Answer::No {
             return Match::None;
         }
-        let subject = Endpoint::Pod(*pod);
-        let (rules, destination) = match direction {
-            Direction::Ingress => (&self.ingress, &subject),
-            Direction::Egress => (&self.egress, peer),
+        let rules = match attempt.direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
         };
         for rule in rules {
-            let ports = rule.ports.is_empty() || rule.ports.iter().any(|p| p.matches(port, destination));
+            let ports =
+                rule.ports.is_empty() || rule.ports.iter().any(|p| p.matches(attempt.port, attempt.destination()));
             if !ports {
                 continue;
             }
-            match selected.and(Answer::any(rule.peers.iter().map(|p| p.matches(set, peer)))) {
+            match selected.and(Answer::any(rule.peers.iter().map(|p| p.matches(set, attempt.peer)))) {
                 Answer::Yes => return Match::Rule(rule.action),
                 Answer::Unknown => return Match::Maybe,
                 Answer::No => {}

@@ -9,7 +9,7 @@ use crate::kind::{Kind, Object};
 use crate::model::{ConfigMap, IngressClass, Pod, Service};
 use crate::references::{Reference, Usage, references};
 
-use super::{PodEnd, Subject};
+use super::{PodEnd, PolicySet, Subject};
 
 /// A Service that a container's configuration names.
 #[derive(Clone, Debug)]
@@ -55,10 +55,10 @@ pub fn known_connections<'a>(cluster: &'a Cluster, end: &PodEnd<'a>) -> Vec<Conn
 /// The Services that the ConfigMaps of a namespace tell its workloads to connect to, each with the workload. What
 /// several workloads share tells of none of them what it connects to, unless a variable asks for the very key.
 pub fn configured_connections<'s, 'a>(
-    cluster: &'a Cluster,
-    subjects: &'s [Subject<'a>],
+    set: &'s PolicySet<'a>,
+    namespace: &str,
 ) -> Vec<(&'s Subject<'a>, Connection<'a>)> {
-    let Some(namespace) = subjects.first().map(|subject| subject.end.namespace) else { return Vec::new() };
+    let (cluster, subjects) = (set.cluster(), set.subjects_in(namespace));
     let telling = cluster.in_namespace::<ConfigMap>(namespace).iter().filter(|map| !map.data.addresses.is_empty());
     let telling: BTreeMap<&str, &ConfigMap> = telling.map(|map| (map.name(), map)).collect();
     if telling.is_empty() {

@@ -1,7 +1,7 @@
 //! What all rules ask of a cluster's policies, and of the pods that they are about: made once for all of them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -9,11 +9,11 @@ use super::admin::AdminPolicies;
 use super::endpoint::{PodEnd, Subject};
 use super::foreign::Foreign;
 use super::policy::Terms;
-use crate::cluster::{Cluster, hash};
+use crate::cluster::Cluster;
 use crate::finding::ObjectRef;
 use crate::kind::Object;
 use crate::model::{Labels, NetworkPolicy, Pod};
-use crate::selector::SelectorIndex;
+use crate::selector::{LabelIndex, SelectorIndex};
 
 /// The policies of a cluster, compiled.
 #[derive(Debug)]
@@ -52,9 +52,9 @@ pub(super) struct SubjectIndex {
     rows: Vec<Row>,
     namespaces: BTreeMap<String, Range<usize>>,
     /// By namespace, key and value.
-    pub by_label: HashMap<u64, Vec<u32>>,
+    pub by_label: LabelIndex<u32>,
     /// By key and value, with an empty namespace.
-    by_label_anywhere: OnceLock<HashMap<u64, Vec<u32>>>,
+    by_label_anywhere: OnceLock<LabelIndex<u32>>,
 }
 
 /// A [`Subject`], without what is borrowed of the cluster.
@@ -94,7 +94,7 @@ impl SubjectIndex {
         self.namespaces.get(namespace).cloned().unwrap_or_default()
     }
 
-    pub fn by_label_anywhere(&self, cluster: &Cluster) -> &HashMap<u64, Vec<u32>> {
+    pub fn by_label_anywhere(&self, cluster: &Cluster) -> &LabelIndex<u32> {
         self.by_label_anywhere.get_or_init(|| by_label(self.all(cluster).iter().map(|s| ("", s.end.labels))))
     }
 }
@@ -123,13 +123,10 @@ fn rows(cluster: &Cluster) -> BTreeMap<&str, Vec<Row>> {
     rows
 }
 
-/// The places of labels by namespace, key and value.
-fn by_label<'l>(labels: impl Iterator<Item = (&'l str, &'l Labels)>) -> HashMap<u64, Vec<u32>> {
-    let mut by_label: HashMap<u64, Vec<u32>> = HashMap::new();
+fn by_label<'l>(labels: impl Iterator<Item = (&'l str, &'l Labels)>) -> LabelIndex<u32> {
+    let mut index = LabelIndex::default();
     for (n, (namespace, labels)) in (0u32..).zip(labels) {
-        for (key, value) in labels.iter() {
-            by_label.entry(hash(&[namespace, key, value])).or_default().push(n);
-        }
+        index.add(namespace, labels, n);
     }
-    by_label
+    index
 }

@@ -136,7 +136,27 @@ impl<'a> Side<'a> {
     }
 }
 
-/// All policies of a cluster, compiled and indexed by namespace.
+/// A connection, seen from one of its ends.
+struct Attempt<'e, 'a> {
+    direction: Direction,
+    subject: &'e Endpoint<'a>,
+    /// The subject, which is a pod.
+    pod: &'e PodEnd<'a>,
+    peer: &'e Endpoint<'a>,
+    /// The destination's own.
+    port: Port,
+}
+
+impl<'e, 'a> Attempt<'e, 'a> {
+    fn destination(&self) -> &'e Endpoint<'a> {
+        match self.direction {
+            Direction::Ingress => self.subject,
+            Direction::Egress => self.peer,
+        }
+    }
+}
+
+/// All policies of a cluster, compiled and found by what they select.
 #[derive(Debug)]
 pub struct PolicySet<'a> {
     cluster: &'a Cluster,
@@ -224,15 +244,16 @@ impl<'a> PolicySet<'a> {
         if pod.spec.host_network || pod.is_on_node_of(peer) {
             return Side::open();
         }
-        let admin = self.index.admin.decide(self, direction, pod, peer, port);
+        let attempt = Attempt { direction, subject, pod, peer, port };
+        let admin = self.index.admin.decide(self, &attempt);
         let isolating = self.isolating(direction, pod);
         let mut side = match admin.decision {
             Some((answer, policy)) => Side::by_admin(answer, policy),
-            None if isolating.is_empty() => match self.index.admin.baseline(self, direction, pod, peer, port) {
+            None if isolating.is_empty() => match self.index.admin.baseline(self, &attempt) {
                 Some((answer, policy)) => Side::by_admin(answer, policy),
                 None => Side::open(),
             },
-            None => self.by_network_policies(&isolating, direction, pod, peer, port),
+            None => self.by_network_policies(&isolating, &attempt),
         };
         if admin.is_uncertain || (side.answer == Answer::No && self.is_undecided(pod.namespace)) {
             side.answer = Answer::Unknown;
@@ -240,30 +261,21 @@ impl<'a> PolicySet<'a> {
         side
     }
 
-    fn by_network_policies(
-        &self,
-        isolating: &[&Policy<'a>],
-        direction: Direction,
-        pod: &PodEnd<'a>,
-        peer: &Endpoint<'a>,
-        port: Port,
-    ) -> Side<'a> {
-        let subject = Endpoint::Pod(*pod);
-        let destination = if direction == Direction::Egress { peer } else { &subject };
+    fn by_network_policies(&self, isolating: &[&Policy<'a>], attempt: &Attempt<'_, 'a>) -> Side<'a> {
         let mut side = Side {
             answer: Answer::No,
             isolated_by: isolating.iter().map(|policy| policy.object).collect(),
             decided_by: None,
         };
         for policy in isolating {
-            let rules = policy.rules(direction).unwrap_or_default().iter();
+            let rules = policy.rules(attempt.direction).unwrap_or_default().iter();
             let answer = Answer::any(rules.map(|rule| {
-                let ports = rule.allows_port(port, destination);
+                let ports = rule.allows_port(attempt.port, attempt.destination());
                 // Peers are the dearer question.
                 if ports == Answer::No {
                     Answer::No
                 } else {
-                    ports.and(rule.allows_peer(self, policy.namespace(), peer))
+                    ports.and(rule.allows_peer(self, policy.namespace(), attempt.peer))
                 }
             }));
             if answer == Answer::Yes {

@@ -145,7 +145,7 @@ fn by_address(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
 /// The Services that ConfigMaps tell workloads to connect to.
 fn by_config_map(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
     for namespace in set.namespaces() {
-        for (from, connection) in configured_connections(set.cluster(), set.subjects_in(namespace)) {
+        for (from, connection) in configured_connections(set, namespace) {
             let (Some(config_map), false) = (&connection.config_map, from.end.spec.host_network) else { continue };
             let paths = targets(set, &connection).into_iter().map(|(to, port)| (from, to, port));
             let known = |_: &Subject, _: &Subject| {
