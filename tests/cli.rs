@@ -296,7 +296,7 @@ fn rules_are_listed_and_explained() {
     assert!(table.contains("service/selector-matches-nothing"), "{table}");
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     let page = stdout(&kubectl_gpt(&[]).args(["rules", "service/selector-matches-nothing"]).output().unwrap());
-    for heading in ["What it checks", "Why it matters", "How to confirm", "How to fix", "When it stays quiet"] {
+    for heading in ["What it checks", "Why it matters", "How to confirm", "How to fix", "Exceptions"] {
         assert!(page.contains(&format!("\n## {heading}\n")), "{page}");
     }
     let unknown = kubectl_gpt(&[]).args(["rules", "service/selector"]).output().unwrap();

@@ -103,7 +103,7 @@ impl Rule for BuiltIn {
 }
 
 /// Declares a rule as `pub static RULE`, of the default profile or of another: `"kind/name": Warning in Strict`. The doc comment is the published page: *What it checks*, *Why it matters*,
-/// *How to confirm*, *How to fix*, *When it stays quiet*. The file's `fn check(&Cluster, &mut Report)` does the work.
+/// *How to confirm*, *How to fix*, *Exceptions*. The file's `fn check(&Cluster, &mut Report)` does the work.
 macro_rules! declare_rule {
     (@custom) => { false };
     (@custom $custom:literal) => { $custom };

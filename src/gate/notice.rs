@@ -65,7 +65,7 @@ cluster, live or recorded, the time is the cluster's; of manifests and other fil
 ## How to fix
 Solve what was ignored and remove the entry; or give it a new date and say why.
 
-## When it stays quiet
+## Exceptions
 Until the last day is over, and of entries without a date.
 ",
 );
@@ -85,7 +85,7 @@ What was ignored is solved, or has another name now. An entry that is left behin
 ## How to fix
 Remove the entry.
 
-## When it stays quiet
+## Exceptions
 It is said only of a whole cluster, live or recorded: not of manifests, not with `--namespace`, not if a rule that the
 entry names was left out by `--rule` or `--skip-rule` or could not be evaluated completely. Annotations of objects that
 another object controls, such as the pods of a Deployment, are not checked: they come from a template.
@@ -108,7 +108,7 @@ An entry without a reason, or with a date that is none, ignores nothing.
 ## How to fix
 Give the rule (`*` stands for any characters), the reason, and the date as YYYY-MM-DD.
 
-## When it stays quiet
+## Exceptions
 Where every entry is understood. Mistakes in kubectl-gpt.yaml end the program with exit code 2 instead. Annotations of
 objects that another object controls are not checked.
 ",

@@ -23,7 +23,7 @@ declare_rule! {
     /// Write the manifest in the new version (`kubectl convert` helps, and
     /// https://kubernetes.io/docs/reference/using-api/deprecation-guide/ says what changed), and apply it.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For objects that were not applied by kubectl and are read from a cluster: the API server gives every object in the
     /// version that it is asked for. Custom resources have versions of their own, which are not looked at.

@@ -27,7 +27,7 @@ declare_rule! {
     /// Bring back the pods of the Service that the APIService names, or correct its port or `caBundle`. If the software
     /// was removed, delete the APIService that it left behind.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For APIs that the API server serves itself, and in the first two minutes of an outage.
     "apiservice/unavailable": Error,

@@ -38,7 +38,7 @@ declare_rule! {
     /// `kubectl -n NAMESPACE create secret tls NAME --cert=tls.crt --key=tls.key --dry-run=client -o yaml | kubectl apply -f -`.
     /// A `caBundle` is written by the software that the webhook belongs to; mostly restarting it writes it anew.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where the certificate could not be read, for an expired certificate beside valid ones in one `caBundle`, for roots
     /// that a server sends along, and for Ingresses whose controller does not use Secrets (AWS load balancers, TLS that

@@ -31,7 +31,7 @@ declare_rule! {
     /// Name the Secret that holds the host's certificate, or get a certificate that covers the host. With cert-manager
     /// add the host to `dnsNames` of the Certificate.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where the certificate could not be read, where the Ingress lists no hosts for the Secret, for listeners without a
     /// hostname, for wildcard listeners of which the certificate covers a part, and for Ingresses whose controller does

@@ -29,7 +29,7 @@ declare_rule! {
     ///
     /// Make sure that no program reads it by the API, and delete it.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For those that are used by an old ReplicaSet (a rollback needs them), that have an owner, a label or an annotation by
     /// which programs find them (`grafana_dashboard`, leader election), or that a Role names; for those that every namespace

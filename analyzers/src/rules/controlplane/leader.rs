@@ -30,7 +30,7 @@ declare_rule! {
     /// See why the component's pods in kube-system fail: `kubectl -n kube-system logs POD`; on a control plane node `crictl ps -a` and
     /// the manifests in /etc/kubernetes/manifests. Expired certificates are a frequent reason (`kubeadm certs check-expiration`).
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where there are no such leases (managed control planes, single-server distributions), where nothing else renews leases at the time
     /// of the snapshot, and where newer work of the component shows that something else does its job.

@@ -25,7 +25,7 @@ declare_rule! {
     /// `kubectl -n kube-system logs POD`; where the API server itself is down, `crictl logs` on the node. The manifests are in
     /// /etc/kubernetes/manifests. For etcd, add or remove a member.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where the control plane is not run by static pods (managed clusters), and while a pod has its normal time to start. An even number of etcd
     /// members is only `info`.

@@ -29,7 +29,7 @@ declare_rule! {
     /// For names that are not accepted, remove the other definition that uses them. For a conversion webhook, bring back
     /// the pods behind its Service. For one that is stuck in deletion, see which objects of the kind still have finalizers.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first two minutes (five for the webhook's `caBundle`), for a conversion webhook that a definition with a
     /// single version never calls, and where the Service could not be read.

@@ -25,7 +25,7 @@ declare_rule! {
     /// Repair what the container complains about, then run it at once to see: `kubectl -n NAMESPACE create job NAME-test
     /// --from=cronjob/NAME`.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When the CronJob is suspended, when its last finished run succeeded, and after a single failed run (which
     /// `job/failed` says).

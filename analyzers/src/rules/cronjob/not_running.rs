@@ -30,7 +30,7 @@ declare_rule! {
     /// time. Give `startingDeadlineSeconds` at least some minutes. Start what was missed with `kubectl create job NAME
     /// --from=cronjob/NAME`.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When the CronJob is suspended, when fewer than two times were missed, when the schedule is not understood here, and
     /// where the missed times may lie before somebody resumed or changed it (with a `startingDeadlineSeconds`, missed

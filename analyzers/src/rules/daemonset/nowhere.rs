@@ -29,7 +29,7 @@ declare_rule! {
     /// Correct the selector, label the nodes, or add the toleration. A DaemonSet that waits for nodes of a kind that there
     /// are none of yet is fine.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where the label is evidently a switch or a feature of some nodes only: a value like `true` or none, a label with a
     /// domain (`kubernetes.io/os: windows`, accelerators, cloud providers), or any node affinity. Also in the first

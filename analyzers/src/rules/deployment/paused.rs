@@ -23,7 +23,7 @@ declare_rule! {
     ///
     /// `kubectl -n NAMESPACE rollout resume deployment NAME`.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When all pods run the current template.
     "deployment/paused": Info,

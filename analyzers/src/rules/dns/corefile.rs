@@ -33,7 +33,7 @@ declare_rule! {
     /// Correct the line with `kubectl -n kube-system edit configmap coredns`. CoreDNS reloads by itself if the plugin
     /// `reload` is on; pods in a crash loop start at their next try.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For plugins that are not part of CoreDNS, as long as the pods are ready and the name is not just misspelled (own
     /// builds have plugins of their own). Files that the Corefile imports are not looked at, and what could be in them is

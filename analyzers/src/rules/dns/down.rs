@@ -28,7 +28,7 @@ declare_rule! {
     /// crash loop right after a change of ConfigMap coredns is mostly a mistake in the Corefile (see `dns/corefile`). If
     /// the Deployment is scaled to zero, scale it up.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// While the pods have not had their time to start, and where pods or EndpointSlices could not be read. On GKE a
     /// kube-dns that is scaled to zero is only `info`, because Cloud DNS may serve the pods instead. Whether there is a DNS

@@ -24,7 +24,7 @@ declare_rule! {
     /// Install CoreDNS again (`kubeadm init phase addon coredns`, or the add-on of your distribution), with the cluster IP
     /// that the kubelets are configured with.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where any Service answers on port 53, DNS runs on the nodes (EKS Auto Mode) or is the business of the provider (GKE,
     /// OpenShift), where a node-local cache runs, where no pod outside kube-system relies on it, and where Services, pods or

@@ -22,7 +22,7 @@ declare_rule! {
     ///
     /// `kubectl -n kube-system scale deployment coredns --replicas=2`, or run the cluster-proportional-autoscaler.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In smaller clusters, with a node-local cache, and where nodes or workloads could not be read.
     "dns/single": Info,

@@ -26,7 +26,7 @@ declare_rule! {
     /// not accepted, the message of its condition says why (often `parametersRef`, or a version of the CRDs that the
     /// controller does not support).
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For classes that no Gateway uses and that no controller has refused, in the first five minutes of a class, and
     /// where GatewayClasses could not be read.

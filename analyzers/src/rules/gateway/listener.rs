@@ -27,7 +27,7 @@ declare_rule! {
     /// Follow the condition's message: create the missing Secret, give conflicting listeners different ports or
     /// hostnames, choose a protocol that the controller supports.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first two minutes (five for certificates, which cert-manager may still be getting), when the condition is
     /// about an older generation, for a reference that lacks only a ReferenceGrant (`httproute/reference-grant` says so),

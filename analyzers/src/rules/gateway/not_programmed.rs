@@ -26,7 +26,7 @@ declare_rule! {
     /// Follow the condition's message. `AddressNotAssigned` mostly means that the Service of type LoadBalancer behind the
     /// Gateway got no address; `Pending` that the controller of the GatewayClass does not run.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first five minutes while it is `Pending` or waits for an address, in the first two for any other reason, when
     /// the condition is about an older generation, and for manifests.

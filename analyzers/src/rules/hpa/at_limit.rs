@@ -28,7 +28,7 @@ declare_rule! {
     ///
     /// Raise `spec.maxReplicas`, if the nodes have room; otherwise find out why the pods are so busy.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For shorter peaks, when the metrics are at or below their targets, and when `minReplicas` equals `maxReplicas`.
     "hpa/at-limit": Warning,

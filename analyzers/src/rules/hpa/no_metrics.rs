@@ -33,7 +33,7 @@ declare_rule! {
     /// the request: give every container of the pod a request of that resource, sidecars too, or scale by
     /// `ContainerResource` or by `averageValue`.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When the target is scaled to zero (`ScalingDisabled`) or does not exist (`hpa/target-missing` says so), and in the
     /// first two minutes. Missing requests are looked for in the pods, because a LimitRange may have filled them in.

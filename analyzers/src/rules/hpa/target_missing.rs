@@ -25,7 +25,7 @@ declare_rule! {
     ///
     /// Correct kind, name or apiVersion in `spec.scaleTargetRef`, or delete an autoscaler whose workload is gone.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first minute of an autoscaler, where the workloads could not be read, and for custom resources of which the
     /// controller does not complain.

@@ -27,7 +27,7 @@ declare_rule! {
     ///
     /// Correct name or port of the `backendRef`, or create the Service. If nothing is ready, look at the pods behind it.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first two minutes, for backends of kinds other than Service that the controller could resolve, for pods that
     /// are just starting, and where the Service could not be read. Backends with weight 0 and Services whose workload is

@@ -27,7 +27,7 @@ declare_rule! {
     /// Correct `spec.parentRefs` or `spec.hostnames` of the route, or let the Gateway's listener take it: its `hostname`
     /// and `allowedRoutes`.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When some controller accepted the route, in the first two minutes, for parents of kinds other than Gateway and
     /// Service that report nothing, and where the parent could not be read.

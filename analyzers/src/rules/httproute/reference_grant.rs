@@ -26,7 +26,7 @@ declare_rule! {
     /// Create a ReferenceGrant in the namespace of the backend or Secret, with `from` naming group, kind and namespace of
     /// the route or Gateway and `to` naming group and kind of what it refers to (`group: ""`, `kind: Service`).
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For references within a namespace, in the first two minutes, and where the ReferenceGrants of the other namespace
     /// could not be read.

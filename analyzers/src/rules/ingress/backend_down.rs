@@ -27,7 +27,7 @@ declare_rule! {
     ///
     /// Follow the cause: the Service's selector, its targetPort, or the readiness of its pods.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For `ExternalName` Services, for Services and ports that do not exist (other rules say that), while the pods have
     /// not had their time to start, and where pods or EndpointSlices could not be read. If the workload is scaled to zero

@@ -27,7 +27,7 @@ declare_rule! {
     ///
     /// Name a port that the Service has, or add the port to the Service.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For Services that do not exist (`ingress/backend-service`), for `ExternalName`, for resource backends, for the
     /// actions of the AWS Load Balancer Controller (`use-annotation`). It is only `info` for ingress-nginx if the number or

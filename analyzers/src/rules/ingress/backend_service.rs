@@ -27,7 +27,7 @@ declare_rule! {
     ///
     /// Create the Service, or correct the name in the Ingress. An Ingress can only name Services of its own namespace.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For backends that are resources and not Services, for the actions of the AWS Load Balancer Controller
     /// (`use-annotation`), for Ingresses that are being deleted, and where Services could not be read.

@@ -28,7 +28,7 @@ declare_rule! {
     /// as the default with the annotation `ingressclass.kubernetes.io/is-default-class: "true"` (which only works for
     /// Ingresses created afterwards).
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For the annotation `kubernetes.io/ingress.class` if a class or a running controller has that name, or the Ingress has
     /// an address. For Ingresses without a class where a controller takes those too (GKE, OpenShift, Traefik, Contour,

@@ -25,7 +25,7 @@ declare_rule! {
     ///
     /// Remove the path from one of them, or make it a canary with the annotations of the controller.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For canaries, and where annotations may tell the two apart or merge them (priority, weight, methods, headers, entry
     /// points, groups). For controllers that make a load balancer for each Ingress (GKE, AWS without a group). If both send

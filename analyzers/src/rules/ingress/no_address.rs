@@ -28,7 +28,7 @@ declare_rule! {
     ///
     /// Read what the controller says of it, or install the controller of its class.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// If no Ingress of the class has an address but a controller may run: many controllers on bare metal publish none. If the
     /// class does not exist (`ingress/class`). In the first 5 minutes, and for manifests.

@@ -28,7 +28,7 @@ declare_rule! {
     /// Create the Secret with `kubectl create secret tls`, correct the name, or see why cert-manager does not issue the
     /// certificate: `kubectl -n NAMESPACE describe certificate`.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For `spec.tls` without `secretName`. In the first 5 minutes where something issues certificates for the Ingress (an
     /// annotation of cert-manager or the like, a Certificate with that Secret). Where Secrets could not be read, or only

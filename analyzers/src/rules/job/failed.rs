@@ -31,7 +31,7 @@ declare_rule! {
     /// `activeDeadlineSeconds` or `backoffLimit`. A Job that nobody needs any more can be deleted;
     /// `ttlSecondsAfterFinished` does that by itself.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When retries went on to succeed, when a later Job with the same containers succeeded, when a later run of the
     /// CronJob succeeded or the CronJob is suspended, and when its runs keep failing, which `cronjob/failing` says. A Job

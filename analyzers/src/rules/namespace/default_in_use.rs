@@ -22,7 +22,7 @@ declare_rule! {
     ///
     /// Create a namespace for each application or team, and apply the workloads there.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For Jobs and pods that are over, for what operators made, and for manifests: one without a namespace lands in that of
     /// whoever applies it.

@@ -32,7 +32,7 @@ declare_rule! {
     /// finalizers. Removing finalizers by hand leaves behind what they protect (cloud disks, load balancers, DNS records):
     /// it is the last resort. Do not remove the namespace's own finalizer: that leaves its objects behind, unreachable.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first two minutes, and while pods of the namespace are within their termination grace period.
     "namespace/terminating": Error,

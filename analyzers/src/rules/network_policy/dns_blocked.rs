@@ -37,7 +37,7 @@ declare_rule! {
     /// Every namespace carries its name in the label `kubernetes.io/metadata.name`; a label `name` is there only if
     /// somebody put it there.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For pods in the host's network and pods whose `dnsPolicy` is `Default` or `None`; where policies of another
     /// engine (Cilium, Calico, Antrea) or an administrator's may allow it; where the DNS pods are not known. A pod that

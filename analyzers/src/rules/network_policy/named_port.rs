@@ -29,7 +29,7 @@ declare_rule! {
     ///
     /// Use the container's name for the port, or its number.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where at least one of the pods declares the name, and where there is no pod and no workload to look at. Where the
     /// same rule opens other ports that the pods do have, and no port of theirs that it leaves out is spelled alike, the

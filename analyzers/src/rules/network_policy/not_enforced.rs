@@ -26,7 +26,7 @@ declare_rule! {
     /// `netpol.enabled=true`), or replace it by one; for the Amazon VPC CNI set `enableNetworkPolicy` to `true` in the
     /// add-on's configuration.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For every plugin that is not known, for clusters without policies, and where anything that enforces policies
     /// runs beside it. k3s, which builds flannel and an enforcer into one program, is not mistaken for flannel alone.

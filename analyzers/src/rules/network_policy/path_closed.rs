@@ -37,7 +37,7 @@ declare_rule! {
     ///
     /// Allow it at the end that refuses it, or take the rule or the address away at the other.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where any of the pods on one end gets through to any on the other; for rules that are not about certain pods and
     /// one port each; where the pods do not declare the port; where an administrator's policy, or another engine

@@ -29,7 +29,7 @@ declare_rule! {
     /// Correct the selector, or label the namespace with `kubectl label namespace NAME KEY=VALUE`. Mind that
     /// `namespaceSelector` and `podSelector` in one list element must both match, in two elements either.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where namespaces, pods or workloads could not be read, and for policies that select nothing themselves. Many
     /// installs allow partners that are not there yet (a monitoring namespace, an ingress controller), so it is only

@@ -27,7 +27,7 @@ declare_rule! {
     ///
     /// Make the selector match the labels of the pod template, or delete the policy if what it was for is gone.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For an empty `podSelector`, which selects every pod; where a workload that matches is scaled to zero, suspended,
     /// or a CronJob between two runs; for pods that come and go on demand (ACME solvers, pods of Jobs and pipelines);

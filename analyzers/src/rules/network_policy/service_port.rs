@@ -30,7 +30,7 @@ declare_rule! {
     ///
     /// Put the Service's `targetPort` into the policy, by number or by the name that the container gives it.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where some policy opens the real port, too, or a port range includes it; where the pods declare the Service's
     /// port as well, probe it, or another Service port leads to it; for rules that are about addresses outside of the

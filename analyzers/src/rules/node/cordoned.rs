@@ -28,7 +28,7 @@ declare_rule! {
     ///
     /// `kubectl uncordon NODE` when the maintenance is over.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// It is only `info` unless a pod without a node would fit there.
     "node/cordoned": Warning,

@@ -32,7 +32,7 @@ declare_rule! {
     /// Follow the condition's message: start the container runtime or the kubelet, install or repair the network plugin, bring the machine back. If the machine is
     /// gone for good, `kubectl delete node NODE` lets its pods and volumes go.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For the first two minutes of a node, in the first minute of `False` (a kubelet that restarts) unless the node was lost
     /// before, and, as far as leases go, where none is kept for the node,

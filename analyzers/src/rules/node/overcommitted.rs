@@ -25,7 +25,7 @@ declare_rule! {
     ///
     /// Add a node, or lower requests that are far above what the containers use.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// As long as one node that is ready, not cordoned and not tainted has room; and where not all nodes and pods could be read.
     "node/overcommitted": Info,

@@ -26,7 +26,7 @@ declare_rule! {
     /// much, enlarge the disk. PIDs: find the pod that forks; set the kubelet's `podPidsLimit`. Network: look at the pods of the network plugin on
     /// that node, or the route controller of the cloud provider.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For conditions that are False or Unknown, and for types that are not known to mean trouble.
     "node/pressure": Error,

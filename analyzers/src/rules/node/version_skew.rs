@@ -22,7 +22,7 @@ declare_rule! {
     ///
     /// Upgrade the nodes; where they are newer, upgrade the control plane first.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where the version of the API server is not known, and for versions that cannot be read as numbers.
     "node/version-skew": Warning,

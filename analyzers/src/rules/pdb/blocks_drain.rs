@@ -30,7 +30,7 @@ declare_rule! {
     /// Run one replica more than must stay available, or allow one to be missing: `maxUnavailable: 1`. For something that
     /// stands a short outage, a single replica needs no budget.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// While some of the pods are not healthy (then the budget does what it is for), when it covers no pod, when all of
     /// its pods belong to DaemonSets, which drains leave alone. A budget that an operator made for its own resource, or

@@ -28,7 +28,7 @@ declare_rule! {
     ///
     /// Delete one of the two, or make their selectors disjoint.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When only pods of DaemonSets are covered twice, which drains leave alone, and when the two share no pod.
     "pdb/overlap": Error,

@@ -26,7 +26,7 @@ declare_rule! {
     ///
     /// Make `spec.selector` match the labels of the pods, or delete the budget if its workload is gone.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first minute, for budgets that an operator made for its own resource, and where pods or workloads of
     /// the namespace could not be read. Where only a mark is missing that pods are given at run time (that of a leader, a

@@ -31,7 +31,7 @@ declare_rule! {
     /// Correct `command` (it replaces the image's entrypoint; `args` replaces its arguments), the image's tag or
     /// architecture, the file's executable bit, or the mount that hides the program.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For one failed attempt of a pod younger than two minutes, for a container that runs by now, and for what is missing
     /// before a container can be made at all (`pod/missing-reference`, `pod/image-pull`, `pod/volume`).

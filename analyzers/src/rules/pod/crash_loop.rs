@@ -28,7 +28,7 @@ declare_rule! {
     /// A container that ends with exit code 0 has done its work and is restarted because `restartPolicy` is `Always`: run
     /// it as a Job, or make the program stay.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For one crash, and for two of a pod younger than two minutes; for a container that by now runs longer than its last
     /// runs did; for a Job's first retries; for init containers (`pod/init-stuck`) and containers that cannot even be

@@ -27,7 +27,7 @@ declare_rule! {
     /// Give the pods requests that match what they use, limit logs and `emptyDir` volumes, move the data to a volume, or
     /// make the nodes larger. Evicted pods can then be deleted; they are only records.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For evictions more than an hour ago that were not repeated and whose pods were replaced.
     "pod/evicted": Warning,

@@ -32,7 +32,7 @@ declare_rule! {
     /// the pods an image pull secret of type `kubernetes.io/dockerconfigjson` for that registry; or make the registry
     /// reachable from the nodes, which use their own resolver and certificates, not the cluster's.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first minute of a pod, as one failed pull is often followed by one that works; for pods that are finished
     /// or being deleted.

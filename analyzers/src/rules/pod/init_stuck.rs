@@ -30,7 +30,7 @@ declare_rule! {
     ///
     /// Repair what the log names; look at the findings about whatever it waits for.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For one failure, for native sidecars (they are meant to run on), and for init containers that cannot even be
     /// started (`pod/cannot-start`). One that runs for less than five minutes, or belongs to a Job, or to a workload

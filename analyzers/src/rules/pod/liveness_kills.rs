@@ -28,7 +28,7 @@ declare_rule! {
     /// Let the probe ask a port and path that the program serves. For slow starts add a `startupProbe` instead of a longer
     /// `initialDelaySeconds`. A liveness probe should not depend on other services; that belongs into the readiness probe.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where the container ended sooner than the probe's patience allows (then it crashed by itself), where it was killed
     /// for memory, for a single kill that is over, and where events could not be read.

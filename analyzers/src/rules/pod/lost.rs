@@ -25,7 +25,7 @@ declare_rule! {
     /// Bring the node back (kubelet, network, power). If it is gone for good, delete the Node object, and its pods are
     /// made anew elsewhere.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For pods that are finished.
     "pod/lost": Error,

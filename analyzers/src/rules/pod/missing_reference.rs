@@ -36,7 +36,7 @@ declare_rule! {
     /// Make the object or the key in the pod's own namespace, or correct the name in the pod template. The pod starts
     /// by itself within a minute or two. If it can do without, mark the reference `optional: true`.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For references with `optional: true`; for image pull secrets (the kubelet pulls without those that do not exist);
     /// for claims of generic ephemeral volumes, which are made with the pod; for pods younger than a minute; for

@@ -32,7 +32,7 @@ declare_rule! {
     /// Let the probe ask the port and path that the program serves, or repair what the program waits for: its readiness
     /// answer often names a database or another service.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Within two minutes after the start of a container or after it was last ready (longer if startup probe and initial
     /// delays allow more; no time at all on a node that is lost, two minutes from when it is back), for pods of Jobs, and

@@ -28,7 +28,7 @@ declare_rule! {
     /// the number of workers are set apart from the limit. If the use only ever grows, it is a leak. Where the
     /// container has no limit, the node itself ran out of memory: set requests, so that fewer pods share it.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When the kill is more than an hour ago and the container runs again. It is a warning where the container runs
     /// again and does not crash in a loop. A Job whose retry succeeded is not reported.

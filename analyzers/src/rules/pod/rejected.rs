@@ -28,7 +28,7 @@ declare_rule! {
     /// another scheduler); look at the device plugin for `UnexpectedAdmissionError`. Delete the failed pod; make a lone pod anew, better
     /// with a controller.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For pods that were replaced: the workload has a pod that runs or ran since then.
     "pod/rejected": Warning,

@@ -26,7 +26,7 @@ declare_rule! {
     ///
     /// Repair what the log of the previous run names.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where `pod/crash-loop`, `pod/oom-killed`, `pod/liveness-kills` or `pod/cannot-start` explains the restarts, for
     /// restarts at the start of a pod that runs well since, and for those of the node. Kubernetes keeps a count and the last

@@ -27,7 +27,7 @@ declare_rule! {
     /// enlarge the node's or the subnet's range, or lower the number of pods. A RuntimeClass needs its handler in the
     /// node's container runtime.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first two minutes on the node, and once any container has started.
     "pod/sandbox": Error,

@@ -30,7 +30,7 @@ declare_rule! {
     /// `node.kubernetes.io/out-of-service`. Forcing the deletion (`--force --grace-period=0`) is safe only when the
     /// containers certainly no longer run.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// During the grace period and one minute more, counted from when the node came back if it was lost. On a node that is
     /// lost there is nobody to wait for: there it does not take the minute.

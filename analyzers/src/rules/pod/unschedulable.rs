@@ -35,7 +35,7 @@ declare_rule! {
     /// Make the pod ask for less, or for something that there is; or give the cluster what it asks for: a node of that size, a label,
     /// a toleration, a volume in the right zone. Requests count for the scheduler, not what containers really use.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first minute (five where a cluster autoscaler works), while pods on their way out are about to make room, and for finished and
     /// terminating pods. Pods with scheduling gates and pods of negative priority, which wait on purpose, are only `info`.

@@ -30,7 +30,7 @@ declare_rule! {
     /// with such a volume needs `strategy: Recreate`), or bring back or delete the lost node. Mount errors: read the message; a
     /// server that is not reachable, a path that is not there, a file system tool missing on the node.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first two minutes on the node, once any container has started, and where a Secret, ConfigMap or key is
     /// what is missing (`pod/missing-reference`).

@@ -27,7 +27,7 @@ declare_rule! {
     ///
     /// Change the objects as the message says, or exempt them from the policy.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// About `pass`, `skip` and `warn`. Pods are counted as what makes them. It is `warning` if the policy calls it `high` or
     /// `critical` or could not be evaluated, else `info`.

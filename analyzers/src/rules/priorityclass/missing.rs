@@ -22,7 +22,7 @@ declare_rule! {
     ///
     /// Make the PriorityClass, or correct `priorityClassName` in the pod template.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first minute of the workload; for the classes of Kubernetes itself (`system-…`); for finished Jobs; where
     /// PriorityClasses could not be read. Workloads that have all their pods are only a warning, those scaled to zero

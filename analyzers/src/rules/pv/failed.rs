@@ -27,7 +27,7 @@ declare_rule! {
     /// Do what the driver's message asks for (permissions, a snapshot or an attachment that still holds the
     /// disk); then it is deleted at the next try. If the storage is gone already, delete the PersistentVolume.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For volumes in any other phase, and for `Released` ones whose deletion did not fail for five minutes.
     "pv/failed": Error,

@@ -25,7 +25,7 @@ declare_rule! {
     /// If the data is not needed, delete the PersistentVolume and the storage behind it. To use it again,
     /// remove `spec.claimRef`.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For other reclaim policies and phases, and in the first hour.
     "pv/released": Info,

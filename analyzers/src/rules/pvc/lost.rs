@@ -23,7 +23,7 @@ declare_rule! {
     /// If the storage behind the volume still exists, make a PersistentVolume of the same name for it, with a
     /// `claimRef` to this claim. Otherwise restore from a backup into a new claim and delete this one.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For claims in any other phase, and for those that are being deleted.
     "pvc/lost": Error,

@@ -31,7 +31,7 @@ declare_rule! {
     /// Name a StorageClass that exists, or make it; the class of a claim cannot be changed, so delete and make the
     /// claim anew. Where volumes are made by hand, make one that fits. Where a provisioner fails, its log tells more.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For claims of a class with `WaitForFirstConsumer` that no pod uses, or whose pod has no node for other reasons;
     /// in the first minute, and for five minutes while a provisioner works without an error; where a volume that fits is

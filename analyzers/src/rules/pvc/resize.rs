@@ -28,7 +28,7 @@ declare_rule! {
     /// Do what the driver's message asks for. An infeasible size can be lowered again, down to the current
     /// capacity (KEP-1790). Where the file system is grown only at mount, restart the pod.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When capacity is what was asked for; while a resize is under way without an error; for
     /// `FileSystemResizePending` without a pod, for that is normal: the file system grows when a pod mounts it.

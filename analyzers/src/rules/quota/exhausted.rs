@@ -31,7 +31,7 @@ declare_rule! {
     ///
     /// Raise the quota, lower requests or replicas, or remove what is not needed any more.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When nothing was refused and rollouts can go on, however full the quota is; for rollouts also where the quota has scopes; when there is room by now; when whoever was refused has got all its pods since, or is
     /// gone.

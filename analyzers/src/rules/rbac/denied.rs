@@ -31,7 +31,7 @@ declare_rule! {
     /// Add the verb and resource to the Role or ClusterRole that the ServiceAccount is bound to, or bind it to one that has
     /// them. Often the pod merely runs as the wrong ServiceAccount (`default`), or the binding names another namespace.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For containers that run and are ready whatever they log, and where the permission has been given since.
     "rbac/denied": Error,

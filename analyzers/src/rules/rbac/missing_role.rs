@@ -25,7 +25,7 @@ declare_rule! {
     ///
     /// Create the role. `roleRef` cannot be changed, so for a wrong name delete the binding and create it anew.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For bindings without subjects, for Kubernetes' own (`system:…`), in the first two minutes, and where roles could not
     /// be read. Whether the subjects exist is not looked at.

@@ -27,7 +27,7 @@ declare_rule! {
     ///
     /// Name the resources and verbs that the subjects use; the API server's audit log tells which those are.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For Kubernetes' own roles (`system:…`, `cluster-admin`) and those of its distributions, for roles that nothing is bound
     /// to, and for `*` within one API group other than the core group, as operators have it for their own kinds. It is

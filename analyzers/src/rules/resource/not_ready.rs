@@ -30,7 +30,7 @@ declare_rule! {
     ///
     /// Follow the message. If it names another object, that one mostly has a finding of its own.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For condition types whose meaning is not known, in the first five minutes, when the status is about an older
     /// generation, for resources that are suspended, paused, switched off (no replicas, a virtual machine that is halted) or

@@ -25,7 +25,7 @@ declare_rule! {
     ///
     /// For an address use a Service without a selector and an EndpointSlice. Otherwise correct the name.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For names outside the cluster, which cannot be checked from here, and where Services could not be read.
     "service/external-name": Warning,

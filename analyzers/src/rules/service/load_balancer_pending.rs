@@ -28,7 +28,7 @@ declare_rule! {
     /// Read the events: quota, subnets, address pools and permissions of the cloud are the usual reasons. If no controller
     /// is there, install one (MetalLB on bare metal), or use `NodePort` or an Ingress.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first 5 minutes, unless the controller already reports an error (1 minute), or no controller that could do it
     /// is to be seen (1 minute); for Services with `externalIPs`; for manifests.

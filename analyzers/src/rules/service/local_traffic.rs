@@ -29,7 +29,7 @@ declare_rule! {
     ///
     /// Run an endpoint on each of these nodes (a DaemonSet, or a spread over nodes), or set the policy to `Cluster`.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For Services without a ready endpoint (other rules say that), for nodes without client pods in the Service's namespace,
     /// and where pods, nodes or EndpointSlices could not be read.

@@ -23,7 +23,7 @@ declare_rule! {
     ///
     /// Add a selector, or an EndpointSlice with the label `kubernetes.io/service-name: NAME`, or delete the Service.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For `ExternalName`, for headless Services without ports, for Services that a controller owns, for those with
     /// EndpointSlices or Endpoints even if these are empty (some operators keep their state there), in the first 2 minutes,

@@ -28,7 +28,7 @@ declare_rule! {
     /// Make the pods ready: the cause says what is wrong with them. If pods are ready and no EndpointSlice lists them, the
     /// EndpointSlice controller of kube-controller-manager does not work.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// With `publishNotReadyAddresses`, for `ExternalName`, for Services whose only pods belong to Jobs, while pods have
     /// not had their time to start, during deletion, for Services that Cilium shares between clusters, and where pods or

@@ -26,7 +26,7 @@ declare_rule! {
     /// Make the selector and the labels of the pod template the same. Mind that a Deployment's own selector cannot be
     /// changed; the Service's can.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For Services without a selector, for `ExternalName`, for Services or namespaces that are being deleted, where the
     /// pods or workloads of the namespace could not be read, and where a matching workload is between pods (then

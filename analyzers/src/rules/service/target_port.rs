@@ -32,7 +32,7 @@ declare_rule! {
     ///
     /// Use the name or the number of a port on which the pods listen, or name the port in the pod template.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For a name that some pods have and others do not: each gets the traffic that it has a port for. For a number, which
     /// only is a `warning`, because `containerPort` is informational: if any container declares no port, if a sidecar of a

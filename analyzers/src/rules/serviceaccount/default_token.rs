@@ -27,7 +27,7 @@ declare_rule! {
     /// Set `automountServiceAccountToken: false` on the ServiceAccount; give workloads that talk to the API a ServiceAccount of
     /// their own.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where the ServiceAccount or the pods have `automountServiceAccountToken: false`, for workloads with a ServiceAccount of
     /// their own, and in the namespaces of Kubernetes and its distributions. It is `warning` if a binding gives `default` a

@@ -23,7 +23,7 @@ declare_rule! {
     ///
     /// Make the ServiceAccount (and its role bindings), or correct `serviceAccountName` in the pod template.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first minute of the workload; for `default` where no pod waits for it (a controller makes it anew) or in a
     /// namespace that is being made; in a namespace that is being deleted; for finished Jobs; where ServiceAccounts

@@ -26,7 +26,7 @@ declare_rule! {
     /// Create the Service with `clusterIP: None` and the pods' labels as selector. `spec.serviceName` cannot be changed:
     /// another name needs the StatefulSet deleted with `--cascade=orphan` and created anew.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When `serviceName` is empty, when the StatefulSet is scaled to zero, and where Services could not be read.
     "statefulset/service": Warning,

@@ -25,7 +25,7 @@ declare_rule! {
     ///
     /// Set the annotation `storageclass.kubernetes.io/is-default-class` to `true` on one class and to `false` on the others.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// Where no claim needs a default class; a claim that waits for one already is reported by `pvc/pending`.
     "storageclass/default": Warning,

@@ -25,7 +25,7 @@ declare_rule! {
     /// Do what the driver's message asks for: permissions of the driver, the number of volumes that a node can take,
     /// zones, a node that no longer exists. The driver tries again by itself.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the first two minutes, and for what is attached by now.
     "volumeattachment/failed": Error,

@@ -33,7 +33,7 @@ declare_rule! {
     /// validatingwebhookconfiguration NAME`. If the webhook locks out its own pods, set its `failurePolicy` to `Ignore`
     /// until they run, and exempt their namespace with a `namespaceSelector`.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For webhooks that are called by URL, that have no rules, whose configuration or pods are just starting, and where
     /// the Service or its endpoints could not be read.

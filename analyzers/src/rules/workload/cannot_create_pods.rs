@@ -36,7 +36,7 @@ declare_rule! {
     /// the quota, remove what uses it up, repair the webhook. The controller tries again by itself, though after a long
     /// series of failures it may take some minutes; `kubectl rollout restart` makes it try at once.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When all pods that are wanted have been made by now, in the first minute, when pods were made after the last
     /// refusal, and in a namespace that is being deleted.

@@ -22,7 +22,7 @@ declare_rule! {
     ///
     /// `kubectl create poddisruptionbudget NAME --selector=… --max-unavailable=1`.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For one pod, of which a budget would only block the drain; without a Service; for DaemonSets, which a drain passes
     /// over; on clusters of one node; where budgets could not be read.

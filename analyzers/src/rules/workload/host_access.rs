@@ -22,7 +22,7 @@ declare_rule! {
     ///
     /// Take a PersistentVolumeClaim or `emptyDir` instead of the folder, a Service instead of the node's network.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the namespaces of Kubernetes and its distributions, and for what operators made. For a DaemonSet it is `info`:
     /// agents of nodes (logs, metrics, storage, networks) need what belongs to the node.

@@ -22,7 +22,7 @@ declare_rule! {
     ///
     /// Name a version, `registry.example.com/cart:1.4.2`, or the digest, `…@sha256:…`.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For any other tag, `stable` and `main` too, and for a digest beside `latest`.
     "workload/image-tag": Warning in Strict,

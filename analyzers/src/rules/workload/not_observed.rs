@@ -29,7 +29,7 @@ declare_rule! {
     ///
     /// Bring kube-controller-manager back to work: its log tells why it does not lead or cannot reach the API server.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For changes that may be younger than five minutes, and for manifests that nobody applied yet.
     "workload/not-observed": Error,

@@ -26,7 +26,7 @@ declare_rule! {
     /// Give each its own label, in the selector and in the pod template. A selector cannot be changed: delete the workload
     /// with `--cascade=orphan` and create it anew, or create one with another name.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// When only one of the two selects the other's pods, as a canary with a label of its own in its selector; when one of
     /// the two is scaled to zero; for the ReplicaSets of one Deployment.

@@ -22,7 +22,7 @@ declare_rule! {
     /// Leave `securityContext.privileged` out and add the one capability that the program needs; enforce it with the label
     /// `pod-security.kubernetes.io/enforce: baseline` on the namespace.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// In the namespaces of Kubernetes and its distributions, and for what operators made. For a DaemonSet it is `info`:
     /// agents of nodes (networks, storage, monitoring) may need it.

@@ -22,7 +22,7 @@ declare_rule! {
     /// Give the container a `readinessProbe` that asks for what the program needs to answer. A `livenessProbe` should only
     /// ask whether the process is alive: one that asks for a database restarts all pods when the database is slow.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For Jobs and CronJobs, for what is scaled to zero, and where one container of several has the probe. It is `warning`
     /// behind a Service, else `info`.

@@ -26,7 +26,7 @@ declare_rule! {
     /// Set `resources.requests.cpu`, `resources.requests.memory` and `resources.limits.memory` to what
     /// `kubectl top pods --containers` shows at the busiest time, and some more; or give the namespace a LimitRange.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// About cpu limits, which slow down more than they protect; about init containers; where the pods themselves have what
     /// the template lacks (from a LimitRange, an autoscaler or a webhook) or the pod as a whole has it. It is `warning` if

@@ -34,7 +34,7 @@ declare_rule! {
     /// undo deployment NAME`. A StatefulSet with `OrderedReady` also needs the broken pod deleted after the template was
     /// corrected (kubernetes.io/docs/concepts/workloads/controllers/statefulset, *Forced rollback*).
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// While a rollout gets on within its deadline, while the pods have the time that they may take to start, for
     /// `OnDelete`, for partitions that are reached, and for paused Deployments.

@@ -25,7 +25,7 @@ declare_rule! {
     /// Set `securityContext.runAsNonRoot: true` on the pod, and `runAsUser` where the image's user is root or has only a
     /// name. Enforce it with the label `pod-security.kubernetes.io/enforce: restricted` on the namespace.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For Windows, in the namespaces of Kubernetes and its distributions, and for pods with a user namespace of their own
     /// (`hostUsers: false`). It is `warning` if root is asked for, and `info` if it is left to the image, and for DaemonSets.

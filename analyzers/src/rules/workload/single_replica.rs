@@ -22,7 +22,7 @@ declare_rule! {
     /// `kubectl scale --replicas=2`, if the program can run twice, or a HorizontalPodAutoscaler with `minReplicas: 2`; with a
     /// PodDisruptionBudget so that a drain takes one at a time.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For workloads without a Service (controllers, consumers of queues), for what is scaled to zero, on clusters of one
     /// node, and for DaemonSets. It is `info` for a StatefulSet, and for a Deployment that has a volume or is replaced

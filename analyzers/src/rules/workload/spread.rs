@@ -28,7 +28,7 @@ declare_rule! {
     /// Add `topologySpreadConstraints` over `kubernetes.io/hostname`, and over `topology.kubernetes.io/zone` where there are
     /// zones; `whenUnsatisfiable: ScheduleAnyway` never keeps a pod from running.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// For one pod, for DaemonSets and Jobs, on clusters with one node that takes pods, and while pods wait for a node. It is
     /// `warning` if all pods do share one node, else `info`.

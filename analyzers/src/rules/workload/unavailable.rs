@@ -33,7 +33,7 @@ declare_rule! {
     ///
     /// Where another finding explains it, repair that one. Otherwise look at the pods' conditions, events and logs.
     ///
-    /// ## When it stays quiet
+    /// ## Exceptions
     ///
     /// While pods are younger than they may take to become ready (two minutes, or what their startup probes and initial
     /// delays allow, plus `minReadySeconds`): during a rolling update or right after scaling up; but not where their node
