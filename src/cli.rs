@@ -359,7 +359,10 @@ pub struct TraceArgs {
 impl TraceArgs {
     /// The whole cluster: a policy of any namespace may decide.
     pub fn input(&self) -> InputArgs {
-        let crds = kubectl_gpt_analyzers::netpol::FOREIGN_GROUPS.iter().map(ToString::to_string).collect();
+        let crds = kubectl_gpt_analyzers::kubernetes::network::netpol::FOREIGN_GROUPS
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         InputArgs { filename: self.filename.clone(), crds, ..InputArgs::default() }
     }
 }

@@ -5,8 +5,9 @@ use std::num::NonZero;
 use std::thread;
 
 use anyhow::anyhow;
-use kubectl_gpt_analyzers::logs::logs_wanted;
-use kubectl_gpt_analyzers::{Builder, Cluster, Extent, GroupKind, Kind, Lookup, Now, Origin, Reason, model};
+use kubectl_gpt_analyzers::kubernetes::workloads::logs::logs_wanted;
+use kubectl_gpt_analyzers::snapshot::model;
+use kubectl_gpt_analyzers::{Builder, Cluster, Extent, GroupKind, Kind, Lookup, Now, Origin, Reason};
 use tokio::runtime::Runtime;
 
 use crate::cli::{ConnectionArgs, InputArgs};

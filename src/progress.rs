@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kubectl_gpt_analyzers::{Kind, words};
+use kubectl_gpt_analyzers::Kind;
+use kubectl_gpt_analyzers::text::words;
 
 use crate::collect::Progress;
 

@@ -1,15 +1,16 @@
 //! The rules that users write, in YAML files: reading them, and running their tests.
 //!
-//! What a rule may say is in docs/user-rules.md; what its expressions mean, in `kubectl_gpt_analyzers::user_rule`.
+//! What a rule may say is in docs/user-rules.md; what its expressions mean, in `kubectl_gpt_analyzers::user_rules`.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use kubectl_gpt_analyzers::rule::Rule;
+use kubectl_gpt_analyzers::engine::Rule;
 use kubectl_gpt_analyzers::rules;
-use kubectl_gpt_analyzers::user_rule::{Definition, DefinitionError, FixDefinition, KindName, RawObject, UserRule};
+use kubectl_gpt_analyzers::snapshot::{KindName, RawObject};
+use kubectl_gpt_analyzers::user_rules::{Definition, DefinitionError, FixDefinition, UserRule};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;

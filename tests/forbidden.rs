@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::api_server::{ApiServer, Then, When};
 use crate::expectations::folders;
 use kubectl_gpt::collect::{ConnectOptions, Scope, collect, connect};
-use kubectl_gpt_analyzers::rule::analyze;
+use kubectl_gpt_analyzers::engine::analyze;
 use kubectl_gpt_analyzers::{Kind, Now, Origin, Profile, Severity, rules};
 use serde_json::Value;
 

@@ -7,8 +7,8 @@ use crate::api_server::{ApiServer, Discovery, Then, When, kubeconfig_of};
 use kubectl_gpt::collect::{
     CollectError, Collected, ConnectError, ConnectOptions, Connection, Scope, collect, connect, logs,
 };
-use kubectl_gpt_analyzers::logs::LogRequest;
-use kubectl_gpt_analyzers::model::{ConfigMap, Secret};
+use kubectl_gpt_analyzers::kubernetes::workloads::logs::LogRequest;
+use kubectl_gpt_analyzers::snapshot::model::{ConfigMap, Secret};
 use kubectl_gpt_analyzers::{Cluster, Extent, Gap, Kind, Lookup, Now, Object, Origin, Reason};
 use serde_json::{Value, json};
 
@@ -855,7 +855,7 @@ async fn reads_a_recorded_cluster_as_it_was() {
         });
         assert_eq!(cluster.objects().count(*kind), of_kind.count(), "{kind}");
     }
-    let pods = cluster.all::<kubectl_gpt_analyzers::model::Pod>();
+    let pods = cluster.all::<kubectl_gpt_analyzers::snapshot::model::Pod>();
     assert!(pods.iter().all(Object::is_live));
 }
 

@@ -8,7 +8,7 @@ use crate::expectations::{folders, mistakes};
 use jiff::Timestamp;
 use kubectl_gpt::collect::files;
 use kubectl_gpt::report::{Report, Source, json};
-use kubectl_gpt_analyzers::rule::analyze;
+use kubectl_gpt_analyzers::engine::analyze;
 use kubectl_gpt_analyzers::{Now, Profile, rules};
 use regex::{Captures, Regex};
 use serde_json::{Value, json};

@@ -12,7 +12,7 @@ use kubectl_gpt::explain::prompt::{self, Prompts};
 use kubectl_gpt::explain::provider::{Configured, Settings};
 use kubectl_gpt::explain::{masker, prepare};
 use kubectl_gpt::report::problems;
-use kubectl_gpt_analyzers::rule::analyze;
+use kubectl_gpt_analyzers::engine::analyze;
 use kubectl_gpt_analyzers::{Cluster, Kind, ObjectRef, rules};
 use regex::Regex;
 use serde_json::Value;

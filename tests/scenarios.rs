@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::expectations::{folders, mistakes};
 use kubectl_gpt::collect::files;
 use kubectl_gpt::report::{Report, Run, Source, json, table};
-use kubectl_gpt_analyzers::rule::{Analysis, analyze};
+use kubectl_gpt_analyzers::engine::{Analysis, analyze};
 use kubectl_gpt_analyzers::{Cluster, NotEvaluated, Now, Profile, Reason, rules};
 
 fn run(folder: &Path) -> (Cluster, Analysis) {

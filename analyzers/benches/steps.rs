@@ -3,7 +3,8 @@
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use generated::World;
-use kubectl_gpt_analyzers::{Builder, Cluster, Finding, Kind, Profile, Rule, analyze, causes, rules};
+use kubectl_gpt_analyzers::engine::causes;
+use kubectl_gpt_analyzers::{Builder, Cluster, Finding, Kind, Profile, Rule, analyze, rules};
 
 mod generated;
 

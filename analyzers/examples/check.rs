@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p kubectl-gpt-analyzers --example check -- cluster.json …`
 
-use kubectl_gpt_analyzers::decode::{Decoded, object};
+use kubectl_gpt_analyzers::snapshot::decode::{Decoded, object};
 use kubectl_gpt_analyzers::{Builder, Extent, Kind, Now, Origin, Profile, analyze, rules};
 
 #[derive(serde::Deserialize)]

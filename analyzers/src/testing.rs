@@ -2,13 +2,10 @@
 
 #![allow(dead_code, reason = "a vocabulary for tests, of which not every word is in use at all times")]
 
-use crate::cluster::{Builder, Cluster, ContainerLog, Now, Origin};
-use crate::coverage::{Extent, Gap, GroupKind, Reason};
-use crate::decode::{self, Decoded};
-use crate::finding::Finding;
-use crate::kind::Kind;
-use crate::model::Timestamp;
-use crate::rule::{Analysis, Profile, Rule, analyze};
+use crate::engine::{Analysis, Finding, Profile, Rule, analyze};
+use crate::snapshot::decode::{self, Decoded};
+use crate::snapshot::model::Timestamp;
+use crate::snapshot::{Builder, Cluster, ContainerLog, Extent, Gap, GroupKind, Kind, Now, Origin, Reason};
 
 /// The time in tests, unless a world says otherwise.
 pub const NOW: &str = "2026-11-21T12:00:00Z";

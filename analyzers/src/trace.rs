@@ -1,19 +1,22 @@
 //! One connection, hop by hop: where it stops, by which object, and what would open it.
 
+use crate::kubernetes::network::cluster_dns::DnsExt;
+use crate::kubernetes::network::endpoints::EndpointsExt;
+use crate::kubernetes::network::ingress::IngressExt;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::cluster::{Cluster, Lookup};
-use crate::cluster_dns::ClusterDns;
-use crate::finding::{Fix, ObjectRef, kubectl};
-use crate::ingress::{Backend, BackendPort, backends, sources};
-use crate::kind::{Kind, Object};
-use crate::model::{Ingress, Pod, Service, ServicePort};
-use crate::netpol::connections::{ingress_controller, service_of_host};
-use crate::netpol::{Answer, Decider, Direction, Endpoint, PodEnd, Policy, PolicySet, Port, Protocol, dns_targets};
-use crate::selector::Selector;
-use crate::words;
+use crate::engine::Fix;
+use crate::kubernetes::network::cluster_dns::ClusterDns;
+use crate::kubernetes::network::ingress::{Backend, BackendPort, backends, sources};
+use crate::kubernetes::network::netpol::connections::{ingress_controller, service_of_host};
+use crate::kubernetes::network::netpol::{
+    Answer, Decider, Direction, Endpoint, PodEnd, Policy, PolicySet, Port, Protocol, dns_targets,
+};
+use crate::snapshot::model::{Ingress, Pod, Service, ServicePort};
+use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef, Selector};
+use crate::text::{kubectl, words};
 
 /// One end of the connection, as it is written on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -403,8 +406,10 @@ impl<'a> Walk<'a> {
         self.endpoints(service);
         let targets = self.targets(service, port);
         if targets.is_empty() {
-            let text =
-                format!("no pod of Service {name} has its target port {}", crate::endpoints::port_text(&port.target()));
+            let text = format!(
+                "no pod of Service {name} has its target port {}",
+                crate::snapshot::model::port_text(&port.target())
+            );
             let verdict = if service.spec.selector.is_empty() { HopVerdict::Unknown } else { HopVerdict::Closed };
             self.hop("target port", verdict, Some(object), text, None);
             return Ok(());
@@ -443,7 +448,7 @@ impl<'a> Walk<'a> {
         let object = Some(service.reference());
         match found {
             Some(found) => {
-                let target = crate::endpoints::port_text(&found.target());
+                let target = crate::snapshot::model::port_text(&found.target());
                 let text =
                     format!("Service {} leads from port {} to port {target} of its pods", service.name(), found.port);
                 self.hop("Service", HopVerdict::Open, object, text, None);
@@ -567,7 +572,7 @@ impl<'a> Walk<'a> {
         target: &str,
         port: Port,
         direction: Direction,
-        side: &crate::netpol::Side<'a>,
+        side: &crate::kubernetes::network::netpol::Side<'a>,
         end: Option<PodEnd<'a>>,
     ) {
         let answer = side.answer;

@@ -5,10 +5,11 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use kubectl_gpt_analyzers::decode::{Content, Decoded, continue_token, list_page, object};
-use kubectl_gpt_analyzers::model::Timestamp;
-use kubectl_gpt_analyzers::quantity::Amount;
-use kubectl_gpt_analyzers::{Builder, Cluster, Extent, Kind, Now, Origin, Reason, analyze, corefile, rules};
+use kubectl_gpt_analyzers::kubernetes::network::corefile;
+use kubectl_gpt_analyzers::snapshot::Amount;
+use kubectl_gpt_analyzers::snapshot::decode::{Content, Decoded, continue_token, list_page, object};
+use kubectl_gpt_analyzers::snapshot::model::Timestamp;
+use kubectl_gpt_analyzers::{Builder, Cluster, Extent, Kind, Now, Origin, Reason, analyze, rules};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};

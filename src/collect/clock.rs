@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http::header::DATE;
 use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::{SignedDuration, Timestamp};
-use kubectl_gpt_analyzers::time;
+use kubectl_gpt_analyzers::kubernetes::time;
 
 /// So much two clocks may differ without a word.
 const TOLERATED: SignedDuration = SignedDuration::from_secs(60);

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
-use kubectl_gpt_analyzers::decode::{Content, continue_token, custom_page};
-use kubectl_gpt_analyzers::model::CustomResource;
-use kubectl_gpt_analyzers::rule::id_matches;
+use kubectl_gpt_analyzers::engine::id_matches;
+use kubectl_gpt_analyzers::snapshot::decode::{Content, continue_token, custom_page};
+use kubectl_gpt_analyzers::snapshot::model::CustomResource;
 use kubectl_gpt_analyzers::{Builder, Extent, Gap, GroupKind, Kind, Reason};
 
 use super::connect::Connection;

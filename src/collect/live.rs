@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 use futures::stream;
-use kubectl_gpt_analyzers::decode::{Decoded, object};
-use kubectl_gpt_analyzers::model::{BackendRef, ConfigMap, Gateway, Ingress, NetworkPolicy, Pod, Secret};
-use kubectl_gpt_analyzers::references::references;
+use kubectl_gpt_analyzers::kubernetes::workloads::references::references;
+use kubectl_gpt_analyzers::snapshot::decode::{Decoded, object};
+use kubectl_gpt_analyzers::snapshot::model::{BackendRef, ConfigMap, Gateway, Ingress, NetworkPolicy, Pod, Secret};
 use kubectl_gpt_analyzers::{Builder, Extent, Gap, Kind, Object, Reason};
 
 use super::connect::Connection;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
-use kubectl_gpt_analyzers::logs::LogRequest;
+use kubectl_gpt_analyzers::kubernetes::workloads::logs::LogRequest;
 use kubectl_gpt_analyzers::{ContainerLog, Kind};
 
 use super::connect::Connection;

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kubectl_gpt_analyzers::decode::{Decoded, object};
-use kubectl_gpt_analyzers::user_rule::RawObject;
+use kubectl_gpt_analyzers::snapshot::RawObject;
+use kubectl_gpt_analyzers::snapshot::decode::{Decoded, object};
 use kubectl_gpt_analyzers::{Analysis, Builder, Cluster, Finding, GroupKind, Now, ObjectRef, Origin};
 use serde_json::{Map, Value};
 
@@ -181,7 +181,7 @@ fn is_same_amount(live: &Value, wanted: &Value) -> bool {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
-    let amount = |value: &Value| kubectl_gpt_analyzers::quantity::Amount::parse(&text(value)?);
+    let amount = |value: &Value| kubectl_gpt_analyzers::snapshot::Amount::parse(&text(value)?);
     amount(live).is_some_and(|live| amount(wanted) == Some(live))
 }
 
@@ -220,8 +220,8 @@ fn merge_metadata(live: &mut Map<String, Value>, wanted: &Map<String, Value>) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use kubectl_gpt_analyzers::decode::{Decoded, object};
-    use kubectl_gpt_analyzers::rule::Profile;
+    use kubectl_gpt_analyzers::engine::Profile;
+    use kubectl_gpt_analyzers::snapshot::decode::{Decoded, object};
     use kubectl_gpt_analyzers::{Analysis, Builder, Extent, Kind, Now, Origin, analyze, rules};
 
     use super::{Overlay, Recorder};

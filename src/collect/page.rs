@@ -1,6 +1,6 @@
 //! One list, page by page.
 
-use kubectl_gpt_analyzers::decode::{Content, DecodeError, Page, continue_token, list_page};
+use kubectl_gpt_analyzers::snapshot::decode::{Content, DecodeError, Page, continue_token, list_page};
 use kubectl_gpt_analyzers::{Broken, Kind, Objects, Reason};
 use tokio::task::JoinHandle;
 

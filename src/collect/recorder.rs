@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kubectl_gpt_analyzers::decode::Content;
-use kubectl_gpt_analyzers::user_rule::{RawObject, RawObjects};
+use kubectl_gpt_analyzers::snapshot::decode::Content;
+use kubectl_gpt_analyzers::snapshot::{RawObject, RawObjects};
 use kubectl_gpt_analyzers::{GroupKind, ObjectRef};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -216,7 +216,7 @@ impl Recorder {
 
 #[cfg(test)]
 mod tests {
-    use kubectl_gpt_analyzers::decode::Content;
+    use kubectl_gpt_analyzers::snapshot::decode::Content;
 
     use super::Recorder;
 

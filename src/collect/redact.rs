@@ -4,8 +4,8 @@
 //! which are public) and of ConfigMaps (but the configuration of cluster DNS), values that stand in the clear under a name
 //! such as `DB_PASSWORD` or `--api-token`, passwords in addresses.
 
-use kubectl_gpt_analyzers::address::{Address, addresses_of};
-use kubectl_gpt_analyzers::certificate::{self, Unreadable};
+use kubectl_gpt_analyzers::kubernetes::network::certificate::{self, Unreadable};
+use kubectl_gpt_analyzers::text::address::{Address, addresses_of};
 use serde_json::{Map, Value};
 
 /// Stands where a value was.
@@ -260,7 +260,7 @@ fn scrub_addresses(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use kubectl_gpt_analyzers::model::ConfigMap;
+    use kubectl_gpt_analyzers::snapshot::model::ConfigMap;
     use serde_json::{Value, json};
 
     use super::{REMOVED, certificate, encode_base64, is_credential, is_secret_field, redact, scrub};

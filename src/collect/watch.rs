@@ -14,8 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicResourceScope;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
-use kubectl_gpt_analyzers::decode::Content;
-use kubectl_gpt_analyzers::model;
+use kubectl_gpt_analyzers::snapshot::KindVisitor;
+use kubectl_gpt_analyzers::snapshot::decode::Content;
 use kubectl_gpt_analyzers::{Broken, Builder, Extent, Gap, Kind, Object, Reason};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -39,39 +39,17 @@ const RECOVERED_AFTER: Duration = Duration::from_secs(10);
 /// How long a stream may be broken until its kind counts as not read.
 pub const GRACE: Duration = Duration::from_secs(60);
 
-/// The kinds that are watched. Leases change every second and are only of interest at the moment of a look; what is not
-/// here changes seldom, or is one of many custom resources.
-const WATCHED: &[(Kind, Start)] = &[
-    watched_kind::<model::Pod>(),
-    watched_kind::<model::Event>(),
-    watched_kind::<model::ReplicaSet>(),
-    watched_kind::<model::EndpointSlice>(),
-    watched_kind::<model::Service>(),
-    watched_kind::<model::Node>(),
-    watched_kind::<model::Namespace>(),
-    watched_kind::<model::ConfigMap>(),
-    watched_kind::<model::Secret>(),
-    watched_kind::<model::ServiceAccount>(),
-    watched_kind::<model::PersistentVolumeClaim>(),
-    watched_kind::<model::PersistentVolume>(),
-    watched_kind::<model::ResourceQuota>(),
-    watched_kind::<model::Deployment>(),
-    watched_kind::<model::StatefulSet>(),
-    watched_kind::<model::DaemonSet>(),
-    watched_kind::<model::Job>(),
-    watched_kind::<model::CronJob>(),
-    watched_kind::<model::HorizontalPodAutoscaler>(),
-    watched_kind::<model::PodDisruptionBudget>(),
-    watched_kind::<model::Ingress>(),
-    watched_kind::<model::NetworkPolicy>(),
-];
-
-/// Begins to watch one kind.
-type Start = fn(&Begin) -> Feed;
 type Name = (String, String);
 
-const fn watched_kind<T: Object>() -> (Kind, Start) {
-    (T::KIND, start::<T>)
+/// Begins to watch one kind.
+struct Start<'a>(&'a Begin<'a>);
+
+impl KindVisitor for Start<'_> {
+    type Output = Feed;
+
+    fn visit<T: Object>(self) -> Feed {
+        start::<T>(self.0)
+    }
 }
 
 /// What to watch.
@@ -105,11 +83,7 @@ pub struct Health {
 /// Which of these kinds are watched; the others are to be listed.
 pub fn watched(connection: &Connection, kinds: &BTreeSet<Kind>) -> BTreeSet<Kind> {
     let is_served = |kind: &Kind| matches!(connection.served.of(*kind), Serving::Version(_) | Serving::Unknown(_));
-    kinds.iter().copied().filter(|kind| is_served(kind) && is_watched(*kind)).collect()
-}
-
-fn is_watched(kind: Kind) -> bool {
-    WATCHED.iter().any(|(watched, _)| *watched == kind)
+    kinds.iter().copied().filter(|kind| is_served(kind) && kind.is_watched()).collect()
 }
 
 impl Watching {
@@ -138,8 +112,8 @@ impl Watching {
 
     fn begin(&self, connection: &Connection, kind: Kind, namespace: Option<String>) -> Option<Feed> {
         let (Serving::Version(version) | Serving::Unknown(version)) = connection.served.of(kind) else { return None };
-        let (_, start) = WATCHED.iter().find(|(watched, _)| *watched == kind)?;
-        Some(start(&Begin { connection, version, namespace, wake: &self.wake }))
+        let begin = Begin { connection, version, namespace, wake: &self.wake };
+        kind.is_watched().then(|| kind.visit(Start(&begin)))
     }
 
     /// Where the whole cluster is forbidden, the context's namespace is watched.
@@ -648,7 +622,7 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use kubectl_gpt_analyzers::model::Pod;
+    use kubectl_gpt_analyzers::snapshot::model::Pod;
 
     use super::Watched;
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use kubectl_gpt_analyzers::rule::{Analysis, Rule, analyze};
-use kubectl_gpt_analyzers::user_rule::KindName;
+use kubectl_gpt_analyzers::engine::{Analysis, Rule, analyze};
+use kubectl_gpt_analyzers::snapshot::KindName;
 use kubectl_gpt_analyzers::{Cluster, Finding, Selector};
 
 use crate::cli::{AnalyzeArgs, Format, InputArgs, RuleArgs};

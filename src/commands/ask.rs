@@ -4,9 +4,10 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Instant;
 
 use anyhow::anyhow;
-use kubectl_gpt_analyzers::rule::{Analysis, analyze};
+use kubectl_gpt_analyzers::engine::{Analysis, analyze};
+use kubectl_gpt_analyzers::text::words;
 use kubectl_gpt_analyzers::trace::READS;
-use kubectl_gpt_analyzers::{Profile, rules, words};
+use kubectl_gpt_analyzers::{Profile, rules};
 use serde_json::{Value, json};
 
 use crate::cli::AskArgs;

@@ -1,7 +1,7 @@
 //! `kubectl-gpt cache clear`: forget what the language model answered.
 
 use anyhow::Context;
-use kubectl_gpt_analyzers::words;
+use kubectl_gpt_analyzers::text::words;
 
 use crate::cli::{CacheArgs, CacheCommand};
 use crate::exit::{Exit, Failure};

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use kubectl_gpt_analyzers::rule::{RuleMeta, id_matches};
+use kubectl_gpt_analyzers::engine::{RuleMeta, id_matches};
 use kubectl_gpt_analyzers::rules::all as built_in;
-use kubectl_gpt_analyzers::{Kind, Profile, Rule, words};
+use kubectl_gpt_analyzers::text::words;
+use kubectl_gpt_analyzers::{Kind, Profile, Rule};
 use serde_json::json;
 use tabled::builder::Builder;
 use tabled::settings::{Padding, Style};
@@ -17,7 +18,8 @@ use crate::commands::rbac;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::gate::Notice;
-use crate::{terminal, user_rules};
+use crate::terminal;
+use crate::user_rules;
 
 pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
     if let Some(RulesCommand::Test { paths }) = &arguments.command {

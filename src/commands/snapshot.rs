@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use kubectl_gpt_analyzers::{Cluster, Kind, Reason, rules, words};
+use kubectl_gpt_analyzers::text::words;
+use kubectl_gpt_analyzers::{Cluster, Kind, Reason, rules};
 
 use crate::cli::SnapshotArgs;
 use crate::collect::Recorder;

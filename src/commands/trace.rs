@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, anyhow};
+use kubectl_gpt_analyzers::text::words;
 use kubectl_gpt_analyzers::trace::{Hop, HopVerdict, READS, Trace, TraceEnd, trace};
-use kubectl_gpt_analyzers::words;
 
 use crate::cli::{RulesFormat, TraceArgs};
 use crate::exit::{Exit, Failure};

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use jiff::Timestamp;
-use kubectl_gpt_analyzers::logs::{LogRequest, logs_wanted};
-use kubectl_gpt_analyzers::rule::Analysis;
+use kubectl_gpt_analyzers::engine::Analysis;
+use kubectl_gpt_analyzers::kubernetes::workloads::logs::{LogRequest, logs_wanted};
 use kubectl_gpt_analyzers::{Builder, Cluster, Extent, Finding, Gap, Kind, Now, Origin, Reason, Severity};
 use tokio::time::sleep;
 
@@ -453,7 +453,7 @@ fn duration(from: Timestamp, to: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use kubectl_gpt_analyzers::rule::Analysis;
+    use kubectl_gpt_analyzers::engine::Analysis;
     use kubectl_gpt_analyzers::{Finding, Kind, NotEvaluated, ObjectRef, Reason, Severity};
 
     use super::{Shown, duration};

@@ -12,7 +12,7 @@ use async_openai::middleware::HttpRequestFactory;
 use futures::{StreamExt, TryStreamExt};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use kubectl_gpt_analyzers::words;
+use kubectl_gpt_analyzers::text::words;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

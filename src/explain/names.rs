@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use kubectl_gpt_analyzers::model::Namespace;
+use kubectl_gpt_analyzers::snapshot::model::Namespace;
 use kubectl_gpt_analyzers::{Cluster, Kind, Object};
 use serde_json::Value;
 use sha2::{Digest, Sha256};

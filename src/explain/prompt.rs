@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use kubectl_gpt_analyzers::{Cluster, Finding, Kind, ObjectRef, Rule, words};
+use kubectl_gpt_analyzers::text::words;
+use kubectl_gpt_analyzers::{Cluster, Finding, Kind, ObjectRef, Rule};
 use minijinja::{Environment, UndefinedBehavior, context};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -294,7 +295,8 @@ pub fn events(cluster: &Cluster, objects: &[ObjectRef], masker: &Masker) -> Vec<
 fn logs(cluster: &Cluster, objects: &[ObjectRef], masker: &Masker) -> Vec<Value> {
     let pods = objects.iter().filter(|object| object.is(Kind::Pod));
     let of_pod = pods.filter_map(|object| {
-        let pod = cluster.get::<kubectl_gpt_analyzers::model::Pod>(object.namespace(), &object.name).found()?;
+        let pod =
+            cluster.get::<kubectl_gpt_analyzers::snapshot::model::Pod>(object.namespace(), &object.name).found()?;
         let containers = pod.spec.init_containers.iter().chain(pod.spec.containers.iter());
         let logs = containers.filter_map(|container| {
             let log = cluster.log(object.namespace(), &object.name, &container.name)?;

@@ -1,10 +1,11 @@
 //! What a model may look at while it answers a question: findings, objects, events, logs, connections. They only read, and
 //! give nothing that is not masked; a Secret shows its keys and nothing else.
 
-use kubectl_gpt_analyzers::logs::LogRequest;
-use kubectl_gpt_analyzers::rule::Analysis;
+use kubectl_gpt_analyzers::engine::Analysis;
+use kubectl_gpt_analyzers::kubernetes::workloads::logs::LogRequest;
+use kubectl_gpt_analyzers::text::words;
 use kubectl_gpt_analyzers::trace::{TraceEnd, trace};
-use kubectl_gpt_analyzers::{Cluster, ContainerLog, Finding, Kind, ObjectRef, words};
+use kubectl_gpt_analyzers::{Cluster, ContainerLog, Finding, Kind, ObjectRef};
 use serde_json::{Value, json};
 
 use super::client::ToolCall;
@@ -170,7 +171,7 @@ impl Tools<'_> {
         if namespace.is_empty() {
             namespace = self.namespace.clone();
         }
-        let found = self.cluster.get::<kubectl_gpt_analyzers::model::Pod>(&namespace, &pod).found();
+        let found = self.cluster.get::<kubectl_gpt_analyzers::snapshot::model::Pod>(&namespace, &pod).found();
         let found = found.ok_or("no such pod was read")?;
         let container = match arguments.text("container") {
             container if container.is_empty() => {
@@ -240,13 +241,9 @@ impl Arguments<'_> {
     }
 }
 
-/// The kind of this name: `Pod`, `pod`, `pods`.
+/// The kind of this name: `Pod`, `pods`, `po`.
 fn kind(name: &str) -> Result<Kind, String> {
-    let found = Kind::ALL
-        .iter()
-        .copied()
-        .find(|kind| kind.api().kind.eq_ignore_ascii_case(name) || kind.api().plural.eq_ignore_ascii_case(name));
-    found.ok_or_else(|| "objects of this kind are not read".to_string())
+    Kind::from_name(name).ok_or_else(|| "objects of this kind are not read".to_string())
 }
 
 fn bounded(result: Value) -> Value {
@@ -265,7 +262,7 @@ mod tests {
     use crate::explain::client::ToolCall;
     use crate::explain::mask::Masker;
     use crate::explain::names::Names;
-    use kubectl_gpt_analyzers::rule::analyze;
+    use kubectl_gpt_analyzers::engine::analyze;
     use kubectl_gpt_analyzers::{Cluster, Kind, Profile, rules};
 
     fn cluster() -> Cluster {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::anyhow;
 use jiff::Timestamp;
-use kubectl_gpt_analyzers::{Analysis, Cluster, Evidence, Finding, Location, ObjectRef, Origin, Reason, Rule, words};
+use kubectl_gpt_analyzers::text::words;
+use kubectl_gpt_analyzers::{Analysis, Cluster, Evidence, Finding, Location, ObjectRef, Origin, Reason, Rule};
 
 use crate::config::{Config, Expiry, Globs, Ignore};
 use crate::exit::Failure;

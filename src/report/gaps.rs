@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use kubectl_gpt_analyzers::{NotEvaluated, Reason, words};
+use kubectl_gpt_analyzers::text::words;
+use kubectl_gpt_analyzers::{NotEvaluated, Reason};
 
 /// How many rules are named that one gap concerns.
 const MOST_RULES: usize = 4;

@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use kubectl_gpt_analyzers::{Finding, Severity, words};
+use kubectl_gpt_analyzers::text::words;
+use kubectl_gpt_analyzers::{Finding, Severity};
 
 use crate::report::{Report, gaps, problems, table};
 use crate::terminal::plain;

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use kubectl_gpt_analyzers::{Evidence, Finding, words};
+use kubectl_gpt_analyzers::text::words;
+use kubectl_gpt_analyzers::{Evidence, Finding};
 
 use crate::explain::answer::Line;
 use crate::explain::command::MARK;

@@ -15,7 +15,7 @@ pub mod yaml;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kubectl_gpt_analyzers::rule::Analysis;
+use kubectl_gpt_analyzers::engine::Analysis;
 use kubectl_gpt_analyzers::{Cluster, Finding, NotEvaluated, RuleMeta, Severity};
 use serde::Serialize;
 

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use kubectl_gpt_analyzers::{Finding, NotEvaluated, Severity, words};
+use kubectl_gpt_analyzers::text::words;
+use kubectl_gpt_analyzers::{Finding, NotEvaluated, Severity};
 use tabled::builder::Builder;
 use tabled::settings::{Padding, Style as Lines};
 

@@ -1,7 +1,7 @@
 //! Clusters made in memory: applications of a Deployment, a ReplicaSet, ten pods, a Service, an EndpointSlice, an
 //! Ingress, an autoscaler, a disruption budget, a NetworkPolicy and a ConfigMap each, a hundred to a namespace.
 
-use kubectl_gpt_analyzers::decode::{Content, Page, list_page};
+use kubectl_gpt_analyzers::snapshot::decode::{Content, Page, list_page};
 use kubectl_gpt_analyzers::{Builder, Cluster, Extent, Kind, Now, Origin};
 use serde_json::{Value, json};
 

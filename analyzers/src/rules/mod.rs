@@ -1,9 +1,13 @@
 //! The rules that come with the program: one folder a kind, one file a rule.
 
+mod admission;
+mod answers;
 mod api;
 mod apiservice;
+mod authored;
 mod certificate;
 mod configmap;
+mod container;
 mod controlplane;
 mod crd;
 mod cronjob;
@@ -35,7 +39,7 @@ mod volumeattachment;
 mod webhook;
 mod workload;
 
-use crate::rule::{BuiltIn, Profile, Rule};
+use crate::engine::{BuiltIn, Profile, Rule};
 
 /// The rules that run under a profile, by id: `strict` is everything.
 pub fn of(profile: Profile) -> Vec<&'static dyn Rule> {

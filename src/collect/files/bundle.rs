@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use kubectl_gpt_analyzers::model::Namespace;
+use kubectl_gpt_analyzers::snapshot::model::Namespace;
 use kubectl_gpt_analyzers::{Extent, Gap, GroupKind, Kind, Object, Reason};
 use serde_json::Value;
 
@@ -15,42 +15,6 @@ use super::tree::{Tree, is_objects};
 use super::{Reader, not_in_input};
 
 const RESOURCES: &str = "cluster-resources/";
-
-/// What each kind's file or folder is called. Some versions leave out the ending.
-const NAMES: &[(Kind, &[&str])] = &[
-    (Kind::Namespace, &["namespaces"]),
-    (Kind::Node, &["nodes"]),
-    (Kind::StorageClass, &["storage-classes"]),
-    (Kind::IngressClass, &["ingress-classes"]),
-    (Kind::PriorityClass, &["priorityclasses"]),
-    (Kind::CustomResourceDefinition, &["custom-resource-definitions"]),
-    (Kind::PersistentVolume, &["pvs"]),
-    (Kind::ClusterRole, &["clusterroles", "clusterRoles"]),
-    (Kind::ClusterRoleBinding, &["clusterrolebindings", "clusterRoleBindings"]),
-    (Kind::VolumeAttachment, &["volumeattachments"]),
-    (Kind::Pod, &["pods"]),
-    (Kind::Service, &["services"]),
-    (Kind::Deployment, &["deployments"]),
-    (Kind::ReplicaSet, &["replicasets"]),
-    (Kind::StatefulSet, &["statefulsets"]),
-    (Kind::DaemonSet, &["daemonsets"]),
-    (Kind::Job, &["jobs"]),
-    (Kind::CronJob, &["cronjobs"]),
-    (Kind::Ingress, &["ingress"]),
-    (Kind::NetworkPolicy, &["network-policy"]),
-    (Kind::ResourceQuota, &["resource-quota"]),
-    (Kind::LimitRange, &["limitranges"]),
-    (Kind::Event, &["events"]),
-    (Kind::PersistentVolumeClaim, &["pvcs"]),
-    (Kind::PodDisruptionBudget, &["pod-disruption-budgets"]),
-    (Kind::Role, &["roles"]),
-    (Kind::RoleBinding, &["rolebindings"]),
-    (Kind::Endpoints, &["endpoints"]),
-    (Kind::EndpointSlice, &["endpointslices"]),
-    (Kind::ServiceAccount, &["serviceaccounts"]),
-    (Kind::Lease, &["leases"]),
-    (Kind::ConfigMap, &["configmaps"]),
-];
 
 /// The folder of a bundle inside of a folder or archive, with `/` at the end; empty for the root.
 pub(super) fn root(tree: &Tree) -> Option<String> {
@@ -67,14 +31,16 @@ pub(super) fn read(reader: &mut Reader, tree: &Tree, root: &str) -> Result<()> {
     let whole = bundle.read_namespaces(reader)?;
     let namespaces: BTreeSet<String> =
         Namespace::table(reader.builder.objects()).iter().map(|namespace| namespace.name().to_string()).collect();
-    for (kind, names) in NAMES.iter().filter(|(kind, _)| *kind != Kind::Namespace) {
-        let extent = match kind.api().namespaced {
-            true => bundle.read_namespaced(reader, *kind, names, &namespaces, whole)?,
-            false => bundle.read_cluster_scoped(reader, *kind, names)?,
+    for kind in Kind::ALL.iter().filter(|kind| **kind != Kind::Namespace && !kind.bundle_names().is_empty()) {
+        let names = kind.bundle_names();
+        let extent = if kind.api().namespaced {
+            bundle.read_namespaced(reader, *kind, names, &namespaces, whole)?
+        } else {
+            bundle.read_cluster_scoped(reader, *kind, names)?
         };
         reader.declare(*kind, extent);
     }
-    for kind in Kind::ALL.iter().filter(|kind| !NAMES.iter().any(|(named, _)| named == *kind)) {
+    for kind in Kind::ALL.iter().filter(|kind| kind.bundle_names().is_empty()) {
         let extent = match (kind, reader.declared.get(&Kind::Deployment)) {
             // Bundles hold none, and hardly any cluster does. To take them for unread would silence every rule that has
             // to know all workloads.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use kubectl_gpt_analyzers::{Kind, words};
+use kubectl_gpt_analyzers::Kind;
+use kubectl_gpt_analyzers::text::words;
 use serde_json::Value;
 
 use super::Reader;

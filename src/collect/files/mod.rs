@@ -33,10 +33,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use kubectl_gpt_analyzers::coverage::Broken;
-use kubectl_gpt_analyzers::decode::{Decoded, object_in};
-use kubectl_gpt_analyzers::model::Timestamp;
-use kubectl_gpt_analyzers::{Builder, ContainerLog, Extent, Gap, Kind, Now, ObjectRef, Objects, Origin, Reason, words};
+use kubectl_gpt_analyzers::snapshot::Broken;
+use kubectl_gpt_analyzers::snapshot::decode::{Decoded, object_in};
+use kubectl_gpt_analyzers::snapshot::model::Timestamp;
+use kubectl_gpt_analyzers::text::words;
+use kubectl_gpt_analyzers::{Builder, ContainerLog, Extent, Gap, Kind, Now, ObjectRef, Objects, Origin, Reason};
 
 use self::archive::Unpacked;
 use self::places::{Place, Places};

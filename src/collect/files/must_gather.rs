@@ -15,9 +15,6 @@ use super::{Reader, not_in_input};
 
 const NAMESPACES: &str = "namespaces/";
 const CLUSTER_SCOPED: &str = "cluster-scoped-resources/";
-/// Of these all are gathered, by the standard script.
-const GATHERED_WHOLE: [Kind; 6] =
-    [Kind::Node, Kind::PersistentVolume, Kind::StorageClass, Kind::VolumeAttachment, Kind::CSIDriver, Kind::CSINode];
 
 /// The folders in which gathered resources lie, one an image, with `/` at the end; empty for the root. Repositories of
 /// manifests are laid out much like this, but they hold no lists.
@@ -76,7 +73,7 @@ impl Gathered {
         match self.lists.get(&kind) {
             Some(_) if !kind.api().namespaced => Extent::Everything,
             Some(namespaces) => Extent::Namespaces(namespaces.clone()),
-            None if self.some.contains(&kind) && GATHERED_WHOLE.contains(&kind) => Extent::Everything,
+            None if self.some.contains(&kind) && kind.is_gathered_whole() => Extent::Everything,
             // Some are there, and others may be.
             None if self.some.contains(&kind) => Extent::Namespaces(BTreeSet::new()),
             None => not_in_input(kind),

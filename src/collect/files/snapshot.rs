@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use anyhow::{Context, Result, anyhow, bail};
-use kubectl_gpt_analyzers::coverage::Broken;
-use kubectl_gpt_analyzers::decode::{Content, list_page};
+use kubectl_gpt_analyzers::snapshot::Broken;
+use kubectl_gpt_analyzers::snapshot::decode::{Content, list_page};
 use kubectl_gpt_analyzers::{Cluster, Extent, Gap, GroupKind, Kind, Origin};
 use serde::{Deserialize, Serialize};
 

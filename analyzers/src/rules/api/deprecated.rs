@@ -1,7 +1,6 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef};
-use crate::model::{LAST_APPLIED, applied_version};
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::snapshot::model::{LAST_APPLIED, applied_version};
+use crate::snapshot::{Cluster, ObjectRef};
 
 declare_rule! {
     /// ## What it checks
@@ -91,7 +90,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         }
     }
     // Only files hold objects in a version that is gone.
-    for object in cluster.custom().iter().map(crate::model::CustomResource::reference) {
+    for object in cluster.custom().iter().map(crate::snapshot::model::CustomResource::reference) {
         if let Some((gone, instead)) = removed(&object.api_version, &object.kind) {
             let version = object.api_version.to_string();
             let text = format!("apiVersion is {version}");

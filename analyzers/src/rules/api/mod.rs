@@ -1,5 +1,5 @@
 mod deprecated;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&deprecated::RULE];

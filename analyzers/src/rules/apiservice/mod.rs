@@ -1,5 +1,5 @@
 mod unavailable;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&unavailable::RULE];

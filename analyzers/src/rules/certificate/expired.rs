@@ -1,14 +1,13 @@
 use std::collections::BTreeSet;
 
-use crate::certificate::{self, Certificate, Validity, day};
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{APIService, CustomResourceDefinition, Gateway, Ingress, LabelSet, Secret, Timestamp};
-use crate::rule::{Report, declare_rule};
-use crate::time::{age, human};
-use crate::webhooks::configurations;
-use crate::words::list;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::admission::webhooks::configurations;
+use crate::kubernetes::network::certificate::{self, Certificate, Validity, day};
+use crate::kubernetes::time::{age, human};
+use crate::snapshot::model::{APIService, CustomResourceDefinition, Gateway, Ingress, LabelSet, Secret, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::list;
 
 use super::served::{self, Served};
 
@@ -297,8 +296,8 @@ fn dates(certificate: &Certificate) -> String {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::certificate::made::{Made, chain};
-    use crate::kind::Kind;
+    use crate::kubernetes::network::certificate::made::{Made, chain};
+    use crate::snapshot::Kind;
     use crate::testing::{Said, World, check};
 
     const INGRESS: &str = "

@@ -1,10 +1,9 @@
-use crate::certificate::{Certificate, Unreadable};
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::Secret;
-use crate::rule::{Report, declare_rule};
-use crate::words::list;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::certificate::{Certificate, Unreadable};
+use crate::snapshot::model::Secret;
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
+use crate::text::words::list;
 
 use super::served::{self, Served};
 
@@ -160,9 +159,8 @@ fn report_unreadable(report: &mut Report, served: &Served, secret: &Secret, unre
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::certificate::made::{Made, chain};
-    use crate::coverage::{Gap, Reason};
-    use crate::kind::Kind;
+    use crate::kubernetes::network::certificate::made::{Made, chain};
+    use crate::snapshot::{Gap, Kind, Reason};
     use crate::testing::{Said, World, check};
 
     const INGRESS: &str = "

@@ -2,6 +2,6 @@ mod expired;
 mod host;
 mod served;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&expired::RULE, &host::RULE];

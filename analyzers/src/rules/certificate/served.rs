@@ -1,11 +1,9 @@
 //! Which certificates Ingresses and Gateways serve, and for which hosts.
 
-use crate::certificate::{Certificate, Unreadable, from_base64};
-use crate::cluster::{Cluster, Lookup};
-use crate::finding::ObjectRef;
-use crate::kind::Object;
-use crate::model::{Gateway, Ingress, IngressClass, Listener, Secret};
-use crate::rule::Report;
+use crate::engine::Report;
+use crate::kubernetes::network::certificate::{Certificate, Unreadable, from_base64};
+use crate::snapshot::model::{Gateway, Ingress, IngressClass, Listener, Secret};
+use crate::snapshot::{Cluster, Lookup, Object, ObjectRef};
 
 /// One place where an Ingress or Gateway names Secrets with certificates.
 pub(super) struct Served<'a> {

@@ -1,5 +1,5 @@
 mod unused;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&unused::RULE];

@@ -1,14 +1,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::authored::is_platform;
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{ClusterRole, ConfigMap, Pod, PodSpec, ReplicaSet, Role};
-use crate::references::references;
-use crate::rule::{Report, declare_rule};
-use crate::time;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time;
+use crate::kubernetes::workloads::references::references;
+use crate::rules::authored::is_platform;
+use crate::snapshot::model::{ClusterRole, ConfigMap, Pod, PodSpec, ReplicaSet, Role};
+use crate::snapshot::{Cluster, Kind, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -139,7 +138,7 @@ fn finding(map: &ConfigMap) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const MAP: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: cart-7f, namespace: shop,

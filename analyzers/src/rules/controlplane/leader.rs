@@ -1,14 +1,13 @@
+use crate::kubernetes::nodes::lease::LeaseExt;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::lease;
-use crate::model::{Lease, Pod, Timestamp};
-use crate::rule::{Report, declare_rule};
-use crate::scheduling::waiting::{Waiting, Why};
-use crate::time::{age, human};
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::nodes::lease;
+use crate::kubernetes::scheduling::waiting::{Waiting, Why};
+use crate::kubernetes::time::{age, human};
+use crate::snapshot::model::{Lease, Pod, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -117,7 +116,7 @@ fn works(cluster: &Cluster, component: &str, renewed: Timestamp, allowed: Durati
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn lease(name: &str, renewed: &str) -> String {

@@ -1,6 +1,6 @@
 mod leader;
 mod pod;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&leader::RULE, &pod::RULE];

@@ -1,9 +1,8 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Condition, Pod};
-use crate::rule::{Report, declare_rule};
-use crate::time::{age, human, to_start};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time::{age, human, to_start};
+use crate::snapshot::model::{Condition, Pod};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks

@@ -1,5 +1,5 @@
 mod not_established;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&not_established::RULE];

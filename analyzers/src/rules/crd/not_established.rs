@@ -1,12 +1,11 @@
-use crate::answers::Answers;
-use crate::certificate;
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::{CustomResourceDefinition, condition};
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::words::{count, shorten};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::certificate;
+use crate::kubernetes::time;
+use crate::rules::answers::Answers;
+use crate::snapshot::model::{CustomResourceDefinition, condition};
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
+use crate::text::words::{count, shorten};
 
 declare_rule! {
     /// ## What it checks
@@ -148,8 +147,8 @@ fn stuck(cluster: &Cluster, crd: &CustomResourceDefinition) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::certificate::made::Made;
-    use crate::kind::Kind;
+    use crate::kubernetes::network::certificate::made::Made;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const CRD: &str = "

@@ -1,9 +1,9 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::job::{Failing, Failure, keeps_failing};
-use crate::kind::Object;
-use crate::model::CronJob;
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::workloads::job::{Failing, JobExt, keeps_failing};
+use crate::rules::job::failure::Failure;
+use crate::snapshot::model::CronJob;
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks

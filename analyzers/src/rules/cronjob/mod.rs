@@ -1,6 +1,6 @@
 mod failing;
 mod not_running;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&failing::RULE, &not_running::RULE];

@@ -1,11 +1,9 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::{CronJob, Job, Timestamp};
-use crate::rule::{Report, declare_rule};
-use crate::schedule::Schedule;
-use crate::time::{self, START};
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time::{self, START};
+use crate::kubernetes::workloads::schedule::Schedule;
+use crate::snapshot::model::{CronJob, Job, Timestamp};
+use crate::snapshot::{Cluster, Object};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks

@@ -1,5 +1,5 @@
 mod nowhere;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&nowhere::RULE];

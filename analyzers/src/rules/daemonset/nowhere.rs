@@ -1,13 +1,11 @@
 use std::collections::BTreeSet;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{DaemonSet, Meta, Node, Pod};
-use crate::rule::{Report, declare_rule};
-use crate::scheduling::{node_affinity, taints};
-use crate::time::{self, START};
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::scheduling::{node_affinity, taints};
+use crate::kubernetes::time::{self, START};
+use crate::snapshot::model::{DaemonSet, Meta, Node, Pod};
+use crate::snapshot::{Cluster, Kind, Object};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks

@@ -1,5 +1,5 @@
 mod paused;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&paused::RULE];

@@ -1,8 +1,7 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::Deployment;
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::snapshot::model::Deployment;
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks

@@ -1,15 +1,14 @@
+use crate::kubernetes::network::cluster_dns::DnsExt;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::cluster::Cluster;
-use crate::cluster_dns::ClusterDns;
-use crate::corefile::{self, Corefile, PLUGINS, Plugin};
-use crate::finding::{Finding, Severity, kubectl};
-use crate::kind::Object;
-use crate::model::{ConfigMap, Pod, PodSpec};
-use crate::nearest::nearest_name;
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::nearest::nearest_name;
+use crate::kubernetes::network::cluster_dns::ClusterDns;
+use crate::kubernetes::network::corefile::{self, Corefile, PLUGINS, Plugin};
+use crate::snapshot::model::{ConfigMap, Pod, PodSpec};
+use crate::snapshot::{Cluster, Object, Selector};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -154,7 +153,7 @@ fn finding(map: &ConfigMap, text: &str, mistake: &Mistake) -> Finding {
     let message =
         format!("The Corefile in ConfigMap {} is wrong at line {}: {}", map.name(), mistake.line, mistake.what);
     let line = text.lines().nth(mistake.line.saturating_sub(1)).unwrap_or_default();
-    let line = crate::words::shorten(line, 120);
+    let line = crate::text::words::shorten(line, 120);
     Finding::new(mistake.severity, object.clone(), message)
         .key(mistake.what.clone())
         .evidence(format!("line {} is: {line}", mistake.line), &object, "data.Corefile")
@@ -164,7 +163,7 @@ fn finding(map: &ConfigMap, text: &str, mistake: &Mistake) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{Said, World};
 
     fn world(corefile: &str, ready: &str) -> World {
@@ -194,7 +193,7 @@ mod tests {
         ]);
         // Pods that run still have the old one.
         let said = check(&GOOD.replace("cache", "cahce"), "True");
-        assert_eq!(said.finding().severity, crate::finding::Severity::Warning);
+        assert_eq!(said.finding().severity, crate::engine::Severity::Warning);
     }
 
     #[test]

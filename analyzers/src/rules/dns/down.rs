@@ -1,10 +1,11 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::Object;
-use crate::model::Service;
-use crate::outage::Outage;
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::nearest::NearestExt;
+use crate::kubernetes::network::cluster_dns::DnsExt;
+use crate::kubernetes::network::outage::{Outage, OutageExt};
+use crate::kubernetes::nodes::platform::PlatformExt;
+use crate::snapshot::model::Service;
+use crate::snapshot::{Cluster, Object, ObjectRef, Selector};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks

@@ -1,9 +1,9 @@
-use crate::cluster::{Cluster, Origin};
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Node, Pod, Service};
-use crate::rule::{Report, declare_rule};
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::cluster_dns::DnsExt;
+use crate::kubernetes::nodes::platform::PlatformExt;
+use crate::snapshot::model::{Node, Pod, Service};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, Origin};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -94,8 +94,7 @@ fn is_dns_pod(pod: &Pod) -> bool {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::cluster::Origin;
-    use crate::kind::Kind;
+    use crate::snapshot::{Kind, Origin};
     use crate::testing::{World, check};
 
     const API: &str = "{apiVersion: v1, kind: Service, metadata: {name: kubernetes, namespace: default}, \

@@ -3,6 +3,6 @@ mod down;
 mod missing;
 mod single;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&corefile::RULE, &down::RULE, &missing::RULE, &single::RULE];

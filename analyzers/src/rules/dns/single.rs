@@ -1,9 +1,8 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::Node;
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::cluster_dns::DnsExt;
+use crate::snapshot::model::Node;
+use crate::snapshot::{Cluster, Object, Selector};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks

@@ -1,11 +1,10 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, Severity, kubectl};
-use crate::gateway_api::current;
-use crate::kind::Object;
-use crate::model::{Gateway, GatewayClass};
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::words::{count, list, shorten};
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::network::gateway_api::current;
+use crate::kubernetes::time;
+use crate::snapshot::model::{Gateway, GatewayClass};
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
+use crate::text::words::{count, list, shorten};
 
 declare_rule! {
     /// ## What it checks
@@ -108,7 +107,7 @@ fn not_accepted(cluster: &Cluster, class: &GatewayClass) -> Option<Finding> {
 mod tests {
     use super::RULE;
     use crate::Origin;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const GATEWAY: &str = "

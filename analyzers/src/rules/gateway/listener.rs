@@ -1,11 +1,10 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::gateway_api::{From, current, is_granted};
-use crate::kind::{Kind, Object};
-use crate::model::{Condition, Gateway, Listener, Secret, Timestamp};
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::words::{list, shorten};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::gateway_api::{From, current, is_granted};
+use crate::kubernetes::time;
+use crate::snapshot::model::{Condition, Gateway, Listener, Secret, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::{list, shorten};
 
 declare_rule! {
     /// ## What it checks
@@ -90,7 +89,7 @@ fn by_status(cluster: &Cluster, gateway: &Gateway, listener: &Listener, conditio
 
 /// Whether the Gateway as a whole works: if not, its listeners only share its fate.
 fn is_programmed(gateway: &Gateway) -> bool {
-    crate::model::condition(&gateway.status.conditions, "Programmed").is_none_or(Condition::is_true)
+    crate::snapshot::model::condition(&gateway.status.conditions, "Programmed").is_none_or(Condition::is_true)
 }
 
 /// Where no controller has said anything about the listener yet.
@@ -163,7 +162,7 @@ fn secret_name(listener: &Listener) -> String {
 mod tests {
     use super::RULE;
     use crate::Origin;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const GATEWAY: &str = "

@@ -2,6 +2,6 @@ mod class;
 mod listener;
 mod not_programmed;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&class::RULE, &listener::RULE, &not_programmed::RULE];

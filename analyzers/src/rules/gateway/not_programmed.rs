@@ -1,11 +1,10 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::gateway_api::current;
-use crate::kind::{Kind, Object};
-use crate::model::{Condition, Gateway, Service};
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::words::shorten;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::gateway_api::current;
+use crate::kubernetes::time;
+use crate::snapshot::model::{Condition, Gateway, Service};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::shorten;
 
 declare_rule! {
     /// ## What it checks
@@ -101,7 +100,7 @@ fn finding(cluster: &Cluster, gateway: &Gateway, trouble: &Condition) -> Finding
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const GATEWAY: &str = "

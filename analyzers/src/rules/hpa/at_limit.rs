@@ -1,13 +1,11 @@
 use std::time::Duration;
 
-use crate::autoscaler::{condition, target_reference};
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::HorizontalPodAutoscaler;
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time;
+use crate::kubernetes::workloads::autoscaler::{condition, target_reference};
+use crate::snapshot::model::HorizontalPodAutoscaler;
+use crate::snapshot::{Cluster, Object};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks

@@ -2,6 +2,6 @@ mod at_limit;
 mod no_metrics;
 mod target_missing;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&at_limit::RULE, &no_metrics::RULE, &target_missing::RULE];

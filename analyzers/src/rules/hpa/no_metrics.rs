@@ -2,14 +2,12 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscalerCondition, MetricSpec};
 
-use crate::autoscaler::{Target, condition, target, target_reference};
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{APIService, HorizontalPodAutoscaler, LimitRange, Pod, PodSpec, PodTemplate};
-use crate::rule::{Report, declare_rule};
-use crate::time::{self, START};
-use crate::words;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::time::{self, START};
+use crate::kubernetes::workloads::autoscaler::{Target, condition, target, target_reference};
+use crate::snapshot::model::{APIService, HorizontalPodAutoscaler, LimitRange, Pod, PodSpec, PodTemplate};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -186,7 +184,7 @@ fn missing_requests(
     };
     metrics.iter().find_map(|metric| {
         let (resource, container) = utilization(metric)?;
-        let lacks = |requests: &crate::model::ResourceRequirements| {
+        let lacks = |requests: &crate::snapshot::model::ResourceRequirements| {
             !requests.requests.contains_key(resource) && !requests.limits.contains_key(resource)
         };
         // Requests of the pod as a whole stand in for those of its containers (KEP-2837).
@@ -259,7 +257,7 @@ fn group_of(service: &APIService) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn hpa(metrics: &str, status: &str) -> String {

@@ -1,11 +1,9 @@
-use crate::autoscaler::{Target, condition, target, target_reference};
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::HorizontalPodAutoscaler;
-use crate::rule::{Report, declare_rule};
-use crate::time::{self, SCHEDULE};
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time::{self, SCHEDULE};
+use crate::kubernetes::workloads::autoscaler::{Target, condition, target, target_reference};
+use crate::snapshot::model::HorizontalPodAutoscaler;
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -103,7 +101,7 @@ fn namesake(cluster: &Cluster, target: &ObjectRef) -> Option<ObjectRef> {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn hpa(api: &str, kind: &str, more: &str) -> String {

@@ -1,11 +1,11 @@
-use crate::answers::{Answers, NoAnswer, NoAnswerKind};
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::gateway_api::{From, backends, current, is_granted};
-use crate::model::{BackendRef, Route};
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::words::shorten;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::network::gateway_api::{From, backends, current, is_granted};
+use crate::kubernetes::time;
+use crate::rules::answers::{Answers, NoAnswer, NoAnswerKind};
+use crate::snapshot::model::{BackendRef, Route};
+use crate::snapshot::{Cluster, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::shorten;
 
 declare_rule! {
     /// ## What it checks
@@ -142,7 +142,7 @@ fn by_status(cluster: &Cluster, report: &mut Report, object: &ObjectRef, route: 
 mod tests {
     use super::RULE;
     use crate::Origin;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const ROUTE: &str = "

@@ -2,6 +2,6 @@ mod backend;
 mod parent;
 mod reference_grant;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&backend::RULE, &parent::RULE, &reference_grant::RULE];

@@ -1,11 +1,10 @@
-use crate::cluster::{Cluster, Lookup};
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::gateway_api::{current, refusal};
-use crate::kind::{Kind, Object};
-use crate::model::{Condition, Gateway, ParentRef, Route, Service};
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::words::{list, shorten};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::gateway_api::{current, refusal};
+use crate::kubernetes::time;
+use crate::snapshot::model::{Condition, Gateway, ParentRef, Route, Service};
+use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::{list, shorten};
 
 declare_rule! {
     /// ## What it checks
@@ -151,7 +150,7 @@ fn instead(cluster: &Cluster, parent: &ParentRef, above: &ObjectRef) -> String {
     }
 }
 
-fn is_young(cluster: &Cluster, since: Option<crate::model::Timestamp>) -> bool {
+fn is_young(cluster: &Cluster, since: Option<crate::snapshot::model::Timestamp>) -> bool {
     since.is_some_and(|since| time::age(cluster.now(), since) < time::START)
 }
 
@@ -169,7 +168,7 @@ fn key(above: &ObjectRef, parent: &ParentRef) -> String {
 mod tests {
     use super::RULE;
     use crate::Origin;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const GATEWAY: &str = "

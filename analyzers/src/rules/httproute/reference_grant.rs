@@ -1,10 +1,8 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef};
-use crate::gateway_api::{From, backends, is_granted};
-use crate::kind::{Kind, Object};
-use crate::model::{BackendRef, Gateway, ReferenceGrant, Timestamp};
-use crate::rule::{Report, declare_rule};
-use crate::time;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::gateway_api::{From, backends, is_granted};
+use crate::kubernetes::time;
+use crate::snapshot::model::{BackendRef, Gateway, ReferenceGrant, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 
 declare_rule! {
     /// ## What it checks
@@ -101,7 +99,7 @@ fn check_reference(
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const ROUTE: &str = "

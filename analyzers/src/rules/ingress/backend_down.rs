@@ -1,12 +1,13 @@
+use crate::kubernetes::network::endpoints::EndpointsExt;
+use crate::kubernetes::network::outage::OutageExt;
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, Severity, kubectl};
-use crate::ingress::{self, Backend};
-use crate::kind::Object;
-use crate::model::{Ingress, Service};
-use crate::outage::Outage;
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::network::ingress::{self, Backend};
+use crate::kubernetes::network::outage::Outage;
+use crate::snapshot::model::{Ingress, Service};
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -81,7 +82,7 @@ fn finding(ingress: &Ingress, service: &str, severity: Severity, why: &str, back
     let object = ingress.reference();
     let from = ingress::sources(backends);
     let message = format!("Ingress {name} sends {from} to Service {service}, which has no endpoint: {why}");
-    let cause = crate::finding::ObjectRef::new(crate::kind::Kind::Service, namespace, service);
+    let cause = crate::snapshot::ObjectRef::new(crate::snapshot::Kind::Service, namespace, service);
     let mut finding = Finding::new(severity, object.clone(), message).key(service);
     for backend in backends.iter().take(3) {
         let text = format!("{} goes to Service {service} port {}", backend.from(), backend.port);

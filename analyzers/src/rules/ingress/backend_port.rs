@@ -1,13 +1,11 @@
+use crate::kubernetes::network::ingress::IngressExt;
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
-use crate::endpoints::port_text;
-use crate::finding::{Finding, Severity, kubectl};
-use crate::ingress::{self, Backend, BackendPort};
-use crate::kind::Object;
-use crate::model::{Ingress, IntOrString, Service};
-use crate::rule::{Report, declare_rule};
-use crate::words;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::network::ingress::{self, Backend, BackendPort};
+use crate::snapshot::model::{Ingress, IntOrString, Service, port_text};
+use crate::snapshot::{Cluster, Object};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -139,7 +137,7 @@ mod tests {
         let class = "{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: public}, \
                      spec: {controller: k8s.io/ingress-nginx}}";
         let said = check(&RULE, &[SERVICE, class, &ingress("{number: 8080}")]);
-        assert_eq!(said.finding().severity, crate::finding::Severity::Info);
+        assert_eq!(said.finding().severity, crate::engine::Severity::Info);
     }
 
     #[test]

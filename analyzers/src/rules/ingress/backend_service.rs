@@ -1,12 +1,11 @@
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::ingress::{self, Backend};
-use crate::kind::Object;
-use crate::model::{Ingress, Service};
-use crate::nearest::nearest_name;
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::nearest::nearest_name;
+use crate::kubernetes::network::ingress::{self, Backend};
+use crate::snapshot::model::{Ingress, Service};
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -83,8 +82,7 @@ fn finding(cluster: &Cluster, ingress: &Ingress, service: &str, backends: &[&Bac
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::cluster::Origin;
-    use crate::kind::Kind;
+    use crate::snapshot::{Kind, Origin};
     use crate::testing::{World, check};
 
     const INGRESS: &str = "
@@ -160,6 +158,6 @@ mod tests {
     #[test]
     fn fires_as_info_for_manifests() {
         let said = World::new(&[INGRESS, STORE]).origin(Origin::Manifests).check(&RULE);
-        assert_eq!(said.finding().severity, crate::finding::Severity::Info);
+        assert_eq!(said.finding().severity, crate::engine::Severity::Info);
     }
 }

@@ -1,11 +1,10 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, Severity, kubectl};
-use crate::ingress::{self, CLASS_ANNOTATION};
-use crate::kind::{Kind, Object};
-use crate::model::{Ingress, IngressClass};
-use crate::nearest::nearest_name;
-use crate::rule::{Report, declare_rule};
-use crate::words;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::nearest::nearest_name;
+use crate::kubernetes::network::ingress::{self, CLASS_ANNOTATION};
+use crate::kubernetes::nodes::platform::PlatformExt;
+use crate::snapshot::model::{Ingress, IngressClass};
+use crate::snapshot::{Cluster, Kind, Object};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -134,7 +133,7 @@ fn no_class(cluster: &Cluster, ingress: &Ingress) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const PUBLIC: &str = "{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: public}, \

@@ -1,11 +1,12 @@
+use crate::kubernetes::network::ingress::IngressExt;
+use crate::kubernetes::nodes::platform::PlatformExt;
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::ingress;
-use crate::kind::Object;
-use crate::model::Ingress;
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::ingress;
+use crate::snapshot::model::Ingress;
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks

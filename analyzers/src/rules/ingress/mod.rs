@@ -6,7 +6,7 @@ mod conflict;
 mod no_address;
 mod tls_secret;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[
     &backend_down::RULE,

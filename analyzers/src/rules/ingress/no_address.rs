@@ -1,12 +1,13 @@
+use crate::kubernetes::network::ingress::IngressExt;
+use crate::kubernetes::nodes::platform::PlatformExt;
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, Severity, kubectl};
-use crate::ingress;
-use crate::kind::{Kind, Object};
-use crate::model::{Ingress, IngressClass};
-use crate::rule::{Report, declare_rule};
-use crate::time;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::network::ingress;
+use crate::kubernetes::time;
+use crate::snapshot::model::{Ingress, IngressClass};
+use crate::snapshot::{Cluster, Kind, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -111,7 +112,7 @@ fn finding(cluster: &Cluster, ingress: &Ingress, severity: Severity, why: &str) 
         "status.loadBalancer",
     );
     if let Some(event) = cluster.events(&object).first() {
-        finding = finding.evidence(crate::words::shorten(&event.message, 200), &object, "");
+        finding = finding.evidence(crate::text::words::shorten(&event.message, 200), &object, "");
     }
     finding.fix_command("Read what the controller says", kubectl(["-n", namespace, "describe", "ingress", name]))
 }

@@ -1,12 +1,11 @@
 use std::collections::BTreeSet;
 
-use crate::cluster::{Cluster, Lookup};
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::Object;
-use crate::model::{CustomResource, Ingress, Secret};
-use crate::nearest::nearest_name;
-use crate::rule::{Report, declare_rule};
-use crate::time;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::nearest::nearest_name;
+use crate::kubernetes::time;
+use crate::snapshot::model::{CustomResource, Ingress, Secret};
+use crate::snapshot::{Cluster, Lookup, Object, ObjectRef};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -66,7 +65,8 @@ fn missing(cluster: &Cluster, ingress: &Ingress, secret: &str) -> Option<Finding
         return None;
     }
     let hosts = hosts(ingress, secret);
-    let for_hosts = if hosts.is_empty() { String::new() } else { format!(" for {}", crate::words::list(&hosts, 2)) };
+    let for_hosts =
+        if hosts.is_empty() { String::new() } else { format!(" for {}", crate::text::words::list(&hosts, 2)) };
     let there = cluster.in_namespace::<Secret>(namespace).iter().map(Object::name);
     let hint = nearest_name(secret, there).map(|name| format!(" (there is a Secret {name})")).unwrap_or_default();
     let by = if is_issued { ", because it has not been issued" } else { "" };
@@ -134,7 +134,7 @@ fn has_issuer(ingress: &Ingress) -> bool {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn ingress(meta: &str) -> String {

@@ -1,12 +1,12 @@
+use crate::kubernetes::workloads::job::JobExt;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, Severity, kubectl};
-use crate::job::Failure;
-use crate::kind::{Kind, Object};
-use crate::model::{CronJob, Job};
-use crate::rule::{Report, declare_rule};
-use crate::time;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::time;
+use crate::rules::job::failure::Failure;
+use crate::snapshot::model::{CronJob, Job};
+use crate::snapshot::{Cluster, Kind, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -102,7 +102,7 @@ fn last_run(cluster: &Cluster, cron: &CronJob) -> Option<Finding> {
     let runs = cluster.runs_of(cron);
     let run = runs.iter().find(|run| run.is_over())?;
     let failure = Failure::of(cluster, run)?;
-    if crate::job::keeps_failing(cluster, cron).is_some() || succeeded_later(cluster, run) {
+    if crate::kubernetes::workloads::job::keeps_failing(cluster, cron).is_some() || succeeded_later(cluster, run) {
         return None;
     }
     let message = format!("the last finished run of CronJob {} failed, {}", cron.name(), failure.text());

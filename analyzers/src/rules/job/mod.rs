@@ -1,5 +1,6 @@
 mod failed;
+pub(crate) mod failure;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&failed::RULE];

@@ -1,8 +1,8 @@
-use crate::cluster::{Cluster, Origin};
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::Kind;
-use crate::rule::{Report, declare_rule};
-use crate::words::list;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::rules::authored::AuthoredExt;
+use crate::snapshot::{Cluster, Kind, ObjectRef, Origin};
+use crate::text::kubectl;
+use crate::text::words::list;
 
 declare_rule! {
     /// ## What it checks

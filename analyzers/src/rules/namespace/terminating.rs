@@ -1,15 +1,14 @@
 use k8s_openapi::api::core::v1::NamespaceCondition;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::admission::webhooks::configurations;
+use crate::kubernetes::time;
+use crate::snapshot::model::{
     APIService, ConfigMap, Deployment, Job, Namespace, PersistentVolumeClaim, Pod, Secret, Service, StatefulSet,
 };
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::webhooks::configurations;
-use crate::words::{list, shorten};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::{list, shorten};
 
 declare_rule! {
     /// ## What it checks
@@ -175,7 +174,7 @@ fn held_objects<'a>(cluster: &'a Cluster, namespace: &str) -> Vec<(ObjectRef, &'
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const NAMESPACE: &str = "

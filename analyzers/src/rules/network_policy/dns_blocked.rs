@@ -1,17 +1,16 @@
+use crate::kubernetes::network::cluster_dns::DnsExt;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::Cluster;
-use crate::cluster_dns::ClusterDns;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::Object;
-use crate::model::{NetworkPolicy, Pod};
-use crate::netpol::connections::known_connections;
-use crate::netpol::{
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::cluster_dns::ClusterDns;
+use crate::kubernetes::network::netpol::connections::known_connections;
+use crate::kubernetes::network::netpol::{
     Answer, Direction, Endpoint, NAME_LABEL, NODE_LOCAL, Peer, Policy, PolicySet, Port, Ports, Protocol, Rule, Subject,
     dns_targets, is_private,
 };
-use crate::rule::{Report, declare_rule};
-use crate::words;
+use crate::snapshot::model::{NetworkPolicy, Pod};
+use crate::snapshot::{Cluster, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -172,7 +171,7 @@ fn look<'a>(
 /// The policy that isolates the DNS pods themselves.
 fn at_the_dns_pods<'a>(set: &PolicySet<'a>, dns: &ClusterDns<'a>) -> Option<(ObjectRef, Option<String>, bool)> {
     let pod = dns.pods.first()?;
-    let policies = set.isolating(Direction::Ingress, &crate::netpol::PodEnd::of(pod));
+    let policies = set.isolating(Direction::Ingress, &crate::kubernetes::network::netpol::PodEnd::of(pod));
     let policy = policies.first()?;
     let has_rules = policy.rules(Direction::Ingress).is_some_and(|rules| !rules.is_empty());
     Some((policy.object.reference(), None, has_rules))
@@ -230,7 +229,7 @@ fn peer_miss(set: &PolicySet, dns: &ClusterDns, policy: &Policy, rule: &Rule) ->
             Peer::Selected { namespaces: Some(selector), .. }
                 if set.namespace_matches(selector, system) == Answer::No =>
             {
-                let labels = set.cluster().get::<crate::model::Namespace>("", system).found();
+                let labels = set.cluster().get::<crate::snapshot::model::Namespace>("", system).found();
                 let differences = labels.map(|n| selector.differences(n.labels())).unwrap_or_default();
                 let has = differences.first().map(|(_, value)| value.map_or("no such label", |value| value));
                 return format!(
@@ -241,7 +240,7 @@ fn peer_miss(set: &PolicySet, dns: &ClusterDns, policy: &Policy, rule: &Rule) ->
             Peer::Selected { pods, .. } if !pods.matches(&pod.metadata.labels) => {
                 let asks: Vec<String> =
                     pods.differences(&pod.metadata.labels).into_iter().map(|(asked, _)| asked).collect();
-                let has = dns.service().map(|s| crate::selector::Selector::equals(&s.spec.selector).to_string());
+                let has = dns.service().map(|s| crate::snapshot::Selector::equals(&s.spec.selector).to_string());
                 return format!(
                     "its rule for DNS asks for pods with {}, the DNS pods have {}",
                     words::list(&asks, 3),
@@ -421,7 +420,7 @@ fn ingress_rule(dns: &ClusterDns) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const DNS: &str = "

@@ -6,7 +6,7 @@ mod peer_matches_nothing;
 mod selects_nothing;
 mod service_port;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[
     &dns_blocked::RULE,

@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, Severity, kubectl};
-use crate::kind::Object;
-use crate::nearest::nearest_name;
-use crate::netpol::{Direction, Endpoint, PodEnd, Policy, PolicySet, Port, Ports, Protocol, Rule, Subject};
-use crate::rule::{Report, declare_rule};
-use crate::words;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::nearest::nearest_name;
+use crate::kubernetes::network::netpol::{
+    Direction, Endpoint, PodEnd, Policy, PolicySet, Port, Ports, Protocol, Rule, Subject,
+};
+use crate::snapshot::{Cluster, Object};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks

@@ -1,9 +1,7 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{DaemonSet, NetworkPolicy};
-use crate::rule::{Report, declare_rule};
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::snapshot::model::{DaemonSet, NetworkPolicy};
+use crate::snapshot::{Cluster, Kind, Object};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -116,7 +114,7 @@ fn enforces(daemon_set: &DaemonSet) -> bool {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const POLICY: &str =

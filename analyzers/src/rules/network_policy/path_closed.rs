@@ -1,18 +1,20 @@
+use crate::kubernetes::network::endpoints::EndpointsExt;
+use crate::kubernetes::network::ingress::IngressExt;
 use std::collections::BTreeMap;
 
-use crate::cluster::{Cluster, Lookup};
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::ingress::backends;
-use crate::kind::{Kind, Object};
-use crate::model::{Ingress, NetworkPolicy, Service, ServicePort};
-use crate::netpol::connections::{Connection, configured_connections, ingress_controller, known_connections};
-use crate::netpol::{
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::admission::webhooks::configurations;
+use crate::kubernetes::network::ingress::backends;
+use crate::kubernetes::network::netpol::connections::{
+    Connection, configured_connections, ingress_controller, known_connections,
+};
+use crate::kubernetes::network::netpol::{
     Answer, Decider, Direction, Endpoint, Peer, PodEnd, Policy, PolicySet, Port, PortMatch, Ports, Protocol, Side,
     Subject,
 };
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
-use crate::webhooks::configurations;
+use crate::snapshot::model::{Ingress, NetworkPolicy, Service, ServicePort};
+use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef, Selector};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks

@@ -1,11 +1,11 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{LabelSet, Namespace, Service};
-use crate::nearest::nearest_name;
-use crate::netpol::{Answer, Direction, NAME_LABEL, NamespaceLabels, Peer, Policy, PolicySet, Rule, withheld};
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::nearest::nearest_name;
+use crate::kubernetes::network::netpol::{
+    Answer, Direction, NAME_LABEL, NamespaceLabels, Peer, Policy, PolicySet, Rule, withheld,
+};
+use crate::snapshot::model::{LabelSet, Namespace, Service};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, Selector};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -263,7 +263,7 @@ fn shuts_a_service<'a>(set: &PolicySet<'a>, policy: &Policy<'a>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const WEB: &str = "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, labels: {app: web}}}";
@@ -330,7 +330,7 @@ mod tests {
             "{namespaceSelector: {matchLabels: {tier: edge}}}, {podSelector: {matchLabels: {app: web}}}",
         ] {
             let said = said(peer);
-            assert_eq!(said.finding().severity, crate::finding::Severity::Info, "{peer}");
+            assert_eq!(said.finding().severity, crate::engine::Severity::Info, "{peer}");
         }
     }
 

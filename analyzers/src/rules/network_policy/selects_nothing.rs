@@ -1,11 +1,10 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::Pod;
-use crate::nearest::nearest_name;
-use crate::netpol::{Direction, Peer, Policy, PolicySet, withheld};
-use crate::rule::{Report, declare_rule};
-use crate::time;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::nearest::{NearestExt, nearest_name};
+use crate::kubernetes::network::netpol::{Direction, Peer, Policy, PolicySet, withheld};
+use crate::kubernetes::time;
+use crate::snapshot::model::Pod;
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -148,7 +147,7 @@ fn finding(cluster: &Cluster, set: &PolicySet, policy: &Policy, object: ObjectRe
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const POLICY: &str = "

@@ -1,13 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::Object;
-use crate::model::{NetworkPolicy, Service};
-use crate::netpol::{Answer, Direction, Endpoint, Peer, Policy, PolicySet, Port, Ports, Protocol, Rule, Subject};
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::netpol::{
+    Answer, Direction, Endpoint, Peer, Policy, PolicySet, Port, Ports, Protocol, Rule, Subject,
+};
+use crate::snapshot::model::{NetworkPolicy, Service};
+use crate::snapshot::{Cluster, Object, ObjectRef, Selector};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -81,7 +80,7 @@ struct Wrong {
     service: ObjectRef,
 }
 
-fn single(port: &crate::netpol::PortMatch) -> Option<Port> {
+fn single(port: &crate::kubernetes::network::netpol::PortMatch) -> Option<Port> {
     match port.ports {
         Ports::Range(first, last) if first == last => Some(Port { number: first, protocol: port.protocol? }),
         _ => None,
@@ -309,6 +308,6 @@ mod tests {
     fn fires_as_info_where_cilium_may_open_it() {
         let cilium = "{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: c, namespace: shop}}";
         let said = check(&RULE, &[SERVICE, POD, &opens("{port: 80}"), cilium]);
-        assert_eq!(said.finding().severity, crate::finding::Severity::Info);
+        assert_eq!(said.finding().severity, crate::engine::Severity::Info);
     }
 }

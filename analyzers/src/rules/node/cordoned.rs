@@ -1,14 +1,12 @@
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::Object;
-use crate::model::Node;
-use crate::rule::{Report, declare_rule};
-use crate::scheduling::Refusal;
-use crate::scheduling::waiting::{Judge, blocked_only_by};
-use crate::time::{age, human};
-use crate::words;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::scheduling::Refusal;
+use crate::kubernetes::scheduling::waiting::{Judge, blocked_only_by};
+use crate::kubernetes::time::{age, human};
+use crate::snapshot::model::Node;
+use crate::snapshot::{Cluster, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -80,7 +78,7 @@ fn waiting_for(cluster: &Cluster) -> BTreeMap<String, Vec<ObjectRef>> {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const NODE: &str = "{apiVersion: v1, kind: Node, metadata: {name: worker-1}, spec: {unschedulable: true, taints: [

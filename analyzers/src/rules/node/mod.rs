@@ -4,7 +4,7 @@ mod overcommitted;
 mod pressure;
 mod version_skew;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] =
     &[&cordoned::RULE, &not_ready::RULE, &overcommitted::RULE, &pressure::RULE, &version_skew::RULE];

@@ -1,14 +1,14 @@
+use crate::kubernetes::nodes::kubelet::KubeletExt;
+use crate::kubernetes::nodes::lease::LeaseExt;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::kubelet::Down;
-use crate::lease;
-use crate::model::{Condition, Node};
-use crate::rule::{Report, declare_rule};
-use crate::time::{START, age, human};
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::nodes::kubelet::Down;
+use crate::kubernetes::nodes::lease;
+use crate::kubernetes::time::{START, age, human};
+use crate::snapshot::model::{Condition, Node};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -151,7 +151,7 @@ fn complete(mut finding: Finding, cluster: &Cluster, node: &Node, is_silent: boo
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn node(name: &str, ready: &str) -> String {

@@ -1,11 +1,8 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::Node;
-use crate::quantity::Amount;
-use crate::rule::{Report, declare_rule};
-use crate::scheduling::Scheduler;
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::scheduling::Scheduler;
+use crate::snapshot::model::Node;
+use crate::snapshot::{Amount, Cluster, Object};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -78,7 +75,7 @@ fn takes_pods(node: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn node(name: &str, spec: &str) -> String {

@@ -1,9 +1,7 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, Severity, kubectl};
-use crate::kind::Object;
-use crate::model::{Condition, Node};
-use crate::rule::{Report, declare_rule};
-use crate::words;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::snapshot::model::{Condition, Node};
+use crate::snapshot::{Cluster, Object};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks

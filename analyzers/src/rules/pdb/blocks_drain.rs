@@ -1,13 +1,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use crate::cluster::Cluster;
-use crate::disruption::{must_stay, pods, selector, terms, workloads};
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Pod, PodDisruptionBudget};
-use crate::rule::{Report, declare_rule};
-use crate::words;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::disruption::{must_stay, pods, selector, terms, workloads};
+use crate::snapshot::model::{Pod, PodDisruptionBudget};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -185,7 +183,7 @@ fn is_custom(owner: &ObjectRef) -> bool {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::cluster::Origin;
+    use crate::snapshot::Origin;
     use crate::testing::{World, check};
 
     fn budget(terms: &str, healthy: i32, desired: i32, expected: i32) -> String {

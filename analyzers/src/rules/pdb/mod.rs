@@ -2,6 +2,6 @@ mod blocks_drain;
 mod overlap;
 mod selects_nothing;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&blocks_drain::RULE, &overlap::RULE, &selects_nothing::RULE];

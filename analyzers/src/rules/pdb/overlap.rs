@@ -1,13 +1,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
-use crate::disruption::{pods, workloads};
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::PodDisruptionBudget;
-use crate::rule::{Report, declare_rule};
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::disruption::{pods, workloads};
+use crate::snapshot::model::PodDisruptionBudget;
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -102,7 +100,7 @@ fn finding(budget: &PodDisruptionBudget, other: &PodDisruptionBudget, shared: &B
         words::list(&owners, 3)
     );
     let text = |budget: &PodDisruptionBudget| {
-        let selector = crate::disruption::selector(budget).unwrap_or_default();
+        let selector = crate::kubernetes::disruption::selector(budget).unwrap_or_default();
         if selector.is_empty() {
             "spec.selector matches all pods".to_string()
         } else {

@@ -1,11 +1,11 @@
-use crate::cluster::Cluster;
-use crate::disruption::{selector, terms, workloads};
-use crate::finding::{Finding, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::PodDisruptionBudget;
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
-use crate::time::{self, SCHEDULE};
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::disruption::{selector, terms, workloads};
+use crate::kubernetes::nearest::NearestExt;
+use crate::kubernetes::network::outage::OutageExt;
+use crate::kubernetes::time::{self, SCHEDULE};
+use crate::snapshot::model::PodDisruptionBudget;
+use crate::snapshot::{Cluster, Kind, Object, Selector};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -81,7 +81,7 @@ fn finding(cluster: &Cluster, budget: &PodDisruptionBudget, selector: Option<&Se
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn budget(app: &str, created: &str) -> String {

@@ -1,11 +1,10 @@
-use crate::cluster::Cluster;
-use crate::exit::{describe, runtime_error};
-use crate::finding::{Finding, ObjectRef};
-use crate::kind::Object;
-use crate::logs::telling_line;
-use crate::restarts::{Affected, PodContainer, StartTrouble, affected, judged};
-use crate::rule::{Report, declare_rule};
-use crate::words::{plain, shorten};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::workloads::exit::{describe, runtime_error};
+use crate::kubernetes::workloads::log_lines::telling_line;
+use crate::kubernetes::workloads::restarts::{Affected, PodContainer, StartTrouble, affected, judged, unsteady_groups};
+use crate::rules::container::ContainerReport;
+use crate::snapshot::{Cluster, Object, ObjectRef};
+use crate::text::words::{plain, shorten};
 
 declare_rule! {
     /// ## What it checks
@@ -43,7 +42,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.unsteady_groups() {
+    for group in unsteady_groups(cluster) {
         for affected in affected(cluster, judged(cluster, group), |c| c.cannot_start(cluster)) {
             report.add(finding(cluster, &group.owner, &affected));
         }

@@ -1,9 +1,8 @@
-use crate::cluster::Cluster;
-use crate::exit::describe;
-use crate::finding::{Finding, ObjectRef};
-use crate::kind::{Kind, Object};
-use crate::restarts::{Affected, PodContainer, affected};
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::workloads::exit::describe;
+use crate::kubernetes::workloads::restarts::{Affected, PodContainer, affected, unsteady_groups};
+use crate::rules::container::ContainerReport;
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 
 declare_rule! {
     /// ## What it checks
@@ -41,7 +40,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.unsteady_groups() {
+    for group in unsteady_groups(cluster) {
         let loops = |c: &PodContainer| !c.is_init && c.loops(cluster) && !c.cannot_start(cluster);
         for affected in affected(cluster, cluster.pods_of(group), loops) {
             report.add(finding(cluster, &group.owner, &affected));

@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
 
-use crate::cluster::{Cluster, Lookup};
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::image_pull::{PullFailure, core, is_pull_reason, registry, repository, tag};
-use crate::kind::Object;
-use crate::model::{ContainerStatus, Event, Node, Pod, Secret, Timestamp};
-use crate::rule::{Report, declare_rule};
-use crate::time::{REPORTED, age};
-use crate::words::{list, shorten};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time::{REPORTED, age};
+use crate::kubernetes::workloads::image_pull::{PullFailure, core, is_pull_reason, registry, repository, tag};
+use crate::kubernetes::workloads::restarts::unsteady_groups;
+use crate::snapshot::model::{ContainerStatus, Event, Node, Pod, Secret, Timestamp};
+use crate::snapshot::{Cluster, Lookup, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::{list, shorten};
 
 declare_rule! {
     /// ## What it checks
@@ -52,7 +52,7 @@ struct Waiting<'a> {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.unsteady_groups() {
+    for group in unsteady_groups(cluster) {
         let mut containers: BTreeMap<&str, Waiting> = BTreeMap::new();
         for pod in cluster.pods_of(group).filter(|pod| pod.is_active()) {
             if pod.scheduled_at().is_some_and(|since| age(cluster.now(), since) < REPORTED) {
@@ -243,7 +243,7 @@ fn advise(finding: Finding, owner: &ObjectRef, container: &str, image: &str, fai
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn pod(image: &str, spec: &str, reason: &str, message: &str) -> String {

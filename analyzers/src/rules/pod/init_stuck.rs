@@ -1,14 +1,12 @@
+use crate::rules::container::ContainerReport;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
-use crate::exit::describe;
-use crate::finding::{Finding, ObjectRef, Severity};
-use crate::kind::{Kind, Object};
-use crate::logs::last_lines;
-use crate::owner::PodGroup;
-use crate::restarts::{Affected, PodContainer, affected};
-use crate::rule::{Report, declare_rule};
-use crate::time::{START, human};
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::time::{START, human};
+use crate::kubernetes::workloads::exit::describe;
+use crate::kubernetes::workloads::log_lines::last_lines;
+use crate::kubernetes::workloads::restarts::{Affected, PodContainer, affected, unsteady_groups};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, PodGroup};
 
 declare_rule! {
     /// ## What it checks
@@ -46,7 +44,7 @@ declare_rule! {
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.unsteady_groups() {
+    for group in unsteady_groups(cluster) {
         let stuck = |c: &PodContainer| c.is_init && (fails(cluster, c) || runs_long(cluster, group, c));
         for affected in affected(cluster, cluster.pods_of(group), stuck) {
             report.add(finding(cluster, group, &affected));

@@ -1,10 +1,9 @@
-use crate::cluster::Cluster;
-use crate::exit::describe;
-use crate::finding::{Finding, ObjectRef};
-use crate::kind::Object;
-use crate::probe::{self, ProbeKind};
-use crate::restarts::{Affected, affected};
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::workloads::exit::describe;
+use crate::kubernetes::workloads::probe::{self, ProbeKind};
+use crate::kubernetes::workloads::restarts::{Affected, affected, unsteady_groups};
+use crate::rules::container::ContainerReport;
+use crate::snapshot::{Cluster, Object, ObjectRef};
 
 declare_rule! {
     /// ## What it checks
@@ -40,7 +39,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.unsteady_groups() {
+    for group in unsteady_groups(cluster) {
         for affected in affected(cluster, cluster.pods_of(group), |c| probe::kills(cluster, c).is_some()) {
             report.add(finding(cluster, &group.owner, &affected));
         }

@@ -1,9 +1,8 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::Pod;
-use crate::rule::{Report, declare_rule};
-use crate::words::list;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::snapshot::model::Pod;
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::list;
 
 declare_rule! {
     /// ## What it checks

@@ -1,15 +1,13 @@
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{ConfigMap, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec, Secret, Timestamp};
-use crate::nearest::nearest_name;
-use crate::owner::share_spec;
-use crate::references::{Reference, Standing, references};
-use crate::rule::{Report, declare_rule};
-use crate::time::{REPORTED, START, age};
-use crate::words::{list, shorten};
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::nearest::nearest_name;
+use crate::kubernetes::time::{REPORTED, START, age};
+use crate::kubernetes::workloads::references::{Reference, Standing, references};
+use crate::snapshot::model::{ConfigMap, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec, Secret, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, share_spec};
+use crate::text::kubectl;
+use crate::text::words::{list, shorten};
 
 declare_rule! {
     /// ## What it checks
@@ -120,7 +118,7 @@ fn wants_pods(cluster: &Cluster, workload: &crate::Workload) -> bool {
     }
     let (namespace, name) = (workload.object.namespace(), workload.object.name.as_str());
     if workload.object.is(Kind::Job) {
-        let job = cluster.get::<crate::model::Job>(namespace, name).found();
+        let job = cluster.get::<crate::snapshot::model::Job>(namespace, name).found();
         return job.is_some_and(|job| {
             job.status.completion_time.is_none()
                 && !job
@@ -131,7 +129,7 @@ fn wants_pods(cluster: &Cluster, workload: &crate::Workload) -> bool {
         });
     }
     if workload.object.is(Kind::DaemonSet) && workload.metadata.is_live() {
-        let daemon_set = cluster.get::<crate::model::DaemonSet>(namespace, name).found();
+        let daemon_set = cluster.get::<crate::snapshot::model::DaemonSet>(namespace, name).found();
         return daemon_set.is_some_and(|d| d.status.desired_number_scheduled > 0);
     }
     true
@@ -230,7 +228,7 @@ fn complaints(cluster: &Cluster, pod: &Pod) -> Vec<String> {
     // repeats a failing mount every two minutes.
     let own = own.filter(|event| {
         event.reason != "FailedScheduling"
-            && event.last_seen().is_none_or(|seen| age(cluster.now(), seen) < crate::time::PROVISION)
+            && event.last_seen().is_none_or(|seen| age(cluster.now(), seen) < crate::kubernetes::time::PROVISION)
     });
     said.extend(own.map(|event| event.message.clone()));
     said.retain(|message| !message.is_empty());
@@ -402,7 +400,7 @@ fn makers(cluster: &Cluster, namespace: &str, kind: Kind, name: &str) -> Vec<Obj
     if kind != Kind::Secret {
         return Vec::new();
     }
-    let makes = |custom: &&crate::model::CustomResource| {
+    let makes = |custom: &&crate::snapshot::model::CustomResource| {
         let target = match (custom.group(), custom.kind.as_str()) {
             ("cert-manager.io", "Certificate") => custom.spec.pointer("/secretName"),
             ("external-secrets.io", "ExternalSecret") => custom.spec.pointer("/target/name"),
@@ -448,8 +446,7 @@ mod tests {
     }
 
     use super::RULE;
-    use crate::cluster::Origin;
-    use crate::kind::Kind;
+    use crate::snapshot::{Kind, Origin};
     use crate::testing::{World, check};
 
     fn pod(spec: &str, status: &str) -> String {

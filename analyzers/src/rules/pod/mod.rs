@@ -15,7 +15,7 @@ mod terminating;
 mod unschedulable;
 mod volume;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[
     &cannot_start::RULE,

@@ -1,14 +1,13 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity};
-use crate::kind::{Kind, Object};
-use crate::model::{Container, Node, Pod, Timestamp};
-use crate::owner::PodGroup;
-use crate::probe::{self, ProbeKind};
-use crate::readiness;
-use crate::restarts::{PodContainer, containers};
-use crate::rule::{Report, declare_rule};
-use crate::time::{age, to_start};
-use crate::words::{list, plain, shorten};
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::nodes::kubelet::KubeletExt;
+use crate::kubernetes::time::{age, to_start};
+use crate::kubernetes::workloads::probe::{self, ProbeKind};
+use crate::kubernetes::workloads::readiness;
+use crate::kubernetes::workloads::restarts::{PodContainer, containers};
+use crate::rules::container::ContainerReport;
+use crate::snapshot::model::{Container, Node, Pod, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, PodGroup};
+use crate::text::words::{list, plain, shorten};
 
 declare_rule! {
     /// ## What it checks

@@ -1,10 +1,10 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{ContainerStateTerminated, Quantity};
-use crate::restarts::{Affected, PodContainer, affected, judged};
-use crate::rule::{Report, declare_rule};
-use crate::time::{RECENT, age, human};
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::time::{RECENT, age, human};
+use crate::kubernetes::workloads::restarts::{Affected, PodContainer, affected, judged, unsteady_groups};
+use crate::rules::container::ContainerReport;
+use crate::snapshot::model::{ContainerStateTerminated, Quantity};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -40,7 +40,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.unsteady_groups() {
+    for group in unsteady_groups(cluster) {
         for affected in affected(cluster, judged(cluster, group), |c| is_now(cluster, c) || was_recently(cluster, c)) {
             report.add(finding(cluster, &group.owner, &affected));
         }

@@ -1,10 +1,9 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Pod, Timestamp};
-use crate::rule::{Report, declare_rule};
-use crate::time::{RECENT, age};
-use crate::words::{count, shorten};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time::{RECENT, age};
+use crate::snapshot::model::{Pod, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::{count, shorten};
 
 declare_rule! {
     /// ## What it checks

@@ -1,10 +1,10 @@
-use crate::cluster::Cluster;
-use crate::exit::describe;
-use crate::finding::{Finding, ObjectRef};
-use crate::probe;
-use crate::restarts::{Affected, PodContainer, affected};
-use crate::rule::{Report, declare_rule};
-use crate::time::{RECENT, age, human};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time::{RECENT, age, human};
+use crate::kubernetes::workloads::exit::describe;
+use crate::kubernetes::workloads::probe;
+use crate::kubernetes::workloads::restarts::{Affected, PodContainer, affected, unsteady_groups};
+use crate::rules::container::ContainerReport;
+use crate::snapshot::{Cluster, ObjectRef};
 
 declare_rule! {
     /// ## What it checks
@@ -39,7 +39,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for group in cluster.unsteady_groups() {
+    for group in unsteady_groups(cluster) {
         for affected in affected(cluster, cluster.pods_of(group), |c| restarts_often(cluster, c)) {
             report.add(finding(cluster, &group.owner, &affected));
         }
@@ -55,7 +55,8 @@ fn restarts_often(cluster: &Cluster, container: &PodContainer) -> bool {
     let life = age(cluster.now(), started);
     let an_hour =
         u64::try_from(container.status.restart_count).unwrap_or(0).saturating_mul(3600) / life.as_secs().max(3600);
-    let at_its_start = age(ended, started) < crate::restarts::FORGIVEN && container.has_recovered(cluster);
+    let at_its_start =
+        age(ended, started) < crate::kubernetes::workloads::restarts::FORGIVEN && container.has_recovered(cluster);
     let explained = container.loops(cluster)
         || container.was_oom_killed()
         || container.cannot_start(cluster)

@@ -1,10 +1,9 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Event, Pod};
-use crate::rule::{Report, declare_rule};
-use crate::time::{PROVISION, START, age};
-use crate::words::shorten;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time::{PROVISION, START, age};
+use crate::snapshot::model::{Event, Pod};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::shorten;
 
 declare_rule! {
     /// ## What it checks
@@ -162,7 +161,7 @@ fn core(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const POD: &str = "

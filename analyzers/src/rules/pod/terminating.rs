@@ -1,11 +1,11 @@
-use crate::cluster::{Cluster, Lookup};
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Node, Pod, Timestamp};
-use crate::readiness;
-use crate::rule::{Report, declare_rule};
-use crate::time::{age, human};
-use crate::words::{list, shorten};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::nodes::kubelet::KubeletExt;
+use crate::kubernetes::time::{age, human};
+use crate::kubernetes::workloads::readiness;
+use crate::snapshot::model::{Node, Pod, Timestamp};
+use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::{list, shorten};
 
 declare_rule! {
     /// ## What it checks
@@ -127,7 +127,7 @@ fn lost_node(cluster: &Cluster, node: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn pod(metadata: &str) -> String {

@@ -1,16 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Node, Pod, Timestamp};
-use crate::owner::PodGroup;
-use crate::rule::{Report, declare_rule};
-use crate::scheduling::clauses::{Clause, clauses, sentence};
-use crate::scheduling::waiting::{Judge, Waiting, Why, blocked_only_by};
-use crate::scheduling::{Obstacle, Placement, Refusal, claim_names, claim_reference, resources};
-use crate::time::{SCHEDULE, START};
-use crate::words;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::scheduling::clauses::{Clause, clauses, sentence};
+use crate::kubernetes::scheduling::waiting::{Judge, Waiting, Why, blocked_only_by};
+use crate::kubernetes::scheduling::{Obstacle, Placement, Refusal, claim_names, claim_reference, resources};
+use crate::kubernetes::time::{SCHEDULE, START};
+use crate::snapshot::model::{Node, Pod, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, PodGroup};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -449,8 +446,7 @@ fn report_ignored(cluster: &Cluster, group: &PodGroup, waiting: &[Waiting], repo
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::cluster::Origin;
-    use crate::kind::Kind;
+    use crate::snapshot::{Kind, Origin};
     use crate::testing::{World, check};
 
     const NODES: &str = "

@@ -1,14 +1,13 @@
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Event, PersistentVolumeClaim, Pod, TOKEN_VOLUME, VolumeAttachment};
-use crate::references::references;
-use crate::rule::{Report, declare_rule};
-use crate::storage::{claim_of, volume_of};
-use crate::time::{PROVISION, START, age};
-use crate::words::shorten;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::storage::{claim_of, volume_of};
+use crate::kubernetes::time::{PROVISION, START, age};
+use crate::kubernetes::workloads::references::references;
+use crate::snapshot::model::{Event, PersistentVolumeClaim, Pod, TOKEN_VOLUME, VolumeAttachment};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::shorten;
 
 declare_rule! {
     /// ## What it checks
@@ -209,7 +208,7 @@ fn rest_of_rpc(rpc: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const POD: &str = "

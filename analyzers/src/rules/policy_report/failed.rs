@@ -1,12 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::Cluster;
-use crate::coverage::GroupKind;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{CustomResource, Pod, PolicyResult, ReplicaSet};
-use crate::rule::{Report, declare_rule};
-use crate::words;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::snapshot::model::{CustomResource, Pod, PolicyResult, ReplicaSet};
+use crate::snapshot::{Cluster, GroupKind, Kind, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks

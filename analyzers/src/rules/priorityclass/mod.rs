@@ -1,5 +1,5 @@
 mod missing;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&missing::RULE];

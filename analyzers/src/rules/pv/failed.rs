@@ -1,11 +1,10 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::PersistentVolume;
-use crate::rule::{Report, declare_rule};
-use crate::storage::{phase_changed, phase_of_volume};
-use crate::time::{PROVISION, age};
-use crate::words::shorten;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::storage::{phase_changed, phase_of_volume};
+use crate::kubernetes::time::{PROVISION, age};
+use crate::snapshot::model::PersistentVolume;
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
+use crate::text::words::shorten;
 
 declare_rule! {
     /// ## What it checks

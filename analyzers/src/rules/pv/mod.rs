@@ -1,6 +1,6 @@
 mod failed;
 mod released;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&failed::RULE, &released::RULE];

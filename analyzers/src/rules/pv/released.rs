@@ -1,10 +1,9 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::PersistentVolume;
-use crate::rule::{Report, declare_rule};
-use crate::storage::{phase_changed, phase_of_volume};
-use crate::time::{RECENT, age};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::storage::{phase_changed, phase_of_volume};
+use crate::kubernetes::time::{RECENT, age};
+use crate::snapshot::model::PersistentVolume;
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks

@@ -1,9 +1,8 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::PersistentVolumeClaim;
-use crate::rule::{Report, declare_rule};
-use crate::storage::{phase, volume_of};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::storage::{phase, volume_of};
+use crate::snapshot::model::PersistentVolumeClaim;
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks

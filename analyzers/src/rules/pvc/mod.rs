@@ -2,6 +2,6 @@ mod lost;
 mod pending;
 mod resize;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&lost::RULE, &pending::RULE, &resize::RULE];

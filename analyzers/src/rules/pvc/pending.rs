@@ -1,14 +1,13 @@
-use crate::cluster::{Cluster, Lookup};
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{CSIDriver, Event, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, Timestamp};
-use crate::nearest::nearest_name;
-use crate::rule::{Report, declare_rule};
-use crate::storage::{
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::nearest::nearest_name;
+use crate::kubernetes::storage::{
     NO_PROVISIONER, class_of, class_of_volume, is_default, misfits, phase, users, volume_of, waits_for_consumer,
 };
-use crate::time::{PROVISION, REPORTED, START, age, human};
-use crate::words::{list, shorten};
+use crate::kubernetes::time::{PROVISION, REPORTED, START, age, human};
+use crate::snapshot::model::{CSIDriver, Event, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, Timestamp};
+use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::{list, shorten};
 
 declare_rule! {
     /// ## What it checks
@@ -317,7 +316,7 @@ fn static_volume(cluster: &Cluster, claim: &PersistentVolumeClaim, class: &str, 
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn claim(spec: &str) -> String {

@@ -1,12 +1,10 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::{Event, PersistentVolumeClaim, Pod, Timestamp};
-use crate::quantity::Amount;
-use crate::rule::{Report, declare_rule};
-use crate::storage::{requested, users};
-use crate::time::{PROVISION, RECENT, age};
-use crate::words::shorten;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::storage::{requested, users};
+use crate::kubernetes::time::{PROVISION, RECENT, age};
+use crate::snapshot::model::{Event, PersistentVolumeClaim, Pod, Timestamp};
+use crate::snapshot::{Amount, Cluster, Object};
+use crate::text::kubectl;
+use crate::text::words::shorten;
 
 declare_rule! {
     /// ## What it checks

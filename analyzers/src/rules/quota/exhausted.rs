@@ -1,14 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::{Cluster, Lookup};
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Deployment, Event, IntOrString, Job, Pod, ReplicaSet, ResourceQuota, StatefulSet, Timestamp};
-use crate::quantity::Amount;
-use crate::rule::{Report, declare_rule};
-use crate::scheduling::resources;
-use crate::time::{RECENT, age};
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::scheduling::resources;
+use crate::kubernetes::time::{RECENT, age};
+use crate::snapshot::model::{
+    Deployment, Event, IntOrString, Job, Pod, ReplicaSet, ResourceQuota, StatefulSet, Timestamp,
+};
+use crate::snapshot::{Amount, Cluster, Kind, Lookup, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -243,7 +242,7 @@ fn finding(quota: &ResourceQuota, refusals: &[Refusal]) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn quota(used: &str) -> String {

@@ -1,5 +1,5 @@
 mod exhausted;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&exhausted::RULE];

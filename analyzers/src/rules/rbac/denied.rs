@@ -2,14 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{ClusterRole, ClusterRoleBinding, Event, Pod, ReplicaSet, Role, RoleBinding};
-use crate::restarts::{PodContainer, containers, judged};
-use crate::rule::{Report, declare_rule};
-use crate::time::{RECENT, age};
-use crate::words::{count, list, plain, shorten};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time::{RECENT, age};
+use crate::kubernetes::workloads::restarts::{PodContainer, containers, judged};
+use crate::snapshot::model::{ClusterRole, ClusterRoleBinding, Event, Pod, ReplicaSet, Role, RoleBinding};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::{count, list, plain, shorten};
 
 declare_rule! {
     /// ## What it checks

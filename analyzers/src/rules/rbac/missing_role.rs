@@ -1,12 +1,11 @@
 use k8s_openapi::api::rbac::v1::{RoleRef, Subject};
 
-use crate::cluster::{Cluster, Origin};
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{ClusterRole, ClusterRoleBinding, Role, RoleBinding, Timestamp};
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::words::list;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time;
+use crate::snapshot::model::{ClusterRole, ClusterRoleBinding, Role, RoleBinding, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, Origin};
+use crate::text::kubectl;
+use crate::text::words::list;
 
 declare_rule! {
     /// ## What it checks
@@ -110,7 +109,7 @@ fn finding(binding: &Binding) -> Finding {
 mod tests {
     use super::RULE;
     use crate::Origin;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const BINDING: &str = "

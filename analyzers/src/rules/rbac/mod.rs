@@ -2,6 +2,6 @@ mod denied;
 mod missing_role;
 mod wildcard;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&denied::RULE, &missing_role::RULE, &wildcard::RULE];

@@ -1,12 +1,11 @@
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
-use crate::authored::is_platform;
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
-use crate::rule::{Report, declare_rule};
-use crate::words::list;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::rules::authored::is_platform;
+use crate::snapshot::model::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::list;
 
 declare_rule! {
     /// ## What it checks

@@ -2,13 +2,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::Kind;
-use crate::model::{Condition, CustomResource, Timestamp};
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::words::shorten;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::time;
+use crate::snapshot::model::{Condition, CustomResource, Timestamp};
+use crate::snapshot::{Cluster, Kind, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::shorten;
 
 declare_rule! {
     /// ## What it checks

@@ -1,10 +1,9 @@
 use std::net::IpAddr;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::Service;
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::snapshot::model::Service;
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -78,7 +77,7 @@ fn internal(name: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn service(external: &str) -> String {

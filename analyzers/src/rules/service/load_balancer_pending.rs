@@ -1,12 +1,11 @@
+use crate::kubernetes::nodes::platform::PlatformExt;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Event, Node, Service};
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time;
+use crate::snapshot::model::{Event, Node, Service};
+use crate::snapshot::{Cluster, Kind, Object};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks

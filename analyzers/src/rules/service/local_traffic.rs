@@ -1,12 +1,10 @@
+use crate::kubernetes::network::endpoints::EndpointsExt;
 use std::collections::BTreeSet;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Node, Pod, Service};
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::snapshot::model::{Node, Pod, Service};
+use crate::snapshot::{Cluster, Kind, Object, Selector};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -124,7 +122,7 @@ fn internal(cluster: &Cluster, service: &Service, nodes: &BTreeSet<&str>) -> Opt
     Some(
         names
             .iter()
-            .fold(finding, |finding, node| finding.because(crate::finding::ObjectRef::new(Kind::Node, "", node))),
+            .fold(finding, |finding, node| finding.because(crate::snapshot::ObjectRef::new(Kind::Node, "", node))),
     )
 }
 

@@ -6,7 +6,7 @@ mod no_ready_endpoints;
 mod selector_matches_nothing;
 mod target_port;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[
     &external_name::RULE,

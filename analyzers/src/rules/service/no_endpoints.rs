@@ -1,9 +1,9 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::Service;
-use crate::outage::Outage;
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::cluster_dns::DnsExt;
+use crate::kubernetes::network::outage::{Outage, OutageExt};
+use crate::snapshot::model::Service;
+use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -48,7 +48,7 @@ fn finding(cluster: &Cluster, service: &Service) -> Finding {
     let (namespace, name, object) = (service.namespace(), service.name(), service.reference());
     let message = format!("Service {name} leads nowhere: it has no selector, and no EndpointSlice was made for it");
     // A slice that is named after the Service is not enough: the label counts.
-    let slices = cluster.in_namespace::<crate::model::EndpointSlice>(namespace).iter();
+    let slices = cluster.in_namespace::<crate::snapshot::model::EndpointSlice>(namespace).iter();
     let stray = slices.filter(|slice| slice.service().is_none_or(str::is_empty)).find(|s| s.name().starts_with(name));
     let finding = Finding::warning(object.clone(), message)
         .evidence("spec.selector is empty", &object, "spec.selector")
@@ -72,7 +72,7 @@ fn finding(cluster: &Cluster, service: &Service) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: legacy, namespace: shop}, \

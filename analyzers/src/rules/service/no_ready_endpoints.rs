@@ -1,11 +1,9 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::Object;
-use crate::model::{Pod, Service};
-use crate::outage::{NotReady, Outage};
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::cluster_dns::DnsExt;
+use crate::kubernetes::network::outage::{NotReady, Outage, OutageExt};
+use crate::snapshot::model::{Pod, Service};
+use crate::snapshot::{Cluster, Object, ObjectRef, Selector};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -123,7 +121,7 @@ fn not_published(service: &Service, pods: &[&Pod]) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const SERVICE: &str = "

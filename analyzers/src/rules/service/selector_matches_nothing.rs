@@ -1,10 +1,10 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::Service;
-use crate::outage::Outage;
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::nearest::NearestExt;
+use crate::kubernetes::network::cluster_dns::DnsExt;
+use crate::kubernetes::network::outage::{Outage, OutageExt};
+use crate::snapshot::model::Service;
+use crate::snapshot::{Cluster, Kind, Object, Selector};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -139,9 +139,7 @@ fn note_unread_workloads(cluster: &Cluster, service: &Service, report: &mut Repo
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::cluster::Origin;
-    use crate::coverage::{Extent, Gap, Reason};
-    use crate::kind::Kind;
+    use crate::snapshot::{Extent, Gap, Kind, Origin, Reason};
     use crate::testing::{World, check};
 
     const SERVICE: &str = "

@@ -1,14 +1,10 @@
 use std::borrow::Cow;
 
-use crate::cluster::Cluster;
-use crate::endpoints::port_text;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Container, IntOrString, PodSpec, Probe, Service, ServicePort};
-use crate::nearest::nearest_name;
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
-use crate::words;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::nearest::nearest_name;
+use crate::snapshot::model::{Container, IntOrString, PodSpec, Probe, Service, ServicePort, port_text};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, Selector};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -204,11 +200,11 @@ fn is_probed(spec: &PodSpec, number: i32) -> bool {
     })
 }
 
-fn ports_of(spec: &PodSpec) -> impl Iterator<Item = &crate::model::ContainerPort> {
+fn ports_of(spec: &PodSpec) -> impl Iterator<Item = &crate::snapshot::model::ContainerPort> {
     spec.running_containers().flat_map(|container| &container.ports)
 }
 
-fn ports<'a>(specs: &[Spec<'a>]) -> impl Iterator<Item = &'a crate::model::ContainerPort> {
+fn ports<'a>(specs: &[Spec<'a>]) -> impl Iterator<Item = &'a crate::snapshot::model::ContainerPort> {
     specs.iter().flat_map(|(_, spec)| ports_of(spec))
 }
 

@@ -1,12 +1,12 @@
+use crate::rules::authored::AuthoredExt;
 use std::collections::BTreeMap;
 
-use crate::authored::Authored;
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::Kind;
-use crate::model::{ClusterRoleBinding, RoleBinding, ServiceAccount};
-use crate::rule::{Report, declare_rule};
-use crate::words::list;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::rules::authored::Authored;
+use crate::snapshot::model::{ClusterRoleBinding, RoleBinding, ServiceAccount};
+use crate::snapshot::{Cluster, Kind, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::list;
 
 declare_rule! {
     /// ## What it checks
@@ -107,7 +107,7 @@ fn roles(cluster: &Cluster, namespace: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn cart(spec: &str) -> String {

@@ -1,7 +1,6 @@
-use crate::admission;
-use crate::cluster::Cluster;
-use crate::kind::Kind;
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Report, declare_rule};
+use crate::rules::admission;
+use crate::snapshot::{Cluster, Kind};
 
 declare_rule! {
     /// ## What it checks
@@ -45,8 +44,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::cluster::Origin;
-    use crate::kind::Kind;
+    use crate::snapshot::{Kind, Origin};
     use crate::testing::{World, check};
 
     fn deployment(replicas: i32) -> String {

@@ -1,6 +1,6 @@
 mod default_token;
 mod missing;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&default_token::RULE, &missing::RULE];

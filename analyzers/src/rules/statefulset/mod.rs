@@ -1,5 +1,5 @@
 mod service;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&service::RULE];

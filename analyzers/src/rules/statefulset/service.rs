@@ -1,9 +1,7 @@
-use crate::cluster::{Cluster, Lookup};
-use crate::finding::{Finding, kubectl};
-use crate::kind::Object;
-use crate::model::{Service, StatefulSet};
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::snapshot::model::{Service, StatefulSet};
+use crate::snapshot::{Cluster, Lookup, Object, Selector};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -92,8 +90,7 @@ fn not_headless(set: &StatefulSet, service: &Service) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::cluster::Origin;
-    use crate::kind::Kind;
+    use crate::snapshot::{Kind, Origin};
     use crate::testing::{World, check};
 
     fn set(service: &str, replicas: i32) -> String {

@@ -1,10 +1,9 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{PersistentVolumeClaim, StatefulSet, StorageClass};
-use crate::rule::{Report, declare_rule};
-use crate::storage::is_default;
-use crate::words::list;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::storage::is_default;
+use crate::snapshot::model::{PersistentVolumeClaim, StatefulSet, StorageClass};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::list;
 
 declare_rule! {
     /// ## What it checks
@@ -82,7 +81,7 @@ fn without(cluster: &Cluster, report: &mut Report) {
             let first = format!("{}-{name}-{}", template.metadata.name, set.spec.ordinals.start);
             // A first claim that is bound without a class shows that volumes are made by hand here.
             let claim = cluster.get::<PersistentVolumeClaim>(namespace, &first).found();
-            if annotated || claim.is_some_and(|claim| crate::storage::phase(claim) == "Bound") {
+            if annotated || claim.is_some_and(|claim| crate::kubernetes::storage::phase(claim) == "Bound") {
                 continue;
             }
             let object = set.reference();
@@ -112,7 +111,7 @@ fn without(cluster: &Cluster, report: &mut Report) {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn class(name: &str, created: &str, default: bool) -> String {

@@ -1,5 +1,5 @@
 mod default;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&default::RULE];

@@ -1,10 +1,9 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::VolumeAttachment;
-use crate::rule::{Report, declare_rule};
-use crate::time::{START, age};
-use crate::words::shorten;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::time::{START, age};
+use crate::snapshot::model::VolumeAttachment;
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::shorten;
 
 declare_rule! {
     /// ## What it checks

@@ -1,5 +1,5 @@
 mod failed;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&failed::RULE];

@@ -1,5 +1,5 @@
 mod unreachable;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[&unreachable::RULE];

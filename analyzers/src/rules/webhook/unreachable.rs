@@ -1,12 +1,10 @@
-use crate::answers::{Answers, NoAnswer, NoAnswerKind};
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{Labels, Service};
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
-use crate::time;
-use crate::webhooks::{Configuration, Webhook, configurations, what};
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::admission::webhooks::{Configuration, Webhook, configurations, what};
+use crate::kubernetes::time;
+use crate::rules::answers::{Answers, NoAnswer, NoAnswerKind};
+use crate::snapshot::model::{Labels, Service};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, Selector};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -220,7 +218,7 @@ fn locks_itself_out(cluster: &Cluster, webhook: &Webhook, trouble: &Trouble) -> 
 }
 
 /// The pods behind the Service, ready or not.
-fn own_pods<'a>(cluster: &'a Cluster, trouble: &Trouble) -> Vec<&'a crate::model::Pod> {
+fn own_pods<'a>(cluster: &'a Cluster, trouble: &Trouble) -> Vec<&'a crate::snapshot::model::Pod> {
     let (namespace, name) = trouble.service;
     let Some(service) = cluster.get::<Service>(namespace, name).found() else { return Vec::new() };
     if service.spec.selector.is_empty() || !cluster.covers(Kind::Pod, service.namespace()) {
@@ -234,8 +232,8 @@ fn own_pods<'a>(cluster: &'a Cluster, trouble: &Trouble) -> Vec<&'a crate::model
 mod tests {
     use super::RULE;
     use crate::Origin;
-    use crate::certificate::made::Made;
-    use crate::kind::Kind;
+    use crate::kubernetes::network::certificate::made::Made;
+    use crate::snapshot::Kind;
     use crate::testing::{Said, World, check};
 
     const CONFIGURATION: &str = "

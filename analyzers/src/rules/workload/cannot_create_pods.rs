@@ -1,16 +1,14 @@
 use std::collections::BTreeMap;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::admission::refusal::Refusal;
+use crate::kubernetes::time::{self, RECENT, SCHEDULE};
+use crate::snapshot::model::{
     Condition, CronJob, DaemonSet, Deployment, Event, Job, LimitRange, MutatingWebhookConfiguration, Pod, ReplicaSet,
     ReplicationController, StatefulSet, Timestamp, ValidatingWebhookConfiguration, condition,
 };
-use crate::refusal::Refusal;
-use crate::rule::{Report, declare_rule};
-use crate::time::{self, RECENT, SCHEDULE};
-use crate::words;
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -311,7 +309,7 @@ fn with_fix(finding: Finding, owner: &ObjectRef, refusal: &Refusal) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const QUOTA: &str = "pods \\\"capped-1-x\\\" is forbidden: exceeded quota: small, requested: requests.cpu=150m, used: \

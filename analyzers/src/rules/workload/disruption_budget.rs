@@ -1,8 +1,7 @@
-use crate::authored::named;
-use crate::cluster::Cluster;
-use crate::finding::{Severity, kubectl};
-use crate::kind::Kind;
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Report, Severity, declare_rule};
+use crate::rules::authored::{AuthoredExt, named};
+use crate::snapshot::{Cluster, Kind};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -71,7 +70,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     const CART: &str = "

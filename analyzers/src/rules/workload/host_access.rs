@@ -1,7 +1,7 @@
-use crate::cluster::Cluster;
-use crate::finding::Severity;
-use crate::rule::{Report, declare_rule};
-use crate::words::list;
+use crate::engine::{Report, Severity, declare_rule};
+use crate::rules::authored::AuthoredExt;
+use crate::snapshot::Cluster;
+use crate::text::words::list;
 
 declare_rule! {
     /// ## What it checks

@@ -13,7 +13,7 @@ mod single_replica;
 mod spread;
 mod unavailable;
 
-use crate::rule::BuiltIn;
+use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[
     &cannot_create_pods::RULE,

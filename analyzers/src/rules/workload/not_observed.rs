@@ -1,12 +1,12 @@
+use crate::kubernetes::nodes::lease::LeaseExt;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Origin};
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::lease::renewed;
-use crate::model::{DaemonSet, Deployment, Lease, Meta, ReplicaSet, StatefulSet, Timestamp};
-use crate::rule::{Report, declare_rule};
-use crate::time::age;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::nodes::lease::renewed;
+use crate::kubernetes::time::age;
+use crate::snapshot::model::{DaemonSet, Deployment, Lease, Meta, ReplicaSet, StatefulSet, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, Origin};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -98,7 +98,7 @@ fn finding(object: ObjectRef, meta: &Meta, observed: i64, since: Timestamp) -> F
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::cluster::Origin;
+    use crate::snapshot::Origin;
     use crate::testing::{World, check};
 
     fn deployment(created: &str, observed: i64) -> String {

@@ -1,9 +1,6 @@
-use crate::cluster::Cluster;
-use crate::finding::{Finding, kubectl};
-use crate::kind::Kind;
-use crate::rule::{Report, declare_rule};
-use crate::selector::Selector;
-use crate::workload::Workload;
+use crate::engine::{Finding, Report, declare_rule};
+use crate::snapshot::{Cluster, Kind, Selector, Workload};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks

@@ -1,7 +1,6 @@
-use crate::authored::{Authored, named};
-use crate::cluster::Cluster;
-use crate::finding::Severity;
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Report, Severity, declare_rule};
+use crate::rules::authored::{Authored, AuthoredExt, named};
+use crate::snapshot::Cluster;
 
 declare_rule! {
     /// ## What it checks

@@ -1,10 +1,8 @@
-use crate::authored::Authored;
-use crate::cluster::Cluster;
-use crate::finding::{Finding, Severity};
-use crate::kind::Object;
-use crate::model::{Container, LimitRange};
-use crate::rule::{Report, declare_rule};
-use crate::words::list;
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::rules::authored::{Authored, AuthoredExt};
+use crate::snapshot::model::{Container, LimitRange};
+use crate::snapshot::{Cluster, Object};
+use crate::text::words::list;
 
 declare_rule! {
     /// ## What it checks

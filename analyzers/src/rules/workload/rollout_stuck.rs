@@ -1,15 +1,13 @@
 use std::time::Duration;
 
-use crate::cluster::Cluster;
-use crate::disruption::scaled;
-use crate::finding::{Finding, ObjectRef, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{
+use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::disruption::scaled;
+use crate::kubernetes::time;
+use crate::snapshot::model::{
     Condition, DaemonSet, Deployment, Pod, PodSpec, ReplicaSet, StatefulSet, Timestamp, UpdateStrategy, condition,
 };
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::words;
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks

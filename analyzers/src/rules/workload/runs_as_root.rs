@@ -1,9 +1,8 @@
-use crate::authored::Authored;
-use crate::cluster::Cluster;
-use crate::finding::Severity;
-use crate::model::Container;
-use crate::rule::{Report, declare_rule};
-use crate::words::list;
+use crate::engine::{Report, Severity, declare_rule};
+use crate::rules::authored::{Authored, AuthoredExt};
+use crate::snapshot::Cluster;
+use crate::snapshot::model::Container;
+use crate::text::words::list;
 
 declare_rule! {
     /// ## What it checks

@@ -1,8 +1,7 @@
-use crate::authored::{Authored, named};
-use crate::cluster::Cluster;
-use crate::finding::{Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Report, Severity, declare_rule};
+use crate::rules::authored::{Authored, AuthoredExt, named};
+use crate::snapshot::{Cluster, Kind, Object};
+use crate::text::kubectl;
 
 declare_rule! {
     /// ## What it checks
@@ -66,7 +65,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 fn may_be_alone(cluster: &Cluster, workload: &Authored) -> bool {
     let has_claim = workload.spec.volumes.iter().any(|volume| volume.persistent_volume_claim.is_some());
     let is_replaced = cluster
-        .get::<crate::model::Deployment>(workload.object.namespace(), &workload.object.name)
+        .get::<crate::snapshot::model::Deployment>(workload.object.namespace(), &workload.object.name)
         .found()
         .is_some_and(|deployment| deployment.spec.strategy.type_ == "Recreate");
     has_claim || workload.object.is(Kind::StatefulSet) || (workload.object.is(Kind::Deployment) && is_replaced)

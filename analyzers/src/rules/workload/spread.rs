@@ -1,12 +1,12 @@
+use crate::rules::authored::AuthoredExt;
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::PodAntiAffinity;
 
-use crate::authored::Authored;
-use crate::cluster::Cluster;
-use crate::finding::Severity;
-use crate::model::Node;
-use crate::rule::{Report, declare_rule};
+use crate::engine::{Report, Severity, declare_rule};
+use crate::rules::authored::Authored;
+use crate::snapshot::Cluster;
+use crate::snapshot::model::Node;
 
 declare_rule! {
     /// ## What it checks
@@ -84,7 +84,7 @@ fn is_against_itself(workload: &Authored, anti: &PodAntiAffinity) -> bool {
     let preferred = anti.preferred_during_scheduling_ignored_during_execution.iter().flatten();
     let mut terms = required.chain(preferred.map(|weighted| &weighted.pod_affinity_term));
     terms.any(|term| {
-        let selector = term.label_selector.as_ref().map(crate::selector::Selector::new);
+        let selector = term.label_selector.as_ref().map(crate::snapshot::Selector::new);
         selector.is_some_and(|selector| selector.matches(workload.labels))
     })
 }

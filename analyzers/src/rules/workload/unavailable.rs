@@ -1,17 +1,16 @@
+use crate::kubernetes::nodes::kubelet::KubeletExt;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
-use crate::finding::{Finding, ObjectRef, Severity, kubectl};
-use crate::kind::{Kind, Object};
-use crate::model::{
+use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::time;
+use crate::kubernetes::workloads::readiness;
+use crate::snapshot::model::{
     Condition, DaemonSet, Deployment, Node, Pod, PodTemplate, ReplicaSet, ReplicationController, StatefulSet,
     Timestamp, condition,
 };
-use crate::readiness;
-use crate::rule::{Report, declare_rule};
-use crate::time;
-use crate::words;
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -191,7 +190,7 @@ fn not_ready_nodes<'a>(cluster: &'a Cluster, object: &ObjectRef) -> BTreeSet<&'a
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kind::Kind;
+    use crate::snapshot::Kind;
     use crate::testing::{World, check};
 
     fn deployment(available: i32, condition: &str, since: &str) -> String {

@@ -1,0 +1,200 @@
+//! Which finding explains which.
+//!
+//! A finding names the objects that would explain it ([`Finding::because`]: the claim of an unschedulable pod, the
+//! workload behind a Service without endpoints), its rule names the rules whose findings count as explanations
+//! (`explained_by`). The object that a finding is about is always looked at too. A link is made only where both hold, so
+//! an explanation is never guessed from nearness alone; and never in a circle.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::finding::Finding;
+use crate::engine::rule::{Rule, id_matches};
+use crate::snapshot::ObjectRef;
+
+/// Fills `caused_by` of all findings.
+pub fn link(findings: &mut [Finding], rules: &[&dyn Rule]) {
+    let explained_by: BTreeMap<&str, &[&str]> =
+        rules.iter().map(|rule| (rule.meta().id.as_ref(), rule.meta().explained_by)).collect();
+    let mut by_object: BTreeMap<&ObjectRef, Vec<usize>> = BTreeMap::new();
+    for (n, finding) in findings.iter().enumerate() {
+        by_object.entry(&finding.object).or_default().push(n);
+    }
+    let mut graph = Graph::new(findings.len());
+    let mut order: Vec<usize> = (0..findings.len()).collect();
+    order.sort_by(|a, b| findings[*a].id.cmp(&findings[*b].id));
+    for effect in order {
+        let finding = &findings[effect];
+        let patterns = explained_by.get(finding.rule.as_str()).copied().unwrap_or_default();
+        let objects: BTreeSet<&ObjectRef> = finding.because.iter().chain([&finding.object]).collect();
+        for cause in objects.iter().filter_map(|object| by_object.get(*object)).flatten() {
+            let explains = |pattern: &&str| id_matches(pattern, &findings[*cause].rule);
+            if patterns.iter().any(explains) && !about_other_containers(finding, &findings[*cause]) {
+                graph.link(effect, *cause);
+            }
+        }
+    }
+    let ids: Vec<String> = findings.iter().map(|finding| finding.id.clone()).collect();
+    for (n, finding) in findings.iter_mut().enumerate() {
+        finding.caused_by = graph.causes[n].iter().map(|cause| ids[*cause].clone()).collect();
+        finding.caused_by.sort();
+    }
+}
+
+/// Whether two findings on one object are about two different containers.
+fn about_other_containers(a: &Finding, b: &Finding) -> bool {
+    a.object == b.object && a.container.is_some() && b.container.is_some() && a.container != b.container
+}
+
+/// Effects and their causes, without circles.
+struct Graph {
+    causes: Vec<BTreeSet<usize>>,
+}
+
+impl Graph {
+    fn new(size: usize) -> Graph {
+        Graph { causes: vec![BTreeSet::new(); size] }
+    }
+
+    /// Links unless that would close a circle.
+    fn link(&mut self, effect: usize, cause: usize) {
+        if !self.reaches(cause, effect) {
+            self.causes[effect].insert(cause);
+        }
+    }
+
+    /// Whether one gets from a finding to another by going from effects to causes.
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        let (mut todo, mut seen) = (vec![from], BTreeSet::new());
+        while let Some(n) = todo.pop() {
+            if n == to {
+                return true;
+            }
+            if seen.insert(n) {
+                todo.extend(&self.causes[n]);
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::{Graph, link};
+    use crate::Kind;
+    use crate::engine::finding::{Finding, Severity};
+    use crate::engine::rule::{BuiltIn, Rule, RuleMeta};
+    use crate::snapshot::ObjectRef;
+
+    #[test]
+    fn no_circles() {
+        let mut graph = Graph::new(3);
+        graph.link(0, 1);
+        graph.link(1, 2);
+        graph.link(2, 0);
+        graph.link(0, 0);
+        assert!(graph.causes[2].is_empty());
+        assert_eq!(graph.causes[0].len(), 1);
+    }
+
+    /// Rules that blame one another in every way: themselves, in circles, everybody.
+    fn rules() -> Vec<&'static dyn Rule> {
+        let rule = |id: &'static str, explained_by: &'static [&'static str]| -> &'static dyn Rule {
+            let meta = RuleMeta {
+                id: id.into(),
+                severity: Severity::Error,
+                profile: crate::engine::rule::Profile::Default,
+                summary: "".into(),
+                needs: &[],
+                optional: &[],
+                explained_by,
+                reads_custom: false,
+                documentation: "".into(),
+            };
+            Box::leak(Box::new(BuiltIn { meta, check: |_, _| {} }))
+        };
+        vec![
+            rule("pod/a", &["node/*"]),
+            rule("pod/b", &["pod/a", "pod/b"]),
+            rule("service/c", &["pod/*", "node/d"]),
+            rule("node/d", &["*"]),
+        ]
+    }
+
+    fn object(n: usize) -> ObjectRef {
+        ObjectRef::new(Kind::Pod, "shop", &format!("pod-{n}"))
+    }
+
+    /// The rule, the object, the objects that it is blamed on and the container.
+    type Sketch = (usize, usize, Vec<usize>, Option<bool>);
+
+    fn finding(n: usize, (rule, of, because, container): &Sketch) -> Finding {
+        let mut finding = Finding::error(object(*of), "");
+        finding.id = format!("{:02}", (n * 7) % 31);
+        finding.rule = rules()[*rule].meta().id.to_string();
+        finding = because.iter().fold(finding, |finding, n| finding.because(object(*n)));
+        match container {
+            Some(first) => finding.container(if *first { "app" } else { "proxy" }),
+            None => finding,
+        }
+    }
+
+    fn causes(mut findings: Vec<Finding>) -> BTreeMap<String, Vec<String>> {
+        link(&mut findings, &rules());
+        findings.into_iter().map(|finding| (finding.id, finding.caused_by)).collect()
+    }
+
+    /// Takes away, again and again, what all of whose causes are gone; in a graph with a circle something stays.
+    fn without_circles(causes: &BTreeMap<String, Vec<String>>) -> bool {
+        let mut gone: BTreeSet<&String> = BTreeSet::new();
+        loop {
+            let before = gone.len();
+            gone.extend(
+                causes
+                    .iter()
+                    .filter(|(_, of)| of.iter().all(|c| gone.contains(c)))
+                    .map(|(id, _)| id)
+                    .collect::<Vec<_>>(),
+            );
+            if gone.len() == before {
+                return gone.len() == causes.len();
+            }
+        }
+    }
+
+    fn reaches_a_root(causes: &BTreeMap<String, Vec<String>>, id: &String) -> bool {
+        let mut at = id;
+        for _ in 0..=causes.len() {
+            match causes[at].first() {
+                Some(cause) => at = cause,
+                None => return true,
+            }
+        }
+        false
+    }
+
+    proptest! {
+        #[test]
+        fn every_chain_of_causes_ends_at_a_root_and_does_not_depend_on_the_order(
+            (sketches, order) in prop::collection::vec(
+                (0..4usize, 0..4usize, prop::collection::vec(0..4usize, 0..3), any::<Option<bool>>()), 0..14,
+            ).prop_flat_map(|sketches: Vec<Sketch>| {
+                let order: Vec<usize> = (0..sketches.len()).collect();
+                (Just(sketches), Just(order).prop_shuffle())
+            })
+        ) {
+            let findings: Vec<Finding> = sketches.iter().enumerate().map(|(n, sketch)| finding(n, sketch)).collect();
+            let shuffled: Vec<Finding> = order.iter().map(|n| findings[*n].clone()).collect();
+            let linked = causes(findings);
+            prop_assert!(without_circles(&linked), "{linked:?}");
+            for (id, of) in &linked {
+                prop_assert!(of.is_sorted() && of.iter().all(|cause| linked.contains_key(cause) && cause != id));
+                prop_assert!(reaches_a_root(&linked, id));
+            }
+            prop_assert_eq!(linked, causes(shuffled));
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What a rule is.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::engine::finding::{Finding, Severity};
+use crate::snapshot::{Cluster, Extent, GroupKind, Kind, KindName, ObjectRef, Reason};
+
+/// When a rule runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// What is broken, or will be: always.
+    #[default]
+    Default,
+    /// What good practice asks for beside that: only where people ask for it.
+    Strict,
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Profile::Default => "default",
+            Profile::Strict => "strict",
+        })
+    }
+}
+
+/// The constant description of a rule.
+#[derive(Clone, Debug)]
+pub struct RuleMeta {
+    /// `service/target-port`; stable once released.
+    pub id: Cow<'static, str>,
+    /// The worst severity that it reports.
+    pub severity: Severity,
+    pub profile: Profile,
+    /// One line.
+    pub summary: Cow<'static, str>,
+    /// Kinds without which it cannot say anything.
+    pub needs: &'static [Kind],
+    /// Kinds that only make its findings better or rarer.
+    pub optional: &'static [Kind],
+    /// Whether it reads custom resources: all kinds that only the cluster's discovery knows of.
+    pub reads_custom: bool,
+    /// The rules, with `*` as a wildcard, whose findings on the objects of [`Finding::because`], or on the same object,
+    /// explain this rule's findings.
+    pub explained_by: &'static [&'static str],
+    /// The page of documentation, in Markdown.
+    pub documentation: Cow<'static, str>,
+}
+
+impl RuleMeta {
+    /// Every kind that it reads, whether or not it can do without.
+    pub fn reads(&self) -> impl Iterator<Item = Kind> + use<> {
+        self.needs.iter().chain(self.optional).copied()
+    }
+
+    /// The page of documentation, without the indentation that doc comments have.
+    pub fn page(&self) -> String {
+        let lines = self.documentation.lines().map(|line| line.strip_prefix(' ').unwrap_or(line));
+        lines.fold(String::new(), |page, line| page + line + "\n")
+    }
+}
+
+/// A check of a cluster.
+pub trait Rule: Sync + Send {
+    fn meta(&self) -> &RuleMeta;
+
+    /// The kinds of which it wants to see whole objects, as [`Cluster::raw`] gives them.
+    fn raw_kinds(&self) -> &[KindName] {
+        &[]
+    }
+
+    /// Adds what it finds to the report. It reads nothing but the cluster.
+    fn check(&self, cluster: &Cluster, report: &mut Report);
+}
+
+/// A rule that comes with the program, declared by [`declare_rule!`](crate::engine::declare_rule).
+pub(crate) struct BuiltIn {
+    pub meta: RuleMeta,
+    pub check: fn(&Cluster, &mut Report),
+}
+
+impl Rule for BuiltIn {
+    fn meta(&self) -> &RuleMeta {
+        &self.meta
+    }
+
+    fn check(&self, cluster: &Cluster, report: &mut Report) {
+        (self.check)(cluster, report);
+    }
+}
+
+/// Declares a rule as `pub static RULE`, of the default profile or of another: `"kind/name": Warning in Strict`. The doc comment is the published page: *What it checks*, *Why it matters*,
+/// *How to confirm*, *How to fix*, *Exceptions*. The file's `fn check(&Cluster, &mut Report)` does the work.
+macro_rules! declare_rule {
+    (@custom) => { false };
+    (@custom $custom:literal) => { $custom };
+    (@profile) => { crate::engine::Profile::Default };
+    (@profile $profile:ident) => { crate::engine::Profile::$profile };
+    (
+        $(#[doc = $doc:literal])+
+        $id:literal: $severity:ident $(in $profile:ident)?,
+        $summary:literal,
+        needs: [$($need:ident),* $(,)?],
+        optional: [$($optional:ident),* $(,)?],
+        $(reads_custom: $custom:literal,)?
+        explained_by: [$($explains:literal),* $(,)?] $(,)?
+    ) => {
+        $(#[doc = $doc])+
+        pub static RULE: crate::engine::BuiltIn = crate::engine::BuiltIn {
+            meta: crate::engine::RuleMeta {
+                id: std::borrow::Cow::Borrowed($id),
+                severity: crate::engine::Severity::$severity,
+                profile: $crate::engine::declare_rule!(@profile $($profile)?),
+                summary: std::borrow::Cow::Borrowed($summary),
+                needs: &[$(crate::snapshot::Kind::$need),*],
+                optional: &[$(crate::snapshot::Kind::$optional),*],
+                reads_custom: $crate::engine::declare_rule!(@custom $($custom)?),
+                explained_by: &[$($explains),*],
+                documentation: std::borrow::Cow::Borrowed(concat!($($doc, "\n"),+)),
+            },
+            check,
+        };
+    };
+}
+pub(crate) use declare_rule;
+
+/// Takes what one rule finds.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub(crate) findings: Vec<Finding>,
+    /// With the name of the kind, if it is about one.
+    pub(crate) gaps: Vec<(Option<String>, Option<ObjectRef>, Reason, String)>,
+}
+
+impl Report {
+    pub fn add(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// Says which of these kinds could not be read: objects of the others were judged all the same.
+    pub fn not_read(&mut self, cluster: &Cluster, kinds: &[Kind]) {
+        for kind in kinds {
+            if let Some(gap) = cluster.coverage().gap(*kind) {
+                self.gaps.push((Some(kind.to_string()), None, gap.reason, gap.message.clone()));
+            }
+        }
+    }
+
+    /// Says that custom resources of one kind could not be read, or not all of them.
+    pub fn custom_kind_not_read(&mut self, cluster: &Cluster, kind: &GroupKind) {
+        if let Some(gap) = cluster.coverage().custom().get(kind).and_then(Extent::gap) {
+            self.gaps.push((Some(kind.to_string()), None, gap.reason, gap.message.clone()));
+        }
+    }
+
+    /// Says which custom resources could not be read, or not all of them.
+    pub fn custom_not_read(&mut self, cluster: &Cluster) {
+        for (kind, extent) in cluster.coverage().custom() {
+            if let Some(gap) = extent.gap() {
+                self.gaps.push((Some(kind.to_string()), None, gap.reason, gap.message.clone()));
+            }
+        }
+    }
+
+    /// Says that nothing could be judged, and why.
+    pub fn not_run(&mut self, reason: Reason, message: impl Into<String>) {
+        self.gaps.push((None, None, reason, message.into()));
+    }
+
+    /// Says that one object could not be judged, and why: something that it depends on was not read.
+    pub fn not_evaluated(&mut self, object: &ObjectRef, reason: Reason, message: impl Into<String>) {
+        self.gaps.push((None, Some(object.clone()), reason, message.into()));
+    }
+}
+
+/// Whether an id matches a pattern in which `*` stands for any characters.
+///
+/// ```
+/// # use kubectl_gpt_analyzers::engine::id_matches;
+/// assert!(id_matches("pod/*", "pod/crash-loop"));
+/// assert!(!id_matches("pod/*", "service/target-port"));
+/// ```
+pub fn id_matches(pattern: &str, id: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == id,
+        Some((start, rest)) => id
+            .strip_prefix(start)
+            .is_some_and(|tail| (0..=tail.len()).any(|n| tail.is_char_boundary(n) && id_matches(rest, &tail[n..]))),
+    }
+}

@@ -1,0 +1,363 @@
+//! Runs rules over a cluster, and links what they find.
+
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, available_parallelism};
+
+use crate::engine::causes;
+use crate::engine::finding::{Evidence, Finding, Severity};
+use crate::engine::rule::{Report, Rule, RuleMeta};
+use crate::snapshot::{Cluster, Extent, Kind, NotEvaluated, ObjectRef, Origin, Reason};
+
+/// What came out of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Analysis {
+    /// Sorted by severity (the worst first), rule and object.
+    pub findings: Vec<Finding>,
+    pub not_evaluated: Vec<NotEvaluated>,
+    /// How many rules were evaluated, at least in part.
+    pub rules_run: usize,
+}
+
+impl Analysis {
+    /// Puts the findings in their order.
+    pub fn sort(&mut self) {
+        let findings = &mut self.findings;
+        findings
+            .sort_by(|a, b| (b.severity, &a.rule, &a.object, &a.key).cmp(&(a.severity, &b.rule, &b.object, &b.key)));
+    }
+}
+
+/// Runs rules over a cluster and links what they find. Big clusters are checked by as many threads as there are
+/// processors; what comes out is the same.
+pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
+    let mut analysis = Analysis::default();
+    for (rule, outcome) in rules.iter().zip(check_all(cluster, rules)) {
+        let meta = rule.meta();
+        analysis.not_evaluated.extend(outcome.unread.into_iter().map(|gap| gap.line));
+        let report = match outcome.report {
+            None => continue,
+            Some(Ok(report)) => report,
+            Some(Err(message)) => {
+                analysis.not_evaluated.push(NotEvaluated {
+                    rule: meta.id.to_string(),
+                    kind: String::new(),
+                    reason: Reason::Internal,
+                    namespace: None,
+                    name: None,
+                    message,
+                });
+                continue;
+            }
+        };
+        analysis.rules_run += 1;
+        analysis.not_evaluated.extend(report.gaps.into_iter().map(|(kind, object, reason, message)| NotEvaluated {
+            rule: meta.id.to_string(),
+            kind: object.as_ref().map(|o| o.kind.to_string()).or(kind).unwrap_or_default(),
+            reason,
+            namespace: object.as_ref().and_then(|o| o.namespace.clone()),
+            name: object.map(|o| o.name),
+            message,
+        }));
+        let findings = report.findings.into_iter().filter(|finding| matters(cluster, meta, finding));
+        analysis.findings.extend(findings.map(|finding| finish(finding, meta, cluster.origin())));
+    }
+    analysis.not_evaluated.extend(unrecognized(cluster));
+    let untold = untold(cluster, rules, &analysis.not_evaluated);
+    analysis.not_evaluated.extend(untold);
+    merge_twins(&mut analysis.findings);
+    causes::link(&mut analysis.findings, rules);
+    analysis.sort();
+    analysis.not_evaluated.sort();
+    analysis.not_evaluated.dedup();
+    analysis
+}
+
+/// A rule over many kinds that can do without each of them cannot do without all.
+fn is_blind(cluster: &Cluster, meta: &RuleMeta) -> bool {
+    let extents = || meta.optional.iter().map(|kind| cluster.coverage().extent(*kind));
+    meta.needs.is_empty()
+        && extents().any(|extent| matches!(extent, Extent::Failed(_)))
+        && extents().all(|extent| matches!(extent, Extent::Failed(_) | Extent::NotServed | Extent::NotRequested))
+}
+
+/// What came of one rule.
+struct Outcome {
+    unread: Vec<Unread>,
+    /// `None` if it could not be evaluated at all, and the panic's message if it panicked.
+    report: Option<Result<Report, String>>,
+}
+
+fn check_one(cluster: &Cluster, rule: &dyn Rule) -> Outcome {
+    let unread = unread(cluster, rule.meta());
+    if unread.iter().any(|gap| gap.is_total) || is_blind(cluster, rule.meta()) {
+        return Outcome { unread, report: None };
+    }
+    let mut report = Report::default();
+    let checked = catch_unwind(AssertUnwindSafe(|| rule.check(cluster, &mut report)));
+    Outcome { unread, report: Some(checked.map(|()| report).map_err(|panic| panic_message(panic.as_ref()))) }
+}
+
+/// From how many objects on threads are worth their while.
+const MANY_OBJECTS: usize = 5_000;
+
+/// The outcomes of rules, in the order of the rules.
+fn check_all(cluster: &Cluster, rules: &[&dyn Rule]) -> Vec<Outcome> {
+    let threads =
+        if cluster.objects().len() < MANY_OBJECTS { 1 } else { available_parallelism().map_or(1, usize::from) };
+    let threads = threads.min(rules.len());
+    if threads <= 1 {
+        return rules.iter().map(|rule| check_one(cluster, *rule)).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done: Vec<(usize, Outcome)> = Vec::new();
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            let Some(rule) = rules.get(n) else { return done };
+            done.push((n, check_one(cluster, *rule)));
+        }
+    };
+    let mut outcomes: Vec<(usize, Outcome)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let join = |worker: thread::ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        workers.into_iter().flat_map(join).collect()
+    });
+    outcomes.sort_by_key(|(n, _)| *n);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+struct Unread {
+    line: NotEvaluated,
+    is_total: bool,
+}
+
+/// The kinds that a rule needs and that were not read, or not everywhere.
+fn unread(cluster: &Cluster, meta: &RuleMeta) -> Vec<Unread> {
+    let mut unread = Vec::new();
+    for kind in meta.needs {
+        let (is_total, gap) = match cluster.coverage().extent(*kind) {
+            Extent::Failed(gap) => (true, gap.clone()),
+            Extent::Partly(_, gap) => (false, gap.clone()),
+            Extent::Everything | Extent::Namespaces(_) | Extent::NotServed | Extent::NotRequested => continue,
+        };
+        unread.push(Unread {
+            line: NotEvaluated {
+                rule: meta.id.to_string(),
+                kind: kind.to_string(),
+                reason: gap.reason,
+                namespace: None,
+                name: None,
+                message: gap.message,
+            },
+            is_total,
+        });
+    }
+    // An object that was lost may have been the broken one.
+    for broken in &cluster.coverage().broken {
+        if broken.kind.is_some_and(|kind| meta.needs.contains(&kind)) {
+            unread.push(Unread {
+                line: NotEvaluated {
+                    rule: meta.id.to_string(),
+                    kind: broken.kind.map(|kind| kind.to_string()).unwrap_or_default(),
+                    reason: Reason::Malformed,
+                    namespace: None,
+                    name: (!broken.name.is_empty()).then(|| broken.name.clone()),
+                    message: broken.message.clone(),
+                },
+                is_total: false,
+            });
+        }
+    }
+    unread
+}
+
+/// Kinds that could not be read and that no rule spoke of, because each can do without: still, not everything was
+/// looked at, and a clean result must not say so.
+fn untold(cluster: &Cluster, rules: &[&dyn Rule], told: &[NotEvaluated]) -> Vec<NotEvaluated> {
+    let mut kinds: Vec<Kind> = rules.iter().flat_map(|rule| rule.meta().optional.iter().copied()).collect();
+    kinds.sort();
+    kinds.dedup();
+    let gaps = kinds.into_iter().filter_map(|kind| Some((kind.to_string(), cluster.coverage().gap(kind)?)));
+    gaps.filter(|(kind, gap)| gap.reason != Reason::NotInInput && !told.iter().any(|line| line.kind == *kind))
+        .map(|(kind, gap)| NotEvaluated {
+            rule: "*".to_string(),
+            kind,
+            reason: gap.reason,
+            namespace: None,
+            name: None,
+            message: gap.message.clone(),
+        })
+        .collect()
+}
+
+/// Input of which not even the kind could be told: any rule might have needed it.
+fn unrecognized(cluster: &Cluster) -> impl Iterator<Item = NotEvaluated> {
+    cluster.coverage().broken.iter().filter(|broken| broken.kind.is_none()).map(|broken| NotEvaluated {
+        rule: "*".to_string(),
+        kind: String::new(),
+        reason: Reason::Malformed,
+        namespace: None,
+        name: (!broken.name.is_empty()).then(|| broken.name.clone()),
+        message: broken.message.clone(),
+    })
+}
+
+fn finish(mut finding: Finding, meta: &RuleMeta, origin: Origin) -> Finding {
+    finding = finding.identified(meta);
+    if finding.rests_on_absence && origin == Origin::Manifests {
+        finding.severity = Severity::Info;
+    }
+    finding
+}
+
+impl Finding {
+    /// As a finding of this rule: with its name and a fingerprint.
+    pub fn identified(mut self, meta: &RuleMeta) -> Finding {
+        self.rule = meta.id.to_string();
+        self.docs = meta.id.to_string();
+        self.id = fingerprint(&meta.id, &self.object, &self.key);
+        self
+    }
+}
+
+/// Twelve hexadecimal digits over rule, object and key: FNV-1a, which will give the same in every release and on every
+/// machine (the standard library's hasher promises neither).
+fn fingerprint(rule: &str, object: &ObjectRef, key: &str) -> String {
+    struct Fnv(u64);
+    impl Hasher for Fnv {
+        fn finish(&self) -> u64 {
+            self.0
+        }
+
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+    }
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    // The version of an API is no part of an object's identity.
+    let group = object.api_version.split_once('/').map_or("", |(group, _)| group);
+    for part in [rule, group, &object.kind, object.namespace(), &object.name, key] {
+        hasher.write(part.as_bytes());
+        hasher.write(&[0]);
+    }
+    format!("{:012x}", hasher.finish() >> 16)
+}
+
+/// In a namespace that is being deleted nothing is to be repaired: pods go first, and what made them stays without any
+/// until all are gone (KEP-5080). Only what holds the deletion up counts.
+fn matters(cluster: &Cluster, meta: &RuleMeta, finding: &Finding) -> bool {
+    const HOLDS_UP: [&str; 4] = ["namespace/terminating", "pod/terminating", "pod/lost", "webhook/unreachable"];
+    HOLDS_UP.contains(&meta.id.as_ref()) || !cluster.is_leaving(finding.object.namespace())
+}
+
+/// Two findings with one id would be two lines of one baseline: the later one becomes evidence of the first.
+fn merge_twins(findings: &mut Vec<Finding>) {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
+    for finding in findings.drain(..) {
+        match seen.get(&finding.id) {
+            None => {
+                seen.insert(finding.id.clone(), kept.len());
+                kept.push(finding);
+            }
+            Some(at) => {
+                let first: &mut Finding = &mut kept[*at];
+                first.severity = first.severity.max(finding.severity);
+                first.evidence.push(Evidence { text: finding.message, object: Some(finding.object), path: None });
+                first.evidence.extend(finding.evidence);
+                first.because.extend(finding.because);
+            }
+        }
+    }
+    *findings = kept;
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("the rule failed, which is a defect of kubectl-gpt: {}", text.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::rule::{BuiltIn, Profile};
+    use crate::testing::World;
+
+    fn rule(id: &'static str, check: fn(&Cluster, &mut Report)) -> &'static BuiltIn {
+        let meta = RuleMeta {
+            id: id.into(),
+            severity: Severity::Error,
+            profile: Profile::Default,
+            summary: "".into(),
+            needs: &[Kind::Pod],
+            optional: &[Kind::Node],
+            explained_by: &[],
+            reads_custom: false,
+            documentation: "".into(),
+        };
+        Box::leak(Box::new(BuiltIn { meta, check }))
+    }
+
+    fn one(_: &Cluster, report: &mut Report) {
+        report.add(Finding::error(ObjectRef::new(Kind::Pod, "shop", "p"), "Pod p is wrong"));
+    }
+
+    #[test]
+    fn a_panic_is_one_rule_not_evaluated() {
+        let rules: [&dyn Rule; 2] = [rule("a/panics", |_, _| panic!("out of luck")), rule("b/works", one)];
+        let analysis = analyze(&World::new(&[]).build(), &rules);
+        assert_eq!(analysis.findings.len(), 1);
+        assert_eq!(analysis.rules_run, 1);
+        let gap = &analysis.not_evaluated[0];
+        assert_eq!((gap.rule.as_str(), gap.reason), ("a/panics", Reason::Internal));
+        assert!(gap.message.contains("out of luck"), "{}", gap.message);
+    }
+
+    #[test]
+    fn a_kind_that_could_not_be_read_is_told_even_if_rules_can_do_without() {
+        let rules: [&dyn Rule; 1] = [rule("b/works", one)];
+        let analysis = analyze(&World::new(&[]).forbid(Kind::Node).build(), &rules);
+        assert_eq!(analysis.rules_run, 1);
+        assert_eq!(analysis.not_evaluated.len(), 1);
+        assert_eq!(analysis.not_evaluated[0].kind, "Node");
+    }
+
+    #[test]
+    fn twins_become_one_finding() {
+        let twice = |cluster: &Cluster, report: &mut Report| {
+            one(cluster, report);
+            one(cluster, report);
+        };
+        let rules: [&dyn Rule; 1] = [rule("b/works", twice)];
+        assert_eq!(analyze(&World::new(&[]).build(), &rules).findings.len(), 1);
+    }
+
+    #[test]
+    fn ids_do_not_depend_on_the_version_of_an_api() {
+        let mut object = ObjectRef::new(Kind::Gateway, "shop", "g");
+        let before = fingerprint("gateway/class", &object, "");
+        object.api_version = "gateway.networking.k8s.io/v1beta1".into();
+        assert_eq!(fingerprint("gateway/class", &object, ""), before);
+        // A change here would break everybody's baselines.
+        assert_eq!(before, "e02a146b53da");
+    }
+
+    #[test]
+    fn what_is_left_in_a_namespace_that_is_being_deleted_needs_no_repair() {
+        let service =
+            "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {selector: {app: web}}}";
+        let rules_that_fire = |namespace: &str| -> Vec<String> {
+            let analysis = analyze(&World::new(&[namespace, service]).build(), &crate::rules::of(Profile::Default));
+            analysis.findings.into_iter().map(|finding| finding.rule.to_string()).collect()
+        };
+        let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";
+        assert_eq!(rules_that_fire(namespace), ["service/selector-matches-nothing"]);
+        let deleted = namespace.replace("name: shop", "name: shop, deletionTimestamp: '2026-11-21T11:00:00Z'");
+        assert_eq!(rules_that_fire(&deleted), ["namespace/terminating"]);
+    }
+}

@@ -1,0 +1,2 @@
+pub mod refusal;
+pub mod webhooks;

@@ -1,0 +1,228 @@
+//! The object that a selector which matches nothing was probably meant for, and the label that differs.
+
+use crate::snapshot::model::{LabelSet, Namespace};
+use crate::snapshot::{Cluster, Object, ObjectRef, Selector};
+use crate::text::words;
+
+/// The closest object to a selector that matches nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nearest {
+    pub object: ObjectRef,
+    /// The part of the selector that the object does not meet: `app=carts`.
+    pub asks: String,
+    /// What the object has instead: `app=cart`, `no label tier`.
+    pub has: String,
+    /// Whether it is only a slip of the pen: one label differs, and only by a letter or two.
+    pub is_slip: bool,
+}
+
+impl Nearest {
+    /// `it asks for app=carts, Deployment cart has app=cart`.
+    pub fn difference(&self) -> String {
+        format!("it asks for {}, {} {} has {}", self.asks, self.object.kind, self.object.name, self.has)
+    }
+}
+
+/// Below this (in thousandths of a full match, a requirement on average) two things have nothing to do with each other.
+const ENOUGH: usize = 300;
+
+/// The candidate whose labels are closest to what a selector asks for, if any is close: it meets part of the selector,
+/// has a value that looks like a slip of the pen, or has the value under another key.
+pub fn nearest<'a>(
+    selector: &Selector,
+    candidates: impl IntoIterator<Item = (ObjectRef, &'a dyn LabelSet)>,
+) -> Option<Nearest> {
+    let mut candidates: Vec<(ObjectRef, &dyn LabelSet)> = candidates.into_iter().collect();
+    candidates.retain(|(_, labels)| !selector.matches(*labels));
+    candidates.sort_by(|a, b| a.0.cmp(&b.0));
+    // A label that everything has (`part-of: shop`) says little about which object is meant.
+    let bearers = |key: &str, value: &str| candidates.iter().filter(|(_, l)| l.value(key) == Some(value)).count();
+    let weights: Vec<(&str, &str, usize)> =
+        selector.equalities().map(|(key, value)| (key, value, 400 + 600 / bearers(key, value).max(1))).collect();
+    let best = candidates
+        .iter()
+        .map(|(object, labels)| (closeness(&weights, *labels), object, labels))
+        // The first of equals, for a stable answer.
+        .rev()
+        .max_by_key(|(score, ..)| *score)?;
+    let (score, object, labels) = best;
+    if weights.is_empty() || score < ENOUGH * weights.len() {
+        return None;
+    }
+    let differences = selector.differences(*labels);
+    let asks: Vec<&str> = differences.iter().map(|(requirement, _)| requirement.as_str()).collect();
+    let has: Vec<String> = differences.iter().map(|(asked, value)| instead(asked, *value, *labels)).collect();
+    let is_slip = differences.len() == 1 && is_slip(selector, *labels);
+    Some(Nearest { object: object.clone(), asks: asks.join(","), has: words::list(&has, 3), is_slip })
+}
+
+/// Whether the first label that differs looks like a typing mistake. Those that differ in a number are two of a kind.
+fn is_slip(selector: &Selector, labels: &dyn LabelSet) -> bool {
+    let letters = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    let mut differing = selector.equalities().filter_map(|(key, asked)| Some((asked, labels.value(key)?)));
+    let differing = differing.find(|(asked, has)| asked != has);
+    differing.is_some_and(|(asked, has)| likeness(asked, has) >= 700 && letters(asked) != letters(has))
+}
+
+/// How close labels are to what is asked for, in thousandths, summed over the requirements.
+fn closeness(asked: &[(&str, &str, usize)], labels: &dyn LabelSet) -> usize {
+    let closeness_of = |(key, value, weight): &(&str, &str, usize)| match labels.value(key) {
+        Some(has) if has == *value => *weight,
+        Some(has) => 100 + 700 * likeness(has, value) / 1000,
+        None if labels.pairs().any(|(_, has)| has == *value) => 500,
+        None => 0,
+    };
+    asked.iter().map(closeness_of).sum()
+}
+
+/// What an object has in place of a requirement it does not meet.
+fn instead(asked: &str, value: Option<&str>, labels: &dyn LabelSet) -> String {
+    let (key, wanted) = asked.split_once('=').unwrap_or((asked, ""));
+    match value {
+        Some(value) => format!("{}={value}", key.trim_end_matches('!')),
+        None => match labels.pairs().find(|(_, has)| *has == wanted && !wanted.is_empty()) {
+            Some((other, _)) => format!("{other}={wanted}"),
+            None => format!("no label {}", key.split_whitespace().next().unwrap_or(key)),
+        },
+    }
+}
+
+/// The closest of some names to one that does not exist, if it may be a slip of the pen.
+pub fn nearest_name<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let mut names: Vec<&str> = names.into_iter().filter(|name| *name != wanted).collect();
+    names.sort_unstable();
+    names.into_iter().rev().map(|name| (likeness(name, wanted), name)).max().filter(|(l, _)| *l >= 600).map(|(_, n)| n)
+}
+
+/// How alike two words are, in thousandths; 0 for words that are not.
+fn likeness(a: &str, b: &str) -> usize {
+    let longest = a.chars().count().max(b.chars().count());
+    // Labels are at most 63 characters; a hostile file's may be longer.
+    if longest == 0 || longest > 256 {
+        return 0;
+    }
+    let distance = edit_distance(a, b);
+    let part = !a.is_empty() && !b.is_empty() && (a.starts_with(b) || b.starts_with(a));
+    let alike = 1000 * (longest - distance) / longest;
+    if alike >= 500 || part { alike.max(500) } else { 0 }
+}
+
+/// How many characters one has to insert, delete, replace or swap with their neighbor.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let replaced = above[j] + usize::from(x != y);
+            let mut least = replaced.min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[b.len()]
+}
+
+/// What comes closest to a selector that matches nothing.
+pub trait NearestExt {
+    /// The workload of a namespace, or else the pod that no such workload made, whose labels are closest to a selector
+    /// that matches none of them.
+    fn nearest_workload(&self, namespace: &str, selector: &Selector) -> Option<Nearest>;
+    /// The namespace whose labels are closest to a `namespaceSelector` that matches none.
+    fn nearest_namespace(&self, selector: &Selector) -> Option<Nearest>;
+}
+
+impl NearestExt for Cluster {
+    fn nearest_workload(&self, namespace: &str, selector: &Selector) -> Option<Nearest> {
+        let workloads = self.workloads_in(namespace);
+        let known: Vec<&ObjectRef> = workloads.iter().map(|workload| &workload.object).collect();
+        let mut candidates: Vec<(ObjectRef, &dyn LabelSet)> =
+            workloads.iter().map(|w| (w.object.clone(), &w.template.metadata.labels as &dyn LabelSet)).collect();
+        for group in self.pod_groups().iter().filter(|group| group.owner.namespace() == namespace) {
+            if !known.contains(&&group.owner)
+                && let Some(pod) = self.pods_of(group).find(|pod| pod.is_active())
+            {
+                candidates.push((group.owner.clone(), pod.labels()));
+            }
+        }
+        nearest(selector, candidates)
+    }
+
+    fn nearest_namespace(&self, selector: &Selector) -> Option<Nearest> {
+        nearest(selector, self.all::<Namespace>().iter().map(|namespace| (namespace.reference(), namespace.labels())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{edit_distance, nearest, nearest_name};
+    use crate::snapshot::model::{LabelSet, Labels};
+    use crate::snapshot::{Kind, ObjectRef, Selector};
+
+    fn difference(selector: &[(&str, &str)], candidates: &[(&str, &[(&str, &str)])]) -> Option<String> {
+        let labels = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<Labels>();
+        let selector = Selector::equals(&labels(selector));
+        let candidates: Vec<(&str, Labels)> = candidates.iter().map(|(name, pairs)| (*name, labels(pairs))).collect();
+        let found = nearest(
+            &selector,
+            candidates.iter().map(|(name, l)| (ObjectRef::new(Kind::Deployment, "shop", name), l as &dyn LabelSet)),
+        );
+        found.map(|nearest| nearest.difference())
+    }
+
+    #[test]
+    fn a_slip_of_the_pen() {
+        let said = difference(&[("app", "carts")], &[("cart", &[("app", "cart")]), ("mail", &[("app", "mail")])]);
+        assert_eq!(said.as_deref(), Some("it asks for app=carts, Deployment cart has app=cart"));
+    }
+
+    #[test]
+    fn a_stale_version() {
+        let said = difference(
+            &[("app", "orders"), ("version", "v1")],
+            &[
+                ("mail", &[("app", "mail"), ("version", "v1")]),
+                ("orders", &[("app", "orders"), ("version", "v2")]),
+                ("web", &[("app", "web"), ("version", "v1")]),
+            ],
+        );
+        assert_eq!(said.as_deref(), Some("it asks for version=v1, Deployment orders has version=v2"));
+    }
+
+    #[test]
+    fn a_label_that_is_not_there_or_has_another_name() {
+        let said = difference(&[("app", "cart"), ("tier", "back")], &[("cart", &[("app", "cart")])]);
+        assert_eq!(said.as_deref(), Some("it asks for tier=back, Deployment cart has no label tier"));
+        let said = difference(&[("app", "cart")], &[("cart", &[("app.kubernetes.io/name", "cart")])]);
+        assert_eq!(said.as_deref(), Some("it asks for app=cart, Deployment cart has app.kubernetes.io/name=cart"));
+    }
+
+    #[test]
+    fn nothing_is_near() {
+        assert_eq!(difference(&[("app", "cart")], &[("mail", &[("app", "mail")])]), None);
+        assert_eq!(difference(&[("app", "cart")], &[]), None);
+        assert_eq!(difference(&[], &[("mail", &[("app", "mail")])]), None);
+    }
+
+    #[test]
+    fn names() {
+        assert_eq!(nearest_name("review", ["ratings", "reviews"]), Some("reviews"));
+        assert_eq!(nearest_name("cart", ["ratings", "reviews"]), None);
+        assert_eq!(nearest_name("app-settings", ["app-setting", "kube-root-ca.crt"]), Some("app-setting"));
+        assert_eq!(nearest_name("db", ["dc"]), None);
+        assert_eq!(nearest_name("settings", ["app-settings"]), Some("app-settings"));
+        assert_eq!(nearest_name("a", []), None);
+    }
+
+    #[test]
+    fn distances() {
+        assert_eq!(edit_distance("cart", "carts"), 1);
+        assert_eq!(edit_distance("ab", "ba"), 1);
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("häuser", "hauser"), 1);
+    }
+}

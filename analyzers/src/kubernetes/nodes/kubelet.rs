@@ -1,0 +1,83 @@
+//! Whether the kubelets of nodes report, and what that means for the pods there.
+
+use std::time::Duration;
+
+use crate::kubernetes::nodes::lease;
+use crate::kubernetes::time::{SCHEDULE, START, age};
+use crate::snapshot::model::{Condition, Lease, Node, Pod, Timestamp};
+use crate::snapshot::{Cluster, Object};
+
+const PRESSURES: [&str; 3] = ["MemoryPressure", "DiskPressure", "PIDPressure"];
+
+/// A node that is not ready, and not only because it is new or its kubelet restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Down {
+    pub since: Option<Timestamp>,
+}
+
+/// Signs of life of kubelets.
+pub trait KubeletExt {
+    /// What the kubelet of a node renews.
+    fn node_lease(&self, node: &Node) -> Option<&Lease>;
+    /// When the kubelet of a node last gave a sign of life: it renews the node's lease every ten seconds, but writes the
+    /// node's status only every five minutes, or when something has changed.
+    fn last_sign_of_life(&self, node: &Node) -> Option<Timestamp>;
+    /// A kubelet that restarts says `False` for some seconds; `Unknown` is what the control plane writes after 40 seconds
+    /// of silence.
+    fn down(&self, node: &Node) -> Option<Down>;
+    fn is_on_down_node(&self, pod: &Pod) -> bool;
+    /// Since when the node of a pod is ready, if it is.
+    fn node_ready_since(&self, pod: &Pod) -> Option<Timestamp>;
+}
+
+impl KubeletExt for Cluster {
+    fn node_lease(&self, node: &Node) -> Option<&Lease> {
+        self.get("kube-node-lease", node.name()).found()
+    }
+
+    fn last_sign_of_life(&self, node: &Node) -> Option<Timestamp> {
+        // The control plane changes the status of Ready but leaves the kubelet's last heartbeat in it.
+        let status = node.condition("Ready").and_then(|ready| ready.last_update_time);
+        let lease = self.node_lease(node).and_then(lease::renewed);
+        status.max(lease)
+    }
+
+    fn down(&self, node: &Node) -> Option<Down> {
+        let ready = node.condition("Ready").filter(|ready| !ready.is_true())?;
+        let since = ready.last_transition_time;
+        let is_new = node.created().is_some_and(|created| age(self.now(), created) < START);
+        let restarts = ready.is_false()
+            && since.is_some_and(|since| age(self.now(), since) < SCHEDULE && !was_silent_until(node, since));
+        (!is_new && !restarts).then_some(Down { since })
+    }
+
+    fn is_on_down_node(&self, pod: &Pod) -> bool {
+        node_of(self, pod).is_some_and(|node| self.down(node).is_some())
+    }
+
+    fn node_ready_since(&self, pod: &Pod) -> Option<Timestamp> {
+        node_of(self, pod)?.condition("Ready").filter(|ready| ready.is_true())?.last_transition_time
+    }
+}
+
+fn node_of<'a>(cluster: &'a Cluster, pod: &Pod) -> Option<&'a Node> {
+    cluster.get::<Node>("", &pod.spec.node_name).found()
+}
+
+/// Whether the kubelet of a node spoke again at this time after a silence, in which all conditions were `Unknown`. One that
+/// restarts finds the others as it left them; one that comes back corrects them at the same time, or some seconds later.
+fn was_silent_until(node: &Node, time: Timestamp) -> bool {
+    const TOGETHER: Duration = Duration::from_secs(2);
+    let corrected_then = |condition: &Condition| {
+        condition.last_transition_time.is_some_and(|at| at.duration_since(time).unsigned_abs() <= TOGETHER)
+    };
+    let mut others = PRESSURES.iter().filter_map(|type_| node.condition(type_)).peekable();
+    others.peek().is_some() && others.all(|condition| condition.status == "Unknown" || corrected_then(condition))
+}
+
+/// Whether it is not ready only because the control plane has written so when its node was lost. The last word of the
+/// kubelet stays in the other conditions.
+pub fn is_marked_not_ready(pod: &Pod) -> bool {
+    let is = |type_: &str, what: fn(&Condition) -> bool| pod.condition(type_).is_some_and(what);
+    pod.spec.readiness_gates.is_empty() && is("Ready", Condition::is_false) && is("ContainersReady", Condition::is_true)
+}

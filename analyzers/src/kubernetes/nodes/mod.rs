@@ -1,0 +1,3 @@
+pub mod kubelet;
+pub mod lease;
+pub mod platform;

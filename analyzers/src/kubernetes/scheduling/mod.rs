@@ -1,0 +1,258 @@
+//! Why a pod fits no node, node by node: the filters of the default scheduler, computed from the objects.
+//!
+//! Source: <https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugins>. Every filter is asked on every node, so
+//! that one can tell what would help; the scheduler itself stops at a node's first refusal, in the order used here.
+
+mod claims;
+pub mod clauses;
+mod inter_pod;
+pub(crate) mod node_affinity;
+mod ports;
+pub mod resources;
+mod spread;
+pub(crate) mod taints;
+#[cfg(test)]
+mod tests;
+pub mod waiting;
+
+use std::collections::HashMap;
+
+use crate::kubernetes::time::{DELETE, age};
+use crate::snapshot::model::{Node, Pod, Taint, Timestamp};
+use crate::snapshot::{Amount, Cluster, Kind, Object, ObjectRef};
+
+use inter_pod::Term;
+use resources::Resources;
+
+/// Why one node does not take a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    Cordoned,
+    Taint {
+        key: String,
+        value: String,
+        effect: String,
+    },
+    /// Labels or names that `nodeSelector` and node affinity ask for and the node has not.
+    NodeAffinity(String),
+    /// A host port that another pod of the node has.
+    HostPort(String),
+    /// As many pods as the node may have.
+    TooManyPods,
+    /// Resources of which less is free than the pod requests, by name.
+    Lacks(Vec<Shortage>),
+    /// What the node cannot do for a volume of the pod: `cannot reach volume data, which needs zone=a`.
+    Volume(String),
+    /// The node lacks the label over which the pod's spread constraint counts.
+    NoSpreadLabel(String),
+    /// One more pod here would be more than `maxSkew` allows.
+    Spread {
+        topology_key: String,
+        max_skew: i32,
+    },
+    /// No pod here that the pod's affinity asks for.
+    PodAffinity(String),
+    /// A pod here that the pod's anti-affinity excludes.
+    AntiAffinity(String),
+    /// A pod here whose own anti-affinity excludes this one, by its owner.
+    ExcludedBy(String),
+}
+
+/// What a node has too little of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shortage {
+    pub resource: String,
+    pub requested: Amount,
+    pub free: Amount,
+    pub allocatable: Amount,
+}
+
+/// Why no node at all will do, before any is looked at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    ClaimMissing(String),
+    /// A claim that is neither bound nor left to be bound when the pod has a node.
+    ClaimUnbound(String),
+    ClaimTerminating(String),
+    /// A claim whose volume is gone.
+    ClaimLost(String),
+    /// A ReadWriteOncePod claim in use, and the pod that uses it.
+    ClaimInUse {
+        claim: String,
+        pod: String,
+    },
+}
+
+impl Obstacle {
+    pub fn claim(&self) -> &str {
+        match self {
+            Obstacle::ClaimMissing(claim)
+            | Obstacle::ClaimUnbound(claim)
+            | Obstacle::ClaimTerminating(claim)
+            | Obstacle::ClaimLost(claim)
+            | Obstacle::ClaimInUse { claim, .. } => claim,
+        }
+    }
+}
+
+/// What became of the attempt to find a node for a pod.
+#[derive(Debug)]
+pub struct Placement<'a> {
+    pub obstacles: Vec<Obstacle>,
+    /// All nodes that count (the one that the pod is pinned to, or all), each with why not; in the order of their names.
+    pub nodes: Vec<(&'a Node, Vec<Refusal>)>,
+    /// The pod names its node by `matchFields`, as those of DaemonSets do.
+    pub is_pinned: bool,
+    /// All filters were asked; else only those that do not depend on other pods.
+    pub is_complete: bool,
+}
+
+impl Placement<'_> {
+    /// Whether the objects explain that the pod has no node.
+    pub fn is_explained(&self) -> bool {
+        !self.obstacles.is_empty() || (!self.nodes.is_empty() && self.nodes.iter().all(|(_, why)| !why.is_empty()))
+    }
+}
+
+struct NodeState<'a> {
+    node: &'a Node,
+    /// The pods that take room on it: terminating ones do until they are gone, finished ones do not.
+    pods: Vec<&'a Pod>,
+    requested: Resources,
+    allocatable: Resources,
+}
+
+/// All nodes with what is bound to them.
+pub struct Scheduler<'a> {
+    cluster: &'a Cluster,
+    nodes: Vec<NodeState<'a>>,
+    /// Pods that keep others away, with the terms of their required anti-affinity and their node's place in `nodes`.
+    repelling: Vec<(&'a Pod, Vec<Term>, usize)>,
+    is_complete: bool,
+}
+
+impl<'a> Scheduler<'a> {
+    /// `None` where not all nodes are known: then nothing certain can be said. Where not all pods are, only what does not
+    /// depend on them is looked at.
+    pub fn new(cluster: &'a Cluster) -> Option<Scheduler<'a>> {
+        Scheduler::with(cluster, |_| true)
+    }
+
+    /// The same once pods that are on their way out, in their time, are gone.
+    pub fn after_terminations(cluster: &'a Cluster) -> Option<Scheduler<'a>> {
+        Scheduler::with(cluster, |pod| !is_leaving(pod, cluster.now()))
+    }
+
+    fn with(cluster: &'a Cluster, counts: impl Fn(&Pod) -> bool) -> Option<Scheduler<'a>> {
+        if !cluster.covers_all(Kind::Node) {
+            return None;
+        }
+        let is_complete = cluster.covers_all(Kind::Pod) && cluster.covers_all(Kind::Namespace);
+        let mut requests = resources::Requests::default();
+        let empty = |node| NodeState {
+            node,
+            pods: Vec::new(),
+            requested: Resources::default(),
+            allocatable: resources::allocatable(node),
+        };
+        let mut nodes: Vec<NodeState> = cluster.all::<Node>().iter().map(empty).collect();
+        let places: HashMap<&str, usize> = (0..).zip(&nodes).map(|(n, state)| (state.node.name(), n)).collect();
+        let mut repelling = Vec::new();
+        for pod in cluster.all::<Pod>().iter().filter(|pod| !pod.is_finished() && counts(pod)) {
+            let Some(&n) = places.get(pod.spec.node_name.as_str()) else { continue };
+            let state = &mut nodes[n];
+            state.pods.push(pod);
+            // Of an unknown rest only this is certain: no node gives more than it has.
+            if is_complete {
+                state.requested.add(requests.of(pod));
+            }
+            let terms = inter_pod::anti_affinity(cluster, pod);
+            if !terms.is_empty() {
+                repelling.push((pod, terms, n));
+            }
+        }
+        repelling.sort_by_key(|(_, _, n)| *n);
+        Some(Scheduler { cluster, nodes, repelling, is_complete })
+    }
+
+    /// Whether all pods are known, so that all filters count.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// Asks all filters on all nodes.
+    pub fn place(&self, pod: &Pod) -> Placement<'a> {
+        let pinned_to = node_affinity::pinned_to(&pod.spec);
+        let spread = spread::Spread::new(self, pod);
+        let neighbours = inter_pod::Neighbours::new(self, pod);
+        let claims = claims::Claims::new(self.cluster, pod);
+        let requests = resources::requests(&pod.spec);
+        let nodes = self.nodes.iter();
+        let nodes = nodes.filter(|state| pinned_to.is_none_or(|name| state.node.name() == name)).map(|state| {
+            let mut why = Vec::new();
+            taints::check(pod, state.node, &mut why);
+            node_affinity::check(pod, state.node, &mut why);
+            ports::check(pod, &state.pods, &mut why);
+            resources::check(&requests, state, &mut why);
+            claims.check(state.node, &mut why);
+            if self.is_complete {
+                spread.check(state.node, &mut why);
+                neighbours.check(state.node, &mut why);
+            }
+            (state.node, why)
+        });
+        Placement {
+            obstacles: claims.obstacles.clone(),
+            nodes: nodes.collect(),
+            is_pinned: pinned_to.is_some(),
+            is_complete: self.is_complete,
+        }
+    }
+
+    /// What the pods of each node request, and what it can give.
+    pub fn usage(&self) -> impl Iterator<Item = (&'a Node, &Resources, &Resources)> {
+        self.nodes.iter().map(|state| (state.node, &state.requested, &state.allocatable))
+    }
+}
+
+/// Terminating and not overdue: it is about to make room.
+fn is_leaving(pod: &Pod, now: Timestamp) -> bool {
+    pod.deleted().is_some_and(|deleted| age(now, deleted) <= DELETE)
+}
+
+impl Refusal {
+    fn taint(taint: &Taint) -> Refusal {
+        Refusal::Taint { key: taint.key.clone(), value: taint.value.clone(), effect: taint.effect.clone() }
+    }
+
+    /// The taints by which the node controller keeps pods off a node that does not answer.
+    /// Source: <https://kubernetes.io/docs/reference/labels-annotations-taints/#node-kubernetes-io-not-ready>
+    pub fn is_not_ready(&self) -> bool {
+        let keys = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+        matches!(self, Refusal::Taint { key, .. } if keys.contains(&key.as_str()))
+    }
+
+    /// The taints that follow from a condition of the node.
+    pub fn is_node_trouble(&self) -> bool {
+        let keys = ["memory-pressure", "disk-pressure", "pid-pressure", "network-unavailable"];
+        let is_pressure = |key: &str| key.strip_prefix("node.kubernetes.io/").is_some_and(|key| keys.contains(&key));
+        self.is_not_ready() || matches!(self, Refusal::Taint { key, .. } if is_pressure(key))
+    }
+}
+
+/// The names of the claims that a pod uses, with those that are made for its generic ephemeral volumes.
+/// Source: <https://kubernetes.io/docs/concepts/storage/ephemeral-volumes/#persistentvolumeclaim-naming>
+pub fn claim_names(pod: &Pod) -> Vec<String> {
+    let volumes = pod.spec.volumes.iter();
+    let names = volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(claim), _) => Some(claim.claim_name.clone()),
+        (None, Some(_)) => Some(format!("{}-{}", pod.metadata.name, volume.name)),
+        (None, None) => None,
+    });
+    names.collect()
+}
+
+/// The claim of a name in a pod's namespace, as an object.
+pub fn claim_reference(pod: &Pod, claim: &str) -> ObjectRef {
+    ObjectRef::new(Kind::PersistentVolumeClaim, &pod.metadata.namespace, claim)
+}

@@ -1,0 +1,92 @@
+//! What became of Jobs and of the runs of CronJobs.
+
+use crate::kubernetes::workloads::schedule::Schedule;
+use crate::snapshot::model::{Condition, CronJob, Job, Pod, Timestamp, condition};
+use crate::snapshot::{Cluster, Kind, Object};
+
+impl Job {
+    /// The condition that says that it failed for good. `FailureTarget` comes before `Failed`, while pods still end.
+    pub(crate) fn failure(&self) -> Option<&Condition> {
+        let conditions = &self.status.conditions;
+        let failed = condition(conditions, "Failed").filter(|c| c.is_true());
+        failed.or_else(|| condition(conditions, "FailureTarget").filter(|c| c.is_true()))
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        condition(&self.status.conditions, "Complete").is_some_and(Condition::is_true)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_complete() || self.failure().is_some()
+    }
+
+    /// When it was over.
+    pub(crate) fn finished(&self) -> Option<Timestamp> {
+        let failed = self.failure().and_then(|c| c.last_transition_time);
+        let complete = condition(&self.status.conditions, "Complete").filter(|c| c.is_true());
+        failed.or(self.status.completion_time).or_else(|| complete.and_then(|c| c.last_transition_time))
+    }
+}
+
+/// The runs of Jobs and CronJobs.
+pub trait JobExt {
+    /// The Jobs that a CronJob has made and that are still kept, the newest first.
+    fn runs_of(&self, cron: &CronJob) -> Vec<&Job>;
+    /// The pods of one Job, the newest first.
+    fn pods_of_job(&self, job: &Job) -> Vec<&Pod>;
+}
+
+impl JobExt for Cluster {
+    fn runs_of(&self, cron: &CronJob) -> Vec<&Job> {
+        let owner = cron.reference();
+        let jobs = self.in_namespace::<Job>(cron.namespace()).iter();
+        let mut runs: Vec<&Job> = jobs.filter(|job| job.controller().as_ref() == Some(&owner)).collect();
+        runs.sort_by(|a, b| {
+            let start = |job: &Job| job.created().or(job.status.start_time);
+            start(b).cmp(&start(a)).then_with(|| b.name().cmp(a.name()))
+        });
+        runs
+    }
+
+    fn pods_of_job(&self, job: &Job) -> Vec<&Pod> {
+        let reference = job.reference();
+        let above = job.controller().filter(|owner| owner.is(Kind::CronJob));
+        let group =
+            above.as_ref().and_then(|owner| self.group_of_owner(owner)).or_else(|| self.group_of_owner(&reference));
+        let Some(group) = group else { return Vec::new() };
+        let mut pods: Vec<&Pod> =
+            self.pods_of(group).filter(|pod| pod.controller().as_ref() == Some(&reference)).collect();
+        pods.sort_by(|a, b| b.created().cmp(&a.created()).then_with(|| b.name().cmp(a.name())));
+        pods
+    }
+}
+
+/// How the runs of a CronJob keep failing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failing {
+    /// All runs that are kept, or all that there ever were.
+    All(usize),
+    InARow(usize),
+    /// Only the newest failed runs are kept (`failedJobsHistoryLimit`), but the last success is long ago.
+    Since(Timestamp),
+}
+
+/// How many scheduled times without a success are a habit.
+const HABIT: usize = 3;
+
+/// Whether the runs of a CronJob fail again and again, and not just once.
+pub(crate) fn keeps_failing(cluster: &Cluster, cron: &CronJob) -> Option<Failing> {
+    let runs: Vec<&Job> = cluster.runs_of(cron).into_iter().filter(|run| run.is_over()).collect();
+    let failed = runs.iter().take_while(|run| run.failure().is_some()).count();
+    let newest = runs.first().filter(|_| failed > 0)?;
+    let success = cron.status.last_successful_time;
+    if failed == runs.len() && (success.is_none() || failed > 1) {
+        return Some(Failing::All(failed));
+    }
+    if failed >= HABIT {
+        return Some(Failing::InARow(failed));
+    }
+    let schedule = Schedule::of(cron)?;
+    let missed = schedule.times(success?, newest.created()?, HABIT);
+    (missed >= HABIT).then_some(Failing::Since(success?))
+}

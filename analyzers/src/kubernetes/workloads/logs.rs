@@ -1,0 +1,160 @@
+//! Whose logs are worth reading, and what to show of them.
+
+use crate::kubernetes::time::{RECENT, to_start};
+use crate::kubernetes::workloads::restarts::{PodContainer, containers, judged};
+use crate::snapshot::model::{Job, Pod, condition};
+use crate::snapshot::{Cluster, Kind, Object, PodGroup};
+
+/// At most so many workloads have a log read.
+const MOST: usize = 20;
+
+/// A log to fetch: the end of one container's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRequest {
+    pub namespace: String,
+    pub pod: String,
+    pub container: String,
+    /// It runs again: the run before tells why it ended. Where that is gone (or this is false), the current one.
+    pub previous_first: bool,
+}
+
+/// The logs that would tell why something fails: one container a workload that crashes, fails or does not become
+/// ready, the worst workloads first, at most 20.
+pub fn logs_wanted(cluster: &Cluster) -> Vec<LogRequest> {
+    let wanted = cluster.pod_groups().iter().filter_map(|group| worst(cluster, group));
+    let mut wanted: Vec<(Trouble, LogRequest)> = wanted.collect();
+    wanted.sort_by_key(|(trouble, _)| *trouble);
+    wanted.into_iter().take(MOST).map(|(_, request)| request).collect()
+}
+
+/// The order is from bad to less bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    Loop,
+    Failed,
+    Restarted,
+    Unready,
+}
+
+fn worst(cluster: &Cluster, group: &PodGroup) -> Option<(Trouble, LogRequest)> {
+    let mut candidates: Vec<(Trouble, std::cmp::Reverse<i32>, PodContainer)> = Vec::new();
+    for container in judged(cluster, group).chain(failed_attempt(cluster, group)).flat_map(containers) {
+        if let Some(trouble) = trouble(cluster, &container) {
+            candidates.push((trouble, std::cmp::Reverse(container.status.restart_count), container));
+        }
+    }
+    let (trouble, _, container) = candidates.into_iter().min_by_key(|(trouble, restarts, _)| (*trouble, *restarts))?;
+    let request = LogRequest {
+        namespace: container.pod.metadata.namespace.to_string(),
+        pod: container.pod.metadata.name.clone(),
+        container: container.name().to_string(),
+        previous_first: container.runs() && trouble != Trouble::Unready,
+    };
+    Some((trouble, request))
+}
+
+fn trouble(cluster: &Cluster, container: &PodContainer) -> Option<Trouble> {
+    let never_ran =
+        container.last_end().is_some_and(|end| matches!(end.reason.as_str(), "StartError" | "ContainerCannotRun"));
+    if never_ran && !container.runs() {
+        return None;
+    }
+    if container.loops(cluster) {
+        return Some(Trouble::Loop);
+    }
+    let end = container.last_end();
+    if container.pod.is_finished() || !container.is_restarted() {
+        return end.filter(|end| end.exit_code != 0).map(|_| Trouble::Failed);
+    }
+    let recently = container.ended_ago(cluster).is_some_and(|ago| ago < RECENT);
+    if container.ends() >= 1 && recently && end.is_some_and(|end| end.exit_code != 0) {
+        return Some(Trouble::Restarted);
+    }
+    let long = container.runs_for(cluster).is_some_and(|run| run >= to_start(&container.pod.spec));
+    (long && (container.is_init || !container.status.ready)).then_some(Trouble::Unready)
+}
+
+/// The last failed attempt of a Job that failed, or of the last run of a CronJob.
+fn failed_attempt<'a>(cluster: &'a Cluster, group: &'a PodGroup) -> Option<&'a Pod> {
+    if !group.owner.is(Kind::Job) && !group.owner.is(Kind::CronJob) {
+        return None;
+    }
+    let last = cluster.pods_of(group).max_by_key(|pod| (pod.metadata.creation_timestamp, &pod.metadata.name))?;
+    let job = last.controller().and_then(|job| cluster.get::<Job>(job.namespace(), &job.name).found())?;
+    let complete = condition(&job.status.conditions, "Complete").is_some_and(|c| c.is_true());
+    (last.status.phase == "Failed" && !complete).then_some(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::logs_wanted;
+    use crate::testing::World;
+
+    fn wanted(documents: &[&str]) -> Vec<String> {
+        let requests = logs_wanted(&World::new(documents).build());
+        requests.iter().map(|r| format!("{}/{} {} {}", r.namespace, r.pod, r.container, r.previous_first)).collect()
+    }
+
+    fn pod(name: &str, restarts: u32, state: &str) -> String {
+        format!(
+            "
+            apiVersion: v1
+            kind: Pod
+            metadata: {{name: {name}, namespace: shop, creationTimestamp: '2026-11-21T11:00:00Z', ownerReferences: [
+              {{apiVersion: apps/v1, kind: StatefulSet, name: {}, controller: true}}]}}
+            spec: {{restartPolicy: Always, containers: [{{name: app}}]}}
+            status: {{phase: Running, containerStatuses: [{{name: app, restartCount: {restarts}, state: {state},
+              lastState: {{terminated: {{exitCode: 1, startedAt: '2026-11-21T11:59:40Z', finishedAt: '2026-11-21T11:59:45Z'}}}}}}]}}",
+            name.rsplit_once('-').unwrap().0
+        )
+    }
+
+    #[test]
+    fn one_container_a_workload_the_worst_first() {
+        let once = pod("api-0", 1, "{running: {startedAt: '2026-11-21T11:59:46Z'}}");
+        let waits = pod("db-0", 3, "{waiting: {reason: CrashLoopBackOff}}");
+        let worse = pod("db-1", 5, "{running: {startedAt: '2026-11-21T11:59:55Z'}}");
+        assert_eq!(wanted(&[&once, &waits, &worse]), ["shop/db-1 app true", "shop/api-0 app true"]);
+        assert_eq!(wanted(&[&waits]), ["shop/db-0 app false"]);
+    }
+
+    #[test]
+    fn at_most_twenty() {
+        let pods: Vec<String> =
+            (0..30).map(|n| pod(&format!("s{n}-0"), 3, "{waiting: {reason: CrashLoopBackOff}}")).collect();
+        let documents: Vec<&str> = pods.iter().map(String::as_str).collect();
+        assert_eq!(wanted(&documents).len(), 20);
+    }
+
+    #[test]
+    fn failed_jobs_but_not_retries_that_succeeded() {
+        let attempt = |name: &str, phase: &str, code: u32| {
+            format!(
+                "
+                apiVersion: v1
+                kind: Pod
+                metadata: {{name: {name}, namespace: shop, creationTimestamp: '2026-11-21T11:00:00Z', ownerReferences: [
+                  {{apiVersion: batch/v1, kind: Job, name: import, controller: true}}]}}
+                spec: {{restartPolicy: Never, containers: [{{name: job}}]}}
+                status: {{phase: {phase}, containerStatuses: [{{name: job, state: {{terminated: {{exitCode: {code}}}}}}}]}}"
+            )
+        };
+        let job = |condition: &str| {
+            format!(
+                "{{apiVersion: batch/v1, kind: Job, metadata: {{name: import, namespace: shop}},
+                 status: {{conditions: [{{type: {condition}, status: 'True'}}]}}}}"
+            )
+        };
+        let failed = attempt("import-a", "Failed", 3);
+        assert_eq!(wanted(&[&failed, &job("Failed")]), ["shop/import-a job false"]);
+        let succeeded = attempt("import-b", "Succeeded", 0);
+        assert!(wanted(&[&failed, &succeeded, &job("Complete")]).is_empty());
+    }
+
+    #[test]
+    fn nothing_of_what_never_ran() {
+        let pod = pod("db-0", 3, "{waiting: {reason: CrashLoopBackOff}}")
+            .replace("exitCode: 1,", "exitCode: 128, reason: StartError,");
+        assert!(wanted(&[&pod]).is_empty());
+    }
+}

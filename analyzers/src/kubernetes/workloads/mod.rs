@@ -1,0 +1,11 @@
+pub mod autoscaler;
+pub mod exit;
+pub mod image_pull;
+pub mod job;
+pub(crate) mod log_lines;
+pub mod logs;
+pub mod probe;
+pub mod readiness;
+pub mod references;
+pub mod restarts;
+pub mod schedule;

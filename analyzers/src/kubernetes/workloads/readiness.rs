@@ -1,0 +1,107 @@
+//! Since when a pod has (not) been ready, and whether it should have been by now.
+
+use crate::kubernetes::nodes::kubelet::KubeletExt;
+use std::time::Duration;
+
+use crate::kubernetes::nodes::kubelet;
+use crate::kubernetes::time;
+use crate::kubernetes::workloads::restarts;
+use crate::snapshot::Cluster;
+use crate::snapshot::model::{Pod, Timestamp};
+
+/// What a container waits for when something is wrong, and not only when it has to wait its turn. Crash loops are told
+/// otherwise, for they go on while the container does not wait.
+const TROUBLE: [&str; 10] = [
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "StartError",
+    "PreStartHookError",
+    "PostStartHookError",
+];
+
+/// When a pod became ready, or stopped being it; its creation if it never was.
+pub fn since(pod: &Pod) -> Option<Timestamp> {
+    let changed = pod.condition("Ready").and_then(|condition| condition.last_transition_time);
+    changed.or(pod.metadata.creation_timestamp)
+}
+
+/// Nobody knows how it is, because its node does not report any more.
+pub fn is_lost(pod: &Pod) -> bool {
+    pod.condition("Ready").is_some_and(|ready| ready.status == "Unknown" || ready.reason == "NodeLost")
+        || pod.status.phase == "Unknown"
+}
+
+/// From when on its time to become ready counts: since it is not ready, but anew when its containers start again, or when
+/// its node comes back and the kubelet has to tell again how its pods are.
+pub fn awaited_since(cluster: &Cluster, pod: &Pod) -> Option<Timestamp> {
+    let changed = ["Ready", "ContainersReady"].map(|type_| pod.condition(type_)?.last_transition_time);
+    let returned = if kubelet::is_marked_not_ready(pod) { cluster.node_ready_since(pod) } else { None };
+    changed.into_iter().chain([returned, pod.metadata.creation_timestamp]).max().flatten()
+}
+
+/// Whether a pod that is being deleted should be gone by now.
+pub fn is_overdue_to_go(cluster: &Cluster, pod: &Pod) -> bool {
+    let (now, Some(deleted)) = (cluster.now(), pod.metadata.deletion_timestamp) else { return false };
+    if cluster.is_on_down_node(pod) {
+        return deleted <= now; // Nobody is there to stop it.
+    }
+    // A kubelet that was away begins to stop it only now.
+    let seconds = pod.metadata.deletion_grace_period_seconds.or(pod.spec.termination_grace_period_seconds);
+    let grace = Duration::from_secs(u64::try_from(seconds.unwrap_or(30)).unwrap_or_default());
+    let returned = cluster.node_ready_since(pod).and_then(|since| since.checked_add(grace).ok());
+    time::age(now, returned.map_or(deleted, |returned| deleted.max(returned))) > time::DELETE
+}
+
+/// Whether a pod that is not ready should be by now, or can be seen never to become it.
+pub fn is_overdue(cluster: &Cluster, pod: &Pod) -> bool {
+    let now = cluster.now();
+    if pod.is_terminating() {
+        return is_overdue_to_go(cluster, pod);
+    }
+    let waiting = pod.container_statuses().filter_map(|status| status.state.waiting());
+    let in_trouble = waiting.into_iter().any(|state| TROUBLE.contains(&state.reason.as_str()))
+        || restarts::containers(pod).any(|container| container.loops(cluster));
+    let unscheduled = pod.condition("PodScheduled").filter(|condition| condition.is_false());
+    let unplaced = unscheduled.and_then(|condition| condition.last_transition_time.or(pod.metadata.creation_timestamp));
+    in_trouble
+        || is_lost(pod)
+        || cluster.is_on_down_node(pod)
+        || unplaced.is_some_and(|since| time::age(now, since) >= time::SCHEDULE)
+        || awaited_since(cluster, pod).is_some_and(|since| time::age(now, since) >= time::to_start(&pod.spec))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_overdue;
+    use crate::snapshot::model::Pod;
+    use crate::testing::World;
+
+    fn overdue(status: &str) -> bool {
+        let pod = format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: shop}}, status: {status}}}");
+        let cluster = World::new(&[&pod]).build();
+        is_overdue(&cluster, cluster.get::<Pod>("shop", "p").found().unwrap())
+    }
+
+    #[test]
+    fn gives_pods_their_time() {
+        let unready = |at: &str| {
+            overdue(&format!("{{conditions: [{{type: Ready, status: 'False', lastTransitionTime: '{at}'}}]}}"))
+        };
+        assert!(unready("2026-11-21T11:58:00Z"));
+        assert!(!unready("2026-11-21T11:58:01Z"));
+        assert!(!overdue("{}"));
+    }
+
+    #[test]
+    fn does_not_wait_for_what_cannot_become_ready() {
+        let waiting =
+            |reason: &str| overdue(&format!("{{containerStatuses: [{{state: {{waiting: {{reason: {reason}}}}}}}]}}"));
+        assert!(waiting("ImagePullBackOff"));
+        assert!(!waiting("ContainerCreating"));
+    }
+}

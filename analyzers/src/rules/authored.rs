@@ -1,0 +1,210 @@
+//! What people write themselves and can write better: the workloads that the rules of the profile `strict` judge.
+
+use crate::engine::Finding;
+use crate::kubernetes::disruption;
+use crate::kubernetes::workloads::autoscaler;
+use crate::snapshot::model::{
+    Container, HorizontalPodAutoscaler, Job, Labels, Meta, Node, Pod, PodDisruptionBudget, PodSpec, Service,
+};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::list;
+
+/// A workload that nothing but a person (or a person's chart) wrote, or a pod without any owner.
+pub(crate) struct Authored<'a> {
+    pub object: ObjectRef,
+    /// Of the workload.
+    pub metadata: &'a Meta,
+    /// Of its pods.
+    pub labels: &'a Labels,
+    pub spec: &'a PodSpec,
+    /// How many pods it wants; `None` where that is not a number in its spec (DaemonSet, Job, CronJob, Pod).
+    pub replicas: Option<i32>,
+    /// The pods that run or will run.
+    pub pods: Vec<&'a Pod>,
+}
+
+/// What people wrote.
+pub trait AuthoredExt {
+    /// The workloads that people wrote, by namespace, kind and name. Left out are those of Kubernetes and its
+    /// distributions, static pods, what an operator made for a custom resource, and Jobs that are over.
+    fn authored(&self) -> Vec<Authored<'_>>;
+    /// Whether pods can be spread at all, and a drain leaves somewhere to go.
+    fn has_many_nodes(&self) -> bool;
+}
+
+impl AuthoredExt for Cluster {
+    fn authored(&self) -> Vec<Authored<'_>> {
+        let is_over = |object: &ObjectRef| {
+            object.is(Kind::Job)
+                && self.get::<Job>(object.namespace(), &object.name).found().is_some_and(|job| {
+                    job.status
+                        .conditions
+                        .iter()
+                        .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.is_true())
+                })
+        };
+        let workloads = self.workloads().into_iter().filter(|workload| !is_over(&workload.object)).map(|workload| {
+            let group = self.group_of_owner(&workload.object);
+            Authored {
+                metadata: workload.metadata,
+                labels: &workload.template.metadata.labels,
+                spec: &workload.template.spec,
+                replicas: workload.replicas,
+                pods: group.into_iter().flat_map(|group| self.pods_of(group)).filter(|pod| pod.is_active()).collect(),
+                object: workload.object,
+            }
+        });
+        let is_alone = |pod: &&Pod| pod.is_active() && !pod.is_static();
+        let pods = self.all::<Pod>().iter().filter(is_alone).map(|pod| Authored {
+            object: pod.reference(),
+            metadata: &pod.metadata,
+            labels: &pod.metadata.labels,
+            spec: &pod.spec,
+            replicas: None,
+            pods: vec![pod],
+        });
+        let by_people = |authored: &Authored| {
+            let metadata = authored.metadata;
+            metadata.controller().is_none()
+                && metadata.deletion_timestamp.is_none()
+                && !is_platform(&metadata.namespace)
+        };
+        let mut all: Vec<Authored> = workloads.chain(pods).filter(by_people).collect();
+        all.sort_by(|a, b| {
+            let key = |a: &Authored<'_>| (a.metadata.namespace.clone(), a.object.kind.clone(), a.object.name.clone());
+            key(a).cmp(&key(b))
+        });
+        all
+    }
+
+    fn has_many_nodes(&self) -> bool {
+        self.all::<Node>().len() > 1 || !self.covers_all(Kind::Node)
+    }
+}
+
+/// Namespaces of Kubernetes itself and of its distributions: their vendors wrote what is in them.
+pub(crate) fn is_platform(namespace: &str) -> bool {
+    const PREFIXES: [&str; 8] =
+        ["kube-", "openshift-", "gke-", "gmp-", "aks-", "cattle-", "calico-", "local-path-storage"];
+    matches!(namespace, "openshift" | "tigera-operator") || PREFIXES.iter().any(|prefix| namespace.starts_with(prefix))
+}
+
+/// `Service a and Service b`; the rest of more than two is counted.
+pub(crate) fn named(services: &[&Service]) -> String {
+    let titles: Vec<String> = services.iter().map(|service| service.reference().title()).collect();
+    list(&titles, 2)
+}
+
+impl<'a> Authored<'a> {
+    /// A workload that is to go on running: no Job, no CronJob.
+    pub fn is_lasting(&self) -> bool {
+        !self.object.is(Kind::Job) && !self.object.is(Kind::CronJob)
+    }
+
+    /// A Deployment, StatefulSet or the like, of which there can be several pods.
+    pub fn has_replicas(&self) -> bool {
+        let kinds = [Kind::Deployment, Kind::StatefulSet, Kind::ReplicaSet, Kind::ReplicationController];
+        kinds.iter().any(|kind| self.object.is(*kind))
+    }
+
+    /// One pod a node: mostly an agent, which has work to do on the node itself.
+    pub fn is_on_every_node(&self) -> bool {
+        self.object.is(Kind::DaemonSet)
+    }
+
+    pub fn runs_on_windows(&self) -> bool {
+        self.spec.node_selector.get("kubernetes.io/os").is_some_and(|os| os == "windows")
+    }
+
+    /// The Services that send requests to its pods, by name.
+    pub fn services(&self, cluster: &'a Cluster) -> Vec<&'a Service> {
+        let selects = |service: &&Service| {
+            let selector = &service.spec.selector;
+            !selector.is_empty() && selector.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+        };
+        cluster.in_namespace::<Service>(self.object.namespace()).iter().filter(selects).collect()
+    }
+
+    /// The autoscaler that sets its number of pods.
+    pub fn autoscaler(&self, cluster: &'a Cluster) -> Option<&'a HorizontalPodAutoscaler> {
+        let mut all = cluster.in_namespace::<HorizontalPodAutoscaler>(self.object.namespace()).iter();
+        all.find(|hpa| {
+            let target = autoscaler::target_reference(hpa);
+            target.kind == self.object.kind && target.name == self.object.name
+        })
+    }
+
+    /// The least number of pods that it is kept at; 0 if it is switched off.
+    pub fn least_replicas(&self, cluster: &Cluster) -> i32 {
+        let wanted = self.replicas.unwrap_or(1);
+        match self.autoscaler(cluster) {
+            Some(hpa) if wanted > 0 => hpa.spec.min_replicas.unwrap_or(1),
+            _ => wanted,
+        }
+    }
+
+    /// Whether a PodDisruptionBudget covers its pods.
+    pub fn has_disruption_budget(&self, cluster: &Cluster) -> bool {
+        let budgets = cluster.in_namespace::<PodDisruptionBudget>(self.object.namespace()).iter();
+        budgets.filter_map(disruption::selector).any(|selector| selector.matches(self.labels))
+    }
+
+    /// The container as it runs: with what a LimitRange, an autoscaler or a webhook has set since.
+    pub fn running(&self, container: &str) -> Option<&'a Container> {
+        self.pods.first()?.spec.container(container)
+    }
+
+    /// The path of a field of the pod's spec: `spec.template.spec.hostNetwork`.
+    pub fn path(&self, field: &str) -> String {
+        let spec = match () {
+            () if self.object.is(Kind::Pod) => "spec",
+            () if self.object.is(Kind::CronJob) => "spec.jobTemplate.spec.template.spec",
+            () => "spec.template.spec",
+        };
+        format!("{spec}.{field}")
+    }
+
+    /// `kubectl -n shop edit deployment/cart`.
+    pub fn edit(&self) -> String {
+        kubectl(["-n", self.object.namespace(), "edit", &self.object.target()])
+    }
+
+    /// A finding about all of its pods.
+    pub fn finding(&self, severity: crate::engine::Severity, message: String) -> Finding {
+        Finding::new(severity, self.object.clone(), message).pods(self.pods.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AuthoredExt;
+    use crate::testing::World;
+
+    fn authored(documents: &[&str]) -> Vec<String> {
+        World::new(documents).build().authored().iter().map(|authored| authored.object.to_string()).collect()
+    }
+
+    const CART: &str = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: cart, namespace: shop}}";
+
+    #[test]
+    fn what_people_wrote_is_judged() {
+        let pod = "{apiVersion: v1, kind: Pod, metadata: {name: debug, namespace: shop}}";
+        let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: load, namespace: shop}}";
+        assert_eq!(authored(&[CART, pod, job]), ["Deployment shop/cart", "Job shop/load", "Pod shop/debug"]);
+    }
+
+    #[test]
+    fn what_others_wrote_is_not() {
+        let owned = "ownerReferences: [{apiVersion: a.io/v1, kind: Shop, name: s, controller: true}]";
+        assert!(authored(&[&CART.replace("namespace: shop", &format!("namespace: shop, {owned}"))]).is_empty());
+        assert!(authored(&[&CART.replace("shop", "kube-system")]).is_empty());
+        assert!(authored(&[&CART.replace("shop", "openshift-dns")]).is_empty());
+        let mirror = "{apiVersion: v1, kind: Pod, metadata: {name: etcd, namespace: infra,
+                       annotations: {kubernetes.io/config.mirror: x}}}";
+        assert!(authored(&[mirror]).is_empty());
+        let over = "{apiVersion: batch/v1, kind: Job, metadata: {name: load, namespace: shop},
+                     status: {conditions: [{type: Complete, status: 'True'}]}}";
+        assert!(authored(&[over]).is_empty());
+    }
+}

@@ -1,0 +1,69 @@
+//! What rules report of a container's end and log.
+
+use crate::engine::Finding;
+use crate::kubernetes::time::human;
+use crate::kubernetes::workloads::exit::describe;
+use crate::kubernetes::workloads::log_lines::{last_lines, telling_line};
+use crate::kubernetes::workloads::restarts::PodContainer;
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::kubectl;
+use crate::text::words::{plain, shorten};
+
+/// Evidence and advice from a container's last run.
+pub(crate) trait ContainerReport {
+    /// Adds how its last run ended: exit code, termination message, the last lines of its log.
+    fn tell_end(&self, cluster: &Cluster, finding: Finding) -> Finding;
+    /// Adds the last lines of its log.
+    fn tell_log(&self, cluster: &Cluster, finding: Finding) -> Finding;
+    /// What it said last of why it ended: its termination message, or the telling line of its log; as `, saying "…"`.
+    fn saying(&self, cluster: &Cluster) -> String;
+    /// Reads the log of the run that ended.
+    fn log_command(&self, owner: &ObjectRef) -> String;
+}
+
+impl ContainerReport for PodContainer<'_> {
+    fn tell_end(&self, cluster: &Cluster, mut finding: Finding) -> Finding {
+        let pod = self.pod.reference();
+        if let Some(end) = self.last_end() {
+            let path = self.last_end_path();
+            let ago = self.ended_ago(cluster).map(|ago| format!(" {} ago", human(ago))).unwrap_or_default();
+            let text = format!("{} ended{ago}: {}, {}", self.described(), describe(end), self.restarts());
+            finding = finding.evidence(text, &pod, &path);
+            let message = plain(&end.message);
+            if !message.is_empty() {
+                let text = format!("termination message: {}", shorten(&message, 300));
+                finding = finding.evidence(text, &pod, &format!("{path}.message"));
+            }
+        }
+        self.tell_log(cluster, finding)
+    }
+
+    fn tell_log(&self, cluster: &Cluster, mut finding: Finding) -> Finding {
+        for line in last_lines(cluster, self) {
+            finding = finding.evidence(format!("log of {}: {line}", self.name()), &self.pod.reference(), "");
+        }
+        finding
+    }
+
+    fn saying(&self, cluster: &Cluster) -> String {
+        let end = self.last_end().filter(|end| end.exit_code != 0);
+        // With terminationMessagePolicy FallbackToLogsOnError the message is many lines, of which the last tells most.
+        let message = end.and_then(|end| end.message.lines().map(plain).rfind(|line| !line.is_empty()));
+        let said = message.or_else(|| end.and_then(|_| telling_line(cluster, self)));
+        said.map(|said| format!(", saying \"{}\"", shorten(&said, 160))).unwrap_or_default()
+    }
+
+    fn log_command(&self, owner: &ObjectRef) -> String {
+        let mut command = vec!["-n", self.pod.metadata.namespace.as_str(), "logs"];
+        let known = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::Job, Kind::ReplicaSet];
+        let target = match known.iter().any(|kind| owner.is(*kind)) {
+            true => owner.target(),
+            false => format!("pod/{}", self.pod.metadata.name),
+        };
+        command.extend([target.as_str(), "-c", self.name()]);
+        if !self.pod.is_finished() && self.ends() > 0 {
+            command.push("--previous");
+        }
+        kubectl(command)
+    }
+}

@@ -1,0 +1,109 @@
+//! Why a Job failed, and what shows it.
+
+use crate::engine::Finding;
+use crate::kubernetes::workloads::exit;
+use crate::kubernetes::workloads::job::JobExt;
+use crate::snapshot::model::{Condition, ContainerStateTerminated, Job, Pod, Timestamp};
+use crate::snapshot::{Cluster, Object, ObjectRef};
+use crate::text::words;
+
+/// Why a Job failed.
+pub(crate) struct Failure<'a> {
+    job: &'a Job,
+    condition: &'a Condition,
+    /// The last pod with a container that ended badly, where one is still there.
+    ended: Option<(&'a Pod, &'a str, &'a ContainerStateTerminated)>,
+    /// How many pods have such a container.
+    pub pods: usize,
+}
+
+impl<'a> Failure<'a> {
+    /// `None` for a Job that did not fail.
+    pub fn of(cluster: &'a Cluster, job: &'a Job) -> Option<Failure<'a>> {
+        let condition = job.failure()?;
+        let ended: Vec<_> = cluster.pods_of_job(job).into_iter().filter_map(bad_end).collect();
+        Some(Failure { job, condition, pods: ended.len(), ended: ended.first().copied() })
+    }
+
+    pub fn since(&self) -> Option<Timestamp> {
+        self.condition.last_transition_time
+    }
+
+    /// `BackoffLimitExceeded: container app ended with exit code 3`.
+    pub fn text(&self) -> String {
+        let reason = if self.condition.reason.is_empty() { "no reason given" } else { &self.condition.reason };
+        match (self.end(), self.limit()) {
+            (Some(end), Some(limit)) => format!("{reason}: {end}, {limit}"),
+            (Some(text), None) | (None, Some(text)) => format!("{reason}: {text}"),
+            (None, None) => reason.to_string(),
+        }
+    }
+
+    fn end(&self) -> Option<String> {
+        let (_, container, state) = self.ended?;
+        let times = if self.pods > 1 { format!(" in {} pods", self.pods) } else { String::new() };
+        Some(format!("container {container} ended with {}{times}", exit::describe(state)))
+    }
+
+    /// The limit that was reached, by the condition's reason (kubernetes.io/docs/concepts/workloads/controllers/job).
+    fn limit(&self) -> Option<String> {
+        let spec = &self.job.spec;
+        match self.condition.reason.as_str() {
+            "BackoffLimitExceeded" => {
+                let failed = match self.job.status.failed {
+                    n @ 1.. => words::count(n as usize, "failed pod"),
+                    _ => "no more retries".to_string(),
+                };
+                Some(format!("{failed} with backoffLimit {}", spec.backoff_limit.unwrap_or(6)))
+            }
+            "DeadlineExceeded" => {
+                let seconds = spec.active_deadline_seconds?;
+                Some(format!("it was still active after activeDeadlineSeconds {seconds}"))
+            }
+            "PodFailurePolicy" => Some("its podFailurePolicy ends the Job there".to_string()),
+            "FailedIndexes" | "MaxFailedIndexesExceeded" => Some(words::shorten(&self.condition.message, 200)),
+            _ if self.ended.is_none() => {
+                (!self.condition.message.is_empty()).then(|| words::shorten(&self.condition.message, 200))
+            }
+            _ => None,
+        }
+    }
+
+    /// Adds the facts: the condition, the container's end and the last lines of its log.
+    pub fn prove(&self, cluster: &Cluster, finding: Finding) -> Finding {
+        let job = self.job.reference();
+        let text = format!("Job {}: {}", self.job.name(), words::shorten(&self.condition.message, 300));
+        let mut finding = finding.evidence(text, &job, &format!("status.conditions[{}]", self.condition.type_));
+        let Some((pod, container, state)) = self.ended else { return finding };
+        let sample: ObjectRef = pod.reference();
+        let mut text = exit::describe(state);
+        if !state.message.is_empty() {
+            text = format!("{text}: {}", words::shorten(&words::plain(&state.message), 300));
+        }
+        finding = finding.evidence(text, &sample, &format!("status.containerStatuses[{container}].state.terminated"));
+        let log = cluster.log(pod.namespace(), pod.name(), container);
+        let lines = log.map(|log| log.lines.as_slice()).unwrap_or_default();
+        let last = &lines[lines.len().saturating_sub(5)..];
+        for line in last.iter().filter(|line| !line.trim().is_empty()) {
+            finding = finding.evidence(
+                format!("log of {container}: {}", words::shorten(&words::plain(line), 300)),
+                &sample,
+                "",
+            );
+        }
+        finding
+    }
+}
+
+/// The container of a pod that ended with another exit code than 0: now, or before its last restart.
+fn bad_end(pod: &Pod) -> Option<(&Pod, &str, &ContainerStateTerminated)> {
+    let statuses = || pod.container_statuses();
+    let now = statuses().filter_map(|s| Some((s.name.as_str(), s.state.terminated()?)));
+    let before = statuses().filter_map(|s| Some((s.name.as_str(), s.last_state.terminated()?)));
+    let ended: Vec<_> = now.chain(before).filter(|(_, state)| state.exit_code != 0).collect();
+    // Native sidecars are killed after the containers that do the work have ended, so their exit codes say nothing.
+    let is_sidecar = |name: &str| pod.spec.init_containers.iter().any(|c| c.name == name && c.is_sidecar());
+    let work = ended.iter().find(|(name, _)| !is_sidecar(name)).or(ended.first());
+    let (container, state) = *work?;
+    Some((pod, container, state))
+}

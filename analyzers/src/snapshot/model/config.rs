@@ -1,0 +1,210 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Serialize, Serializer};
+
+use super::{Meta, api_types};
+use crate::text::address::{Address, addresses_of};
+
+api_types! {
+    /// A ConfigMap: which keys it has, and the few values that rules read.
+    pub struct ConfigMap {
+        pub metadata: Meta,
+        pub data: ConfigMapData,
+        pub binary_data: Option<Keys>,
+        pub immutable: Option<bool>,
+    }
+
+    /// A Secret: which keys it has, and `tls.crt`. No other value is ever kept.
+    pub struct Secret {
+        pub metadata: Meta,
+        #[serde(rename = "type")]
+        pub type_: String,
+        pub data: SecretData,
+        pub string_data: Option<Keys>,
+    }
+}
+
+/// The keys of a map, without the values.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Keys(pub Vec<String>);
+
+/// `data` of a ConfigMap. `None` for the keys means that they are not known (a list of metadata only).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConfigMapData {
+    pub keys: Option<Keys>,
+    /// Values of keys that hold CoreDNS configuration: `Corefile`, and `*.server`, `*.override` (AKS, k3s).
+    pub values: BTreeMap<String, String>,
+    /// The addresses that the other values name, with their keys.
+    pub addresses: Vec<(String, Address)>,
+}
+
+/// `data` of a Secret. `None` for the keys means that they are not known (a list of metadata only).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SecretData {
+    pub keys: Option<Keys>,
+    /// Base64 as in the API; a public certificate chain.
+    pub tls_crt: Option<String>,
+}
+
+impl ConfigMap {
+    /// Whether it has the key; `None` where its keys are not known.
+    pub fn has_key(&self, key: &str) -> Option<bool> {
+        has_key(&self.data.keys, &self.binary_data, key)
+    }
+}
+
+impl Secret {
+    /// Whether it has the key; `None` where its keys are not known.
+    pub fn has_key(&self, key: &str) -> Option<bool> {
+        has_key(&self.data.keys, &self.string_data, key)
+    }
+}
+
+fn has_key(data: &Option<Keys>, more: &Option<Keys>, key: &str) -> Option<bool> {
+    if data.is_none() && more.is_none() {
+        return None;
+    }
+    Some([data, more].into_iter().flatten().any(|keys| keys.0.iter().any(|k| k == key)))
+}
+
+impl ConfigMap {
+    /// For an object that was read whole: no `data` then means no keys, not unknown ones.
+    pub(crate) fn read_whole(&mut self) {
+        self.data.keys.get_or_insert_default();
+    }
+}
+
+impl Secret {
+    /// For an object that was read whole: no `data` then means no keys, not unknown ones.
+    pub(crate) fn read_whole(&mut self) {
+        self.data.keys.get_or_insert_default();
+    }
+}
+
+impl Serialize for Keys {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// Only the keys: whoever reads the JSON form of an object has no use for Corefiles.
+impl Serialize for ConfigMapData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.keys.serialize(serializer)
+    }
+}
+
+/// Only the keys: no value of a Secret leaves the model, not even `tls.crt`.
+impl Serialize for SecretData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.keys.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Keys, D::Error> {
+        Ok(read_map(deserializer, |_| false)?.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConfigMapData {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ConfigMapData, D::Error> {
+        let is_corefile = |key: &str| key == "Corefile" || key.ends_with(".server") || key.ends_with(".override");
+        let (keys, all) = read_map(deserializer, |_| true)?;
+        let beside = |name: &str| all.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
+        let of = |(key, value): (&String, &String)| {
+            let addresses = if is_corefile(key) { Vec::new() } else { addresses_of(key, value, beside) };
+            addresses.into_iter().map(|address| (key.clone(), address)).collect::<Vec<_>>()
+        };
+        let addresses = all.iter().flat_map(of).collect();
+        let values = all.into_iter().filter(|(key, _)| is_corefile(key)).collect();
+        Ok(ConfigMapData { keys: Some(keys), values, addresses })
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretData {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SecretData, D::Error> {
+        let (keys, mut values) = read_map(deserializer, |key| key == "tls.crt")?;
+        Ok(SecretData { keys: Some(keys), tls_crt: values.remove("tls.crt") })
+    }
+}
+
+/// Reads all keys of a map and only the wanted values; the others are skipped without being kept.
+fn read_map<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    wanted: fn(&str) -> bool,
+) -> Result<(Keys, BTreeMap<String, String>), D::Error> {
+    struct Map(fn(&str) -> bool);
+    impl<'de> Visitor<'de> for Map {
+        type Value = (Keys, BTreeMap<String, String>);
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a map of strings")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Default::default())
+        }
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(Default::default())
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_map(self)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let (mut keys, mut values) = (Vec::new(), BTreeMap::new());
+            while let Some(key) = map.next_key::<String>()? {
+                if (self.0)(&key) {
+                    values.insert(key.clone(), map.next_value::<Option<String>>()?.unwrap_or_default());
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                keys.push(key);
+            }
+            keys.sort();
+            Ok((Keys(keys), values))
+        }
+    }
+    deserializer.deserialize_option(Map(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ConfigMap, Secret};
+
+    #[test]
+    fn keeps_keys_and_no_secret_value() {
+        let secret: Secret = serde_json::from_str(
+            r#"{"metadata":{"name":"s"},"data":{"tls.key":"c2VjcmV0","tls.crt":"Y2VydA==","empty":null}}"#,
+        )
+        .unwrap();
+        assert_eq!(secret.has_key("tls.key"), Some(true));
+        assert_eq!(secret.has_key("other"), Some(false));
+        assert!(!format!("{secret:?}").contains("c2VjcmV0"));
+        assert_eq!(secret.data.tls_crt.as_deref(), Some("Y2VydA=="));
+    }
+
+    #[test]
+    fn keeps_of_a_config_map_the_addresses_and_no_other_value() {
+        let map: ConfigMap = serde_json::from_str(
+            r#"{"metadata":{"name":"c"},"data":{"DB_HOST":"db","DB_PORT":"5432","URL":"http://u:secret@api/v1","x":"y"}}"#,
+        )
+        .unwrap();
+        let addresses: Vec<String> = map.data.addresses.iter().map(|(key, a)| format!("{key} {a}")).collect();
+        assert_eq!(addresses, ["DB_HOST db:5432", "URL api:80"]);
+        assert!(!format!("{map:?}").contains("secret"));
+    }
+
+    #[test]
+    fn keys_are_unknown_until_read_whole() {
+        let mut map: ConfigMap = serde_json::from_str(r#"{"metadata":{"name":"c"},"data":null}"#).unwrap();
+        assert_eq!(map.has_key("a"), None);
+        map.read_whole();
+        assert_eq!(map.has_key("a"), Some(false));
+    }
+}

@@ -1,0 +1,83 @@
+use super::{Annotations, Labels, List, Uid, Word, api_types};
+use crate::snapshot::object_ref::ObjectRef;
+
+/// An instant, as the API writes it (RFC 3339, UTC).
+pub type Timestamp = jiff::Timestamp;
+
+api_types! {
+    /// What rules read of `metadata`.
+    pub struct Meta {
+        pub name: String,
+        pub namespace: Word,
+        pub uid: Uid,
+        pub generation: i64,
+        pub labels: Labels,
+        pub annotations: Annotations,
+        pub owner_references: List<OwnerReference>,
+        pub finalizers: List<String>,
+        pub creation_timestamp: Option<Timestamp>,
+        pub deletion_timestamp: Option<Timestamp>,
+        pub deletion_grace_period_seconds: Option<i64>,
+    }
+
+    pub struct OwnerReference {
+        pub api_version: String,
+        pub kind: String,
+        pub name: String,
+        pub uid: Uid,
+        pub controller: bool,
+    }
+
+    /// A condition of any kind; the fields that some kinds lack stay empty.
+    pub struct Condition {
+        #[serde(rename = "type")]
+        pub type_: Word,
+        pub status: Word,
+        pub reason: Word,
+        pub message: Word,
+        pub last_transition_time: Option<Timestamp>,
+        #[serde(alias = "lastHeartbeatTime")]
+        pub last_update_time: Option<Timestamp>,
+        pub observed_generation: i64,
+    }
+}
+
+impl Meta {
+    /// The owner that controls this object, if any.
+    pub fn controller(&self) -> Option<&OwnerReference> {
+        self.owner_references.iter().find(|owner| owner.controller)
+    }
+
+    /// Whether the object comes from a cluster, and not from a manifest that nobody applied yet.
+    pub fn is_live(&self) -> bool {
+        !self.uid.is_empty() || self.creation_timestamp.is_some()
+    }
+}
+
+impl OwnerReference {
+    /// The owner that an object in `namespace` refers to. A Node, the owner of static pods, has no namespace.
+    pub fn object(&self, namespace: &str) -> ObjectRef {
+        let is_node = self.kind == "Node" && self.api_version == "v1";
+        ObjectRef {
+            api_version: self.api_version.clone().into(),
+            kind: self.kind.clone().into(),
+            namespace: (!namespace.is_empty() && !is_node).then(|| namespace.to_string()),
+            name: self.name.clone(),
+        }
+    }
+}
+
+impl Condition {
+    pub fn is_true(&self) -> bool {
+        self.status == "True"
+    }
+
+    pub fn is_false(&self) -> bool {
+        self.status == "False"
+    }
+}
+
+/// The condition of a type, if the object has it.
+pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}

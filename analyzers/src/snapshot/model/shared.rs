@@ -1,0 +1,438 @@
+//! Parts that many objects of one page have in common: pods of one ReplicaSet differ in little more than their names.
+//!
+//! A list of a big cluster would take several times the memory if each pod had its own copy of the same environment,
+//! probes and labels; and their text need not be parsed a second time.
+
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, Weak};
+
+use arcstr::ArcStr;
+use serde::de::{DeserializeOwned, Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use triomphe::ThinArc;
+
+use super::ResourceList;
+use crate::text::hash::hash;
+
+/// A list that objects with the same one share. It takes one word where it is, and not two: most lists are empty.
+pub struct List<T>(Option<ThinArc<(), T>>);
+
+/// Amounts of resources that objects with the same ones share.
+#[derive(Clone, Default, PartialEq)]
+pub struct Amounts(Option<Arc<ResourceList>>);
+
+/// Anything else that objects with an equal one share.
+#[derive(Default, PartialEq)]
+pub struct Shared<T>(Arc<T>);
+
+/// One of the few words that an API uses again and again (`Ready`, `True`, `ClusterFirst`), or a name that many objects
+/// mention.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Word(ArcStr);
+
+thread_local! {
+    /// What was read while [`sharing`], by its type and its JSON text.
+    static READ: RefCell<Option<Read>> = const { RefCell::new(None) };
+}
+
+/// Longer texts are rarely equal, and would be kept twice until the page is read.
+const LONGEST: usize = 2048;
+
+type Read = HashMap<TypeId, HashMap<Box<str>, Box<dyn Any>>>;
+
+/// Equal parts of all that `decode` reads on this thread are kept once. It must not call itself.
+pub(crate) fn sharing<T>(decode: impl FnOnce() -> T) -> T {
+    struct Forget;
+    impl Drop for Forget {
+        fn drop(&mut self) {
+            READ.set(None);
+        }
+    }
+    READ.set(Some(Read::new()));
+    let _forget = Forget;
+    decode()
+}
+
+/// Reads a part from the JSON text, unless the same text was read before.
+pub(super) fn once<'de, D, T>(
+    deserializer: D,
+    read: impl FnOnce(&'de str) -> Result<T, serde_json::Error>,
+) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Clone + 'static,
+{
+    known_or_read(<&RawValue>::deserialize(deserializer)?.get(), LONGEST, read)
+}
+
+fn known_or_read<'t, T, E>(
+    text: &'t str,
+    longest: usize,
+    read: impl FnOnce(&'t str) -> Result<T, serde_json::Error>,
+) -> Result<T, E>
+where
+    T: Clone + 'static,
+    E: Error,
+{
+    if text.len() > longest {
+        return read(text).map_err(E::custom);
+    }
+    let id = TypeId::of::<T>();
+    let known = READ.with_borrow(|all| {
+        let found = all.as_ref()?.get(&id)?.get(text)?;
+        found.downcast_ref::<T>().cloned()
+    });
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let value = read(text).map_err(E::custom)?;
+    READ.with_borrow_mut(|all| {
+        if let Some(all) = all {
+            all.entry(id).or_default().insert(text.into(), Box::new(value.clone()));
+        }
+    });
+    Ok(value)
+}
+
+/// Reads a part from JSON text that was taken apart before, unless the same text was read before: on this page, or of what
+/// is in the pool.
+pub(super) fn pooled<T, E>(text: &str, pool: &Pool<T>) -> Result<Shared<T>, E>
+where
+    T: DeserializeOwned + PartialEq + 'static,
+    E: Error,
+{
+    /// Beyond this it is no spec that many pods have.
+    const LONGEST: usize = 1 << 16;
+    known_or_read(text, LONGEST, |text| Ok(pool.only(text, serde_json::from_str(text)?)))
+}
+
+/// What is in memory anyhow, to be found again by whoever reads an equal part on another page or of another kind.
+pub(super) struct Pool<T>(Mutex<Pooled<T>>);
+
+struct Pooled<T> {
+    /// By the hash of the JSON text.
+    parts: BTreeMap<u64, Weak<T>>,
+    /// How many parts there may be before those are forgotten that nobody holds any more.
+    most: usize,
+}
+
+impl<T: PartialEq> Pool<T> {
+    pub(super) const fn new() -> Pool<T> {
+        Pool(Mutex::new(Pooled { parts: BTreeMap::new(), most: 1024 }))
+    }
+
+    /// The value, or an equal one that somebody holds.
+    fn only(&self, text: &str, value: T) -> Shared<T> {
+        let Ok(mut pooled) = self.0.lock() else { return value.into() };
+        if pooled.parts.len() >= pooled.most {
+            pooled.parts.retain(|_, part| part.strong_count() > 0);
+            pooled.most = 1024.max(2 * pooled.parts.len());
+        }
+        let known = pooled.parts.entry(hash(&[text])).or_default();
+        if let Some(known) = known.upgrade().filter(|known| **known == value) {
+            return Shared(known);
+        }
+        let value = Arc::new(value);
+        *known = Arc::downgrade(&value);
+        Shared(value)
+    }
+}
+
+impl Word {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn once(text: &str) -> Word {
+        /// Longer ones are sentences of one object, or files in an annotation.
+        const LONGEST: usize = 256;
+        let made = || Word(text.into());
+        READ.with_borrow_mut(|all| match all {
+            Some(all) if !text.is_empty() && text.len() <= LONGEST => {
+                let words = all.entry(TypeId::of::<Word>()).or_default();
+                if let Some(word) = words.get(text).and_then(|known| known.downcast_ref::<Word>()) {
+                    return word.clone();
+                }
+                let word = made();
+                words.insert(text.into(), Box::new(word.clone()));
+                word
+            }
+            _ => made(),
+        })
+    }
+}
+
+impl Deref for Word {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl PartialEq<str> for Word {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for Word {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl PartialEq<Word> for String {
+    fn eq(&self, other: &Word) -> bool {
+        self == other.as_str()
+    }
+}
+
+impl PartialEq<Word> for &str {
+    fn eq(&self, other: &Word) -> bool {
+        *self == other.as_str()
+    }
+}
+
+impl From<&str> for Word {
+    fn from(text: &str) -> Word {
+        Word(text.into())
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self)
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Word, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Word;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Word, E> {
+                Ok(Word::once(text))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+impl<T> Default for List<T> {
+    fn default() -> List<T> {
+        List(None)
+    }
+}
+
+impl<T> Clone for List<T> {
+    fn clone(&self) -> List<T> {
+        List(self.0.clone())
+    }
+}
+
+impl<T> Deref for List<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.0.as_deref().map_or(&[], |list| &list.slice)
+    }
+}
+
+impl<'a, T> IntoIterator for &'a List<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<T: PartialEq> PartialEq for List<T> {
+    fn eq(&self, other: &List<T>) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for List<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T> From<Vec<T>> for List<T> {
+    fn from(items: Vec<T>) -> List<T> {
+        List((!items.is_empty()).then(|| ThinArc::from_header_and_iter((), items.into_iter())))
+    }
+}
+
+impl<'de, T: DeserializeOwned + 'static> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<List<T>, D::Error> {
+        once(deserializer, |text| Ok(serde_json::from_str::<Vec<T>>(text)?.into()))
+    }
+}
+
+impl Deref for Amounts {
+    type Target = ResourceList;
+
+    fn deref(&self) -> &ResourceList {
+        static NONE: ResourceList = BTreeMap::new();
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl<'a> IntoIterator for &'a Amounts {
+    type Item = <&'a ResourceList as IntoIterator>::Item;
+    type IntoIter = <&'a ResourceList as IntoIterator>::IntoIter;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Amounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl From<ResourceList> for Amounts {
+    fn from(amounts: ResourceList) -> Amounts {
+        Amounts((!amounts.is_empty()).then(|| Arc::new(amounts)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Amounts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Amounts, D::Error> {
+        once(deserializer, |text| Ok(serde_json::from_str::<ResourceList>(text)?.into()))
+    }
+}
+
+impl<T> From<T> for Shared<T> {
+    fn from(value: T) -> Shared<T> {
+        Shared(Arc::new(value))
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Shared<T> {
+        Shared(self.0.clone())
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<'de, T: DeserializeOwned + 'static> Deserialize<'de> for Shared<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Shared<T>, D::Error> {
+        once(deserializer, |text| Ok(Shared(Arc::new(serde_json::from_str(text)?))))
+    }
+}
+
+impl Serialize for Word {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self)
+    }
+}
+
+impl<T: Serialize> Serialize for List<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
+    }
+}
+
+impl Serialize for Amounts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
+    }
+}
+
+impl<T: Serialize> Serialize for Shared<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{List, Pool, Word, sharing};
+    use crate::snapshot::model::{Labels, Pod};
+
+    #[test]
+    fn equal_lists_are_kept_once_while_sharing() {
+        let body = r#"[["a","b"],["a","b"],["c"],[]]"#;
+        let lists: Vec<List<String>> = sharing(|| serde_json::from_str(body).unwrap());
+        assert_eq!(lists[0].as_ptr(), lists[1].as_ptr());
+        assert_eq!(&*lists[2], ["c"]);
+        assert!(lists[3].is_empty());
+        let lists: Vec<List<String>> = serde_json::from_str(body).unwrap();
+        assert_eq!(lists[0], lists[1]);
+        assert_ne!(lists[0].as_ptr(), lists[1].as_ptr());
+    }
+
+    #[test]
+    fn a_pool_holds_what_somebody_else_holds() {
+        let pool = Pool::new();
+        let first = pool.only("a", 1);
+        assert!(Arc::ptr_eq(&first.0, &pool.only("a", 1).0));
+        // Texts with one hash: what is there is not what was read.
+        assert_eq!(*pool.only("a", 2), 2);
+        for n in 0..5000 {
+            drop(pool.only(&n.to_string(), n));
+        }
+        assert!(pool.0.lock().unwrap().parts.len() <= 1024);
+        assert_eq!(*first, 1);
+    }
+
+    #[test]
+    fn a_word_and_a_list_take_one_machine_word() {
+        assert_eq!((size_of::<Word>(), size_of::<List<String>>()), (size_of::<usize>(), size_of::<usize>()));
+    }
+
+    #[test]
+    fn the_same_text_as_another_type_is_read_anew() {
+        let read = |text: &str| serde_json::from_str::<(List<String>, List<Box<str>>, Labels)>(text).unwrap();
+        let (strings, boxes, labels) = sharing(|| read(r#"[["x"],["x"],{"x":"1"}]"#));
+        assert_eq!((&*strings[0], &*boxes[0], labels.get("x")), ("x", "x", Some("1")));
+    }
+
+    #[test]
+    fn errors_and_nulls_are_as_before() {
+        assert!(serde_json::from_str::<List<String>>("[1]").is_err());
+        let pod: Pod = serde_json::from_str(
+            r#"{"metadata":{"labels":null,"ownerReferences":null},"spec":{"tolerations":null,"containers":[{"env":null,"resources":{"limits":null}}]}}"#,
+        )
+        .unwrap();
+        assert!(pod.metadata.labels.is_empty() && pod.spec.tolerations.is_empty());
+        assert!(pod.spec.containers[0].env.is_empty() && pod.spec.containers[0].resources.limits.is_empty());
+    }
+}

@@ -1,0 +1,79 @@
+//! Pods by the workload that a person would name: the topmost owner.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::snapshot::kind::Kind;
+use crate::snapshot::model::{Pod, PodSpec};
+use crate::snapshot::object_ref::ObjectRef;
+use crate::snapshot::objects::{Object, Objects};
+
+/// The label by which a Deployment tells the pods of its ReplicaSets apart.
+const TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// The pods of one topmost owner, or one pod that nothing controls.
+#[derive(Debug)]
+pub struct PodGroup {
+    /// Deployment, StatefulSet, DaemonSet, Job, CronJob, ReplicaSet, ReplicationController, the custom resource that
+    /// makes pods itself, or the Pod.
+    pub owner: ObjectRef,
+    /// Indexes into the table of pods, ascending.
+    pub(crate) pods: Vec<u32>,
+}
+
+/// All pods, as their places in the table, by their topmost owner.
+pub(crate) fn by_owner(objects: &Objects) -> BTreeMap<ObjectRef, Vec<u32>> {
+    // Siblings have the same owner, which is looked up once for all of them.
+    let mut siblings: HashMap<_, (ObjectRef, Vec<u32>)> = HashMap::new();
+    let mut groups: BTreeMap<ObjectRef, Vec<u32>> = BTreeMap::new();
+    for (n, pod) in (0u32..).zip(objects.pods.iter()) {
+        let metadata = &pod.metadata;
+        match metadata.controller().filter(|owner| owner.kind != "Node") {
+            Some(owner) => {
+                let hash = metadata.labels.get(TEMPLATE_HASH);
+                let key = (&metadata.namespace, &owner.api_version, &owner.kind, &owner.name, hash);
+                siblings.entry(key).or_insert_with(|| (topmost(objects, pod), Vec::new())).1.push(n);
+            }
+            None => groups.entry(topmost(objects, pod)).or_default().push(n),
+        }
+    }
+    for (owner, pods) in siblings.into_values() {
+        groups.entry(owner).or_default().extend(pods);
+    }
+    groups.values_mut().for_each(|pods| pods.sort_unstable());
+    groups
+}
+
+/// Whether two pods have the very same spec, as those of one template do: what follows from it is the same for both.
+pub(crate) fn share_spec(one: &Pod, other: &Pod) -> bool {
+    std::ptr::eq::<PodSpec>(&*one.spec, &*other.spec)
+}
+
+/// The workload at the top: Pod → ReplicaSet → Deployment, Pod → Job → CronJob. A custom resource that owns a
+/// Deployment, StatefulSet, DaemonSet, Job or CronJob is not climbed to: people look at the workload. One that owns
+/// pods or ReplicaSets directly (Argo Rollouts, Strimzi) is the workload.
+fn topmost(objects: &Objects, pod: &Pod) -> ObjectRef {
+    let namespace = &pod.metadata.namespace;
+    // A static pod is "owned" by its Node (kubernetes.io/docs/tasks/configure-pod-container/static-pod).
+    let Some(owner) = pod.controller().filter(|owner| !owner.is(Kind::Node)) else {
+        return pod.reference();
+    };
+    if owner.is(Kind::ReplicaSet) {
+        return match objects.replica_sets.get(namespace, &owner.name) {
+            Some(replica_set) => replica_set.controller().unwrap_or(owner),
+            None => deployment_of(pod, &owner).unwrap_or(owner),
+        };
+    }
+    if owner.is(Kind::Job) {
+        let job = objects.jobs.get(namespace, &owner.name);
+        return job.and_then(Object::controller).filter(|above| above.is(Kind::CronJob)).unwrap_or(owner);
+    }
+    owner
+}
+
+/// Where ReplicaSets could not be read: a Deployment names its ReplicaSets after itself and the template's hash, which
+/// its pods carry as a label.
+fn deployment_of(pod: &Pod, replica_set: &ObjectRef) -> Option<ObjectRef> {
+    let hash = pod.metadata.labels.get(TEMPLATE_HASH)?;
+    let name = replica_set.name.strip_suffix(hash)?.strip_suffix('-')?;
+    Some(ObjectRef::new(Kind::Deployment, &pod.metadata.namespace, name))
+}

@@ -1,0 +1,8 @@
+//! Text: words for people, addresses in it, commands. Knows nothing of Kubernetes.
+
+pub mod address;
+pub(crate) mod hash;
+mod kubectl;
+pub mod words;
+
+pub use kubectl::kubectl;

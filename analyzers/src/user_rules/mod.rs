@@ -1,0 +1,286 @@
+//! Rules that users write: a condition in CEL over one object of certain kinds, a message, and what to do.
+//!
+//! A rule sees the objects as the API gives them ([`RawObjects`]), one at a time, Secrets without their data.
+
+mod cost;
+mod expression;
+mod functions;
+mod json;
+mod template;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use self::expression::{Evaluator, Expression, Invalid, on_deep_stack};
+use self::template::{Template, Use};
+use crate::engine::{Finding, Fix, Profile, Report, Rule, RuleMeta, Severity};
+use crate::snapshot::model::Pod;
+use crate::snapshot::{Cluster, Kind, KindName, ObjectRef, Reason};
+use crate::text::words;
+
+/// A rule as a file gives it.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// `folder/name`, as the ids of all rules.
+    pub id: String,
+    pub severity: Severity,
+    /// One line; the id, where a file says nothing.
+    pub summary: String,
+    /// In Markdown; may be empty.
+    pub description: String,
+    pub kinds: Vec<KindName>,
+    /// CEL: true where something is wrong.
+    pub when: String,
+    /// With CEL between `{{` and `}}`.
+    pub message: String,
+    pub fixes: Vec<FixDefinition>,
+}
+
+/// One way to make it right, with CEL between `{{` and `}}`.
+#[derive(Clone, Debug)]
+pub struct FixDefinition {
+    pub text: String,
+    /// For a shell: the values are quoted.
+    pub command: Option<String>,
+}
+
+/// Which part of a definition cannot be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct DefinitionError {
+    /// `when`, `message`, `fix` …
+    pub field: &'static str,
+    /// With the expression, if it is about one.
+    pub message: String,
+}
+
+impl DefinitionError {
+    fn new(field: &'static str, message: impl Into<String>) -> DefinitionError {
+        DefinitionError { field, message: message.into() }
+    }
+
+    fn of(field: &'static str, expression: &str, why: &Invalid) -> DefinitionError {
+        let at = why.at.map(|(line, column)| match line {
+            1 => format!(" (at character {column})"),
+            _ => format!(" (at line {line}, character {column} of it)"),
+        });
+        DefinitionError::new(field, format!("`{expression}`: {}{}", why.message, at.unwrap_or_default()))
+    }
+}
+
+/// A rule that a user wrote.
+#[derive(Debug)]
+pub struct UserRule {
+    meta: RuleMeta,
+    kinds: Vec<KindName>,
+    when: Expression,
+    message: Template,
+    fixes: Vec<(Template, Option<Template>)>,
+}
+
+/// What a rule says of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub message: String,
+    pub fixes: Vec<Fix>,
+}
+
+impl UserRule {
+    /// # Errors
+    /// Names the part of the definition that cannot be used.
+    pub fn new(definition: Definition) -> Result<UserRule, DefinitionError> {
+        check_id(&definition.id)?;
+        if definition.kinds.is_empty() {
+            return Err(DefinitionError::new("kinds", "it names no kind"));
+        }
+        let when = Expression::parse(&definition.when)
+            .map_err(|why| DefinitionError::of("when", definition.when.trim(), &why))?;
+        let template = |field, source: &str, use_| {
+            Template::parse(source, use_).map_err(|(expression, why)| DefinitionError::of(field, &expression, &why))
+        };
+        let message = template("message", &definition.message, Use::Prose)?;
+        if definition.message.trim().is_empty() {
+            return Err(DefinitionError::new("message", "it is empty"));
+        }
+        let mut fixes = Vec::new();
+        for fix in &definition.fixes {
+            let command = fix.command.as_deref().map(|command| template("fix.command", command, Use::Command));
+            fixes.push((template("fix.text", &fix.text, Use::Prose)?, command.transpose()?));
+        }
+        let meta = meta(&definition);
+        Ok(UserRule { meta, kinds: definition.kinds, when, message, fixes })
+    }
+
+    /// What it says of one object, if anything.
+    ///
+    /// # Errors
+    /// When an expression fails on this object, or costs too much.
+    pub fn judge(&self, object: &Value) -> Result<Option<Verdict>, String> {
+        let judge = || {
+            let mut evaluator = Evaluator::new();
+            evaluator.look_at(object);
+            self.judge_with(&evaluator)
+        };
+        on_deep_stack(judge).unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    fn judge_with(&self, evaluator: &Evaluator) -> Result<Option<Verdict>, String> {
+        if !evaluator.holds(&self.when).map_err(|why| format!("when: {why}"))? {
+            return Ok(None);
+        }
+        let message = self.message.render(evaluator, Use::Prose).map_err(|why| format!("message: {why}"))?;
+        let mut fixes = Vec::new();
+        for (text, command) in &self.fixes {
+            let failed = |why| format!("fix: {why}");
+            let command = command.as_ref().map(|command| command.render(evaluator, Use::Command));
+            let text = text.render(evaluator, Use::Prose).map_err(failed)?;
+            fixes.push(Fix { text, command: command.transpose().map_err(failed)? });
+        }
+        Ok(Some(Verdict { message: words::shorten(&message, 400), fixes }))
+    }
+}
+
+impl Rule for UserRule {
+    fn meta(&self) -> &RuleMeta {
+        &self.meta
+    }
+
+    fn raw_kinds(&self) -> &[KindName] {
+        &self.kinds
+    }
+
+    fn check(&self, cluster: &Cluster, report: &mut Report) {
+        if !cluster.has_raw() {
+            return report.not_run(Reason::RuleError, "whole objects, which rules of your own look at, were not kept");
+        }
+        if let Err(error) = on_deep_stack(|| self.check_objects(cluster, &mut *report)) {
+            report.not_run(Reason::RuleError, format!("no thread to evaluate it on: {error}"));
+        }
+    }
+}
+
+impl UserRule {
+    fn check_objects(&self, cluster: &Cluster, report: &mut Report) {
+        let mut evaluator = Evaluator::new();
+        let mut found: BTreeMap<ObjectRef, Finding> = BTreeMap::new();
+        let mut failed = Failures::default();
+        for kind in &self.kinds {
+            match kind.known() {
+                Some(known) => report.not_read(cluster, &[known]),
+                None => report.custom_kind_not_read(cluster, &kind.group_kind()),
+            }
+            for raw in cluster.raw(&kind.group_kind()) {
+                let object = raw.reference();
+                if !kind.is_in(&object.api_version) {
+                    failed.add(&object, format!("it was read as {}, the rule is about {kind}", object.api_version));
+                    continue;
+                }
+                evaluator.look_at(&raw.value());
+                match self.judge_with(&evaluator) {
+                    Ok(None) => {}
+                    Ok(Some(verdict)) => self.add(cluster, object, verdict, &mut found),
+                    Err(why) => failed.add(&object, why),
+                }
+            }
+        }
+        found.into_values().for_each(|finding| report.add(finding));
+        if let Some((object, message)) = failed.told() {
+            report.not_evaluated(&object, Reason::RuleError, message);
+        }
+    }
+
+    /// Pods are reported once, on what makes them.
+    fn add(&self, cluster: &Cluster, object: ObjectRef, verdict: Verdict, found: &mut BTreeMap<ObjectRef, Finding>) {
+        let is_pod = object.is(Kind::Pod);
+        let pod = is_pod.then(|| cluster.get::<Pod>(object.namespace(), &object.name).found()).flatten();
+        if is_pod && pod.is_none() {
+            // It is no part of the cluster that is looked at any more.
+            return;
+        }
+        let on = pod.map_or_else(|| object.clone(), |pod| cluster.owner_of(pod).into_owned());
+        if let Some(known) = found.get_mut(&on) {
+            known.pods += usize::from(is_pod);
+            return;
+        }
+        let condition = format!("the condition of the rule holds: {}", words::shorten(self.when.source(), 200));
+        let mut finding = Finding::new(self.meta.severity, on.clone(), verdict.message)
+            .evidence(condition, &object, "")
+            .pods(usize::from(is_pod));
+        finding.fix = verdict.fixes;
+        found.insert(on, finding);
+    }
+}
+
+/// The objects over which a rule failed: told once, with one of them and what was wrong there.
+#[derive(Default)]
+struct Failures {
+    first: Option<(ObjectRef, String)>,
+    count: usize,
+}
+
+impl Failures {
+    fn add(&mut self, object: &ObjectRef, why: String) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| (object.clone(), why));
+    }
+
+    fn told(self) -> Option<(ObjectRef, String)> {
+        let (object, why) = self.first?;
+        let others = match self.count {
+            1 => String::new(),
+            n => format!("; so it is with {} more", words::count(n - 1, "object")),
+        };
+        Some((object, why + &others))
+    }
+}
+
+fn check_id(id: &str) -> Result<(), DefinitionError> {
+    let is_word =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    match id.split_once('/') {
+        Some((folder, name)) if is_word(folder) && is_word(name) => Ok(()),
+        _ => Err(DefinitionError::new("id", format!("expected an id such as team/no-owner, found {id:?}"))),
+    }
+}
+
+/// Rules live as long as the program, and so do the kinds that they read.
+fn meta(definition: &Definition) -> RuleMeta {
+    let mut known: Vec<Kind> = definition.kinds.iter().filter_map(KindName::known).collect();
+    known.sort();
+    known.dedup();
+    RuleMeta {
+        id: definition.id.clone().into(),
+        severity: definition.severity,
+        profile: Profile::Default,
+        summary: definition.summary.clone().into(),
+        needs: &[],
+        optional: known.leak(),
+        reads_custom: false,
+        explained_by: &[],
+        documentation: page(definition).into(),
+    }
+}
+
+fn page(definition: &Definition) -> String {
+    let kinds: Vec<String> = definition.kinds.iter().map(KindName::to_string).collect();
+    let mut page = String::new();
+    if !definition.description.trim().is_empty() {
+        page += &format!("{}\n\n", definition.description.trim());
+    }
+    page += &format!("## What it checks\n\n{}, where:\n\n", kinds.join(", "));
+    page += &format!("```cel\n{}\n```\n\n## What it says\n\n{}\n", definition.when.trim(), definition.message.trim());
+    if !definition.fixes.is_empty() {
+        page += "\n## How to fix\n\n";
+        for fix in &definition.fixes {
+            page += &format!("{}\n", fix.text.trim());
+            if let Some(command) = &fix.command {
+                page += &format!("\n```console\n{}\n```\n", command.trim());
+            }
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests;
