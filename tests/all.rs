@@ -18,6 +18,7 @@ mod gate;
 mod inputs;
 #[cfg(unix)]
 mod interrupt;
+mod layers;
 mod live;
 mod live_cli;
 mod manual;
