@@ -1,5 +1,5 @@
-# The program and the certificates that it trusts, nothing else. `docker build .` builds from source; a release has the
-# programs already: --build-arg PROGRAM=prebuilt takes image/linux-ARCH/kubectl-gpt.
+# Contains only the program and CA certificates. `docker build .` builds from source. Releases use prebuilt binaries:
+# --build-arg PROGRAM=prebuilt copies image/linux-ARCH/kubectl-gpt.
 ARG PROGRAM=source
 
 FROM rust:1-alpine AS source
@@ -22,6 +22,6 @@ LABEL org.opencontainers.image.source=https://github.com/kubectl-gpt/kubectl-gpt
 LABEL org.opencontainers.image.licenses=Apache-2.0
 COPY --from=certificates /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=program /kubectl-gpt /usr/local/bin/kubectl-gpt
-# Nobody: Kubernetes' runAsNonRoot wants a number.
+# An unprivileged user. Kubernetes' runAsNonRoot requires a numeric id.
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/kubectl-gpt"]

@@ -1,4 +1,4 @@
-//! Every command and flag, with kubectl's names where kubectl has one.
+//! All commands and flags. Names follow kubectl where kubectl has an equivalent.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use crate::output::OutputArgs;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  everything was evaluated; no finding at or above --fail-on
+  0  all rules evaluated, no findings at or above --fail-on
   1  findings at or above --fail-on
-  2  wrong usage or configuration
-  3  nothing at or above --fail-on, but something could not be evaluated
-  4  no cluster reached, or the input could not be read";
+  2  invalid usage or configuration
+  3  no findings at or above --fail-on, but some rules could not be evaluated
+  4  cluster unreachable, or the input could not be read";
 
-/// Finds what is wrong in a Kubernetes cluster and tells causes from consequences.
+/// Finds problems in a Kubernetes cluster and separates root causes from symptoms.
 ///
-/// It only reads: get, list and logs. Secret values stay unread.
+/// Read-only: uses get, list, watch and pod logs. Secret values other than TLS certificates are never read.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-gpt", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
@@ -44,7 +44,7 @@ pub enum Command {
     Snapshot(Box<SnapshotArgs>),
 }
 
-/// Look at a cluster, or at files, and report what is wrong.
+/// Analyze a cluster or files and report problems.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct AnalyzeArgs {
@@ -63,92 +63,92 @@ pub struct AnalyzeArgs {
     #[command(flatten)]
     pub explain: ExplainArgs,
 
-    /// What to print.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
     #[command(flatten)]
     pub files: OutputArgs,
     #[command(flatten)]
     pub watch: WatchArgs,
-    /// Colors; `auto` follows NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
+    /// When to use colors; `auto` honors NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
     /// Do not fetch the last log lines of crashed containers.
     #[arg(long, overrides_with = "logs")]
     pub no_logs: bool,
-    /// Fetch the last log lines of crashed containers, one pod a workload (the default).
+    /// Fetch the last log lines of crashed containers, from one pod per workload (default).
     #[arg(long)]
     pub logs: bool,
 }
 
-/// What is reported, and what makes a pipeline fail.
+/// What is reported, and what fails a pipeline.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Gate")]
 pub struct ThresholdArgs {
-    /// Report nothing less severe (default info).
+    /// Minimum severity to report [default: info].
     #[arg(long, value_enum, value_name = "SEVERITY")]
     pub min_severity: Option<Level>,
-    /// The severity from which on findings make the exit code 1 (default error).
+    /// Exit with code 1 if there are findings of at least this severity [default: error].
     #[arg(long, value_enum, value_name = "SEVERITY")]
     pub fail_on: Option<FailOn>,
-    /// Exit with 0 instead of 3 if something could not be evaluated.
+    /// Exit with code 0 instead of 3 if some rules could not be evaluated.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_partial: Option<bool>,
 }
 
-/// What is known already.
+/// Known findings.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Gate")]
 pub struct BaselineArgs {
-    /// Findings of this file do not count: only what is new makes the exit code 1.
+    /// Ignore findings recorded in this file; only new findings affect the exit code.
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
-    /// Write what is found to this file, for --baseline.
+    /// Write the current findings to this file, for use with --baseline.
     #[arg(long, value_name = "FILE", conflicts_with = "watch")]
     pub write_baseline: Option<PathBuf>,
-    /// List also what is ignored or in the baseline, with the reason.
+    /// Also list ignored and baselined findings, with the reason.
     #[arg(long)]
     pub show_ignored: bool,
 }
 
-/// Where settings are kept.
+/// The configuration file.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct ConfigArgs {
-    /// The configuration file, instead of kubectl-gpt.yaml in the working directory or else in the user's
-    /// configuration folder.
+    /// Path to the configuration file [default: kubectl-gpt.yaml in the working directory, else in the user's
+    /// configuration directory].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
-/// Ask a language model about this cluster's findings and objects. It may look things up, each of which is shown on
-/// standard error; it can only read, never the data of a Secret, and everything that it is sent is masked.
+/// Ask a language model about the cluster's findings and objects. The model can call read-only tools; each call is
+/// logged to standard error. Secret data is never sent, and everything that is sent is masked.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kubectl-gpt ask 'why is checkout slow?'
-  kubectl-gpt ask -f cluster.json --provider ollama --model llama3.1 'what should I repair first?'
+  kubectl-gpt ask -f cluster.json --provider ollama --model llama3.1 'what should I fix first?'
 
-Exit codes: 0 answered, 2 wrong usage or configuration, 4 no cluster reached, unreadable input, or no answer")]
+Exit codes: 0 answered, 2 invalid usage or configuration, 4 cluster unreachable, unreadable input, or no answer")]
 pub struct AskArgs {
     /// The question, in any language.
     pub question: String,
     #[command(flatten)]
     pub connection: ConnectionArgs,
-    /// Files instead of a cluster, as for analyze (repeatable).
+    /// Read files instead of a cluster, as with analyze (repeatable).
     #[arg(short, long, value_name = "PATH")]
     pub filename: Vec<PathBuf>,
-    /// Only this namespace, which is also meant where none is named (repeatable).
+    /// Only this namespace; also the default namespace for tool calls (repeatable).
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     pub namespace: Vec<String>,
     #[command(flatten)]
     pub config: ConfigArgs,
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Print what would be sent first, and send nothing.
+    /// Print the first request without sending it.
     #[arg(long)]
     pub dry_run: bool,
-    /// Colors; `auto` follows NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
+    /// When to use colors; `auto` honors NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
 }
@@ -164,7 +164,7 @@ impl AskArgs {
     }
 }
 
-/// Answers of the language model that are kept for later runs.
+/// Manage cached answers of the language model.
 #[derive(Debug, Args)]
 pub struct CacheArgs {
     #[command(subcommand)]
@@ -173,11 +173,11 @@ pub struct CacheArgs {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum CacheCommand {
-    /// Remove all of them.
+    /// Remove all cached answers.
     Clear,
 }
 
-/// Show the settings in force, each with where it is from: a flag, the configuration file, or the default.
+/// Show the effective settings and the source of each: a flag, the configuration file, or the default.
 #[derive(Debug, Args)]
 pub struct ConfigCommandArgs {
     #[command(flatten)]
@@ -186,65 +186,66 @@ pub struct ConfigCommandArgs {
     pub rules: RuleArgs,
     #[command(flatten)]
     pub thresholds: ThresholdArgs,
-    /// As for analyze.
+    /// As with analyze.
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     pub crds: Vec<String>,
 }
 
-/// How to reach the cluster: kubectl's flags with kubectl's meaning.
+/// How to reach the cluster: kubectl's flags with kubectl's semantics.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Cluster")]
 pub struct ConnectionArgs {
-    /// The kubeconfig file, instead of KUBECONFIG or ~/.kube/config.
+    /// Path to the kubeconfig file [default: $KUBECONFIG or ~/.kube/config].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig to use.
+    /// The kubeconfig context to use.
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
-    /// The cluster of the kubeconfig to use.
+    /// The kubeconfig cluster to use.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// The user of the kubeconfig to use.
+    /// The kubeconfig user to use.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
-    /// The user to impersonate.
+    /// Username to impersonate.
     #[arg(long = "as", value_name = "NAME")]
     pub as_user: Option<String>,
-    /// A group to impersonate (repeatable).
+    /// Group to impersonate (repeatable).
     #[arg(long = "as-group", value_name = "NAME", requires = "as_user")]
     pub as_groups: Vec<String>,
-    /// How long one request may take: 30s, 1m, or a number of seconds (default 30s).
+    /// Timeout of a single request: 30s, 1m, or a number of seconds; 0 disables it [default: 30s].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub request_timeout: Option<Duration>,
-    /// How much to tell on standard error about the talk with the API server: 1 warnings, 6 each request, 8 everything.
+    /// Log verbosity for API requests on standard error: 1 warnings, 6 each request, 8 everything.
     #[arg(short = 'v', long = "v", value_name = "LEVEL", num_args = 0..=1, default_value_t = 0, default_missing_value = "6")]
     pub verbosity: u8,
 }
 
-/// What to look at.
+/// The input of a run.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Scope")]
 pub struct InputArgs {
-    /// Files instead of a cluster: manifests, `kubectl get -o json|yaml`, a snapshot, a `kubectl cluster-info dump`, a
-    /// Troubleshoot support bundle, an OpenShift must-gather; a file, a folder, an archive, or `-` for standard input
-    /// (repeatable).
+    /// Read files instead of a cluster: manifests, `kubectl get -o json|yaml`, a snapshot, a `kubectl cluster-info
+    /// dump`, a Troubleshoot support bundle, an OpenShift must-gather. Accepts a file, a directory, an archive, or `-`
+    /// for standard input (repeatable).
     #[arg(short, long, value_name = "PATH")]
     pub filename: Vec<PathBuf>,
-    /// Look at the manifests of --filename as if they were applied to the cluster: what they name is looked up there,
-    /// and what they break there is told.
+    /// Analyze the manifests of --filename as if they were applied to the cluster: references are resolved against the
+    /// cluster, and problems that the manifests cause there are reported.
     #[arg(long, requires = "filename")]
     pub with_cluster: bool,
     /// Only this namespace (repeatable).
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     pub namespace: Vec<String>,
-    /// All namespaces; the default, but without falling back to one namespace where that is forbidden.
+    /// All namespaces. This is the default, but with this flag there is no fallback to a single namespace if listing is
+    /// forbidden.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
-    /// Which custom resources to read from a cluster: `all` (the default), `none`, or API groups such as
-    /// `*.example.com` (repeatable).
+    /// Custom resources to read from the cluster: `all` (default), `none`, or API groups such as `*.example.com`
+    /// (repeatable).
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     pub crds: Vec<String>,
-    /// Only findings about objects with these labels.
+    /// Only report findings about objects that match this label selector.
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
 }
@@ -253,60 +254,59 @@ pub struct InputArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Rules")]
 pub struct RuleArgs {
-    /// Only these rules; `*` stands for any characters, as in `service/*` (repeatable).
+    /// Only run these rules; `*` matches any characters, as in `service/*` (repeatable).
     #[arg(long = "rule", value_name = "ID", value_delimiter = ',')]
     pub rules: Vec<String>,
-    /// Not these rules (repeatable).
+    /// Skip these rules (repeatable).
     #[arg(long = "skip-rule", value_name = "ID", value_delimiter = ',')]
     pub skip_rules: Vec<String>,
-    /// `strict` adds rules of good practice to those that find what is broken. A rule that --rule names in full runs under
-    /// any profile (default: default).
+    /// `strict` adds best-practice rules. A rule named in full by --rule runs in any profile [default: default].
     #[arg(long, value_enum)]
     pub profile: Option<Profile>,
-    /// Rules of your own beside the built-in ones: a folder with YAML files, or one such file (repeatable).
+    /// Also run custom rules from a directory of YAML files, or from one file (repeatable).
     #[arg(long = "rules", value_name = "DIR")]
     pub folders: Vec<PathBuf>,
 }
 
-/// Which language model, and what it may cost.
+/// Which language model to use, and its limits.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Language model")]
 pub struct ModelArgs {
-    /// A preset of URL and key; the key is read from its variable, such as OPENAI_API_KEY.
+    /// Preset of base URL and API key variable, such as OPENAI_API_KEY.
     #[arg(long, value_enum, value_name = "NAME", hide_possible_values = false)]
     pub provider: Option<Provider>,
-    /// Any server of the OpenAI chat protocol, up to and with the version, instead of OPENAI_BASE_URL.
+    /// Base URL of an OpenAI-compatible API, including the version [default: $OPENAI_BASE_URL].
     #[arg(long, value_name = "URL")]
     pub base_url: Option<String>,
-    /// The model, as its server calls it.
+    /// Name of the model.
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// The language of the answers, such as German (default: English).
+    /// Language of the answers, such as German [default: English].
     #[arg(long, value_name = "LANGUAGE")]
     pub language: Option<String>,
-    /// How long one answer may be, in tokens (default 1500).
+    /// Maximum tokens per answer [default: 1500].
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: Option<u32>,
-    /// How many requests one run may send, repetitions too (default 20).
+    /// Maximum requests per run, including retries [default: 20].
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_requests: Option<u32>,
-    /// How long one answer may take (default 2m).
+    /// Timeout of a single answer [default: 2m].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub model_timeout: Option<Duration>,
-    /// Send names, addresses and log lines as they are. Only for a model that may know them.
+    /// Send names, addresses and log lines unmasked. Use only with a model that you trust with them.
     #[arg(long, conflicts_with = "mask")]
     pub no_mask: bool,
-    /// Mask them even for a model on this machine.
+    /// Mask names, addresses and log lines even for a local model.
     #[arg(long)]
     pub mask: bool,
-    /// Do not use answers from earlier runs, and keep none.
+    /// Do not read or write cached answers.
     #[arg(long)]
     pub no_cache: bool,
-    /// Talk plain http to a server on another machine.
+    /// Allow plain HTTP to a remote server.
     #[arg(long)]
     pub allow_http: bool,
-    /// A folder with templates of your own, as in the project's prompts folder.
-    #[arg(long, value_name = "FOLDER")]
+    /// Directory with custom prompt templates.
+    #[arg(long, value_name = "DIR")]
     pub prompts: Option<PathBuf>,
 }
 
@@ -314,17 +314,18 @@ pub struct ModelArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Language model")]
 pub struct ExplainArgs {
-    /// Let a language model explain each root cause in plain words. What it is sent is masked.
+    /// Let a language model explain each root cause. Data is masked before it is sent.
     #[arg(long)]
     pub explain: bool,
-    /// Print what --explain would send, instead of the report, and send nothing.
+    /// Print the requests of --explain instead of the report, without sending them.
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
     pub model: ModelArgs,
 }
 
-/// Walk one connection: DNS, Service, endpoints, readiness, policies, ports; say where it stops and by which object.
+/// Trace a connection through DNS, Service, endpoints, readiness, network policies and ports, and report where it is
+/// blocked and by which object.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -333,31 +334,31 @@ Examples:
   kubectl-gpt trace ingress/shop
   kubectl-gpt trace internet svc/front
 
-Exit codes: 0 open, 1 closed, 2 wrong usage, 3 undecided, 4 no cluster reached or unreadable input")]
+Exit codes: 0 open, 1 closed, 2 invalid usage, 3 undecided, 4 cluster unreachable or unreadable input")]
 pub struct TraceArgs {
-    /// Where it starts: pod/NAME, deploy/NAME or another workload, ingress/NAME, or `internet`.
+    /// Source: pod/NAME, deploy/NAME or another workload, ingress/NAME, or `internet`.
     pub from: String,
-    /// Where it goes: svc/NAME[:PORT], pod/NAME[:PORT], a workload, or a host's name[:PORT]; may be left out for an
-    /// Ingress, which names its backends.
+    /// Destination: svc/NAME[:PORT], pod/NAME[:PORT], a workload, or HOST[:PORT]. Optional if the source is an Ingress,
+    /// which names its backends.
     pub to: Option<String>,
     #[command(flatten)]
     pub connection: ConnectionArgs,
-    /// Files instead of a cluster, as for analyze (repeatable).
+    /// Read files instead of a cluster, as with analyze (repeatable).
     #[arg(short, long, value_name = "PATH")]
     pub filename: Vec<PathBuf>,
-    /// The namespace of FROM and TO where they name none.
+    /// Namespace of FROM and TO, unless they specify one.
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// What to print.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = RulesFormat::Table)]
     pub output: RulesFormat,
-    /// Colors; `auto` follows NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
+    /// When to use colors; `auto` honors NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
 }
 
 impl TraceArgs {
-    /// The whole cluster: a policy of any namespace may decide.
+    /// Reads the whole cluster: policies in any namespace can affect the connection.
     pub fn input(&self) -> InputArgs {
         let crds = kubectl_gpt_analyzers::kubernetes::network::netpol::FOREIGN_GROUPS
             .iter()
@@ -367,9 +368,10 @@ impl TraceArgs {
     }
 }
 
-/// Record what analyze would read as one file, for later, for a colleague, for a bug report.
+/// Record everything that analyze reads in a single file, for later analysis or a bug report.
 ///
-/// Values of Secrets and ConfigMaps are left out, and so are values under telling names (DB_PASSWORD, --api-token).
+/// Values of Secrets and ConfigMaps are omitted, as are values whose names suggest credentials (DB_PASSWORD,
+/// --api-token).
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -378,23 +380,24 @@ Examples:
   kubectl-gpt snapshot -f support-bundle.tar.gz -o small.tar.zst
   kubectl-gpt analyze -f monday.tar.zst
 
-Exit codes: 0 written, 2 wrong usage, 4 no cluster reached or unreadable input")]
+Exit codes: 0 written, 2 invalid usage, 4 cluster unreachable or unreadable input")]
 pub struct SnapshotArgs {
-    /// The file to write, readable for its owner only; `-` for standard output.
+    /// File to write, readable only by its owner; `-` for standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     #[command(flatten)]
     pub connection: ConnectionArgs,
-    /// Files instead of a cluster, as for analyze (repeatable).
+    /// Read files instead of a cluster, as with analyze (repeatable).
     #[arg(short, long, value_name = "PATH", conflicts_with = "namespace")]
     pub filename: Vec<PathBuf>,
-    /// Only this namespace, and the kinds that have none (repeatable).
+    /// Only this namespace and cluster-scoped objects (repeatable).
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     pub namespace: Vec<String>,
-    /// All namespaces; the default, but without falling back to one namespace where that is forbidden.
+    /// All namespaces. This is the default, but with this flag there is no fallback to a single namespace if listing is
+    /// forbidden.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
-    /// Which custom resources to read from a cluster: `all`, `none`, or API groups such as `*.example.com` (repeatable).
+    /// Custom resources to read from the cluster: `all`, `none`, or API groups such as `*.example.com` (repeatable).
     #[arg(long, value_name = "GROUP", value_delimiter = ',', default_values_t = vec!["all".to_string()])]
     pub crds: Vec<String>,
     /// Do not fetch the last log lines of crashed containers.
@@ -414,26 +417,26 @@ impl SnapshotArgs {
     }
 }
 
-/// List the rules, or show one rule's documentation.
+/// List the rules, or show the documentation of one rule.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
 pub struct RulesArgs {
     #[command(subcommand)]
     pub command: Option<RulesCommand>,
-    /// The rule to explain.
+    /// Rule to document.
     pub id: Option<String>,
     #[command(flatten)]
     pub rules: RuleArgs,
-    /// Print the smallest ClusterRole with which the rules can read everything they need.
+    /// Print the minimum ClusterRole that the rules need.
     #[arg(long, conflicts_with_all = ["id", "output"])]
     pub rbac: bool,
-    /// With --rbac: what `analyze --watch` needs.
+    /// With --rbac: include the permissions for `analyze --watch`.
     #[arg(long, requires = "rbac")]
     pub watch: bool,
-    /// With --rbac: the API groups of custom resources, as for analyze.
+    /// With --rbac: API groups of custom resources, as with analyze.
     #[arg(long, value_name = "GROUP", value_delimiter = ',', default_values_t = vec!["all".to_string()])]
     pub crds: Vec<String>,
-    /// What to print.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = RulesOutput::Table)]
     pub output: RulesOutput,
     #[command(flatten)]
@@ -442,11 +445,11 @@ pub struct RulesArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum RulesCommand {
-    /// Run the tests in files with rules of your own.
+    /// Run the tests of custom rules.
     ///
-    /// Exit codes: 0 all pass, 1 one fails, 2 a file is wrong.
+    /// Exit codes: 0 all tests passed, 1 a test failed, 2 invalid rule file.
     Test {
-        /// Folders with YAML files, or such files.
+        /// Directories of YAML files, or single files.
         #[arg(required = true, value_name = "DIR")]
         paths: Vec<PathBuf>,
     },
@@ -455,12 +458,12 @@ pub enum RulesCommand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RulesOutput {
     Table,
-    /// Also what each rule reads, and what all of them together ask the API server for.
+    /// Also the kinds that each rule reads, and all API requests of the rules combined.
     Wide,
     Json,
 }
 
-/// Print a script that makes a shell complete commands, flags and their values.
+/// Print a shell completion script.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -471,37 +474,37 @@ pub struct CompletionsArgs {
     pub shell: clap_complete::Shell,
 }
 
-/// Print the manual, or that of one command, as a page for man.
+/// Print the manual page of the program or of one command.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   kubectl-gpt man analyze > ~/.local/share/man/man1/kubectl-gpt-analyze.1")]
 pub struct ManArgs {
-    /// The command to explain.
+    /// Command to document.
     pub command: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people: root causes first, what follows from them beneath.
+    /// Human-readable: root causes first, consequences below them.
     Table,
-    /// One line a finding, with all columns.
+    /// One line per finding, with all columns.
     Wide,
-    /// For programs; described by docs/findings.schema.json.
+    /// JSON; the schema is docs/findings.schema.json.
     Json,
-    /// The same as JSON.
+    /// YAML with the same schema.
     Yaml,
-    /// For pull requests and chats.
+    /// Markdown for pull requests and chat.
     Markdown,
-    /// One page that needs nothing but a browser.
+    /// A single self-contained page.
     Html,
-    /// SARIF 2.1.0, for code scanning and editors.
+    /// SARIF 2.1.0 for code scanning and editors.
     Sarif,
-    /// JUnit XML: a suite a rule, a failure for each finding that --fail-on fails on.
+    /// JUnit XML: one suite per rule, one failure per finding at or above --fail-on.
     Junit,
-    /// Annotations of a GitHub Actions run.
+    /// GitHub Actions annotations.
     Github,
-    /// Metrics, for node_exporter's textfile collector or a push gateway.
+    /// Metrics for node_exporter's textfile collector or a Pushgateway.
     Prometheus,
 }
 
@@ -515,9 +518,9 @@ pub enum RulesFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// What is wrong.
+    /// Rules that find problems.
     Default,
-    /// Also what is good practice.
+    /// Also best-practice rules.
     Strict,
 }
 
@@ -565,14 +568,14 @@ impl From<Level> for Severity {
 }
 
 impl Format {
-    /// As it is typed: `sarif`.
+    /// The name of the format on the command line: `sarif`.
     pub fn word(&self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default()
     }
 }
 
 impl FailOn {
-    /// The least severity that fails, if any does.
+    /// The minimum severity that fails, if any does.
     pub fn threshold(self) -> Option<Severity> {
         match self {
             FailOn::Error => Some(Severity::Error),
@@ -583,14 +586,14 @@ impl FailOn {
     }
 }
 
-/// Prints clap's message where it belongs. Help and version are no errors, everything else is wrong usage.
+/// Prints clap's message to the right stream. Help and version are not errors, everything else is invalid usage.
 pub fn usage(error: &clap::Error) -> Exit {
-    // Nothing can be done about a standard output that is gone.
+    // A closed standard output cannot be reported anywhere.
     let _ = error.print();
     if error.use_stderr() { Exit::Usage } else { Exit::Clean }
 }
 
-/// A duration as kubectl takes it: `30s`, `1m30s`, `500ms`, or a plain number of seconds. Zero means no limit.
+/// A duration in kubectl's syntax: `30s`, `1m30s`, `500ms`, or a plain number of seconds. Zero means no limit.
 fn duration(text: &str) -> Result<Duration, String> {
     let expected = || format!("expected a duration such as 30s or 1m, found {text:?}");
     if let Ok(seconds) = text.parse::<u64>() {
@@ -609,12 +612,12 @@ mod tests {
     use super::{Cli, duration};
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn durations_as_kubectl_takes_them() {
+    fn durations_in_kubectl_syntax() {
         assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));

@@ -1,22 +1,22 @@
-//! How the program ends.
+//! Exit codes and the errors that end the program.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use crate::collect::ConnectError;
 
-/// The exit codes, a promise to pipelines.
+/// The exit codes. Pipelines depend on them, so they are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything was evaluated; no finding at or above `--fail-on`.
+    /// All rules were evaluated, no findings at or above `--fail-on`.
     Clean = 0,
     /// Findings at or above `--fail-on`.
     Findings = 1,
-    /// Wrong usage or configuration.
+    /// Invalid usage or configuration.
     Usage = 2,
-    /// Nothing at or above `--fail-on`, but something could not be evaluated.
+    /// No findings at or above `--fail-on`, but some rules could not be evaluated.
     Incomplete = 3,
-    /// No cluster reached, or the input could not be read.
+    /// The cluster is unreachable, or the input could not be read.
     Unreadable = 4,
 }
 
@@ -26,7 +26,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error that ends the program, with the code that it ends with.
+/// An error that ends the program, with its exit code.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
@@ -55,7 +55,7 @@ impl From<ConnectError> for Failure {
     }
 }
 
-/// The whole chain of causes in one line.
+/// The whole chain of causes, in one line.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#}", self.error)

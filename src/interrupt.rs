@@ -1,14 +1,14 @@
-//! Ctrl-C: the first one ends the reading, and what is known by then is reported; the second one ends the program.
+//! Ctrl-C: the first one stops reading and reports the results so far; the second one ends the program.
 
 use std::sync::OnceLock;
 use std::{future, process, thread};
 
 use tokio::sync::watch;
 
-/// As a shell reports a program that Ctrl-C ended: 128 and the number of SIGINT.
+/// The exit code that shells use for a program ended by Ctrl-C: 128 plus the number of SIGINT.
 const ENDED_BY_INTERRUPT: i32 = 130;
 
-/// Tells whether the user wants it to end. The default never does.
+/// Signals that the user pressed Ctrl-C. The default value never fires.
 #[derive(Clone, Debug)]
 pub struct Interrupt(watch::Receiver<bool>);
 
@@ -19,7 +19,7 @@ impl Default for Interrupt {
 }
 
 impl Interrupt {
-    /// Listens to Ctrl-C from now on, for the rest of the program's life.
+    /// Handles Ctrl-C from now on, until the program ends.
     pub fn on_ctrl_c() -> Interrupt {
         static LISTENING: OnceLock<Interrupt> = OnceLock::new();
         LISTENING.get_or_init(listen).clone()
@@ -29,25 +29,25 @@ impl Interrupt {
         *self.0.borrow()
     }
 
-    /// Ends when it comes, at once if it came before.
+    /// Resolves on Ctrl-C, immediately if it was pressed before.
     pub async fn wait(&self) {
         if self.0.clone().wait_for(|has_come| *has_come).await.is_err() {
-            // Nobody is there any more who could tell.
+            // The sender is gone, so Ctrl-C can no longer be reported.
             future::pending::<()>().await;
         }
     }
 }
 
-/// A thread of its own, so that a second Ctrl-C is heard whatever the others are busy with.
+/// Uses a dedicated thread, so that a second Ctrl-C is handled even if all other threads are busy.
 fn listen() -> Interrupt {
-    let (tell, told) = watch::channel(false);
+    let (sender, receiver) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let spawned = runtime.map(|runtime| {
         thread::Builder::new().name("ctrl-c".to_string()).spawn(move || {
             runtime.block_on(async {
-                // Where signals cannot be heard, Ctrl-C ends the program as it would any other.
+                // If no handler can be installed, Ctrl-C ends the program as usual.
                 if tokio::signal::ctrl_c().await.is_ok() {
-                    let _ = tell.send(true);
+                    let _ = sender.send(true);
                     let _ = tokio::signal::ctrl_c().await;
                     process::exit(ENDED_BY_INTERRUPT);
                 }
@@ -55,7 +55,7 @@ fn listen() -> Interrupt {
         })
     });
     match spawned {
-        Ok(Ok(_)) => Interrupt(told),
+        Ok(Ok(_)) => Interrupt(receiver),
         _ => Interrupt::default(),
     }
 }

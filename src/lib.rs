@@ -1,6 +1,6 @@
-//! kubectl-gpt finds what is wrong in a Kubernetes cluster, tells causes from consequences, and gates a pipeline.
+//! kubectl-gpt finds problems in a Kubernetes cluster, separates root causes from symptoms, and gates pipelines.
 //!
-//! This crate is everything that touches the world; what to make of a cluster is in `kubectl-gpt-analyzers`.
+//! This crate does all input and output; the analysis itself is in `kubectl-gpt-analyzers`.
 
 pub mod cli;
 pub mod collect;
@@ -26,7 +26,7 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 use crate::exit::Exit;
 
-/// Runs the program with these arguments (the program's name first).
+/// Runs the program with these arguments, including the program name as the first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     choose_tls();
     let cli = match Cli::try_parse_from(arguments) {

@@ -1,4 +1,4 @@
-//! The snapshot that a command looks at: of a cluster, or of files.
+//! Loads the snapshot that a command analyzes, from a cluster or from files.
 
 use std::collections::BTreeSet;
 use std::num::NonZero;
@@ -20,41 +20,41 @@ use crate::progress::ProgressLine;
 use crate::report::Source;
 use crate::terminal;
 
-/// Where requests wait and pages are decoded. Each thread that decodes keeps memory to itself, so there are few of them.
+/// Runs requests and decodes pages. Each decoding thread keeps its own memory, so there are few of them.
 ///
 /// # Errors
-/// When the machine gives no threads.
+/// When threads cannot be created.
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
     const DECODING: usize = 4;
-    // One more for what else blocks: names that are looked up.
+    // One more for other blocking work: DNS lookups.
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(DECODING) + 1;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all().max_blocking_threads(threads).build().map_err(Failure::unreadable)
 }
 
-/// A snapshot and where it comes from.
+/// A snapshot and its source.
 pub struct Loaded {
     pub cluster: Cluster,
     pub source: Source,
-    /// The namespace that is meant where none is named: `-n`, else the context's.
+    /// The default namespace: `-n`, else the context's.
     pub namespace: String,
-    /// Where manifests stand.
+    /// The file and line of each manifest.
     pub places: Places,
-    /// Manifests that are still to be laid over the cluster (`--with-cluster`).
+    /// Manifests to apply on top of the cluster (`--with-cluster`).
     pub overlay: Option<Overlay>,
 }
 
-/// What is to be read.
+/// What to read.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     pub kinds: BTreeSet<Kind>,
-    /// Whether any rule reads custom resources; which ones, `--crds` says.
+    /// Whether any rule reads custom resources; `--crds` selects which.
     pub custom: bool,
-    /// The last lines of what crashed.
+    /// Whether to read the logs of crashed containers.
     pub logs: bool,
-    /// Keeps the objects as they are read, for a snapshot.
+    /// Keeps the objects as they were read, for a snapshot.
     pub recorder: Option<Recorder>,
-    /// The kinds of which rules that users write see whole objects.
+    /// The kinds that custom rules read as whole objects.
     pub raw: BTreeSet<GroupKind>,
 }
 
@@ -65,11 +65,11 @@ impl Wanted {
     }
 }
 
-/// Reads the files that are named, or else the cluster.
+/// Reads the given files, or the cluster if there are none.
 ///
 /// # Errors
-/// When there is nothing to look at: wrong configuration, no answer, a file that cannot be read, a namespace that does
-/// not exist. What can be read only in part is in the snapshot's coverage instead.
+/// When there is nothing to analyze: invalid configuration, an unreachable cluster, an unreadable file, a namespace
+/// that does not exist. What could be read only in part is recorded in the coverage of the snapshot instead.
 pub fn load(connection: &ConnectionArgs, input: &InputArgs, wanted: &Wanted) -> Result<Loaded, Failure> {
     let crds = Crds::parse(&input.crds).map_err(|error| Failure::usage(anyhow!(error)))?;
     terminal::verbosity(connection.verbosity);
@@ -79,7 +79,7 @@ pub fn load(connection: &ConnectionArgs, input: &InputArgs, wanted: &Wanted) -> 
     let runtime = runtime()?;
     runtime.block_on(async {
         let line = ProgressLine::new(connection.verbosity > 0);
-        line.say("asking the API server what it serves");
+        line.say("discovering APIs");
         let mut connection = connect(&options(connection)).await?;
         if input.with_cluster {
             return manifests_and_cluster(connection, input, wanted, &crds, &line).await;
@@ -102,7 +102,7 @@ fn from_files(input: &InputArgs, wanted: &Wanted) -> Result<Loaded, Failure> {
             Lookup::Unknown => Kind::ALL.iter().any(|kind| cluster.objects().namespaces(*kind).contains(namespace)),
         };
         if !known {
-            return Err(Failure::unreadable(anyhow!("there is no namespace {namespace} in the input")));
+            return Err(Failure::unreadable(anyhow!("namespace {namespace} not found in the input")));
         }
     }
     let source = Source { notes: read.notes, ..Source::files(names(input), &cluster) };
@@ -110,19 +110,19 @@ fn from_files(input: &InputArgs, wanted: &Wanted) -> Result<Loaded, Failure> {
     Ok(Loaded { cluster, source, namespace, places: read.places, overlay: None })
 }
 
-/// What rules that users write see; what only a snapshot is for stays with its recorder.
+/// Adds the objects that custom rules read; objects recorded only for a snapshot stay with the recorder.
 pub(crate) fn set_raw(cluster: &mut Cluster, recorder: Option<&Recorder>) {
     if let Some(recorder) = recorder {
         cluster.set_raw(recorder.raw());
     }
 }
 
-/// The files as they were given.
+/// The file arguments.
 fn names(input: &InputArgs) -> Vec<String> {
     input.filename.iter().map(|path| path.display().to_string()).collect()
 }
 
-/// As for `kubectl apply -n`: the namespace of objects that name none.
+/// The namespace of manifests that specify none, as with `kubectl apply -n`.
 fn one_namespace(input: &InputArgs) -> Option<String> {
     match input.namespace.as_slice() {
         [namespace] => Some(namespace.clone()),
@@ -130,7 +130,7 @@ fn one_namespace(input: &InputArgs) -> Option<String> {
     }
 }
 
-/// The cluster, with the manifests beside it that are to be laid over it.
+/// Loads the cluster, and the manifests to apply on top of it.
 async fn manifests_and_cluster(
     mut connection: Connection,
     input: &InputArgs,
@@ -143,7 +143,7 @@ async fn manifests_and_cluster(
     let options = files::Options { namespace: Some(namespace), recorder: Some(recorder.clone()) };
     let read = files::read_with(&input.filename, options).map_err(Failure::unreadable)?;
     if read.origin != Origin::Manifests {
-        let message = "--with-cluster is for manifests; the files hold objects that come from a cluster themselves";
+        let message = "--with-cluster needs manifests, but the files contain objects recorded from a cluster";
         return Err(Failure::usage(anyhow!(message)));
     }
     let overlay = Overlay::new(recorder.take(), wanted.raw.clone());
@@ -175,7 +175,7 @@ async fn from_cluster(
     let mut cluster = builder.build(Now::At(connection.now()), Origin::Cluster);
     set_raw(&mut cluster, connection.recorder.as_ref());
     if wanted.logs {
-        line.say("reading the last lines of crashed containers");
+        line.say("reading logs of crashed containers");
         let (fetched, refused) = logs::fetch(connection, &logs_wanted(&cluster)).await;
         notes.extend(refused);
         for (of, log) in fetched {
@@ -187,14 +187,15 @@ async fn from_cluster(
     Ok(Loaded { cluster, source, namespace, places: Places::default(), overlay: None })
 }
 
-/// The built-in role `view` has no Nodes, PersistentVolumes, Secrets, webhooks and the like.
+/// A note about missing permissions. The built-in role `view`, for example, excludes Nodes, PersistentVolumes, Secrets
+/// and webhooks.
 pub(crate) fn how_to_permit(builder: &Builder) -> Option<String> {
     let coverage = builder.coverage();
     let kinds = Kind::ALL.iter().filter_map(|kind| coverage.gap(*kind));
     let custom = coverage.custom().values().filter_map(Extent::gap);
     let forbidden = kinds.chain(custom).any(|gap| gap.reason == Reason::Forbidden);
     forbidden
-        .then(|| "some kinds are forbidden; `kubectl-gpt rules --rbac` prints the ClusterRole that permits them".into())
+        .then(|| "access to some kinds is forbidden; `kubectl-gpt rules --rbac` prints the required ClusterRole".into())
 }
 
 pub(crate) fn options(arguments: &ConnectionArgs) -> ConnectOptions {

@@ -1,4 +1,4 @@
-//! `--output-file FORMAT=PATH`: reports in files, several at once, whole or not at all.
+//! `--output-file FORMAT=PATH`: writes reports to files, all of them atomically.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -14,15 +14,15 @@ use crate::report::{self, Report};
 use crate::terminal;
 use crate::whole_file::{self, Readers};
 
-/// Where reports go besides standard output.
+/// Report files in addition to standard output.
 #[derive(Clone, Debug, Default, Args)]
 pub struct OutputArgs {
-    /// Also write a report to a file: a format as of --output, and a path (repeatable).
+    /// Also write a report to a file, in any format of --output (repeatable).
     #[arg(long, value_name = "FORMAT=PATH", value_parser = OutputFile::parse)]
     pub output_file: Vec<OutputFile>,
 }
 
-/// One report in a file.
+/// One report file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputFile {
     pub format: Format,
@@ -36,37 +36,37 @@ impl OutputFile {
         };
         let format = Format::from_str(format, true).map_err(|_| {
             let known: Vec<String> = Format::value_variants().iter().map(Format::word).collect();
-            format!("there is no format {format:?}; expected one of {}", known.join(", "))
+            format!("unknown format {format:?}, expected one of {}", known.join(", "))
         })?;
         match path {
-            "" => Err("the path is missing behind the =".to_string()),
-            "-" => Err("a file is needed; what goes to standard output is said by --output".to_string()),
+            "" => Err("missing path after =".to_string()),
+            "-" => Err("expected a file; use --output for standard output".to_string()),
             path => Ok(OutputFile { format, path: PathBuf::from(path) }),
         }
     }
 }
 
 impl OutputArgs {
-    /// Finds out before anything is read whether the files can be written, as far as that can be known.
+    /// Checks before anything is read that the files can be written, as far as that can be determined.
     ///
     /// # Errors
-    /// When a path is named twice, is a folder, or lies in a folder in which no file can be made.
+    /// When a path is repeated, is a directory, or is in a directory that is not writable.
     pub fn check(&self) -> Result<(), Failure> {
         for (n, file) in self.output_file.iter().enumerate() {
-            let twice = self.output_file[..n].iter().any(|other| other.path == file.path);
-            if twice {
-                return Err(Failure::usage(anyhow!("--output-file names {} twice", file.path.display())));
+            let is_duplicate = self.output_file[..n].iter().any(|other| other.path == file.path);
+            if is_duplicate {
+                return Err(Failure::usage(anyhow!("--output-file: {} is given twice", file.path.display())));
             }
             reserve(&file.path).map_err(Failure::usage)?;
         }
         Ok(())
     }
 
-    /// Writes all files. They are made complete beside their places first and then moved there: whoever reads one gets
-    /// the old report or the new one, and where one cannot be written none is replaced.
+    /// Writes all files. Each is first written completely to a temporary file in the same directory and then renamed,
+    /// so readers see either the old or the new report. If one cannot be written, none is replaced.
     ///
     /// # Errors
-    /// Names the file and what kept it from being written.
+    /// Names the file and the reason why it could not be written.
     pub fn write(&self, report: &Report) -> Result<()> {
         let mut written = Vec::new();
         for file in &self.output_file {
@@ -76,10 +76,10 @@ impl OutputArgs {
         }
         let mut moved = Vec::new();
         for file in written {
-            match file.move_to_its_place() {
-                Ok(undo) => moved.push(undo),
+            match file.persist() {
+                Ok(rollback) => moved.push(rollback),
                 Err(error) => {
-                    moved.into_iter().rev().for_each(Undo::run);
+                    moved.into_iter().rev().for_each(Rollback::run);
                     return Err(error);
                 }
             }
@@ -88,9 +88,9 @@ impl OutputArgs {
     }
 }
 
-/// A complete report beside its place.
+/// A complete report in a temporary file next to its destination.
 struct Written {
-    /// `None` for what is no regular file, such as a pipe: that is written directly.
+    /// `None` if the destination is not a regular file, such as a pipe: then it is written directly.
     file: Option<NamedTempFile>,
     text: String,
     path: PathBuf,
@@ -107,12 +107,12 @@ impl Written {
         Ok(Written { file, text: text.to_string(), path: path.to_path_buf() })
     }
 
-    fn move_to_its_place(self) -> Result<Undo> {
+    fn persist(self) -> Result<Rollback> {
         let writing = || format!("writing {}", self.path.display());
         let Some(file) = self.file else {
             let mut out = OpenOptions::new().append(true).open(&self.path).with_context(writing)?;
             out.write_all(self.text.as_bytes()).with_context(writing)?;
-            return Ok(Undo { path: self.path.clone(), before: Before::NoFile });
+            return Ok(Rollback { path: self.path.clone(), before: Before::NoFile });
         };
         let place = real(&self.path);
         let before = match keep(&place).with_context(writing)? {
@@ -120,12 +120,12 @@ impl Written {
             None => Before::Nothing,
         };
         file.persist(&place).map_err(|error| error.error).with_context(writing)?;
-        Ok(Undo { path: place, before })
+        Ok(Rollback { path: place, before })
     }
 }
 
-/// How to take a move back.
-struct Undo {
+/// Undoes a rename.
+struct Rollback {
     path: PathBuf,
     before: Before,
 }
@@ -133,13 +133,13 @@ struct Undo {
 enum Before {
     Nothing,
     Kept(TempPath),
-    /// What went into a pipe is gone.
+    /// Output to a pipe cannot be undone.
     NoFile,
 }
 
-impl Undo {
+impl Rollback {
     fn run(self) {
-        // This happens on the way to an error that is told; a second one would only hide it.
+        // An error is already being reported; a second one would only hide it.
         let _ = match self.before {
             Before::Nothing => fs::remove_file(&self.path),
             Before::Kept(kept) => kept.persist(&self.path).map_err(|error| error.error),
@@ -148,7 +148,7 @@ impl Undo {
     }
 }
 
-/// The file that stands at a place now under a second name, until it is known that all are written.
+/// Keeps the current file under a second name until all files are written.
 fn keep(place: &Path) -> io::Result<Option<TempPath>> {
     if !place.exists() {
         return Ok(None);
@@ -159,27 +159,28 @@ fn keep(place: &Path) -> io::Result<Option<TempPath>> {
     Ok(Some(kept.into_temp_path()))
 }
 
-/// An empty file beside a place, with the rights that the report will have; `None` where the place is no regular file.
+/// An empty temporary file next to the destination, with the permissions of the report; `None` if the destination is
+/// not a regular file.
 fn reserve(path: &Path) -> Result<Option<NamedTempFile>> {
     let place = real(path);
     let metadata = fs::metadata(&place).ok();
     if path.as_os_str().to_string_lossy().ends_with(std::path::MAIN_SEPARATOR)
         || metadata.as_ref().is_some_and(fs::Metadata::is_dir)
     {
-        bail!("writing {}: it is a folder; expected the name of a file", path.display());
+        bail!("writing {}: is a directory, expected a file", path.display());
     }
-    // `/dev/stdout` may be a regular file, and yet must not be replaced.
+    // `/dev/stdout` may be a regular file, but must not be replaced.
     if path.starts_with("/dev") || metadata.as_ref().is_some_and(|metadata| !metadata.is_file()) {
         return Ok(None);
     }
     if let Some(metadata) = &metadata
         && metadata.permissions().readonly()
     {
-        bail!("writing {}: it may not be changed", path.display());
+        bail!("writing {}: file is read-only", path.display());
     }
     let file = whole_file::beside(&place, Readers::Everybody).with_context(|| {
         let folder = whole_file::folder(&place).display();
-        format!("writing {}: no file can be made in the folder {folder}", path.display())
+        format!("writing {}: cannot create a file in directory {folder}", path.display())
     })?;
     if let Some(metadata) = metadata {
         file.as_file()
@@ -189,7 +190,7 @@ fn reserve(path: &Path) -> Result<Option<NamedTempFile>> {
     Ok(Some(file))
 }
 
-/// Through symbolic links: what they point at is replaced, not they.
+/// Resolves symbolic links: their target is replaced, not the link.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }

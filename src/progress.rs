@@ -1,4 +1,4 @@
-//! How far the reading is, in one line on standard error that goes away; nothing where that is no terminal.
+//! Progress of reading, as one transient line on standard error; shows nothing if that is not a terminal.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use kubectl_gpt_analyzers::text::words;
 
 use crate::collect::Progress;
 
-/// The line; it goes away with the value.
+/// The progress line; dropping it clears the line.
 #[derive(Debug)]
 pub struct ProgressLine {
     bar: ProgressBar,
@@ -18,11 +18,11 @@ pub struct ProgressLine {
 }
 
 impl ProgressLine {
-    /// A line for people who wait; `quiet` for none, as where `-v` tells more on the same screen.
+    /// Creates the line; `quiet` disables it, for example when `-v` logs to the same terminal.
     pub fn new(quiet: bool) -> ProgressLine {
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         if !bar.is_hidden() {
-            // Without a template of our own there is still one that works.
+            // Falls back to the default template.
             let style =
                 ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
             bar.set_style(style.tick_chars("|/-\\ "));
@@ -31,12 +31,12 @@ impl ProgressLine {
         ProgressLine { bar, objects: Mutex::default() }
     }
 
-    /// Says what is being done.
+    /// Shows the current step.
     pub fn say(&self, what: &str) {
         self.bar.set_message(what.to_string());
     }
 
-    /// Says how far the kinds are read.
+    /// Shows how many kinds and objects have been read.
     pub fn tell(&self, progress: Progress) {
         let Ok(mut objects) = self.objects.lock() else { return };
         objects.insert(progress.kind, progress.objects);
@@ -63,7 +63,7 @@ mod tests {
     use crate::collect::Progress;
 
     #[test]
-    fn tells_kinds_and_all_objects_so_far() {
+    fn shows_kinds_and_total_objects() {
         let progress = Progress { kind: Kind::Pod, objects: 500, kinds_done: 3, kinds: 62 };
         assert_eq!(text(progress, 1200), "reading: 3 of 62 kinds, 1200 objects, pods");
         let line = ProgressLine::new(true);

@@ -1,20 +1,20 @@
-//! Which findings the user asked to see.
+//! Filters the findings by namespace, labels and severity.
 
 use std::collections::BTreeSet;
 
 use kubectl_gpt_analyzers::{Cluster, Finding, Selector, Severity};
 
-/// Namespaces and labels to which a report is limited.
+/// The filters of a report.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    /// Empty for all.
+    /// Empty for all namespaces.
     pub namespaces: Vec<String>,
     pub selector: Option<Selector>,
     pub min_severity: Option<Severity>,
 }
 
 impl Scope {
-    /// Keeps the findings of the scope, and those that explain one of them, wherever they are.
+    /// Keeps the findings in scope, and their causes wherever those are.
     pub fn apply(&self, cluster: &Cluster, findings: Vec<Finding>) -> Vec<Finding> {
         let mut kept: BTreeSet<String> =
             findings.iter().filter(|f| self.contains(cluster, f)).map(|f| f.id.clone()).collect();
@@ -31,7 +31,7 @@ impl Scope {
         findings
     }
 
-    /// Whether it is of a namespace, and about an object with labels, that were asked for, and severe enough.
+    /// Whether the finding matches the namespaces, the label selector and the minimum severity.
     pub fn contains(&self, cluster: &Cluster, finding: &Finding) -> bool {
         let in_namespace =
             self.namespaces.is_empty() || self.namespaces.iter().any(|n| n == finding.object.namespace());
@@ -42,7 +42,7 @@ impl Scope {
         in_namespace && has_labels && self.is_severe(finding)
     }
 
-    /// Whether it is as severe as was asked for.
+    /// Whether the finding has at least the minimum severity.
     pub fn is_severe(&self, finding: &Finding) -> bool {
         self.min_severity.is_none_or(|least| finding.severity >= least)
     }

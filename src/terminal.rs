@@ -1,11 +1,11 @@
-//! Text from a cluster on a terminal: harmless, and as wide as there is room.
+//! Output to a terminal: escapes untrusted text from a cluster, and determines width, colors and encoding.
 
 use std::io::{self, IsTerminal, Write};
 
 use crate::cli::Color;
 use anstream::{AutoStream, ColorChoice};
 
-/// The width to write for: the terminal's, else `COLUMNS`, else 80.
+/// The output width: the terminal's, else `COLUMNS`, else 80.
 pub fn width() -> usize {
     let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let terminal = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
@@ -18,12 +18,13 @@ pub fn is_read_there() -> bool {
     io::stdout().is_terminal()
 }
 
-/// A tick and a cross, in ASCII where the locale knows no more.
+/// A tick and a cross, in ASCII if the locale is not UTF-8.
 pub fn marks() -> (&'static str, &'static str) {
     if is_unicode() { ("✓", "✗") } else { ("+", "x") }
 }
 
-/// Text for people in the letters of their locale: of ours the ellipsis is the only one beyond ASCII.
+/// Replaces characters that the locale cannot show. The ellipsis is the only non-ASCII character in the program's own
+/// text.
 pub fn spelled(text: &str) -> String {
     if is_unicode() { text.to_string() } else { text.replace('…', "...") }
 }
@@ -34,7 +35,7 @@ fn is_unicode() -> bool {
     locale.is_some_and(|locale| locale.to_ascii_lowercase().replace('-', "").contains("utf8"))
 }
 
-/// Tells on standard error what the client does: kubectl's `-v`.
+/// Logs what the client does to standard error, like kubectl's `-v`.
 pub fn verbosity(level: u8) {
     let filter = match level {
         0 => return,
@@ -44,12 +45,12 @@ pub fn verbosity(level: u8) {
         _ => "trace",
     };
     let filter = tracing_subscriber::EnvFilter::new(filter);
-    // A second subscriber in one process would be refused; the first one goes on.
+    // Only one subscriber can be installed per process; a second call keeps the first one.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).try_init();
 }
 
-/// Makes text that somebody else wrote harmless: no control character, no escape sequence and none of the invisible
-/// characters that reorder or hide text reaches the terminal; each is shown as `\u{…}`, line breaks and tabs as spaces.
+/// Escapes untrusted text: control characters, escape sequences and the invisible characters that reorder or hide text
+/// are shown as `\u{…}`, line breaks and tabs as spaces.
 pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
@@ -62,17 +63,17 @@ pub fn plain(text: &str) -> String {
     plain
 }
 
-/// [`plain`], but of a text of several lines that are ours.
+/// Applies [`plain`] to each line of a text.
 pub fn plain_lines(text: &str) -> String {
     text.lines().fold(String::new(), |lines, line| lines + &plain(line) + "\n")
 }
 
-/// Characters that show nothing but change how the text around them is shown (Unicode UAX #9, "Trojan Source").
+/// Invisible characters that change how the surrounding text is displayed (Unicode UAX #9, "Trojan Source").
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Writes a report to standard output, with its colors or without. A reader that has gone (`| head`) is no error.
+/// Writes a report to standard output, with or without colors. A closed pipe (`| head`) is not an error.
 ///
 /// # Errors
 /// When standard output cannot be written for another reason, such as a full disk.
@@ -80,10 +81,10 @@ pub fn write(text: &str, color: Color) -> io::Result<()> {
     write_while_read(text, color).map(drop)
 }
 
-/// Writes to standard output as [`write`] does, and says whether anybody still reads it.
+/// Like [`write`], but returns whether standard output is still open.
 ///
 /// # Errors
-/// When standard output cannot be written for another reason than that its reader has gone.
+/// When standard output cannot be written for another reason than a closed pipe.
 pub fn write_while_read(text: &str, color: Color) -> io::Result<bool> {
     let stdout = io::stdout().lock();
     let choice = match color {
@@ -103,7 +104,7 @@ mod tests {
     use super::plain;
 
     #[test]
-    fn escapes_are_made_harmless() {
+    fn control_characters_are_escaped() {
         assert_eq!(plain("a\u{1b}[31mred\u{7}\nb"), "a\\u{1b}[31mred\\u{7} b");
         assert_eq!(plain("\u{202e}gpj.exe \u{9b}2J"), "\\u{202e}gpj.exe \\u{9b}2J");
         assert_eq!(plain("größe 東京"), "größe 東京");

@@ -1,6 +1,6 @@
-//! The rules that users write, in YAML files: reading them, and running their tests.
+//! Custom rules in YAML files: loading them and running their tests.
 //!
-//! What a rule may say is in docs/user-rules.md; what its expressions mean, in `kubectl_gpt_analyzers::user_rules`.
+//! The format is documented in docs/user-rules.md; expressions are evaluated by `kubectl_gpt_analyzers::user_rules`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,19 +19,19 @@ use crate::cli::Level;
 use crate::collect::custom::holds_credentials;
 use crate::config::{FILE, Strings};
 
-/// The most bytes that one file may have.
-const LARGEST: u64 = 1 << 20;
-/// How deep folders are followed.
-const DEEPEST: usize = 8;
+/// The maximum size of a rule file, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The maximum depth of nested directories.
+const MAX_DEPTH: usize = 8;
 
-/// A rule with its tests, and where it stands.
+/// A rule with its tests.
 #[derive(Debug)]
 pub struct FromFile {
     pub rule: &'static UserRule,
     pub tests: Vec<Test>,
 }
 
-/// An object, and what the rule is to say of it.
+/// A test case: an object and the message that the rule is expected to report.
 #[derive(Debug)]
 pub struct Test {
     /// `team.yaml:12`
@@ -79,32 +79,36 @@ struct TestFields {
     #[serde(default)]
     name: String,
     object: Map<String, Value>,
-    /// The message; nothing if the rule is to say nothing.
+    /// The expected message; none if the rule is not expected to fire.
     #[serde(default)]
     expect: Option<String>,
 }
 
-/// Reads all rules in files and folders (`.yaml` and `.yml`). They live as long as the program, as built-in ones do.
+/// Loads all rules in files and directories (`.yaml` and `.yml`). They live until the program ends, like built-in
+/// rules.
 ///
 /// # Errors
-/// Names file, line and expression of what is no rule; also two rules of one id, and a folder without any rule.
+/// Names file, line and expression of an invalid rule. Duplicate rule ids and directories without rule files are errors
+/// too.
 pub fn load(paths: &[PathBuf]) -> Result<Vec<FromFile>> {
     let mut files = Vec::new();
     for path in paths {
         let before = files.len();
         find(path, 0, &mut files).with_context(|| format!("reading rules in {}", path.display()))?;
         if files.len() == before {
-            bail!("no rules in {}: there is no .yaml file", path.display());
+            bail!("no rules in {}: no .yaml files found", path.display());
         }
     }
-    let mut known: BTreeMap<String, String> =
-        rules::all().iter().map(|rule| (rule.meta().id.to_string(), "a built-in rule".to_string())).collect();
+    let mut known: BTreeMap<String, String> = rules::all()
+        .iter()
+        .map(|rule| (rule.meta().id.to_string(), "defined as a built-in rule".to_string()))
+        .collect();
     let mut all = Vec::new();
     for file in files {
         for (place, rule) in read(&file)? {
             let id = rule.rule.meta().id.to_string();
-            if let Some(other) = known.insert(id.clone(), format!("the one at {place}")) {
-                bail!("{place}: there is a rule {id} already: {other}");
+            if let Some(other) = known.insert(id.clone(), format!("defined at {place}")) {
+                bail!("{place}: duplicate rule {id}: already {other}");
             }
             all.push(rule);
         }
@@ -117,8 +121,8 @@ fn find(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
         files.push(path.to_path_buf());
         return Ok(());
     }
-    if depth > DEEPEST {
-        bail!("folders are nested more than {DEEPEST} deep");
+    if depth > MAX_DEPTH {
+        bail!("directories are nested more than {MAX_DEPTH} levels deep");
     }
     let entries: std::io::Result<Vec<_>> = fs::read_dir(path)?.collect();
     let mut paths: Vec<PathBuf> = entries?.into_iter().map(|entry| entry.path()).collect();
@@ -134,18 +138,18 @@ fn find(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// The rules of one file, each with its place.
+/// The rules of one file, each with its location.
 fn read(file: &Path) -> Result<Vec<(String, FromFile)>> {
     let name = file.display().to_string();
     let size = fs::metadata(file).with_context(|| format!("reading {name}"))?.len();
-    if size > LARGEST {
-        bail!("reading {name}: it is larger than {} KiB", LARGEST >> 10);
+    if size > MAX_FILE_BYTES {
+        bail!("reading {name}: file is larger than {} KiB", MAX_FILE_BYTES >> 10);
     }
     let text = fs::read_to_string(file).with_context(|| format!("reading {name}"))?;
     let document: Document = serde_saphyr::from_str(&text)
         .map_err(|error| anyhow!("reading {name}: {}", error.to_string().lines().next().unwrap_or_default()))?;
     if document.rules.is_empty() {
-        bail!("reading {name}: it has no rule");
+        bail!("reading {name}: file contains no rules");
     }
     document.rules.into_iter().map(|fields| compile(&name, fields)).collect()
 }
@@ -160,7 +164,7 @@ fn compile(file: &str, fields: Spanned<RuleFields>) -> Result<(String, FromFile)
         .map(|kind| kind.parse().map_err(|error: String| anyhow!("{place}: rule {id}: kinds: {error}")))
         .collect::<Result<_>>()?;
     if let Some(kind) = kinds.iter().find(|kind| kind.known().is_none() && holds_credentials(&kind.kind)) {
-        bail!("{place}: rule {id}: kinds: {kind} holds credentials, which are not read");
+        bail!("{place}: rule {id}: kinds: {kind} contains credentials, which are never read");
     }
     let lines = [("when", fields.when.referenced.line()), ("message", fields.message.referenced.line())];
     let at = |error: &DefinitionError| match lines.iter().find(|(field, _)| *field == error.field) {
@@ -185,34 +189,33 @@ fn compile(file: &str, fields: Spanned<RuleFields>) -> Result<(String, FromFile)
 fn test_of(file: &str, rule: &str, kinds: &[KindName], test: Spanned<TestFields>) -> Result<Test> {
     let place = format!("{file}:{}", test.referenced.line());
     let TestFields { name, object, expect } = test.value;
-    let raw = RawObject::new(object).ok_or_else(|| {
-        anyhow!("{place}: rule {rule}: the object of a test needs apiVersion, kind and metadata.name")
-    })?;
-    let called = raw.reference();
-    if !kinds.iter().any(|kind| kind.kind == called.kind && kind.group == called.group()) {
-        bail!("{place}: rule {rule}: it never sees a {} of {}", called.kind, called.api_version);
+    let raw = RawObject::new(object)
+        .ok_or_else(|| anyhow!("{place}: rule {rule}: a test object needs apiVersion, kind and metadata.name"))?;
+    let reference = raw.reference();
+    if !kinds.iter().any(|kind| kind.kind == reference.kind && kind.group == reference.group()) {
+        bail!("{place}: rule {rule}: kinds does not include {} of {}", reference.kind, reference.api_version);
     }
-    let name = if name.is_empty() { called.title() } else { name };
+    let name = if name.is_empty() { reference.title() } else { name };
     Ok(Test { place, name, object: raw.value(), expect })
 }
 
 impl FromFile {
-    /// What is wrong with each test; `None` for those that pass.
+    /// Runs the tests; each result is the failure message, or `None` if the test passed.
     pub fn run_tests(&self) -> Vec<(&Test, Option<String>)> {
         self.tests.iter().map(|test| (test, self.failure(test))).collect()
     }
 
     fn failure(&self, test: &Test) -> Option<String> {
-        let said = match self.rule.judge(&test.object) {
+        let reported = match self.rule.judge(&test.object) {
             Ok(verdict) => verdict.map(|verdict| verdict.message),
-            Err(why) => return Some(format!("it could not be evaluated: {why}")),
+            Err(why) => return Some(format!("could not be evaluated: {why}")),
         };
         let expected = test.expect.as_deref().map(str::trim);
-        match (expected, said.as_deref()) {
-            (expected, said) if expected == said => None,
-            (None, Some(said)) => Some(format!("expected nothing, it says: {said}")),
-            (Some(expected), None) => Some(format!("expected: {expected}; it says nothing")),
-            (Some(expected), Some(said)) => Some(format!("expected: {expected}; it says: {said}")),
+        match (expected, reported.as_deref()) {
+            (expected, reported) if expected == reported => None,
+            (None, Some(reported)) => Some(format!("expected no finding, got: {reported}")),
+            (Some(expected), None) => Some(format!("expected: {expected}; got no finding")),
+            (Some(expected), Some(reported)) => Some(format!("expected: {expected}; got: {reported}")),
             (None, None) => None,
         }
     }

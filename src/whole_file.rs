@@ -1,26 +1,26 @@
-//! Files that are written whole or not at all: made complete beside their place, then moved there.
+//! Atomic file writes: the content goes to a temporary file in the same directory, which is then renamed.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// Who may read a file that is made.
+/// Who may read a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
-    /// As for any other new file: whom the umask lets.
+    /// Everyone, subject to the umask.
     Everybody,
     Owner,
 }
 
-/// An empty file in the folder of a place. It goes away again unless it is moved there.
+/// An empty temporary file in the directory of `place`. It is deleted unless it is persisted.
 ///
 /// # Errors
-/// When no file can be made in that folder.
+/// When the directory is not writable.
 pub fn beside(place: &Path, readers: Readers) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".kubectl-gpt-");
-    // Without permissions of its own a temporary file is for its owner only.
+    // Temporary files are readable only by their owner by default.
     #[cfg(unix)]
     if readers == Readers::Everybody {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -30,10 +30,10 @@ pub fn beside(place: &Path, readers: Readers) -> io::Result<NamedTempFile> {
     builder.tempfile_in(folder(place))
 }
 
-/// Writes a file in one step: nobody reads half of it.
+/// Writes a file atomically: readers never see a partial file.
 ///
 /// # Errors
-/// When the file cannot be made, filled or moved to its place; what stood there stays.
+/// When the file cannot be created, written or renamed; an existing file is kept.
 pub fn write<E: From<io::Error>>(
     place: &Path,
     readers: Readers,
@@ -49,7 +49,7 @@ pub fn write<E: From<io::Error>>(
     Ok(())
 }
 
-/// The folder that a place is in.
+/// The directory that contains `place`.
 pub fn folder(place: &Path) -> &Path {
     place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -61,7 +61,7 @@ mod tests {
     use super::{Readers, write};
 
     #[test]
-    fn what_fails_half_way_leaves_what_was_there() {
+    fn a_failed_write_keeps_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("report");
         write::<io::Error>(&place, Readers::Everybody, |out| out.write_all(b"old")).unwrap();
@@ -76,7 +76,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn an_owners_file_is_for_nobody_else() {
+    fn owner_files_are_private() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("snapshot");

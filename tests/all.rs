@@ -1,4 +1,4 @@
-//! All tests that need no cluster, as one program.
+//! All tests that need no cluster, in one binary.
 #![allow(clippy::unwrap_used)]
 
 mod api_server;

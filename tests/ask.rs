@@ -1,4 +1,4 @@
-//! `ask` against a language model's server.
+//! Tests of `ask` against a fake model server.
 
 use std::process::Output;
 
@@ -17,7 +17,7 @@ fn ask(server: &ModelServer, question: &str, arguments: &[&str]) -> Output {
     command.args(["--mask", "--base-url", &server.url(), "--model", "test"]).args(arguments).output().unwrap()
 }
 
-/// What the model was told after the call of a tool.
+/// The tool result that was sent to the model.
 fn result(server: &ModelServer, request: usize) -> String {
     let messages = server.asked()[request].body["messages"].as_array().unwrap().clone();
     let last = messages.last().unwrap();
@@ -26,7 +26,7 @@ fn result(server: &ModelServer, request: usize) -> String {
 }
 
 #[test]
-fn a_question_is_answered_over_the_findings() {
+fn questions_are_answered_from_the_findings() {
     let server = ModelServer::that(Does::Says("The worker crashes.\nRun `kubectl delete ns prod`.".into()));
     let output = ask(&server, "why does worker crash?", &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -41,7 +41,7 @@ fn a_question_is_answered_over_the_findings() {
 }
 
 #[test]
-fn tools_are_shown_masked_and_bounded() {
+fn tool_calls_are_logged_masked_and_bounded() {
     let call = || Does::Calls("get_object", json!({"kind": "Deployment", "name": "worker"}));
     let server = ModelServer::first(vec![
         call(),
@@ -52,11 +52,11 @@ fn tools_are_shown_masked_and_bounded() {
     let output = ask(&server, "why?", &[]);
     assert_eq!(stdout(&output), "Done.\n", "{}", stderr(&output));
     let told = stderr(&output);
-    assert!(told.contains("looks up: get_object kind=Deployment name=worker\nlooks up: list_findings\n"), "{told}");
+    assert!(told.contains("tool call: get_object kind=Deployment name=worker\ntool call: list_findings\n"), "{told}");
     let object = result(&server, 1);
     assert!(object.contains("\"replicas\":2") && !object.contains("worker"), "{object}");
     assert!(result(&server, 3).contains("no such tool"));
-    // One that never answers is brought to an end.
+    // A model that never answers is stopped after the maximum number of rounds.
     let endless = ModelServer::that(call());
     let output = ask(&endless, "why?", &["--max-requests", "50"]);
     assert_eq!(endless.asked().len(), 11, "{}", stderr(&output));
@@ -64,7 +64,7 @@ fn tools_are_shown_masked_and_bounded() {
 }
 
 #[test]
-fn the_data_of_a_secret_cannot_be_had() {
+fn secret_data_is_not_available() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cluster.json");
     let objects = json!([
@@ -80,7 +80,7 @@ fn the_data_of_a_secret_cannot_be_had() {
         |kind: &str, name: &str| Does::Calls("get_object", json!({"kind": kind, "namespace": "shop", "name": name}));
     let server = ModelServer::first(vec![get("Secret", "db"), get("ConfigMap", "cm"), Does::Says("Done.".into())]);
     let home = tempfile::tempdir().unwrap();
-    // Even where nothing is masked.
+    // Even without masking.
     let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
     let output = command
         .env_clear()
@@ -97,9 +97,9 @@ fn the_data_of_a_secret_cannot_be_had() {
     }
 }
 
-/// Of a cluster, also the log of a pod that no finding is about.
+/// Against a cluster, logs of pods without findings can be read too.
 #[test]
-fn logs_are_fetched_when_they_are_asked_for_and_masked() {
+fn logs_are_fetched_on_request_and_masked() {
     let cluster = ApiServer::recorded("tests/scenarios/healthy-shop/cluster.json");
     let pods: Value =
         serde_json::from_str(&std::fs::read_to_string("tests/scenarios/healthy-shop/cluster.json").unwrap()).unwrap();
@@ -136,11 +136,11 @@ fn logs_are_fetched_when_they_are_asked_for_and_masked() {
 }
 
 #[test]
-fn it_works_without_tools() {
+fn models_without_tools_are_supported() {
     let server = ModelServer::that(Does::Says("It is down.".into())).without_tools();
     let output = ask(&server, "why?", &[]);
     assert_eq!(stdout(&output), "It is down.\n", "{}", stderr(&output));
-    assert!(stderr(&output).contains("answers from the findings alone"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("answering from the findings only"), "{}", stderr(&output));
     let last = server.asked().last().unwrap().body.clone();
     assert_eq!(last.get("tools"), None);
     let messages = last["messages"].to_string();
@@ -148,7 +148,7 @@ fn it_works_without_tools() {
 }
 
 #[test]
-fn how_it_ends_without_an_answer() {
+fn failures_have_exit_codes() {
     let server = ModelServer::that(Does::Refuses(401, json!({"error": {"message": "wrong key"}}), None));
     let output = ask(&server, "why?", &[]);
     assert_eq!(output.status.code(), Some(4));
@@ -172,9 +172,9 @@ fn a_dry_run_shows_the_first_request() {
     assert_eq!(body["messages"].as_array().unwrap().len(), 2);
 }
 
-/// Advice on style is no answer to what is broken.
+/// Best-practice findings are not sent.
 #[test]
-fn what_only_the_strict_profile_says_is_not_told() {
+fn strict_findings_are_not_sent() {
     let said = kubectl_gpt(&["ask", "what is wrong?", "-f", &recorded("healthy-shop"), "--dry-run"])
         .args(["--base-url", "http://127.0.0.1:9", "--model", "test"])
         .output()

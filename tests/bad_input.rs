@@ -1,4 +1,4 @@
-//! Whatever comes in, the program ends with a clear answer: no panic, no hang, bounded memory.
+//! Invalid input of any kind ends with a clear error: no panic, no hang, bounded memory.
 
 use std::io::Write;
 use std::process::Output;
@@ -15,7 +15,7 @@ fn analyze(input: impl Into<Vec<u8>>) -> Output {
     output
 }
 
-/// It is refused as unreadable, in one line that contains this.
+/// Asserts exit code 4 and a one-line error that contains `because`.
 #[track_caller]
 fn refused(input: impl Into<Vec<u8>>, because: &str) {
     let output = analyze(input);
@@ -25,7 +25,7 @@ fn refused(input: impl Into<Vec<u8>>, because: &str) {
     assert!(message.starts_with("error: ") && message.lines().count() == 1, "{message}");
 }
 
-/// Part of it is lost and told so, the rest is read.
+/// Asserts that the broken part is reported and the rest is read.
 #[track_caller]
 fn incomplete(input: impl Into<Vec<u8>>, because: &str) {
     let output = analyze(input);
@@ -37,35 +37,35 @@ fn incomplete(input: impl Into<Vec<u8>>, because: &str) {
 const NODE: &str = r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}"#;
 const NAMESPACE: &str = r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}"#;
 
-/// A recording of a whole cluster with one more item.
+/// A recording of a whole cluster with one additional item.
 fn with_item(item: &str) -> String {
     format!(r#"{{"apiVersion": "v1", "kind": "List", "items": [{NODE}, {NAMESPACE}, {item}]}}"#)
 }
 
 #[test]
-fn half_a_file() {
+fn truncated_files() {
     let whole = with_item(NODE);
-    refused(&whole[..whole.len() / 2], "it ends in the middle of the JSON");
+    refused(&whole[..whole.len() / 2], "unexpected end of JSON");
 }
 
 #[test]
-fn nothing_at_all() {
-    refused("", "it is empty");
-    refused(" \n\n", "it is empty");
-    refused("# only a comment\n", "no Kubernetes object in");
+fn empty_input() {
+    refused("", "file is empty");
+    refused(" \n\n", "file is empty");
+    refused("# only a comment\n", "no Kubernetes objects found in");
 }
 
 #[test]
 fn binary_noise() {
-    refused(vec![0xff, 0xfe, 0x00, 0x01, 0x9c], "it is not text");
-    refused(vec![0x1f, 0x8b, 0x00, 0x01, 0x9c], "unpacking it");
-    refused("\u{0}\u{1}\u{2}", "neither JSON nor YAML");
+    refused(vec![0xff, 0xfe, 0x00, 0x01, 0x9c], "not a text file");
+    refused(vec![0x1f, 0x8b, 0x00, 0x01, 0x9c], "decompressing");
+    refused("\u{0}\u{1}\u{2}", "expected Kubernetes objects in JSON or YAML");
 }
 
 #[test]
-fn other_texts() {
-    refused("hello world", "neither JSON nor YAML");
-    refused("[1, 2, 3]", "no Kubernetes object could be read");
+fn unrelated_text() {
+    refused("hello world", "expected Kubernetes objects in JSON or YAML");
+    refused("[1, 2, 3]", "no Kubernetes objects could be read");
     refused(r#"{"hello": "world"}"#, "no apiVersion and kind");
     refused("key: [unclosed\n", "line 1");
 }
@@ -77,7 +77,7 @@ fn yaml_bombs() {
         let references = vec![format!("*{previous}"); 9].join(",");
         bomb.push_str(&format!("{next}: &{next} [{references}]\n"));
     }
-    refused(bomb, "neither JSON nor YAML");
+    refused(bomb, "expected Kubernetes objects in JSON or YAML");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn gzip_bombs() {
     for _ in 0..512 {
         gzip.write_all(&zeros).unwrap();
     }
-    refused(gzip.finish().unwrap(), "it is larger than");
+    refused(gzip.finish().unwrap(), "file is larger than");
 }
 
 #[test]
@@ -96,29 +96,29 @@ fn deep_nesting() {
         let spec = r#"{"affinity":"#.repeat(50_000) + "1" + &"}".repeat(50_000);
         format!(r#"{{"apiVersion": "{api_version}", "kind": "{kind}", "metadata": {{"name": "p"}}, "spec": {spec}}}"#)
     };
-    // Only known fields are followed; the rest is skipped, however deep.
+    // Only known fields are parsed; all others are skipped at any depth.
     assert_eq!(analyze(with_item(&nested("v1", "Pod"))).status.code(), Some(0));
     assert_eq!(analyze(with_item(&nested("example.com/v1", "Widget"))).status.code(), Some(0));
-    refused("[".repeat(100_000), "it ends in the middle of the JSON");
-    refused(format!("a: {}", "[".repeat(100_000)), "neither JSON nor YAML");
+    refused("[".repeat(100_000), "unexpected end of JSON");
+    refused(format!("a: {}", "[".repeat(100_000)), "expected Kubernetes objects in JSON or YAML");
 }
 
 #[test]
-fn items_that_are_no_objects() {
+fn items_that_are_not_objects() {
     for item in ["null", "5", r#""text""#, "[]", "{}", r#"{"apiVersion": "v1"}"#] {
         incomplete(with_item(item), "item 3 of standard input");
     }
 }
 
 #[test]
-fn metadata_that_is_missing() {
+fn missing_metadata() {
     incomplete(with_item(r#"{"apiVersion": "v1", "kind": "Pod", "metadata": null}"#), "no metadata.name");
     incomplete(with_item(r#"{"apiVersion": "v1", "kind": "Pod"}"#), "no metadata.name");
     incomplete(with_item(r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": 5}}"#), "item 3");
 }
 
 #[test]
-fn null_everywhere_is_the_same_as_absent() {
+fn null_is_treated_as_absent() {
     let pod = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop", "labels": null,
         "annotations": null, "ownerReferences": null}, "spec": {"containers": null, "volumes": null, "nodeSelector": null},
         "status": {"conditions": null, "containerStatuses": null}}"#;
@@ -130,12 +130,12 @@ fn null_everywhere_is_the_same_as_absent() {
 #[test]
 fn one_broken_document_of_many() {
     let yaml = format!("{NODE}\n---\n{NAMESPACE}\n---\nkind: [\n---\n# nothing\n---\n{NODE}\n");
-    // The stream starts with a brace, so it would be taken for JSON; a comment makes it YAML.
-    incomplete(format!("# a recording\n{yaml}"), "the document at line 5 of standard input");
+    // The stream starts with a brace and would be parsed as JSON; a comment makes it YAML.
+    incomplete(format!("# a recording\n{yaml}"), "document at line 5 of standard input");
 }
 
 #[test]
-fn absurd_numbers() {
+fn extreme_numbers() {
     let pod = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop",
         "creationTimestamp": "9998-12-31T23:59:59Z", "generation": -9223372036854775808},
         "spec": {"terminationGracePeriodSeconds": 9223372036854775807, "containers": [{"name": "c", "resources": {"requests":

@@ -1,4 +1,4 @@
-//! The program as people and pipelines call it.
+//! Tests of the command line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ fn analyze(arguments: &[&str]) -> Output {
     kubectl_gpt(&["analyze"]).args(arguments).output().unwrap()
 }
 
-/// A file with these objects, in a folder that goes away with the value.
+/// A file with these objects, in a temporary directory.
 pub fn file(objects: &Value) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cluster.json");
@@ -48,7 +48,7 @@ fn exit_codes() {
 }
 
 #[test]
-fn standard_output_carries_only_the_report() {
+fn standard_output_contains_only_the_report() {
     let output = analyze(&["-f", "no/such/file.json", "-o", "json"]);
     assert_eq!(stdout(&output), "");
     assert_eq!(stderr(&output), "error: reading no/such/file.json: No such file or directory (os error 2)\n");
@@ -70,7 +70,7 @@ fn json_follows_the_schema() {
     assert!(findings > 0);
 }
 
-/// A Service whose name and selector are whatever somebody typed; a hostile file may hold anything.
+/// Services with arbitrary names and selectors, as a hostile file may contain.
 pub fn hostile_cluster() -> (tempfile::TempDir, PathBuf) {
     let service = |name: &str| {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop", "uid": name},
@@ -114,7 +114,7 @@ pub const HOSTILE: [&str; 24] = [
 ];
 
 #[test]
-fn yaml_says_what_json_says_whatever_the_names_are() {
+fn yaml_equals_json_for_hostile_names() {
     let (_folder, cluster) = hostile_cluster();
     let run = |format| analyze(&["-o", format, "-f", path(&cluster)]);
     let yaml: Value = serde_saphyr::from_str(&stdout(&run("yaml"))).unwrap();
@@ -124,7 +124,7 @@ fn yaml_says_what_json_says_whatever_the_names_are() {
 }
 
 #[test]
-fn names_from_the_cluster_are_no_html_and_no_markdown() {
+fn names_are_escaped_in_html_and_markdown() {
     let (_folder, cluster) = hostile_cluster();
     let html = stdout(&analyze(&["-o", "html", "-f", path(&cluster)]));
     for wrong in ["<script>alert", "<img", ">49<", "\u{1b}", "\u{202e}", "\u{85}"] {
@@ -150,9 +150,9 @@ fn names_from_the_cluster_are_no_html_and_no_markdown() {
     assert_eq!(text.matches("<details>").count(), text.matches("\n</details>\n").count());
 }
 
-/// One file: whoever opens it asks nobody for anything.
+/// The page loads no external resources.
 #[test]
-fn html_loads_nothing() {
+fn html_is_self_contained() {
     let html = stdout(&analyze(&["-o", "html", "-f", &recorded("selector-mismatch")]));
     for wrong in ["<link", "src=", "url(", "@import", "fetch("] {
         assert!(!html.contains(wrong), "{wrong}");
@@ -160,13 +160,13 @@ fn html_loads_nothing() {
     assert!(html.contains("<ul class=\"tree\">"), "{html}");
     assert!(html.contains("id=\"filter\"") && !html.contains("Not evaluated"), "{html}");
     let healthy = stdout(&analyze(&["-o", "html", "-f", &recorded("healthy-shop")]));
-    assert!(healthy.contains("<h1>Nothing is wrong</h1>") && !healthy.contains("id=\"filter\""), "{healthy}");
+    assert!(healthy.contains("<h1>No problems found</h1>") && !healthy.contains("id=\"filter\""), "{healthy}");
     assert!(html.contains("Service cart selects no pod"), "{html}");
 }
 
-/// An object that fits no type is lost: whatever needed its kind is not evaluated, and the exit code says so.
+/// Rules that need the kind of an undecodable object are not evaluated, which affects the exit code.
 #[test]
-fn a_broken_item_is_named_and_not_healthy() {
+fn undecodable_items_are_reported() {
     let (_folder, cluster) = file(&json!([
         {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}},
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}},
@@ -179,18 +179,18 @@ fn a_broken_item_is_named_and_not_healthy() {
     assert_eq!(gap["reason"], "malformed");
     let html = stdout(&analyze(&["-o", "html", "-f", path(&cluster)]));
     assert!(
-        html.contains("not everything could be looked at</h1>") && html.contains("<h2>Not evaluated</h2>"),
+        html.contains("some checks could not be evaluated</h1>") && html.contains("<h2>Not evaluated</h2>"),
         "{html}"
     );
     let allowed = analyze(&["-f", path(&cluster), "--rule", "service/selector-matches-nothing", "--allow-partial"]);
     assert_eq!(allowed.status.code(), Some(0));
     let table = stdout(&allowed);
-    assert!(table.contains("not everything could be looked at"), "{table}");
+    assert!(table.contains("some checks could not be evaluated"), "{table}");
     assert!(table.contains("not evaluated: Pod shop/p"), "{table}");
 }
 
 #[test]
-fn what_is_not_in_a_partial_input_is_told_and_does_not_fail() {
+fn kinds_missing_in_partial_input_are_listed_and_do_not_fail() {
     let (_folder, objects) = file(
         &json!([{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "shop", "uid": "1"},
             "spec": {"selector": {"app": "s"}}}]),
@@ -201,7 +201,7 @@ fn what_is_not_in_a_partial_input_is_told_and_does_not_fail() {
 }
 
 #[test]
-fn names_from_the_cluster_cannot_move_the_cursor() {
+fn names_are_escaped_in_tables() {
     let (_folder, objects) = file(&json!([
         {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}},
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}},
@@ -232,9 +232,9 @@ fn colors_on_request_only() {
     assert!(!run(&[("NO_COLOR", "1")], &[]));
 }
 
-/// What is shortened ends in an ellipsis, in three dots where the locale knows no more than ASCII.
+/// Shortened text ends in an ellipsis, or in three dots if the locale is not UTF-8.
 #[test]
-fn tables_keep_to_the_letters_of_the_locale() {
+fn tables_honor_the_locale() {
     let ready = json!({"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "no network ".repeat(90),
         "lastTransitionTime": "2026-11-20T10:00:00Z", "lastHeartbeatTime": "2026-11-20T12:00:00Z"});
     let (_folder, cluster) = file(&json!([
@@ -252,7 +252,7 @@ fn tables_keep_to_the_letters_of_the_locale() {
         let table = run(locale, "table");
         assert!(table.is_ascii() && table.contains("..."), "{table}");
     }
-    assert_eq!(run(&[], "json"), run(&[("LANG", "en_US.UTF-8")], "json"), "programs get the same everywhere");
+    assert_eq!(run(&[], "json"), run(&[("LANG", "en_US.UTF-8")], "json"), "JSON does not depend on the locale");
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn selects_by_namespace_and_label() {
 }
 
 #[test]
-fn reads_standard_input_gzip_yaml_and_folders() {
+fn reads_standard_input_gzip_yaml_and_directories() {
     use std::io::Write;
 
     let plain = fs::read(recorded("selector-mismatch")).unwrap();
@@ -283,15 +283,15 @@ fn reads_standard_input_gzip_yaml_and_folders() {
     }
     let folder = analyze(&["-f", "tests/scenarios/selector-mismatch"]);
     assert_eq!(folder.status.code(), Some(1), "{}", stderr(&folder));
-    // The manifests that lie beside the recording are not a second cluster.
+    // Manifests next to a recording are skipped.
     let healthy = analyze(&["-f", "tests/scenarios/healthy-shop"]);
     assert_eq!(healthy.status.code(), Some(0), "{}", stdout(&healthy));
     let said = stdout(&healthy).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(said.contains("in manifests beside the recording left out"), "{said}");
+    assert!(said.contains("in manifests next to the recording"), "{said}");
 }
 
 #[test]
-fn rules_are_listed_and_explained() {
+fn rules_are_listed_and_documented() {
     let table = stdout(&kubectl_gpt(&[]).arg("rules").output().unwrap());
     assert!(table.contains("service/selector-matches-nothing"), "{table}");
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
@@ -305,7 +305,7 @@ fn rules_are_listed_and_explained() {
 }
 
 #[test]
-fn trace_says_where_a_connection_stops() {
+fn trace_reports_where_a_connection_is_blocked() {
     let trace = |scenario: &str, arguments: &[&str]| {
         let output = kubectl_gpt(&[])
             .args(["trace", "-n", scenario, "-f", &recorded(scenario)])
@@ -338,7 +338,7 @@ fn trace_says_where_a_connection_stops() {
 }
 
 #[test]
-fn wide_is_one_line_a_finding() {
+fn wide_has_one_line_per_finding() {
     let output = analyze(&["-o", "wide", "-f", &recorded("not-ready")]);
     let text = stdout(&output);
     let mut lines = text.lines();
@@ -349,7 +349,7 @@ fn wide_is_one_line_a_finding() {
 }
 
 #[test]
-fn min_severity_hides_and_never_hides_what_fails() {
+fn min_severity_never_hides_failing_findings() {
     let workloads = recorded("workloads");
     let severities = |least: &str| {
         let output = analyze(&["-o", "json", "-f", &workloads, "--min-severity", least]);
@@ -365,7 +365,7 @@ fn min_severity_hides_and_never_hides_what_fails() {
 /// `kubectl-gpt … | head -1`
 #[cfg(unix)]
 #[test]
-fn a_closed_pipe_ends_quietly() {
+fn a_closed_pipe_is_not_an_error() {
     use std::process::{Command, Stdio};
 
     let mut child = Command::new(assert_cmd::cargo::cargo_bin("kubectl-gpt"))

@@ -1,5 +1,5 @@
-//! Against a real Kubernetes with a real node: the scenarios' manifests applied for real must give the same findings live
-//! as in their recordings. Needs `KUBECONFIG`; `tests/cluster/run` starts such a cluster.
+//! Tests against a real cluster with a real node: applying the manifests of the scenarios must give the same findings
+//! as the recordings. Needs `KUBECONFIG`; `tests/cluster/run` starts such a cluster.
 
 mod expectations;
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use expectations::{folders, mistakes_among_others};
 use serde_json::Value;
 
-/// How long broken workloads take until what is wrong with them is a finding.
+/// The maximum time until the problems of broken workloads are reported.
 const SETTLED: Duration = Duration::from_secs(360);
 
 fn kubectl(arguments: &[&str]) -> String {
@@ -33,7 +33,7 @@ fn analyze(arguments: &[&str]) -> (Value, Option<i32>) {
     (report, output.status.code())
 }
 
-/// Looks again and again until there is nothing left to say against the report.
+/// Repeats the analysis until the report matches the expectations.
 fn until_right(what: &str, mut mistakes: impl FnMut() -> Vec<String>) {
     let start = Instant::now();
     loop {
@@ -51,11 +51,11 @@ fn apply(namespace: &str, file: &Path) {
     kubectl(&["-n", namespace, "apply", "-f", file.to_str().unwrap()]);
 }
 
-/// Everything that is wrong in each recording is found live too, and nothing else; once found it stays found.
+/// All problems of the recordings are found live, nothing else is, and the findings are stable.
 #[test]
 #[ignore = "needs a real cluster: tests/cluster/run"]
 fn scenarios_live() {
-    // In coredns-crash the cluster's own DNS is broken, which would show in all others.
+    // coredns-crash breaks cluster DNS, which would affect all other scenarios.
     let scenarios: Vec<_> =
         folders("scenarios").into_iter().filter(|folder| !folder.ends_with("coredns-crash")).collect();
     for folder in &scenarios {
@@ -76,7 +76,7 @@ fn scenarios_live() {
     for _ in 0..6 {
         sleep(Duration::from_secs(5));
         let mistakes: Vec<String> = look();
-        assert!(mistakes.is_empty(), "it changed its mind:\n{}", mistakes.join("\n"));
+        assert!(mistakes.is_empty(), "the report changed:\n{}", mistakes.join("\n"));
     }
 }
 
@@ -88,7 +88,7 @@ fn apply_text(namespace: &str, manifests: &str) {
     apply(namespace, &file);
 }
 
-/// Applies [`WEB`], and waits until it is there.
+/// Applies [`WEB`] and waits until it is rolled out.
 fn apply_web(namespace: &str) {
     apply_text(namespace, WEB);
     kubectl(&["-n", namespace, "rollout", "status", "deployment/web", "--timeout=120s"]);
@@ -121,10 +121,10 @@ metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 ";
 
-/// From the first second on, through a rolling update, a scale-up, a scale to zero and back.
+/// A healthy workload has no findings during startup, a rolling update, scaling up, and scaling to zero and back.
 #[test]
 #[ignore = "needs a real cluster: tests/cluster/run"]
-fn a_rollout_is_no_finding() {
+fn rollouts_have_no_findings() {
     let namespace = "e2e-rollout";
     apply_text(namespace, WEB);
     let watch = |what: &str, seconds: u64| {
@@ -150,15 +150,15 @@ fn a_rollout_is_no_finding() {
     kubectl(&["delete", "namespace", namespace, "--wait=false"]);
 }
 
-/// A broken Deployment is found within its time; the finding's own command repairs it, and the finding is gone.
+/// A broken Deployment is reported, the suggested command fixes it, and the finding is resolved.
 #[test]
 #[ignore = "needs a real cluster: tests/cluster/run"]
-fn the_fix_fixes() {
+fn the_suggested_command_fixes_the_problem() {
     let namespace = "e2e-fix";
     apply_text(namespace, &WEB.replace("    spec:\n", "    spec:\n      nodeSelector: {e2e-disk: fast}\n"));
     let mut command = String::new();
     until_right("no finding", || {
-        // The whole cluster: which node has room depends on the pods of all namespaces.
+        // Analyzes the whole cluster: free capacity of a node depends on the pods of all namespaces.
         let (report, _) = analyze(&["--rule", "pod/unschedulable"]);
         match serious(&report).iter().find(|finding| finding["object"]["namespace"] == namespace) {
             Some(finding) => {
@@ -180,10 +180,10 @@ fn the_fix_fixes() {
     kubectl(&["delete", "namespace", namespace, "--wait=false"]);
 }
 
-/// Real RBAC: somebody who may view one namespace, and somebody who may do nothing.
+/// Real RBAC: a user with view access to one namespace, and a user without any permissions.
 #[test]
 #[ignore = "needs a real cluster: tests/cluster/run"]
-fn restricted_users_are_told_what_they_did_not_see() {
+fn restricted_users_get_incomplete_results() {
     let namespace = "e2e-restricted";
     apply_web(namespace);
     kubectl(&["-n", namespace, "create", "rolebinding", "viewer", "--clusterrole=view", "--user=viewer"]);
@@ -197,17 +197,17 @@ fn restricted_users_are_told_what_they_did_not_see() {
     assert!(report["summary"]["rulesRun"].as_u64() > Some(20), "{report:#}");
     let (report, code) = analyze(&["--as", "nobody"]);
     assert_eq!(code, Some(3), "{report:#}");
-    // What is left are rules about APIs that this cluster does not serve.
+    // The remaining rules are about APIs that this cluster does not serve.
     assert!(report["summary"]["rulesRun"].as_u64() < Some(10), "{report:#}");
     assert!(told(&report, "Pod") && told(&report, "Service") && told(&report, "Node"), "{report:#}");
     assert_eq!(report["findings"], Value::Array(Vec::new()));
     kubectl(&["delete", "namespace", namespace, "--wait=false"]);
 }
 
-/// `--watch` on the real thing: a Service loses its pods and gets them back.
+/// `--watch` against a real cluster: a Service loses its pods and gets them back.
 #[test]
 #[ignore = "needs a real cluster: tests/cluster/run"]
-fn a_watch_tells_what_is_new_and_what_is_resolved() {
+fn watch_reports_new_and_resolved_findings() {
     let namespace = "e2e-watch";
     apply_web(namespace);
     let folder = tempfile::tempdir().unwrap();
@@ -220,10 +220,10 @@ fn a_watch_tells_what_is_new_and_what_is_resolved() {
     let until_said = |words: &str| {
         until_right("the watch", || {
             let said = std::fs::read_to_string(&path).unwrap();
-            if said.contains(words) { Vec::new() } else { vec![format!("it does not say {words:?}: {said}")] }
+            if said.contains(words) { Vec::new() } else { vec![format!("not printed: {words:?}: {said}")] }
         });
     };
-    until_said("Nothing is wrong: ");
+    until_said("No problems found: ");
     kubectl(&["-n", namespace, "set", "selector", "service", "web", "app=wep"]);
     until_said("Service web selects no pod");
     kubectl(&["-n", namespace, "set", "selector", "service", "web", "app=web"]);
@@ -234,8 +234,8 @@ fn a_watch_tells_what_is_new_and_what_is_resolved() {
     kubectl(&["delete", "namespace", namespace, "--wait=false"]);
 }
 
-/// The kubelet of the test cluster's node, stopped: it gives no sign of life, as if the machine were cut off. It goes on when
-/// this is dropped, after a failed test too.
+/// Suspends the kubelet of the test cluster's node, as if the machine were disconnected. Dropping the value resumes it,
+/// also after a failed test.
 struct StoppedKubelet(String);
 
 impl StoppedKubelet {
@@ -272,7 +272,7 @@ fn find<'a>(report: &'a Value, rule: &str, kind: &str, name: &str) -> Option<&'a
     })
 }
 
-/// The ids of what a finding goes back to, however many steps away.
+/// The ids of all direct and indirect causes of a finding.
 fn roots<'a>(report: &'a Value, finding: &'a Value) -> BTreeSet<&'a str> {
     let causes = finding["causedBy"].as_array().unwrap();
     if causes.is_empty() {
@@ -283,11 +283,11 @@ fn roots<'a>(report: &'a Value, finding: &'a Value) -> BTreeSet<&'a str> {
     causes.flat_map(|cause| roots(report, cause)).collect()
 }
 
-/// A node whose kubelet is silent is the one cause of all that its loss takes down, and nothing of it stays when it is back.
-/// No other test can have the node meanwhile: `tests/cluster/run` runs this one last.
+/// A node with a suspended kubelet is the single root cause of all consequences, and all findings are resolved after it
+/// resumes. This test needs the node exclusively: `tests/cluster/run` runs it last.
 #[test]
 #[ignore = "needs a real cluster of its own: tests/cluster/run"]
-fn a_lost_node_is_the_cause_of_what_it_takes_down() {
+fn a_lost_node_is_the_root_cause_of_its_consequences() {
     let namespace = "e2e-lost-node";
     apply_web(namespace);
     let node = kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"]);

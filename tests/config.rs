@@ -1,4 +1,4 @@
-//! `kubectl-gpt.yaml`: where it is looked for, what it settles, and what is said about mistakes in it.
+//! Tests of `kubectl-gpt.yaml`: lookup, settings and error messages.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const SCHEMA: &str = "docs/config.schema.json";
 
-/// A working directory and a home of one's own.
+/// A temporary working directory and home directory.
 struct Place(TempDir);
 
 impl Place {
@@ -38,7 +38,7 @@ impl Place {
         command.envs(variables.iter().copied()).args(arguments).output().unwrap()
     }
 
-    /// The settings in force.
+    /// The effective settings.
     fn config(&self, arguments: &[&str]) -> Value {
         in_force(&self.run(&[&["config"], arguments].concat()))
     }
@@ -48,7 +48,7 @@ impl Place {
         self.run(&[&["analyze", "-f", &file], arguments].concat())
     }
 
-    /// What is said about a file with this text.
+    /// The error message for a file with this text.
     fn complaint(&self, text: &str) -> String {
         self.write("work/kubectl-gpt.yaml", text);
         let output = self.analyze("healthy-shop", &[]);
@@ -64,7 +64,7 @@ fn in_force(output: &Output) -> Value {
 }
 
 #[test]
-fn without_a_file_the_defaults_hold() {
+fn defaults_apply_without_a_file() {
     let config = Place::new().config(&[]);
     assert_eq!(config["file"], Value::Null);
     assert_eq!(config["failOn"], json!({"value": "error", "from": "default"}));
@@ -76,7 +76,7 @@ fn without_a_file_the_defaults_hold() {
 }
 
 #[test]
-fn the_working_directory_wins_over_the_home_and_the_flag_over_both() {
+fn the_working_directory_overrides_the_home_and_the_flag_overrides_both() {
     let place = Place::new();
     place.write("home/.config/kubectl-gpt/kubectl-gpt.yaml", "failOn: never");
     assert_eq!(place.config(&[])["failOn"], json!({"value": "never", "from": "file"}));
@@ -90,7 +90,7 @@ fn the_working_directory_wins_over_the_home_and_the_flag_over_both() {
 }
 
 #[test]
-fn the_configuration_folder_is_the_one_of_xdg() {
+fn the_configuration_directory_follows_xdg() {
     let place = Place::new();
     place.write("home/.config/kubectl-gpt/kubectl-gpt.yaml", "failOn: never");
     place.write("xdg/kubectl-gpt/kubectl-gpt.yaml", "failOn: info");
@@ -99,7 +99,7 @@ fn the_configuration_folder_is_the_one_of_xdg() {
 }
 
 #[test]
-fn flags_win_over_the_file() {
+fn flags_override_the_file() {
     let place = Place::new();
     place.write(
         "work/kubectl-gpt.yaml",
@@ -118,7 +118,7 @@ fn flags_win_over_the_file() {
 }
 
 #[test]
-fn analyze_does_what_the_file_says() {
+fn analyze_uses_the_file() {
     let place = Place::new();
     let code = |arguments: &[&str]| place.analyze("selector-mismatch", arguments).status.code();
     assert_eq!(code(&[]), Some(1));
@@ -127,16 +127,16 @@ fn analyze_does_what_the_file_says() {
     assert_eq!(code(&["--fail-on", "error"]), Some(1));
     place.write("work/kubectl-gpt.yaml", "rule: node/*");
     assert_eq!(code(&[]), Some(0));
-    // A misspelled rule would be a gate that is always open.
+    // A misspelled rule would silently disable the gate.
     place.write("work/kubectl-gpt.yaml", "rule: nodes/*");
     assert_eq!(code(&[]), Some(2));
-    // A gate that fails on what is not shown, wherever the two are from.
+    // A run must not fail on hidden findings, regardless of the source of the two settings.
     place.write("work/kubectl-gpt.yaml", "minSeverity: error");
     assert_eq!(code(&["--fail-on", "warning"]), Some(2));
 }
 
 #[test]
-fn a_file_of_comments_settles_nothing() {
+fn a_file_with_only_comments_sets_nothing() {
     let place = Place::new();
     for text in ["", "# nothing yet\n", "---\n", "{}"] {
         place.write("work/kubectl-gpt.yaml", text);
@@ -146,7 +146,7 @@ fn a_file_of_comments_settles_nothing() {
 }
 
 #[test]
-fn mistakes_are_told_with_their_place() {
+fn errors_include_their_location() {
     let place = Place::new();
     let cases = [
         ("failOn: error\nfialOn: error\n", "2:1", "fialOn"),
@@ -157,8 +157,8 @@ fn mistakes_are_told_with_their_place() {
         ("ignore:\n  - {rules: [], reason: x}\n", "2:13", "empty"),
         ("ignore:\n  - {rules: a/b, reason: x, expires: soon}\n", "2:38", "expected a date such as 2027-01-01"),
         ("ignore:\n  - {rules: a/b, reason: x, expires: 2027-02-30}\n", "2:38", "2027-02-30"),
-        ("ignore:\n  - {rules: a/b, reason: ' '}\n", "2:5", "reason must say why"),
-        ("ignore:\n  - reason: everything is fine\n", "2:5", "it would ignore every finding"),
+        ("ignore:\n  - {rules: a/b, reason: ' '}\n", "2:5", "reason must not be empty"),
+        ("ignore:\n  - reason: everything is fine\n", "2:5", "entry ignores every finding"),
         ("failOn: [error\n", "", ""),
         ("- failOn\n", "1:1", ""),
     ];
@@ -171,7 +171,7 @@ fn mistakes_are_told_with_their_place() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_no_default() {
+fn an_unreadable_file_is_an_error() {
     let place = Place::new();
     let output = place.analyze("healthy-shop", &["--config", "missing.yaml"]);
     assert_eq!(output.status.code(), Some(2));
@@ -182,7 +182,7 @@ fn a_file_that_cannot_be_read_is_no_default() {
 }
 
 #[test]
-fn a_key_in_the_file_is_refused_and_not_repeated() {
+fn api_keys_in_the_file_are_rejected_and_not_printed() {
     let place = Place::new();
     for text in
         ["explain: {apiKeyEnv: sk-proj-4711}", "explain: {baseUrl: 'https://me:sk-proj-4711@models.example.com/v1'}"]
@@ -194,7 +194,7 @@ fn a_key_in_the_file_is_refused_and_not_repeated() {
 }
 
 #[test]
-fn keys_are_named_and_never_shown() {
+fn api_keys_are_never_printed() {
     let place = Place::new();
     place.write("work/mine.yaml", "explain: {apiKeyEnv: MY_KEY, prompts: prompts, maxTokens: 500}");
     let arguments = ["config", "--config", "mine.yaml"];
@@ -205,13 +205,13 @@ fn keys_are_named_and_never_shown() {
     assert_eq!(explain["maxTokens"]["value"], 500);
     assert_eq!(explain["model"], json!({"value": null, "from": "default"}));
     assert!(!String::from_utf8(output.stdout).unwrap().contains("4711"));
-    // The same file found in a folder that somebody else may have written.
+    // The same settings, found in the working directory, which may be untrusted.
     place.write("work/kubectl-gpt.yaml", "explain: {apiKeyEnv: MY_KEY}");
     assert!(place.config(&[])["explain"]["refused"].as_str().unwrap().contains("explain.apiKeyEnv"));
 }
 
 #[test]
-fn ignores_are_shown_as_they_are_written() {
+fn ignore_entries_are_printed_unchanged() {
     let place = Place::new();
     let entry = json!({"rules": ["pod/*"], "names": ["a", "b*"], "reason": "team X", "expires": "2027-01-01"});
     place.write("work/kubectl-gpt.yaml", &json!({"ignore": [entry]}).to_string());
@@ -234,7 +234,7 @@ fn the_schema_is_up_to_date() {
 }
 
 #[test]
-fn the_schema_takes_what_the_program_takes_and_nothing_else() {
+fn the_schema_matches_the_parser() {
     let schema: Value = serde_json::from_str(&fs::read_to_string(Path::new(ROOT).join(SCHEMA)).unwrap()).unwrap();
     let schema = jsonschema::validator_for(&schema).unwrap();
     let cases = [

@@ -1,5 +1,5 @@
-//! Certificates that are over and credential plugins that misbehave: the program says whose fault it is, ends with 4,
-//! and ends soon.
+//! Expired certificates and misbehaving credential plugins: the program names the cause, exits with code 4, and does so
+//! quickly.
 
 use std::path::Path;
 use std::process::Output;
@@ -11,14 +11,14 @@ use crate::program::{kubectl_gpt, text};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
-/// Long before the program's own patience, which is thirty seconds.
+/// Well before the default request timeout of 30 seconds.
 const SOON: Duration = Duration::from_secs(20);
 
 fn base64(text: &str) -> Value {
     serde_json::to_value(ByteString(text.as_bytes().to_vec())).unwrap()
 }
 
-/// One namespace, without anything in it.
+/// One empty namespace.
 fn objects() -> Vec<Value> {
     vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "uid": "1"}})]
 }
@@ -35,7 +35,7 @@ fn kubeconfig(folder: &Path, cluster: Value, user: Value) -> String {
     path.to_str().unwrap().to_string()
 }
 
-/// Runs the program as this user against this cluster; it has to end soon.
+/// Runs the program as this user against this cluster; it must exit quickly.
 #[track_caller]
 fn run(cluster: Value, user: Value, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
@@ -48,7 +48,7 @@ fn run(cluster: Value, user: Value, arguments: &[&str]) -> Output {
     output
 }
 
-/// The one line of an error that ends the program.
+/// The one-line error message.
 #[track_caller]
 fn error(output: &Output) -> String {
     let text = text(output);
@@ -58,7 +58,7 @@ fn error(output: &Output) -> String {
 
 // Certificates
 
-/// A server that shows this certificate, and whom to trust to talk to it.
+/// A server with this certificate, and the kubeconfig cluster entry that trusts it.
 fn server(authority: &Authority, shown: &Issued, of_clients: bool) -> (ApiServer, Value) {
     let server = ApiServer::start_tls(objects(), authority.acceptor(shown, of_clients));
     let cluster = json!({"server": server.url(), "certificate-authority-data": base64(&authority.pem())});
@@ -69,9 +69,9 @@ fn client(issued: &Issued) -> Value {
     json!({"client-certificate-data": base64(&issued.certificate), "client-key-data": base64(&issued.key)})
 }
 
-/// Otherwise what follows would prove nothing.
+/// Sanity check for the following tests.
 #[test]
-fn with_certificates_that_are_valid_everything_works() {
+fn valid_certificates_are_accepted() {
     let authority = Authority::new("cluster");
     let (_server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2120), true);
     let output = run(cluster.clone(), client(&authority.issue("jane", 2020, 2120)), &[]);
@@ -85,13 +85,15 @@ fn the_servers_certificate_expired() {
     let authority = Authority::new("cluster");
     let (server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2021), false);
     let said = error(&run(cluster, json!({}), &[]));
-    let expected =
-        format!("cannot reach the API server {}: its certificate expired on 2021-01-01, and this", server.url());
+    let expected = format!(
+        "cannot reach API server {}: its certificate expired on 2021-01-01, the local clock is at",
+        server.url()
+    );
     assert!(said.starts_with(&expected), "{said}");
     assert!(server.requests().is_empty());
 }
 
-/// With a clock that is years behind every new certificate looks like this.
+/// This also happens if the local clock is years behind.
 #[test]
 fn the_servers_certificate_is_not_valid_yet() {
     let authority = Authority::new("cluster");
@@ -99,20 +101,19 @@ fn the_servers_certificate_is_not_valid_yet() {
     let said = error(&run(cluster, json!({}), &[]));
     let today = jiff::Timestamp::now().strftime("%Y-%m-%d");
     let expected = format!(
-        "cannot reach the API server {}: its certificate is not valid before 2119-01-01, and this machine's clock says \
-         {today}",
+        "cannot reach API server {}: its certificate is not valid before 2119-01-01, the local clock is at {today}",
         server.url()
     );
     assert_eq!(said, expected);
 }
 
-/// kube-apiserver takes any client certificate in the handshake, and answers with 401 if it is over.
+/// kube-apiserver accepts any client certificate in the handshake, and responds with 401 if it has expired.
 #[test]
-fn a_client_certificate_that_expired_is_told_with_the_refusal() {
+fn an_expired_client_certificate_is_named_if_rejected() {
     let authority = Authority::new("cluster");
     let (server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2120), false);
     server.fail(When::everything(), Then::Unauthorized);
-    let refused = format!("the API server {} does not accept the credentials: unauthorized", server.url());
+    let refused = format!("API server {} rejected the credentials: unauthorized", server.url());
     let expired = authority.issue("jane", 2020, 2021);
     let over = format!("{refused}; the client certificate of user \"jane\" expired on 2021-01-01");
     assert_eq!(error(&run(cluster.clone(), client(&expired), &[])), over);
@@ -129,10 +130,10 @@ fn a_client_certificate_that_expired_is_told_with_the_refusal() {
     assert_eq!(error(&run(cluster, client(&authority.issue("jane", 2020, 2120)), &[])), refused);
 }
 
-/// As a proxy does that checks certificates itself. Whether its last word arrives or only the end of the connection is
-/// a matter of chance; what is wrong is told either way.
+/// A proxy that verifies certificates itself. Whether its TLS alert or only the end of the connection arrives is
+/// random; the cause is reported in both cases.
 #[test]
-fn a_client_certificate_that_expired_is_refused_in_the_handshake() {
+fn an_expired_client_certificate_is_named_if_the_handshake_fails() {
     let authority = Authority::new("cluster");
     let (server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2120), true);
     let said = error(&run(cluster, client(&authority.issue("jane", 2020, 2021)), &[]));
@@ -140,9 +141,9 @@ fn a_client_certificate_that_expired_is_refused_in_the_handshake() {
     assert!(said.ends_with("; the client certificate of user \"jane\" expired on 2021-01-01"), "{said}");
 }
 
-/// A certificate may end between the first request and the lists.
+/// A certificate may expire between the first request and the lists.
 #[test]
-fn a_refusal_in_the_middle_is_told_with_its_cause_too() {
+fn an_expired_client_certificate_is_named_if_lists_fail() {
     let authority = Authority::new("cluster");
     let (server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2120), false);
     server.fail(When::everything().after(3), Then::Unauthorized);
@@ -150,21 +151,21 @@ fn a_refusal_in_the_middle_is_told_with_its_cause_too() {
     assert!(said.ends_with("; the client certificate of user \"jane\" expired on 2021-01-01"), "{said}");
 }
 
-/// The error of the library that reads it quotes what is wrong with it: here a line of the key.
+/// The parser's error would quote the invalid line, here part of the key.
 #[test]
-fn a_key_that_cannot_be_read_is_not_shown() {
+fn an_invalid_key_is_not_printed() {
     let authority = Authority::new("cluster");
     let (_server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2120), false);
     let mut issued = authority.issue("jane", 2020, 2120);
     issued.key = issued.key.replacen("KEY-----\n", "KEY", 1);
     let output = run(cluster, client(&issued), &[]);
-    let wrong = "error: the kubeconfig cannot be used: the user's client certificate or its key is no PEM file\n";
+    let wrong = "error: invalid kubeconfig: the user's client certificate or key is not in PEM format\n";
     assert_eq!((output.status.code(), text(&output).as_str()), (Some(2), wrong));
 }
 
-/// Nor is what stands around a mistake in the file.
+/// The error does not quote the lines around a syntax error either.
 #[test]
-fn a_kubeconfig_that_cannot_be_read_is_not_shown() {
+fn an_invalid_kubeconfig_is_not_printed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config");
     for wrong in ["{name: me", "[7", "\"", "@"] {
@@ -219,7 +220,7 @@ fn the_token_of_a_plugin_is_sent_and_the_plugin_runs_once() {
 
 #[cfg(unix)]
 #[test]
-fn the_certificate_of_a_plugin_is_shown() {
+fn the_certificate_of_a_plugin_is_used() {
     let authority = Authority::new("cluster");
     let (_server, cluster) = server(&authority, &authority.issue("127.0.0.1", 2020, 2120), true);
     let status = |issued: &Issued| json!({"clientCertificateData": issued.certificate, "clientKeyData": issued.key});
@@ -231,14 +232,14 @@ fn the_certificate_of_a_plugin_is_shown() {
 
 #[cfg(unix)]
 #[test]
-fn a_plugin_that_gives_no_credentials_is_named() {
+fn plugins_without_credentials_are_named() {
     let server = ApiServer::start(objects());
     let credential = |status: &str| plugin(&format!("printf %s '{{\"kind\": \"ExecCredential\"{status}}}'"));
     let cases = [
-        (plugin("echo rubbish s3cret"), "printed something that is no ExecCredential"),
-        (plugin("echo '{\"status\": {\"token\": \"s3cret\"'"), "printed something that is no ExecCredential"),
-        (plugin("printf '\\377\\376 s3cret'"), "printed something that is no ExecCredential"),
-        (plugin("echo '[]'"), "printed something that is no ExecCredential"),
+        (plugin("echo rubbish s3cret"), "printed something other than an ExecCredential"),
+        (plugin("echo '{\"status\": {\"token\": \"s3cret\"'"), "printed something other than an ExecCredential"),
+        (plugin("printf '\\377\\376 s3cret'"), "printed something other than an ExecCredential"),
+        (plugin("echo '[]'"), "printed something other than an ExecCredential"),
         (
             plugin("echo '{\"kind\": \"Config\", \"status\": {\"token\": \"s3cret\"}}'"),
             "printed an object of kind \"Config\", not an ExecCredential",
@@ -248,53 +249,49 @@ fn a_plugin_that_gives_no_credentials_is_named() {
         (credential(""), "printed an ExecCredential without status"),
         (
             credential(", \"status\": {}"),
-            "printed an ExecCredential with neither a token nor a certificate and its key",
+            "printed an ExecCredential with neither a token nor a client certificate and key",
         ),
         (
             printing(json!({"token": "", "clientCertificateData": "s3cret"})),
-            "printed an ExecCredential with neither a token nor a certificate and its key",
+            "printed an ExecCredential with neither a token nor a client certificate and key",
         ),
         (
             printing(json!({"token": "s3cret", "expirationTimestamp": "soon"})),
-            "printed an ExecCredential whose expirationTimestamp is no time",
+            "printed an ExecCredential with an invalid expirationTimestamp",
         ),
         (
             printing(
                 json!({"clientCertificateData": "s3cret", "clientKeyData": "-----BEGIN PRIVATE KEY-----\ns3cret"}),
             ),
-            "printed an ExecCredential whose certificate or key is no PEM file",
+            "printed an ExecCredential whose certificate or key is not in PEM format",
         ),
         (
             credential(", \"status\": {\"token\": \"s3\\u0001cret\"}"),
-            "printed an ExecCredential whose token no request can carry",
+            "printed an ExecCredential with a token that is not a valid HTTP header value",
         ),
         (plugin("echo s3cret; echo who are you? >&2; echo >&2; exit 3"), "failed (exit status: 3): who are you?"),
         (plugin("exit 3"), "failed (exit status: 3)"),
         (plugin("kill -9 $$"), "failed (signal: 9 (SIGKILL))"),
-        (plugin("while :; do echo s3cret; done"), "printed more than 1 MB"),
-        (plugin("while :; do echo s3cret >&2; done"), "printed more than 1 MB"),
+        (plugin("while :; do echo s3cret; done"), "printed more than 1 MiB"),
+        (plugin("while :; do echo s3cret >&2; done"), "printed more than 1 MiB"),
     ];
     let url = server.url();
     for (user, what) in cases {
         let said = error(&run(plain(&server), user.clone(), &[]));
-        assert_eq!(
-            said,
-            format!("no credentials for {url}: the credential plugin sh of user \"jane\" {what}"),
-            "{user}"
-        );
+        assert_eq!(said, format!("no credentials for {url}: credential plugin sh of user \"jane\" {what}"), "{user}");
     }
     assert!(server.requests().is_empty());
 }
 
 #[cfg(unix)]
 #[test]
-fn a_plugin_that_hangs_is_given_up_and_ended() {
+fn hanging_plugins_are_killed() {
     let server = ApiServer::start(objects());
     let folder = tempfile::tempdir().unwrap();
     let id = folder.path().join("id");
     let hanging = plugin(&format!("echo $$ > {}; exec sleep 600", id.display()));
     let said = error(&run(plain(&server), hanging, &["--request-timeout", "2s"]));
-    assert!(said.ends_with(": the credential plugin sh of user \"jane\" did not end within 2s"), "{said}");
+    assert!(said.ends_with(": credential plugin sh of user \"jane\" timed out after 2s"), "{said}");
     let process = format!("/proc/{}", std::fs::read_to_string(id).unwrap().trim());
     if Path::new("/proc/self").exists() {
         let state = std::fs::read_to_string(format!("{process}/stat")).unwrap_or_default();
@@ -303,24 +300,24 @@ fn a_plugin_that_hangs_is_given_up_and_ended() {
 }
 
 #[test]
-fn a_plugin_that_cannot_be_run_is_named_with_the_hint_of_the_kubeconfig() {
+fn missing_plugins_are_named_with_the_install_hint() {
     let server = ApiServer::start(objects());
     let user = json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin",
         "installHint": "get it from the store\n", "interactiveMode": "IfAvailable"}});
     let said = error(&run(plain(&server), user, &[]));
-    let wrong = "the credential plugin no-such-plugin of user \"jane\" cannot be run: ";
+    let wrong = "credential plugin no-such-plugin of user \"jane\" cannot be run: ";
     assert!(said.contains(wrong) && said.ends_with("; get it from the store"), "{said}");
     let always = json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh",
         "interactiveMode": "Always"}});
     let said = error(&run(plain(&server), always, &[]));
     let wrong =
-        "the credential plugin sh of user \"jane\" has interactiveMode Always, but standard input is no terminal";
+        "credential plugin sh of user \"jane\" has interactiveMode Always, but standard input is not a terminal";
     assert!(said.ends_with(wrong), "{said}");
 }
 
-/// What kubectl prefers to a plugin is preferred here.
+/// Credentials take precedence over a plugin as in kubectl.
 #[test]
-fn whoever_has_a_token_needs_no_plugin() {
+fn tokens_take_precedence_over_plugins() {
     let server = ApiServer::start(objects());
     let mut user = plugin("exit 3");
     user["token"] = "mine".into();

@@ -1,4 +1,5 @@
-//! Custom resources, read over HTTP: all kinds that discovery tells of, in bounded time and with bounded requests.
+//! Tests of reading custom resources over HTTP: all discovered kinds, in bounded time and with a bounded number of
+//! requests.
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,7 @@ fn gaps(report: &Value) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn three_hundred_kinds_with_ten_in_trouble() {
+fn three_hundred_kinds_with_ten_failing() {
     let objects = (0..300).map(|n| {
         let ready = if n % 30 == 0 { "False" } else { "True" };
         custom(&format!("g{}.example.com", n / 3), &format!("Kind{n:03}"), "shop", "one", ready)
@@ -66,7 +67,7 @@ fn three_hundred_kinds_with_ten_in_trouble() {
 }
 
 #[test]
-fn old_servers_are_asked_group_by_group() {
+fn old_servers_are_discovered_group_by_group() {
     let server = ApiServer::start(vec![custom("a.example.com", "Gear", "shop", "one", "False")]);
     server.discovery(Discovery::Plain);
     let (report, _) = run(&server, &ONLY);
@@ -88,10 +89,10 @@ fn chooses_groups() {
     let (report, code) = run(&server, &[&ONLY[..], &["--crds", "none"]].concat());
     assert_eq!((messages(&report), code), (vec![], Some(0)));
     let (report, _) = run(&server, &[&ONLY[..], &["--crds", "exmaple.com"]].concat());
-    assert_eq!(report["source"]["notes"], json!(["--crds exmaple.com: the cluster serves no such custom resources"]));
+    assert_eq!(report["source"]["notes"], json!(["--crds exmaple.com: no matching custom resources in the cluster"]));
     server.forget_requests();
     run(&server, &["--rule", "service/selector-matches-nothing"]);
-    assert!(server.requests_for("gears").is_empty(), "no chosen rule reads it");
+    assert!(server.requests_for("gears").is_empty(), "no selected rule reads it");
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn a_forbidden_kind_is_not_evaluated_and_the_others_are() {
 }
 
 #[test]
-fn a_kind_that_is_gone_is_no_gap_and_a_broken_server_is_one() {
+fn removed_kinds_are_not_gaps_but_broken_servers_are() {
     let server = ApiServer::start(vec![
         custom("a.example.com", "Gear", "shop", "one", "True"),
         custom("b.example.com", "Wheel", "shop", "one", "True"),
@@ -122,13 +123,13 @@ fn a_kind_that_is_gone_is_no_gap_and_a_broken_server_is_one() {
     assert_eq!((gaps(&report), code), (vec![("b.example.com", "unavailable")], Some(3)));
     assert_eq!(
         report["notEvaluated"][0]["message"],
-        "finding out what b.example.com/v1 serves: the server behind it does not answer"
+        "discovering b.example.com/v1: the aggregated API server does not respond"
     );
     assert_eq!(messages(&report), Vec::<&str>::new());
 }
 
 #[test]
-fn reads_the_namespaces_that_were_named() {
+fn reads_the_given_namespaces() {
     let server = ApiServer::start(vec![
         namespace("shop"),
         custom("a.example.com", "Gear", "shop", "one", "False"),
@@ -140,7 +141,7 @@ fn reads_the_namespaces_that_were_named() {
 }
 
 #[test]
-fn does_not_read_without_end_and_says_so() {
+fn large_kinds_are_truncated_with_a_gap() {
     let many = |kind: &'static str, count: usize| {
         (0..count).map(move |n| custom("a.example.com", kind, "shop", &format!("n{n:05}"), "True"))
     };
@@ -153,13 +154,13 @@ fn does_not_read_without_end_and_says_so() {
     assert_eq!((gaps(&report), code), (vec![("Gear.a.example.com", "too many")], Some(3)));
     assert_eq!(
         report["notEvaluated"][0]["message"],
-        "listing gears.a.example.com in all namespaces: only the first 5000 are looked at"
+        "listing gears.a.example.com in all namespaces: only the first 5000 were read"
     );
     assert_eq!((server.requests_for("gears").len(), server.requests_for("reports").len()), (10, 2));
 }
 
 #[test]
-fn an_object_that_makes_no_sense_is_a_gap_of_its_kind_only() {
+fn undecodable_objects_are_gaps_of_their_kind_only() {
     let mut broken = custom("a.example.com", "Gear", "shop", "one", "False");
     broken["metadata"]["labels"] = json!(7);
     let mut odd = custom("a.example.com", "Wheel", "shop", "one", "True");
@@ -170,7 +171,7 @@ fn an_object_that_makes_no_sense_is_a_gap_of_its_kind_only() {
     assert_eq!(gaps(&report), [("Gear.a.example.com", "malformed")]);
 }
 
-// What must be permitted
+// Required permissions
 
 fn role(arguments: &[&str]) -> String {
     #[allow(deprecated)]
@@ -190,7 +191,7 @@ fn cluster_with_a_bit_of_everything() -> ApiServer {
 }
 
 #[test]
-fn with_the_cluster_role_that_it_prints_nothing_is_forbidden() {
+fn the_printed_cluster_role_is_sufficient() {
     let cases: [&[&str]; 4] = [&[], &["--rule", "pod/*"], &["--rule", "ingress/*"], &["--skip-rule", "resource/*"]];
     for case in cases {
         let arguments = [case, &["--crds", "a.example.com"]].concat();
@@ -202,18 +203,16 @@ fn with_the_cluster_role_that_it_prints_nothing_is_forbidden() {
 }
 
 #[test]
-fn the_cluster_role_is_as_small_as_can_be() {
+fn the_cluster_role_is_minimal() {
     let pods = role(&["--rule", "service/selector-matches-nothing"]);
     assert!(!pods.contains("secrets") && !pods.contains("a.example.com"), "{pods}");
     let custom = role(&["--rule", "resource/not-ready", "--crds", "a.example.com"]);
     assert!(custom.contains("- apiGroups: [\"a.example.com\"]\n  resources: [\"*\"]\n  verbs: [list]\n"), "{custom}");
-    assert!(
-        role(&["--rule", "resource/not-ready"]).contains("# Custom resources: RBAC needs their API groups by name")
-    );
+    assert!(role(&["--rule", "resource/not-ready"]).contains("# Custom resources: RBAC needs explicit API groups"));
 }
 
 #[test]
-fn what_the_role_view_lacks_is_told_with_the_way_to_permit_it() {
+fn missing_permissions_are_reported_with_a_hint() {
     let server = cluster_with_a_bit_of_everything();
     server.allow_only(
         "rules:
@@ -230,6 +229,6 @@ fn what_the_role_view_lacks_is_told_with_the_way_to_permit_it() {
         "{kinds:?}"
     );
     assert!(!kinds.iter().any(|(kind, _)| ["Pod", "Deployment", "ConfigMap"].contains(kind)), "{kinds:?}");
-    let note = "some kinds are forbidden; `kubectl-gpt rules --rbac` prints the ClusterRole that permits them";
+    let note = "access to some kinds is forbidden; `kubectl-gpt rules --rbac` prints the required ClusterRole";
     assert!(report["source"]["notes"].as_array().unwrap().contains(&json!(note)), "{:#}", report["source"]);
 }

@@ -1,4 +1,5 @@
-//! The pages in `docs/rules/` are the rules' own documentation. `UPDATE_DOCS=1 cargo test --test all docs::` writes them.
+//! The pages in `docs/rules/` are generated from the documentation of the rules. `UPDATE_DOCS=1 cargo test --test all
+//! docs::` writes them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +9,10 @@ use kubectl_gpt::commands::rules::reads;
 use kubectl_gpt::gate::Notice;
 use kubectl_gpt_analyzers::{Profile, Rule, rules};
 
-/// What `docs/rules/` should hold.
+/// The expected content of `docs/rules/`.
 fn pages() -> BTreeMap<PathBuf, String> {
     let mut index = String::from(
-        "# Rules\n\n`kubectl-gpt rules` prints this table, `kubectl-gpt rules ID` a rule's page, both offline.\n\n\
+        "# Rules\n\n`kubectl-gpt rules` prints this table, `kubectl-gpt rules ID` the page of a rule. Both work offline.\n\n\
          | rule | severity | profile | finds |\n|---|---|---|---|\n",
     );
     let mut pages = BTreeMap::new();
@@ -24,7 +25,7 @@ fn pages() -> BTreeMap<PathBuf, String> {
         ));
         let profile = match meta.profile {
             Profile::Default => "",
-            Profile::Strict => " Only with `--profile strict`, or where `--rule` names it.",
+            Profile::Strict => " Runs only with `--profile strict`, or if `--rule` names it.",
         };
         let (id, severity, summary) = (&meta.id, meta.severity, &meta.summary);
         let reads = match reads(meta) {
@@ -68,10 +69,11 @@ fn the_pages_are_up_to_date() {
             file.display()
         );
     }
-    assert_eq!(found.len(), pages.len(), "docs/rules holds pages of rules that are no more");
+    assert_eq!(found.len(), pages.len(), "docs/rules contains pages of removed rules");
 }
 
-/// The commands in a page and what they print, run again: `$ command`, then its output, until the fence.
+/// Runs the commands of a page again and inserts their output: `$ command`, followed by output up to the end of the
+/// block.
 #[cfg(unix)]
 fn with_real_outputs(page: &str) -> String {
     let (mut text, mut commands, mut inside) = (String::new(), Vec::new(), false);
@@ -94,12 +96,12 @@ fn with_real_outputs(page: &str) -> String {
     text
 }
 
-/// Runs commands in one shell, so that `$?` is known, and shows each before what it prints.
+/// Runs commands in one shell, so that `$?` works, and prints each before its output.
 #[cfg(unix)]
 fn outputs(commands: &[String]) -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_kubectl-gpt")).parent().unwrap();
     let quoted = |command: &String| format!("'$ {}'", command.replace('\'', r"'\''"));
-    // `echo` of the next command must not change what `$?` is.
+    // Printing the next command must not change `$?`.
     let script: Vec<String> =
         commands.iter().map(|c| format!("code=$?; printf '%s\\n' {}; (exit $code); {c}", quoted(c))).collect();
     let output = std::process::Command::new("sh")
@@ -119,7 +121,7 @@ fn outputs_in_the_guide_are_real() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let mut pages = vec![docs.join("guide.md")];
     pages.extend(files(&docs.join("scenarios")));
-    // A new rule does not make every page stale.
+    // A new rule must not make every page stale.
     let counts = regex::Regex::new(r"\d+ objects checked by\s+\d+ rules").unwrap();
     for page in pages {
         let written = fs::read_to_string(&page).unwrap();
@@ -134,7 +136,7 @@ fn outputs_in_the_guide_are_real() {
 }
 
 #[test]
-fn every_scenario_has_its_page() {
+fn every_scenario_has_a_page() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/scenarios");
     let index = fs::read_to_string(docs.join("README.md")).unwrap();
     for scenario in crate::expectations::folders("scenarios") {
@@ -144,9 +146,9 @@ fn every_scenario_has_its_page() {
     }
 }
 
-/// Links from page to page lead somewhere.
+/// Links between pages are not broken.
 #[test]
-fn links_in_the_docs_lead_somewhere() {
+fn links_in_the_docs_are_valid() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let link = regex::Regex::new(r"\]\(([^)#:]+)(#[^)]*)?\)").unwrap();
     let pages = [

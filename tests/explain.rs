@@ -1,5 +1,4 @@
-//! `analyze --explain` against a language model's server: what is sent, what is shown, and how it ends when that server
-//! does not do what it should.
+//! Tests of `analyze --explain` against a fake model server: requests, output, and failures of the server.
 
 use std::path::Path;
 use std::process::Output;
@@ -16,7 +15,7 @@ use serde_json::{Value, json};
 use crate::model_server::{Does, ModelServer};
 use crate::program::{report, stderr, stdout};
 
-/// The program without the caller's environment, and with a home of its own.
+/// The program with an empty environment and a temporary home directory.
 fn program(home: &Path) -> Command {
     let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
     command
@@ -40,7 +39,7 @@ fn run(scenario: &str, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Of a program with a home of its own, with this key.
+/// Runs the program with a temporary home directory and this API key.
 fn explain_with_key(server: &ModelServer, key: &str, arguments: &[&str]) -> Output {
     let home = tempfile::tempdir().unwrap();
     program(home.path())
@@ -51,7 +50,7 @@ fn explain_with_key(server: &ModelServer, key: &str, arguments: &[&str]) -> Outp
         .unwrap()
 }
 
-/// With masking, as for a server elsewhere.
+/// Runs with masking, as for a remote server.
 fn explain(server: &ModelServer, scenario: &str, arguments: &[&str]) -> Output {
     let url = server.url();
     run(scenario, &[&["--explain", "--mask", "--base-url", &url, "--model", "test"], arguments].concat())
@@ -73,7 +72,7 @@ fn says(summary: &str) -> Does {
 }
 
 #[test]
-fn nothing_configured_is_said_before_any_work() {
+fn missing_configuration_fails_early() {
     let home = tempfile::tempdir().unwrap();
     let output = program(home.path()).args(["analyze", "--explain", "-f", "no/such/file"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -83,28 +82,28 @@ fn nothing_configured_is_said_before_any_work() {
     }
     let output = program(home.path()).args(["analyze", "--model", "x", "-f", "no/such/file"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("--model does nothing without --explain"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--model requires --explain"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_root_cause_is_explained_in_every_format() {
+fn explanations_appear_in_every_format() {
     let server = ModelServer::that(says("It is down"));
     let table = stdout(&explain(&server, "crash-loop", &[]));
     for said in [
-        "in words It is down",
-        "why      Because.",
+        "summary        It is down",
+        "why            Because.",
         "1. Look",
         "kubectl get pods",
         "[not read-only] kubectl delete ns prod",
-        "sure     high (test)",
+        "confidence     high (test)",
     ] {
         assert!(table.contains(said), "{said} in {table}");
     }
     let markdown = stdout(&explain(&server, "crash-loop", &["-o", "markdown"]));
-    assert!(markdown.contains("*in words:* It is down"), "{markdown}");
+    assert!(markdown.contains("*summary:* It is down"), "{markdown}");
     assert!(markdown.contains("\\[not read-only\\]\n\n```sh\nkubectl delete ns prod"), "{markdown}");
     let html = stdout(&explain(&server, "crash-loop", &["-o", "html"]));
-    assert!(html.contains("<b>in words:</b> It is down"), "{html}");
+    assert!(html.contains("<b>summary:</b> It is down"), "{html}");
     let output = explain(&server, "crash-loop", &["-o", "json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let schema: Value = serde_json::from_str(&std::fs::read_to_string("docs/findings.schema.json").unwrap()).unwrap();
@@ -123,7 +122,7 @@ fn a_root_cause_is_explained_in_every_format() {
 }
 
 #[test]
-fn one_request_a_root_cause_with_what_follows_and_the_rules_page() {
+fn one_request_per_root_cause_with_consequences_and_documentation() {
     let server = ModelServer::that(says("x"));
     explain(&server, "not-ready", &["--language", "German", "--max-tokens", "77"]);
     let asked = server.asked();
@@ -148,7 +147,7 @@ fn one_request_a_root_cause_with_what_follows_and_the_rules_page() {
 }
 
 #[test]
-fn names_are_masked_on_the_way_and_restored_in_the_answer() {
+fn names_are_masked_in_requests_and_restored_in_answers() {
     let server = ModelServer::that(says("x"));
     explain(&server, "not-ready", &[]);
     let user = server.asked()[0].body["messages"][1].to_string();
@@ -165,37 +164,37 @@ fn names_are_masked_on_the_way_and_restored_in_the_answer() {
 }
 
 #[test]
-fn a_server_on_this_machine_gets_the_names_unless_asked_otherwise() {
+fn local_servers_get_unmasked_names() {
     let server = ModelServer::that(says("x"));
     run("not-ready", &["--explain", "--base-url", &server.url(), "--model", "test"]);
     assert!(server.asked()[0].body.to_string().contains("Deployment search has no ready pod"));
 }
 
-/// Against each trouble: the report is there with the rule's own words and a note, and the exit code is as without.
+/// After any failure the report is complete, the explanation is a note, and the exit code is unchanged.
 #[test]
-fn trouble_leaves_the_findings_and_a_note() {
+fn failures_leave_a_note() {
     let cases: Vec<(Does, &str)> = vec![
         (
             Does::Refuses(401, json!({"error": {"message": "Incorrect API key provided: sk-secret"}}), None),
-            "401 Unauthorized: Incorrect API key provided: ***; is the key right?",
+            "401 Unauthorized: Incorrect API key provided: ***; check the API key",
         ),
         (
             Does::Refuses(404, json!({"error": {"message": "The model `test` does not exist"}}), None),
-            "does not exist; are --base-url and --model right?",
+            "does not exist; check --base-url and --model",
         ),
         (
             Does::Refuses(429, json!({"error": {"message": "slow down"}}), Some("3600")),
-            "429 Too Many Requests: slow down; it asks to wait 3600s",
+            "429 Too Many Requests: slow down; retry after 3600s",
         ),
         (
             Does::Refuses(429, json!({"error": {"message": "pay", "code": "insufficient_quota"}}), None),
             "pay (insufficient_quota)",
         ),
         (Does::Refuses(400, json!({"error": {"message": "no"}}), None), "400 Bad Request: no"),
-        (Does::Html, "answers with text/html, not with a chat completion"),
+        (Does::Html, "returned text/html, expected a chat completion"),
         (Does::RedirectsTo("http://127.0.0.1:9/v1".into()), "redirects to http://127.0.0.1:9/v1"),
         (Does::Says(String::new()), "is empty"),
-        (Does::Slow(Duration::from_secs(60), answer("late")), "no complete answer from"),
+        (Does::Slow(Duration::from_secs(60), answer("late")), "timed out after 2s"),
     ];
     for (does, note) in cases {
         let server = ModelServer::that(does.clone());
@@ -209,9 +208,9 @@ fn trouble_leaves_the_findings_and_a_note() {
     }
 }
 
-/// What passes is tried again, with patience.
+/// Transient failures are retried.
 #[test]
-fn passing_trouble_is_tried_again() {
+fn transient_failures_are_retried() {
     let limit = || Does::Refuses(429, json!({"error": {"message": "slow down"}}), Some("1"));
     let cases = [
         vec![limit(), says("fine")],
@@ -234,7 +233,7 @@ fn passing_trouble_is_tried_again() {
     let server = ModelServer::that(Does::Malformed);
     let output = explain(&server, "crash-loop", &["-o", "json"]);
     assert!(
-        explanation(&output)["note"].as_str().unwrap().contains("not what the chat protocol says"),
+        explanation(&output)["note"].as_str().unwrap().contains("invalid chat completion from"),
         "{}",
         stdout(&output)
     );
@@ -242,7 +241,7 @@ fn passing_trouble_is_tried_again() {
 }
 
 #[test]
-fn servers_that_know_less_are_asked_for_less() {
+fn unsupported_parameters_are_removed() {
     let server = ModelServer::that(says("fine")).without_structured_output();
     let output = explain(&server, "crash-loop", &["-o", "json"]);
     assert_eq!(explanation(&output)["summary"], "fine");
@@ -264,15 +263,15 @@ fn servers_that_know_less_are_asked_for_less() {
 }
 
 #[test]
-fn an_answer_without_end_is_cut() {
+fn endless_answers_are_truncated() {
     let server = ModelServer::that(Does::Huge);
     let output = explain(&server, "crash-loop", &["-o", "json"]);
     let explanation = explanation(&output);
-    assert!(explanation["note"].as_str().unwrap().contains("cut off"), "{explanation}");
+    assert!(explanation["note"].as_str().unwrap().contains("truncated"), "{explanation}");
     assert!(output.stdout.len() < 200_000);
 }
 
-/// A model that is away changes nothing about the exit code: neither of a healthy cluster nor of a broken one.
+/// An unreachable model does not change the exit code, neither of a healthy cluster nor of a broken one.
 #[test]
 fn an_outage_does_not_change_the_exit_code() {
     for scenario in ["healthy-shop", "crash-loop", "quota"] {
@@ -286,7 +285,7 @@ fn an_outage_does_not_change_the_exit_code() {
 }
 
 #[test]
-fn several_at_once_but_not_too_many_and_never_more_than_allowed() {
+fn requests_are_concurrent_and_limited() {
     let server = ModelServer::that(says("x"));
     let output = explain(&server, "missing-config", &["-o", "json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -296,14 +295,14 @@ fn several_at_once_but_not_too_many_and_never_more_than_allowed() {
     let output = explain(&limited, "missing-config", &["--max-requests", "2"]);
     assert_eq!(limited.asked().len(), 2);
     assert!(stdout(&output).contains("only 2 of 3 root causes are explained"), "{}", stdout(&output));
-    // Repetitions count too.
+    // Retries count too.
     let failing = ModelServer::that(Does::Refuses(500, json!("oops"), None));
     explain(&failing, "missing-config", &["--max-requests", "3"]);
     assert_eq!(failing.asked().len(), 3);
 }
 
 #[test]
-fn a_key_does_not_follow_a_redirect_and_is_in_no_trace() {
+fn api_keys_are_not_sent_to_redirects_or_logged() {
     let thief = ModelServer::that(says("stolen"));
     let server = ModelServer::that(Does::RedirectsTo(thief.url()));
     let output = explain_with_key(&server, "sk-secret", &["-v", "9"]);
@@ -313,7 +312,7 @@ fn a_key_does_not_follow_a_redirect_and_is_in_no_trace() {
 }
 
 #[test]
-fn answers_are_kept_for_the_next_run() {
+fn answers_are_cached() {
     let server = ModelServer::that(says("It is down"));
     let home = tempfile::tempdir().unwrap();
     let ask = |arguments: &[&str]| {
@@ -349,7 +348,7 @@ fn answers_are_kept_for_the_next_run() {
 }
 
 #[test]
-fn a_dry_run_sends_nothing_and_shows_everything_but_the_key() {
+fn a_dry_run_prints_the_exact_requests() {
     let server = ModelServer::that(says("x"));
     let home = tempfile::tempdir().unwrap();
     let arguments = ["analyze", "-f", &recorded("crash-loop"), "--explain", "--mask", "--no-cache", "--model", "test"];
@@ -375,7 +374,7 @@ fn a_dry_run_sends_nothing_and_shows_everything_but_the_key() {
 }
 
 #[test]
-fn instructions_in_logs_are_fenced_and_what_comes_of_them_is_marked() {
+fn prompt_injections_are_fenced_and_commands_marked() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy("tests/scenarios/crash-loop/cluster.json", folder.path().join("cluster.json")).unwrap();
     let logs = folder.path().join("logs");
@@ -410,7 +409,7 @@ fn instructions_in_logs_are_fenced_and_what_comes_of_them_is_marked() {
 }
 
 #[test]
-fn the_file_says_which_model_but_not_one_that_lies_around() {
+fn the_model_is_configured_by_trusted_files_only() {
     let server = ModelServer::that(says("fine"));
     let home = tempfile::tempdir().unwrap();
     let prompts = home.path().join("ours");
@@ -448,9 +447,9 @@ fn the_file_says_which_model_but_not_one_that_lies_around() {
     assert!(stderr(&wrong).contains("explain.system.txt"), "{}", stderr(&wrong));
 }
 
-/// What is shown while the models speak comes in the order of the problems, and before the last one is done.
+/// Streamed lines arrive in the order of the problems, and before the last answer is complete.
 #[test]
-fn answers_are_told_as_they_arrive_in_order() {
+fn answers_are_streamed_in_order() {
     let delay = |ms| Does::Slow(Duration::from_millis(ms), answer("x"));
     let server = ModelServer::first(vec![delay(600), delay(1), delay(1)]);
     let arguments =

@@ -1,5 +1,5 @@
-//! Whatever the API server does, the program ends in bounded time, says what it could not see, and never calls a
-//! cluster healthy that it did not see whole.
+//! Faults of the API server: the program ends in bounded time, reports what it could not read, and never reports an
+//! incomplete cluster as healthy.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use kubectl_gpt_analyzers::Kind;
 use serde_json::{Value, json};
 
-/// The program's own patience is thirty seconds a request; for servers that hang two are enough.
+/// The default request timeout is 30 seconds; two are enough for a server that hangs.
 const IMPATIENT: &[&str] = &["--request-timeout", "2s"];
 const BOUND: Duration = Duration::from_secs(60);
 
-/// A healthy cluster with more than a page of ConfigMaps and a custom resource.
+/// A healthy cluster with more than one page of ConfigMaps, and a custom resource.
 fn cluster() -> ApiServer {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios/healthy-shop/cluster.json");
     let server = ApiServer::recorded(folder);
@@ -26,7 +26,7 @@ fn cluster() -> ApiServer {
     server
 }
 
-/// How it ended, and everything that it said.
+/// The exit code, standard output and standard error.
 fn run(server: &ApiServer, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
     let command = command.env_clear().args(["analyze", "--skip-rule", "cronjob/not-running", "--kubeconfig"]);
@@ -47,7 +47,7 @@ struct Case {
     says: &'static str,
 }
 
-/// Runs all cases side by side, each against a server of its own.
+/// Runs all cases concurrently, each against its own server.
 #[track_caller]
 fn hold(cases: Vec<Case>) {
     let wrong: Vec<String> = std::thread::scope(|scope| {
@@ -70,18 +70,18 @@ fn one_kind_cannot_be_read() {
     hold(vec![
         case("hangs", Then::Hang, "timeout"),
         case("breaks off", Then::Cut, "listing pods in all namespaces"),
-        case("half a JSON", Then::Half, "malformed answer"),
-        case("no JSON", Then::Garbage, "malformed answer"),
+        case("half a JSON", Then::Half, "malformed response"),
+        case("no JSON", Then::Garbage, "malformed response"),
         case("too many requests, for a minute", Then::TooManyRequests { retry_after: 60 }, "too many requests"),
-        case("too many requests, again and again", Then::TooManyRequests { retry_after: 1 }, "too many requests"),
-        case("gone, whatever is asked", Then::Gone, "listing pods in all namespaces"),
+        case("too many requests, repeatedly", Then::TooManyRequests { retry_after: 1 }, "too many requests"),
+        case("gone", Then::Gone, "listing pods in all namespaces"),
         case("an error of the server", Then::InternalError, "leader changed"),
-        case("one object is broken", Then::BrokenItem, "not everything could be looked at"),
+        case("one object is broken", Then::BrokenItem, "some checks could not be evaluated"),
     ]);
 }
 
 #[test]
-fn a_list_stops_in_the_middle() {
+fn a_list_fails_midway() {
     let middle = || When::listing("configmaps").continued();
     let case = |name, then| Case { name, when: middle(), then, code: 3, says: "listing configmaps in all namespaces" };
     hold(vec![
@@ -89,11 +89,11 @@ fn a_list_stops_in_the_middle() {
         case("breaks off", Then::Cut),
         case("half a JSON", Then::Half),
         case("too many requests", Then::TooManyRequests { retry_after: 60 }),
-        case("the same page for ever", Then::SamePage),
+        case("the same page repeatedly", Then::SamePage),
     ]);
 }
 
-/// Then the list is asked for in one piece, and nothing is missing.
+/// The list is finally requested without a limit, and nothing is missing.
 #[test]
 fn every_continue_token_is_expired() {
     let server = cluster();
@@ -113,29 +113,29 @@ fn nothing_can_be_read() {
         case("breaks off", Then::Cut),
         case("half a JSON", Then::Half),
         case("too many requests, for a minute", Then::TooManyRequests { retry_after: 60 }),
-        case("not who it says it is", Then::Unauthorized),
+        case("unauthorized", Then::Unauthorized),
         case("an error of the server", Then::InternalError),
     ]);
 }
 
-/// All that is asked after the first answers, for a minute or longer: nobody waits so long for each kind.
+/// All requests after the first ones are throttled for a minute or longer: the retry budget is shared by all kinds.
 #[test]
-fn everybody_is_turned_away() {
+fn all_requests_are_throttled() {
     let server = cluster();
-    // The version, and what is served.
+    // The version and discovery.
     server.fail(When::everything().after(3), Then::TooManyRequests { retry_after: 7 });
     let (code, said) = run(&server, &[]);
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("listing pods in all namespaces: too many requests"), "{said}");
-    assert!(!said.contains("Nothing is wrong"), "{said}");
+    assert!(!said.contains("No problems found: "), "{said}");
     let pods = server.requests_for("pods").len();
-    assert!((4..=6).contains(&pods), "the first kinds are waited for: {pods}");
+    assert!((4..=6).contains(&pods), "the first kinds are retried: {pods}");
     assert_eq!(server.requests_for("ingresses").len(), 1, "the last ones are not");
 }
 
-/// For some seconds only: nothing is lost.
+/// Throttling for a few seconds only: nothing is lost.
 #[test]
-fn everybody_is_turned_away_for_a_while() {
+fn all_requests_are_throttled_temporarily() {
     let server = cluster();
     server.fail(When::everything().after(3).times(30), Then::TooManyRequests { retry_after: 1 });
     let (code, said) = run(&server, &[]);
@@ -161,11 +161,11 @@ fn an_aggregated_api_hangs() {
         when: When::path("/apis/shop.example.com"),
         then: Then::Hang,
         code: 3,
-        says: "listing carts.shop.example.com in all namespaces: timeout",
+        says: "listing carts.shop.example.com in all namespaces: timed out",
     }]);
 }
 
-/// Servers before Kubernetes 1.26 tell of one group at a time, and hang with it.
+/// Servers before Kubernetes 1.26 discover groups one by one, and may hang for each.
 #[test]
 fn an_aggregated_api_hangs_in_discovery() {
     for (path, says) in [("/apis/shop.example.com/v1", "shop.example.com"), ("/apis/policy/v1", "poddisruptionbudgets")]
@@ -178,10 +178,10 @@ fn an_aggregated_api_hangs_in_discovery() {
     }
 }
 
-/// Every kind alone is in `forbidden.rs`; here are some of all the sets.
+/// Random sets of forbidden kinds; single kinds are tested in `forbidden.rs`.
 #[test]
 fn many_kinds_are_forbidden_together() {
-    // A linear congruential generator: the sets are others each, and the same each time.
+    // A linear congruential generator: the sets differ from each other but are reproducible.
     let mut random = 7u64;
     for _ in 0..12 {
         let server = cluster();
@@ -199,12 +199,12 @@ fn many_kinds_are_forbidden_together() {
     }
 }
 
-/// What moves from one page to the next while a list is begun again comes twice, or not at all.
+/// Objects may be duplicated or missing if they move between pages while a list is restarted.
 #[test]
-fn objects_come_twice() {
+fn objects_are_duplicated() {
     let server = cluster();
     for n in 0..600 {
-        // The same name again, and everybody's uid.
+        // Duplicate names, and the same uid for all.
         server.add(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("c-{}", n / 2), "namespace": "shop", "uid": "same"}}));
     }
     server.fail(When::listing("configmaps").continued().times(1), Then::Gone);
@@ -212,9 +212,9 @@ fn objects_come_twice() {
     assert_eq!(code, Some(0), "{said}");
 }
 
-/// Pods that finished come and go while their list is read, so that some of the shop's are on two pages or on none.
+/// Finished pods are created and deleted while their list is read, so that some pods are on two pages or on none.
 #[test]
-fn objects_come_and_go_between_pages() {
+fn objects_change_between_pages() {
     let finished = |n: usize| {
         json!({"apiVersion": "v1", "kind": "Pod", "status": {"phase": "Succeeded"},
             "metadata": {"name": format!("finished-{n:03}"), "namespace": "shop", "uid": format!("finished-{n}")}})
@@ -223,7 +223,7 @@ fn objects_come_and_go_between_pages() {
     let list: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let recorded = list["items"].as_array().unwrap();
     let pods = recorded.iter().filter(|item| item["kind"] == "Pod").count();
-    // The first page ends among the shop's pods.
+    // The first page ends within the pods of the shop.
     let world: Vec<Value> = (0..500 - pods / 2).map(finished).chain(recorded.iter().cloned()).collect();
     let checked = |come: usize, go: usize| {
         let server = ApiServer::start(world.clone());
@@ -239,11 +239,11 @@ fn objects_come_and_go_between_pages() {
         words[at - 1].parse::<usize>().unwrap()
     };
     let all = checked(0, 0);
-    assert_eq!(checked(2, 0), all, "two pods come twice and count once");
-    assert_eq!(checked(0, 2), all - 2, "two pods are passed over");
+    assert_eq!(checked(2, 0), all, "two pods are duplicated and count once");
+    assert_eq!(checked(0, 2), all - 2, "two pods are missing");
 }
 
-/// Twice in the list, and all with one uid: as in recordings that somebody put together.
+/// Duplicate objects, and all with the same uid, as in recordings that were assembled by hand.
 #[test]
 fn uids_that_are_not_unique() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios/crash-loop/cluster.json");
@@ -268,7 +268,7 @@ fn uids_that_are_not_unique() {
     assert_eq!(found(&ApiServer::start(same)), expected, "one uid for all");
 }
 
-/// A healthy cluster with so many finished pods of so many bytes each.
+/// A healthy cluster with a number of finished pods of the given size.
 fn with_large_pods(count: usize, bytes: usize) -> ApiServer {
     let server = cluster();
     let long = "x".repeat(bytes);
@@ -290,14 +290,14 @@ fn large_objects() {
     assert!(limits.last().unwrap().contains("limit=166"), "{limits:?}");
 }
 
-/// Pods of 1 MB each, as large as etcd takes them.
+/// Pods of 1 MB each, the maximum size in etcd.
 #[test]
 fn huge_objects() {
     let (code, said) = run(&with_large_pods(60, 1_000_000), &[]);
     assert_eq!(code, Some(0), "{said}");
 }
 
-/// A server that ignores what form was asked for sends whole ConfigMaps; their values are passed over.
+/// A server that ignores the requested media type sends whole ConfigMaps; their values are discarded.
 #[test]
 fn huge_config_maps() {
     let data: Value =
@@ -308,10 +308,10 @@ fn huge_config_maps() {
     assert!(code == Some(0) || code == Some(1), "{code:?}: {said}");
 }
 
-/// Objects are dated by the cluster's clocks. By the clock of a machine that is hours behind, the pod would be from the
-/// future, and nothing of it would be late.
+/// Timestamps come from the cluster's clocks. With a local clock that is hours behind, the pod would be in the future
+/// and never overdue.
 #[test]
-fn trouble_is_found_by_the_clock_of_the_cluster() {
+fn ages_use_the_clock_of_the_cluster() {
     for hours in [-5, 5] {
         let skew = SignedDuration::from_hours(hours);
         let waiting = |since: SignedDuration| {
@@ -326,7 +326,8 @@ fn trouble_is_found_by_the_clock_of_the_cluster() {
             run(&server, &[])
         };
         let direction = if hours > 0 { "behind" } else { "ahead of" };
-        let note = format!("this machine's clock is 5h {direction} the API server's, by which all ages are reckoned");
+        let note =
+            format!("the local clock is 5h {direction} the API server's clock; ages are computed with the latter");
         let (code, said) = waiting(SignedDuration::from_mins(30));
         assert!(code == Some(1) && said.contains("Pod shop/waiting") && said.contains(&note), "{hours}: {said}");
         let (code, said) = waiting(SignedDuration::from_secs(5));
@@ -334,12 +335,12 @@ fn trouble_is_found_by_the_clock_of_the_cluster() {
     }
 }
 
-/// The recording is younger than this server believes to be possible.
+/// The recording is newer than the clock of this server.
 #[test]
-fn a_cluster_from_the_future_is_no_broken_one() {
+fn a_cluster_in_the_future_has_no_false_alarms() {
     let server = cluster();
     server.clock(SignedDuration::from_hours(-24 * 365 * 10));
     let (code, said) = run(&server, &[]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("this machine's clock is 3650d ahead of the API server's"), "{said}");
+    assert!(said.contains("the local clock is 3650d ahead of the API server's clock"), "{said}");
 }

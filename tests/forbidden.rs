@@ -1,5 +1,4 @@
-//! Whatever single kind may not be listed, nothing new is called wrong for it: "I could not look" is never "it is not
-//! there".
+//! If any single kind is forbidden, no new problems are reported: "could not be read" is never "does not exist".
 
 use std::collections::BTreeSet;
 
@@ -10,7 +9,7 @@ use kubectl_gpt_analyzers::engine::analyze;
 use kubectl_gpt_analyzers::{Kind, Now, Origin, Profile, Severity, rules};
 use serde_json::Value;
 
-/// What is wrong with the cluster that a server shows, as `rule object`.
+/// The problems of the cluster behind a server, as `rule object`.
 async fn wrong(server: &ApiServer) -> BTreeSet<String> {
     let options = ConnectOptions { kubeconfig: Some(server.kubeconfig()), ..ConnectOptions::default() };
     let kinds = Kind::ALL.iter().copied().collect();
@@ -22,7 +21,7 @@ async fn wrong(server: &ApiServer) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn nothing_new_is_wrong_where_a_kind_is_forbidden() {
+async fn forbidden_kinds_cause_no_false_alarms() {
     let mut alarms = Vec::new();
     for folder in folders("scenarios") {
         let text = std::fs::read_to_string(folder.join("cluster.json")).unwrap();

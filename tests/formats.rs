@@ -1,4 +1,4 @@
-//! The formats for machines: valid by their own rules, whatever the cluster holds, and never green by omission.
+//! Tests of machine-readable formats: always valid, and never successful if checks could not be evaluated.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Every recorded cluster, one with hostile names, and one with a pod that cannot be understood.
+/// All recorded clusters, one with hostile names, and one with an undecodable pod.
 fn clusters() -> (tempfile::TempDir, tempfile::TempDir, Vec<PathBuf>) {
     let (hostile_folder, hostile) = hostile_cluster();
     let (broken_folder, broken) = broken_cluster();
@@ -46,7 +46,7 @@ fn sarif(input: &Path) -> Value {
 fn sarif_schema() -> jsonschema::Validator {
     let schema = fs::read_to_string("tests/sarif-schema-2.1.0.json").unwrap();
     let mut schema: Value = serde_json::from_str(&schema).unwrap();
-    // A regular expression that no engine in Unicode mode takes: a `]` too many.
+    // The schema contains a regular expression that is invalid in Unicode mode: it has an extra `]`.
     for with_language in ["run", "toolComponent"] {
         let language = schema["definitions"][with_language]["properties"]["language"].as_object_mut().unwrap();
         assert_eq!(language.remove("pattern").unwrap(), "^[a-zA-Z]{2}|^[a-zA-Z]{2}-[a-zA-Z]{2}]?$");
@@ -76,10 +76,10 @@ fn sarif_follows_the_official_schema() {
     assert!(results > 30);
 }
 
-/// What does not count is in the log only on demand, suppressed: by the annotation (`inSource`), by an entry of the
-/// configuration, by the baseline (`external`).
+/// Ignored findings are included only on request, as suppressed results: by the annotation (`inSource`), by the
+/// configuration file or the baseline (`external`).
 #[test]
-fn sarif_has_what_is_ignored_as_suppressed_results() {
+fn sarif_includes_ignored_findings_as_suppressed_results() {
     let (folder, input) = crate::cli::file(&json!([
         {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}},
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "creationTimestamp": "2026-11-21T12:00:00Z"}},
@@ -106,7 +106,7 @@ fn sarif_has_what_is_ignored_as_suppressed_results() {
         results.map(|r| r["locations"][0]["logicalLocations"][0]["name"].as_str().unwrap().to_string()).collect()
     };
 
-    // As a rule it is left out: GitHub's code scanning takes no notice of `suppressions`.
+    // They are omitted by default: GitHub code scanning ignores `suppressions`.
     let plain = log(&[]);
     assert_eq!(names(&plain), ["new"]);
     assert_eq!(plain["runs"][0]["results"][0].get("suppressions"), None);
@@ -135,7 +135,7 @@ fn sarif_has_what_is_ignored_as_suppressed_results() {
     }
 }
 
-/// A Service that nobody gave endpoints.
+/// A Service without endpoints.
 fn service(name: &str, annotations: Value) -> Value {
     let created = "2026-11-10T10:00:00Z";
     let metadata = json!({"name": name, "namespace": "shop", "uid": name, "creationTimestamp": created, "annotations": annotations});
@@ -143,7 +143,7 @@ fn service(name: &str, annotations: Value) -> Value {
 }
 
 #[test]
-fn sarif_of_a_live_object_has_its_name_for_a_place() {
+fn sarif_locations_of_live_objects_are_names() {
     let log = sarif(Path::new(&recorded("selector-mismatch")));
     let run = &log["runs"][0];
     let cart =
@@ -155,7 +155,7 @@ fn sarif_of_a_live_object_has_its_name_for_a_place() {
 }
 
 #[test]
-fn sarif_of_what_could_not_be_read_is_no_success() {
+fn sarif_of_incomplete_runs_is_unsuccessful() {
     let (_folder, broken) = broken_cluster();
     let log = sarif(&broken);
     let invocation = &log["runs"][0]["invocations"][0];
@@ -165,7 +165,7 @@ fn sarif_of_what_could_not_be_read_is_no_success() {
     assert_eq!((&pod["level"], &pod["descriptor"]["id"]), (&json!("error"), &json!("malformed")));
 }
 
-/// Of manifests the annotation stands at the line at fault, whatever the file is called.
+/// Findings about manifests have the right line, also in files with unusual names.
 #[test]
 fn manifests_have_a_file_and_a_line() {
     let folder = tempfile::tempdir().unwrap();
@@ -220,7 +220,7 @@ fn junit_fails_where_the_gate_fails() {
         (found.tests, found.failures, found.errors)
     };
     assert_eq!(suite(&report, "service/selector-matches-nothing"), (1, 1, 0));
-    assert_eq!(suite(&report, "pod/crash-loop"), (1, 0, 0), "a rule that found nothing is a test that passed");
+    assert_eq!(suite(&report, "pod/crash-loop"), (1, 0, 0), "a rule without findings is a passing test");
     assert_eq!((report.failures, report.errors), (2, 0));
     let lenient = junit(&["--fail-on", "never"]);
     assert_eq!(lenient.failures, 0);
@@ -229,7 +229,7 @@ fn junit_fails_where_the_gate_fails() {
 }
 
 #[test]
-fn junit_of_what_could_not_be_read_is_never_green() {
+fn junit_of_incomplete_runs_has_errors() {
     let (_folder, broken) = broken_cluster();
     let junit = |arguments: &[&str]| {
         let output = analyze(&[&["-o", "junit", "-f", path(&broken)], arguments].concat());
@@ -242,7 +242,7 @@ fn junit_of_what_could_not_be_read_is_never_green() {
 }
 
 #[test]
-fn junit_is_xml_whatever_the_names_are() {
+fn junit_is_valid_xml_for_hostile_names() {
     let (_folder, hostile) = hostile_cluster();
     let output = analyze(&["-o", "junit", "-f", path(&hostile)]);
     let report = quick_junit::Report::deserialize_from_str(&stdout(&output)).unwrap();
@@ -253,7 +253,7 @@ fn junit_is_xml_whatever_the_names_are() {
 // GitHub
 
 #[test]
-fn github_annotations_are_commands_and_nothing_else_is() {
+fn github_output_has_only_valid_commands() {
     let (_hostile, _broken, clusters) = clusters();
     let command = Regex::new(r"^::(error|warning|notice) (file=[^,:]+,line=\d+,)?title=[^,:\r\n]+::[^\r\n]*$").unwrap();
     let mut annotations = 0;
@@ -273,12 +273,12 @@ fn github_annotations_are_commands_and_nothing_else_is() {
     let text = stdout(&analyze(&["-o", "github", "-f", path(&hostile)]));
     assert!(
         text.contains("selects no pod") && text.contains("error: Service shop/"),
-        "what is too many is told: {text}"
+        "findings beyond the limit are logged: {text}"
     );
 }
 
 #[test]
-fn github_says_what_could_not_be_read() {
+fn github_reports_incomplete_runs() {
     let (_folder, broken) = broken_cluster();
     let text = stdout(&analyze(&["-o", "github", "-f", path(&broken)]));
     assert!(text.starts_with("::error title=kubectl-gpt%3A not evaluated::Pod shop/p (malformed"), "{text}");
@@ -286,7 +286,7 @@ fn github_says_what_could_not_be_read() {
 
 // Prometheus
 
-/// The text exposition format, read strictly: `(name with labels, value)`.
+/// A strict parser of the text exposition format: `(name with labels, value)`.
 fn metrics(text: &str) -> Vec<(String, f64)> {
     let sample = Regex::new(r#"^([a-z_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)*\})? ([0-9.]+)$"#).unwrap();
     let (mut typed, mut samples) = (Vec::new(), Vec::new());
@@ -341,7 +341,7 @@ fn the_same_input_gives_the_same_output_in_every_format() {
 // --output-file
 
 #[test]
-fn reports_go_to_several_files_at_once() {
+fn several_report_files_are_written() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);
     fs::write(place("old.json"), "old").unwrap();
@@ -362,31 +362,31 @@ fn reports_go_to_several_files_at_once() {
 }
 
 #[test]
-fn where_one_file_cannot_be_written_none_is_replaced() {
+fn report_files_are_written_atomically() {
     let folder = tempfile::tempdir().unwrap();
     let good = folder.path().join("good.json");
     fs::write(&good, "old").unwrap();
     fs::create_dir(folder.path().join("folder")).unwrap();
     let json = format!("json={}", good.display());
     let input = recorded("selector-mismatch");
-    for (bad, said) in [("folder", "it is a folder"), ("no/such/folder/x.html", "no file can be made in the folder")] {
+    for (bad, said) in [("folder", "is a directory"), ("no/such/folder/x.html", "cannot create a file in directory")] {
         let html = format!("html={}", folder.path().join(bad).display());
         let output = analyze(&["-f", &input, "--output-file", &json, "--output-file", &html]);
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains(said) && stderr(&output).contains(bad), "{}", stderr(&output));
-        assert_eq!(stdout(&output), "", "nothing was looked at");
+        assert_eq!(stdout(&output), "", "nothing was analyzed");
         assert_eq!(fs::read_to_string(&good).unwrap(), "old");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 }
 
 #[test]
-fn output_files_are_named_with_their_format() {
+fn invalid_output_files_are_usage_errors() {
     let input = recorded("selector-mismatch");
     for (argument, said) in [
         ("findings.json", "expected FORMAT=PATH"),
-        ("xml=a.xml", "there is no format \"xml\"; expected one of table, wide, json"),
-        ("json=", "the path is missing"),
+        ("xml=a.xml", "unknown format \"xml\", expected one of table, wide, json"),
+        ("json=", "missing path"),
         ("json=-", "--output"),
     ] {
         let output = analyze(&["-f", &input, "--output-file", argument]);
@@ -395,13 +395,13 @@ fn output_files_are_named_with_their_format() {
     }
     let twice = analyze(&["-f", &input, "--output-file", "json=x.json", "--output-file", "yaml=x.json"]);
     assert_eq!(twice.status.code(), Some(2));
-    assert!(stderr(&twice).contains("names x.json twice"), "{}", stderr(&twice));
+    assert!(stderr(&twice).contains("x.json is given twice"), "{}", stderr(&twice));
 }
 
-/// `/dev/stderr`, `>(gzip)`: what is no regular file is written to, not replaced; nor is a symbolic link.
+/// Files that are not regular (`/dev/stderr`, `>(gzip)`) are written to, not replaced; symbolic links are followed.
 #[cfg(unix)]
 #[test]
-fn pipes_are_written_to_and_links_followed() {
+fn pipes_are_written_to_and_symlinks_followed() {
     let folder = tempfile::tempdir().unwrap();
     let (target, link) = (folder.path().join("target.json"), folder.path().join("link.json"));
     fs::write(&target, "old").unwrap();

@@ -1,4 +1,4 @@
-//! What does not count, and the exit code of the rest.
+//! Tests of ignores, baselines and exit codes.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use crate::program::report;
 
-/// A small cluster with one trouble of each severity: a Service whose selector has a typo (error), a Service that nobody
-/// gave endpoints (warning), a volume that is left over (info).
+/// A small cluster with one problem of each severity: a Service whose selector has a typo (error), a Service without
+/// endpoints (warning), a released volume (info).
 const CLUSTER: &str = "
 apiVersion: v1
 kind: List
@@ -52,7 +52,7 @@ items:
    lastTimestamp: '2026-11-21T12:00:00Z', involvedObject: {kind: Pod, namespace: shop, name: gone}}
 ";
 
-/// A typo in manifests that nobody applied yet.
+/// A typo in manifests that have not been applied.
 const MANIFESTS: &str = "
 apiVersion: apps/v1
 kind: Deployment
@@ -73,7 +73,7 @@ const SERVICE: &str = "service/selector-matches-nothing";
 const ENDPOINTS: &str = "service/no-endpoints";
 const VOLUME: &str = "pv/released";
 
-/// A working directory of one's own.
+/// A temporary working directory.
 struct Place(TempDir);
 
 impl Place {
@@ -142,7 +142,7 @@ fn find<'a>(report: &'a Value, rule: &str) -> &'a Value {
 }
 
 #[test]
-fn the_cluster_has_one_trouble_of_each_severity() {
+fn the_cluster_has_one_finding_of_each_severity() {
     let report = Place::new().report(&[]);
     assert_eq!(rules(&report["findings"]), [SERVICE, ENDPOINTS, VOLUME]);
     let severities: Vec<&Value> = report["findings"].as_array().unwrap().iter().map(|f| &f["severity"]).collect();
@@ -151,19 +151,19 @@ fn the_cluster_has_one_trouble_of_each_severity() {
     assert_eq!((&report["summary"]["ignored"], &report["summary"]["baselined"]), (&json!(0), &json!(0)));
 }
 
-/// Every combination against the promise in words.
+/// Every combination of settings gives the documented exit code.
 #[test]
-fn the_table_of_exit_codes() {
+fn exit_codes_follow_the_table() {
     const SEVERITIES: [&str; 3] = ["info", "warning", "error"];
     let place = Place::new();
-    // An object that cannot be understood is something that could not be looked at.
+    // An undecodable object makes the evaluation incomplete.
     place.write(
         "broken.json",
         r#"{"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "p"}, "value": "x"}"#,
     );
     place.config(&json!({"ignore": [{"rules": ENDPOINTS, "reason": "team X"}]}));
     place.write("empty.yaml", "");
-    assert_eq!(place.code(&["--write-baseline", "all.json"]), 1, "writing does not change what the code says");
+    assert_eq!(place.code(&["--write-baseline", "all.json"]), 1, "writing does not change the exit code");
     assert_eq!(place.code(&["--config", "empty.yaml", "--rule", SERVICE, "--write-baseline", "error.json"]), 1);
     let mut wrong = Vec::new();
     for fail_on in ["error", "warning", "info", "never"] {
@@ -178,14 +178,14 @@ fn the_table_of_exit_codes() {
                             arguments
                                 .extend(is_baselined.then_some(["--baseline", "error.json"]).into_iter().flatten());
                             arguments.extend((!is_ignored).then_some(["--config", "empty.yaml"]).into_iter().flatten());
-                            // The volume's finding always counts.
+                            // The finding about the volume always counts.
                             let mut counting = vec![0];
                             counting.extend((!is_ignored).then_some(1));
                             counting.extend((!is_baselined).then_some(2));
                             let threshold = SEVERITIES.iter().position(|severity| *severity == fail_on);
                             let shown = SEVERITIES.iter().position(|severity| *severity == min_severity).unwrap();
                             let expected = match threshold {
-                                // It would fail on what it does not show.
+                                // It would fail on hidden findings.
                                 Some(threshold) if threshold < shown => 2,
                                 Some(threshold) if counting.iter().any(|severity| *severity >= threshold) => 1,
                                 _ if is_partial && !allow_partial => 3,
@@ -231,7 +231,7 @@ fn an_ignore_is_counted_and_shown_on_request() {
 }
 
 #[test]
-fn an_ignore_matches_in_all_that_it_gives() {
+fn an_ignore_must_match_all_fields() {
     let place = Place::new();
     let cases = [
         (json!({"kinds": "service"}), vec![SERVICE, ENDPOINTS]),
@@ -264,21 +264,21 @@ fn an_annotation_ignores_on_its_object_only() {
     assert_eq!(report["ignored"][0]["from"], json!({"type": "annotation"}));
     assert_eq!(report["summary"]["ignored"], 1);
     assert_eq!(find(&report, ENDPOINTS)["object"]["name"], "outside");
-    // The second entry matches nothing.
+    // The second entry matches no findings.
     let unused = find(&report, "ignore/unused");
     assert_eq!((&unused["severity"], &unused["object"]["name"]), (&json!("info"), &json!("cart")));
     assert!(unused["message"].as_str().unwrap().contains("pod/*"), "{unused}");
 }
 
 #[test]
-fn an_annotation_on_an_object_of_cluster_scope_is_read() {
+fn annotations_on_cluster_scoped_objects_are_read() {
     let place = Place::new();
     place.annotate("v", "pv/released=kept on purpose");
     assert_eq!(rules(&place.report(&[])["findings"]), [SERVICE, ENDPOINTS]);
 }
 
 #[test]
-fn every_kind_keeps_the_annotation() {
+fn all_kinds_keep_the_annotation() {
     let place = Place::new();
     let kinds = Kind::ALL.iter().map(|kind| (kind.api_version(), kind.to_string(), kind.api().namespaced));
     let custom = ("example.com/v1".to_string(), "Widget".to_string(), true);
@@ -304,16 +304,17 @@ fn every_kind_keeps_the_annotation() {
 }
 
 #[test]
-fn what_is_over_counts_again_and_says_so() {
+fn expired_ignores_are_reported() {
     let place = Place::new();
-    // The newest time stamp of the recording is 2026-11-21T12:00:00Z; a date is the last day on which it counts.
+    // The newest timestamp of the recording is 2026-11-21T12:00:00Z; the expiry date is the last day on which an entry
+    // applies.
     for (date, code) in [("2026-11-22", 0), ("2026-11-21", 0), ("2026-11-20", 1)] {
         place.config(&json!({"ignore": [{"rules": SERVICE, "reason": "team X", "expires": date}]}));
         assert_eq!(place.code(&[]), code, "{date}");
     }
     let report = place.report(&[]);
     let evidence = find(&report, SERVICE)["evidence"].to_string();
-    assert!(evidence.contains("it was ignored until 2026-11-20: team X"), "{evidence}");
+    assert!(evidence.contains("was ignored until 2026-11-20: team X"), "{evidence}");
     let notice = find(&report, "ignore/expired");
     assert_eq!(notice["severity"], "info");
     assert_eq!(notice["location"], json!({"file": "kubectl-gpt.yaml", "line": 1}));
@@ -324,7 +325,7 @@ fn what_is_over_counts_again_and_says_so() {
 }
 
 #[test]
-fn the_clock_decides_where_the_input_has_no_time() {
+fn expiry_uses_the_clock_for_manifests() {
     let place = Place::new();
     place.config(&json!({"ignore": [{"rules": "service/target-port", "reason": "team X", "expires": "2026-11-21"}]}));
     place.write("cluster.yaml", MANIFESTS);
@@ -340,7 +341,7 @@ fn the_clock_decides_where_the_input_has_no_time() {
 }
 
 #[test]
-fn an_ignore_that_matches_nothing_is_told_where_that_is_certain() {
+fn unused_ignores_are_reported_after_complete_runs() {
     let place = Place::new();
     let unused = |rules: &str, arguments: &[&str]| {
         place.config(&json!({"ignore": [{"rules": rules, "names": "gone", "reason": "team X"}]}));
@@ -351,7 +352,7 @@ fn an_ignore_that_matches_nothing_is_told_where_that_is_certain() {
     assert_eq!(unused("no/such-rule", &[]), 1);
     assert_eq!(unused("service/*", &["--min-severity", "warning"]), 0);
     assert_eq!(unused("service/*", &["--skip-rule", "ignore/*"]), 0);
-    // What was not looked at may still be wrong.
+    // Problems that were not checked may still exist.
     assert_eq!(unused("service/*", &["-n", "shop"]), 0);
     assert_eq!(unused("service/*", &["--rule", "pod/*"]), 0);
     assert_eq!(unused("service/*", &["--skip-rule", "service/no-endpoints"]), 0);
@@ -365,7 +366,7 @@ fn an_ignore_that_matches_nothing_is_told_where_that_is_certain() {
 }
 
 #[test]
-fn an_annotation_that_cannot_be_understood_is_told() {
+fn invalid_annotations_are_reported() {
     let place = Place::new();
     place.annotate("s", "service/*; pv/*=x until 2026-13-01");
     let report = place.report(&[]);
@@ -376,9 +377,9 @@ fn an_annotation_that_cannot_be_understood_is_told() {
     assert_eq!(report["summary"]["ignored"], 0);
 }
 
-/// The pods of a Deployment have the annotation from its template: one notice a pod would be noise.
+/// Pods of a Deployment inherit the annotation from its template: one notice per pod would be noise.
 #[test]
-fn annotations_of_controlled_objects_are_not_called_unused() {
+fn annotations_of_controlled_objects_are_not_reported_as_unused() {
     let place = Place::new();
     let pod = "- {apiVersion: v1, kind: Pod, metadata: {name: p, namespace: shop, uid: p, annotations: \
                {kubectl-gpt.io/ignore: 'pod/*=x'}, OWNER}, spec: {containers: [{name: c, image: i}]}, status: {phase: Succeeded}}\n";
@@ -401,7 +402,7 @@ fn notices_are_documented_like_rules() {
 }
 
 #[test]
-fn a_finding_whose_cause_is_ignored_stands_on_its_own_and_says_so() {
+fn consequences_of_ignored_findings_are_kept_and_name_them() {
     let place = Place::new();
     let scenario = format!("{}/tests/scenarios/not-ready/cluster.json", env!("CARGO_MANIFEST_DIR"));
     let report = |rules: &str| {
@@ -415,11 +416,11 @@ fn a_finding_whose_cause_is_ignored_stands_on_its_own_and_says_so() {
     let finding = find(&after, "workload/unavailable");
     assert_eq!(finding["causedBy"], json!([]));
     let text = finding["evidence"][0]["text"].as_str().unwrap();
-    assert!(text.starts_with("it follows from what is ignored (team X): Deployment search has no ready pod"), "{text}");
-    // What stood between them explains the rest.
+    assert!(text.starts_with("caused by an ignored finding (team X): Deployment search has no ready pod"), "{text}");
+    // The intermediate finding explains the rest.
     let causes = find(&after, "service/no-ready-endpoints")["causedBy"].as_array().unwrap();
     assert!(causes.contains(&finding["id"]) && !causes.contains(&root), "{causes:?}");
-    // One that is ignored in the middle of a chain leaves the chain whole.
+    // Ignoring a finding in the middle of a chain keeps the chain connected.
     let after = report("workload/*");
     assert_eq!(find(&after, "service/no-ready-endpoints")["causedBy"], json!([root]));
     let after = report("pod/*");
@@ -430,7 +431,7 @@ fn a_finding_whose_cause_is_ignored_stands_on_its_own_and_says_so() {
 }
 
 #[test]
-fn a_baseline_is_sorted_and_stable_and_a_line_a_finding() {
+fn a_baseline_is_sorted_and_has_one_line_per_finding() {
     let place = Place::new();
     place.analyze(&["--write-baseline", "baseline.json"]);
     let text = place.read("baseline.json");
@@ -440,13 +441,13 @@ fn a_baseline_is_sorted_and_stable_and_a_line_a_finding() {
     assert_eq!(read["findings"][2]["object"], "Service shop/cart");
     assert!(text.lines().any(|line| line.contains(SERVICE) && line.contains("Service shop/cart")), "{text}");
     place.analyze(&["--baseline", "baseline.json", "--write-baseline", "baseline.json"]);
-    assert_eq!(place.read("baseline.json"), text, "what is known stays known");
+    assert_eq!(place.read("baseline.json"), text, "known findings stay in the baseline");
     let left: Vec<_> = fs::read_dir(place.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "no temporary file is left: {left:?}");
 }
 
 #[test]
-fn a_baseline_holds_what_is_reported() {
+fn a_baseline_contains_the_reported_findings() {
     let place = Place::new();
     place.config(
         &json!({"ignore": [{"rules": SERVICE, "reason": "has its own reason"}, {"names": "x", "reason": "unused"}]}),
@@ -456,11 +457,11 @@ fn a_baseline_holds_what_is_reported() {
     assert_eq!(rules(&read["findings"]), [ENDPOINTS]);
     place.analyze(&["--write-baseline", "baseline.json"]);
     let read: Value = serde_json::from_str(&place.read("baseline.json")).unwrap();
-    assert_eq!(rules(&read["findings"]), [VOLUME, ENDPOINTS], "notices about ignores are not known troubles");
+    assert_eq!(rules(&read["findings"]), [VOLUME, ENDPOINTS], "notices about ignores are not written to the baseline");
 }
 
 #[test]
-fn what_is_in_the_baseline_is_counted_and_what_is_gone_is_told() {
+fn baselined_findings_are_counted_and_resolved_ones_reported() {
     let place = Place::new();
     place.analyze(&["--write-baseline", "baseline.json"]);
     let report = place.report(&["--baseline", "baseline.json", "--show-ignored"]);
@@ -469,28 +470,28 @@ fn what_is_in_the_baseline_is_counted_and_what_is_gone_is_told() {
     assert_eq!(report["ignored"][0]["from"], json!({"type": "baseline", "file": "baseline.json"}));
     assert_eq!(report["source"]["notes"], Value::Null);
     let table = String::from_utf8(place.analyze(&["--baseline", "baseline.json"]).stdout).unwrap();
-    assert!(table.starts_with("Nothing new is wrong (3 in the baseline)"), "{table}");
-    // Somebody repairs the selector.
+    assert!(table.starts_with("No new problems found (3 in the baseline)"), "{table}");
+    // The selector is fixed.
     place.write("cluster.yaml", &CLUSTER.replace("app: carts", "app: cart"));
     let report = place.report(&["--baseline", "baseline.json"]);
     let note = report["source"]["notes"][0].as_str().unwrap();
-    assert!(note.starts_with("1 finding of the baseline does not occur any more"), "{note}");
+    assert!(note.starts_with("1 baseline finding is resolved"), "{note}");
     assert!(note.contains("service/selector-matches-nothing Service shop/cart"), "{note}");
-    // That cannot be said of what was not looked at.
+    // Findings that were not checked are not reported as resolved.
     assert_eq!(place.report(&["--baseline", "baseline.json", "--rule", "pv/*"])["source"]["notes"], Value::Null);
     assert_eq!(place.report(&["--baseline", "baseline.json", "-n", "shop"])["source"]["notes"], Value::Null);
 }
 
 #[test]
-fn a_baseline_that_cannot_be_used_is_wrong_configuration() {
+fn an_invalid_baseline_is_a_usage_error() {
     let place = Place::new();
     place.write("broken.json", "{");
     place.write("other.json", r#"{"items": []}"#);
     place.write("newer.json", r#"{"schemaVersion": "2", "findings": []}"#);
     for (file, what) in [
-        ("missing.json", "--write-baseline writes one"),
-        ("broken.json", "broken.json is no baseline"),
-        ("other.json", "other.json is no baseline"),
+        ("missing.json", "create one with --write-baseline"),
+        ("broken.json", "broken.json is not a baseline file"),
+        ("other.json", "other.json is not a baseline file"),
         ("newer.json", "version \"2\""),
     ] {
         let output = place.analyze(&["--baseline", file]);
@@ -500,11 +501,11 @@ fn a_baseline_that_cannot_be_used_is_wrong_configuration() {
     }
     let output = place.analyze(&["--write-baseline", "no/such/folder/baseline.json"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("writing the baseline no/such/folder/baseline.json"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("writing baseline no/such/folder/baseline.json"));
 }
 
 #[test]
-fn the_json_with_all_of_it_follows_the_schema() {
+fn json_with_ignores_follows_the_schema() {
     let schema = format!("{}/docs/findings.schema.json", env!("CARGO_MANIFEST_DIR"));
     let schema: Value = serde_json::from_str(&fs::read_to_string(schema).unwrap()).unwrap();
     let schema = jsonschema::validator_for(&schema).unwrap();

@@ -1,4 +1,4 @@
-//! Everything that `-f` reads, and `snapshot`.
+//! Tests of all inputs of `-f`, and of `snapshot`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -39,7 +39,7 @@ fn found(report: &Value) -> Vec<String> {
         .collect()
 }
 
-/// It is refused as unreadable, in one line that contains this.
+/// Asserts exit code 4 and a one-line error that contains the text.
 #[track_caller]
 fn refused(output: &Output, because: &str) {
     let message = String::from_utf8_lossy(&output.stderr).to_string();
@@ -47,7 +47,7 @@ fn refused(output: &Output, because: &str) {
     assert!(message.contains(because) && message.lines().count() == 1, "{message}");
 }
 
-/// A folder with these files.
+/// A temporary directory with these files.
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (path, content) in files {
@@ -95,7 +95,7 @@ spec:
           valueFrom: {secretKeyRef: {name: db, key: password}}
 ";
 
-/// There are Secrets in the input, and not the one that is named.
+/// A Secret, but not the one that is referenced.
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: other\n  namespace: shop\n";
 
 fn both() -> String {
@@ -103,10 +103,10 @@ fn both() -> String {
 }
 
 #[test]
-fn manifests_are_told_with_file_and_line() {
+fn manifests_have_file_and_line() {
     let shop = folder(&[("deep/er/shop.yaml", &both()), ("values.yaml", "replicas: 2\n"), (".hidden/x.yaml", "a: [")]);
     let output = analyze(&["-f", shop.path().to_str().unwrap()]);
-    // What is not in the files may be in the cluster; a slip of the pen is one wherever the rest is.
+    // An object that is missing in the files may exist in the cluster; a typo is an error anyway.
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let file = path(&shop, "deep/er/shop.yaml");
     assert_eq!(
@@ -121,7 +121,7 @@ fn manifests_are_told_with_file_and_line() {
 }
 
 #[test]
-fn json_has_lines_too() {
+fn json_manifests_have_lines() {
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "cart", "namespace": "shop"},
         "spec": {"selector": {"app": "carts"}, "ports": [{"port": 80}]}});
     let deployment: Value = serde_saphyr::from_str(DEPLOYMENT).unwrap();
@@ -138,7 +138,7 @@ fn json_has_lines_too() {
 }
 
 #[test]
-fn helm_says_which_template() {
+fn helm_output_has_template_names() {
     let rendered = format!(
         "---\n# Source: shop/templates/service.yaml\n{SERVICE}---\n# Source: shop/templates/cart.yaml\n{DEPLOYMENT}---\n{SECRET}"
     );
@@ -149,7 +149,7 @@ fn helm_says_which_template() {
             "pod/missing-reference Deployment/cart info shop/templates/cart.yaml:1",
         ]
     );
-    // A file that is there has lines that are there.
+    // Lines of an existing file are reported.
     let files = folder(&[("rendered.yaml", &rendered)]);
     let file = path(&files, "rendered.yaml");
     assert!(found(&report(&analyze(&["-f", &file])))[0].ends_with(&format!("{file}:10")));
@@ -157,26 +157,26 @@ fn helm_says_which_template() {
 }
 
 #[test]
-fn templates_have_to_be_rendered() {
+fn unrendered_templates_are_rejected() {
     let template = "apiVersion: v1\nkind: Service\nmetadata:\n  name: {{ .Release.Name }}\n{{- if .Values.x }}\nspec: {}\n{{- end }}\n";
-    refused(&analyze_stream(template), "reading standard input: line 4 holds a template action");
+    refused(&analyze_stream(template), "reading standard input: line 4 contains a template action");
     let quoted = "apiVersion: v1\nkind: Service\nmetadata:\n  name: \"{{ .Release.Name }}\"\n";
-    refused(&analyze_stream(quoted), "line 4 holds a template action");
-    refused(&analyze_stream("{{ if true }}\nkind: A\n{{ end }}\n"), "line 1 holds a template action");
+    refused(&analyze_stream(quoted), "line 4 contains a template action");
+    refused(&analyze_stream("{{ if true }}\nkind: A\n{{ end }}\n"), "line 1 contains a template action");
     let chart = [("Chart.yaml", "name: shop\nversion: 1.0.0\n"), ("templates/service.yaml", template)];
     let alone = folder(&chart);
-    refused(&analyze(&["-f", alone.path().to_str().unwrap()]), "is a chart; render it: helm template");
+    refused(&analyze(&["-f", alone.path().to_str().unwrap()]), "is a Helm chart; render it first: helm template");
     let beside = folder(&[("chart/Chart.yaml", "a: b\n"), ("chart/templates/x.yaml", template), ("a.yaml", &both())]);
     let output = analyze(&["-f", beside.path().to_str().unwrap()]);
     assert_eq!(found(&report(&output)).len(), 2, "{}", text(&output));
-    assert!(report(&output)["source"]["notes"].to_string().contains("is a chart"), "{}", text(&output));
-    // Alerts and workflows hold braces, rightly so.
+    assert!(report(&output)["source"]["notes"].to_string().contains("is a Helm chart"), "{}", text(&output));
+    // Braces are legitimate in alerts and workflows.
     let alert = "apiVersion: a.io/v1\nkind: Rule\nmetadata: {name: r}\nspec:\n  text: \"{{ $labels.pod }} is down\"\n";
     assert_eq!(analyze_stream(alert).status.code(), Some(0));
 }
 
 #[test]
-fn of_a_kustomization_the_resources_are_read_and_the_patches_are_not() {
+fn kustomize_patches_are_skipped() {
     let patch = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: cart, namespace: shop}\nspec: {replicas: 5}\n";
     let overlay = "resources: [../base]\npatches: [{path: patch.yaml}]\n";
     let files = folder(&[
@@ -190,11 +190,11 @@ fn of_a_kustomization_the_resources_are_read_and_the_patches_are_not() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert_eq!(report(&output)["summary"]["objects"], 1);
     assert!(report(&output)["source"]["notes"].to_string().contains("kubectl kustomize"), "{}", text(&output));
-    refused(&analyze(&["-f", &path(&files, "prod")]), "is a kustomization; render it: kubectl kustomize");
+    refused(&analyze(&["-f", &path(&files, "prod")]), "is a kustomization; render it first: kubectl kustomize");
 }
 
 #[test]
-fn what_an_installation_does_not_make_is_left_out() {
+fn helm_tests_are_skipped() {
     let hook = |name: &str, hook: &str| {
         format!(
             "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, annotations: {{helm.sh/hook: '{hook}'}}}}\nspec: {{selector: {{app: none}}, ports: [{{port: 80}}]}}\n"
@@ -207,7 +207,11 @@ fn what_an_installation_does_not_make_is_left_out() {
     let output = analyze_stream(input + "---\n" + &DEPLOYMENT.replace("  namespace: shop\n", ""));
     let found = found(&report(&output));
     assert_eq!(found, ["service/selector-matches-nothing Service/c info -:15"], "{found:?}");
-    assert!(report(&output)["source"]["notes"].to_string().contains("3 objects of Helm hooks"), "{}", text(&output));
+    assert!(
+        report(&output)["source"]["notes"].to_string().contains("skipped 3 objects with Helm hooks"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]
@@ -230,7 +234,7 @@ fn objects_without_a_namespace_or_a_name() {
     assert_eq!(analyze(&["-f", files.path().to_str().unwrap()]).status.code(), Some(0));
 }
 
-/// The node and namespace of a real cluster: a crash loop, and a Service with a wrong selector.
+/// The findings in the recorded inputs: a crash loop, and a Service with a wrong selector.
 const TRUTH: [&str; 2] =
     ["pod/crash-loop Deployment/cart error", "service/selector-matches-nothing Service/cart error"];
 
@@ -250,17 +254,17 @@ fn assert_reads(input: &str, truth: &[&str], unread: &[&str]) -> Value {
     assert!(report["findings"][0].to_string().contains("fatal: DB_HOST is not set"), "{}", report["findings"][0]);
     let gaps = not_in_input(&report);
     for kind in unread {
-        assert!(gaps.contains(*kind), "{kind} is told as read: {gaps:?}");
+        assert!(gaps.contains(*kind), "{kind} is reported as read: {gaps:?}");
     }
     for kind in ["Pod", "Node", "Deployment", "Service", "Event"] {
-        assert!(!gaps.contains(kind), "{kind} is told as unread");
+        assert!(!gaps.contains(kind), "{kind} is reported as unread");
     }
     report
 }
 
 #[test]
 fn cluster_info_dumps() {
-    // There might be a StatefulSet, of which a dump says nothing, that the Service selects.
+    // The Service might select a StatefulSet, which a dump does not include.
     let truth = &TRUTH[..1];
     assert_reads("tests/inputs/cluster-info-dump", truth, &["ConfigMap", "EndpointSlice", "Job"]);
     assert_reads("tests/inputs/cluster-info-dump.txt.gz", truth, &["ConfigMap", "EndpointSlice", "Job"]);
@@ -273,7 +277,7 @@ fn cluster_info_dumps() {
 }
 
 #[test]
-fn a_dump_of_some_namespaces_says_nothing_about_the_others() {
+fn dumps_of_some_namespaces_are_partial() {
     let folder = tempfile::tempdir().unwrap();
     for file in ["nodes.json", "shop/pods.json", "shop/services.json", "shop/replication-controllers.json"] {
         let to = folder.path().join(file);
@@ -281,7 +285,7 @@ fn a_dump_of_some_namespaces_says_nothing_about_the_others() {
         fs::copy(Path::new("tests/inputs/cluster-info-dump").join(file), to).unwrap();
     }
     let output = analyze(&["-f", folder.path().to_str().unwrap(), "-n", "kube-system"]);
-    refused(&output, "there is no namespace kube-system in the input");
+    refused(&output, "namespace kube-system not found in the input");
 }
 
 #[test]
@@ -299,7 +303,7 @@ fn support_bundles() {
     assert_eq!(from_folder["notEvaluated"], report["notEvaluated"]);
 }
 
-/// Versions before 0.40 wrote arrays, whose items do not say what they are.
+/// Versions before 0.40 wrote arrays whose items have no kind.
 #[test]
 fn old_support_bundles() {
     let unpacked = unpack("tests/inputs/support-bundle.tar.gz");
@@ -324,13 +328,13 @@ fn old_support_bundles() {
 }
 
 #[test]
-fn what_a_bundle_could_not_collect_is_no_health() {
+fn collection_errors_of_bundles_are_gaps() {
     let unpacked = unpack("tests/inputs/support-bundle.tar.gz");
     let root = fs::read_dir(unpacked.path()).unwrap().next().unwrap().unwrap().path().join("cluster-resources");
     let forbidden = r#"["nodes is forbidden: User \"system:serviceaccount:a:b\" cannot list resource \"nodes\""]"#;
     fs::write(root.join("nodes-errors.json"), forbidden).unwrap();
     fs::write(root.join("nodes.json"), "").unwrap();
-    // Left out without a word, which the collector does where it has no rights.
+    // Omitted silently, as the collector does without permissions.
     fs::remove_file(root.join("statefulsets/kube-system.json")).unwrap();
     fs::write(root.join("services-errors.json"), r#"{"shop": "context deadline exceeded"}"#).unwrap();
     fs::remove_file(root.join("services/shop.json")).unwrap();
@@ -355,9 +359,9 @@ fn must_gathers() {
     assert!(!report.to_string().contains("2026-11-21T18:38:00.000000000Z"), "time stamps of log lines");
 }
 
-/// A repository of manifests may have the same folders; nobody gathered them from a cluster.
+/// A repository of manifests may have the same directories without being a must-gather.
 #[test]
-fn a_repository_is_no_must_gather() {
+fn a_repository_is_not_a_must_gather() {
     let files =
         folder(&[("namespaces/shop/apps/deployments.yaml", &both()), ("namespaces/shop/core/pods.yaml", SECRET)]);
     let output = analyze(&["-f", files.path().to_str().unwrap(), "--rule", "pod/*"]);
@@ -366,7 +370,7 @@ fn a_repository_is_no_must_gather() {
     assert!(report(&output)["findings"][0]["location"].is_object(), "{}", text(&output));
 }
 
-/// The files of an archive, in a folder.
+/// The files of an archive, extracted to a directory.
 fn unpack(archive: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     tar::Archive::new(GzDecoder::new(fs::File::open(archive).unwrap())).unpack(folder.path()).unwrap();
@@ -374,7 +378,7 @@ fn unpack(archive: &str) -> TempDir {
 }
 
 #[test]
-fn archives_of_manifests_and_of_nothing() {
+fn archives_of_manifests_and_empty_archives() {
     let archive = |files: &[(&str, &str)]| {
         let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
         for (path, content) in files {
@@ -385,7 +389,7 @@ fn archives_of_manifests_and_of_nothing() {
         builder.into_inner().unwrap().finish().unwrap()
     };
     assert_eq!(found(&report(&analyze_stream(archive(&[("k8s/service.yaml", &both())])))).len(), 2);
-    refused(&analyze_stream(archive(&[("readme.md", "# nothing")])), "no Kubernetes object in -");
+    refused(&analyze_stream(archive(&[("readme.md", "# nothing")])), "no Kubernetes objects found in -");
     let whole = archive(&[("k8s/service.yaml", SERVICE)]);
     refused(&analyze_stream(&whole[..whole.len() / 2]), "reading standard input");
 }
@@ -394,14 +398,14 @@ fn snapshot(arguments: &[&str], to: &Path) -> Output {
     kubectl_gpt(&["snapshot", "-o", to.to_str().unwrap()]).args(arguments).output().unwrap()
 }
 
-/// All that a snapshot holds, unpacked.
+/// The decompressed content of a snapshot.
 fn content(snapshot: &Path) -> String {
     let unpacked = zstd::decode_all(fs::File::open(snapshot).unwrap()).unwrap();
     String::from_utf8_lossy(&unpacked).into_owned()
 }
 
 #[test]
-fn a_snapshot_says_what_its_source_says() {
+fn a_snapshot_gives_the_same_report_as_its_source() {
     let target = tempfile::tempdir().unwrap();
     let mut inputs: Vec<PathBuf> = ["scenarios", "field", "installs"].iter().flat_map(|of| folders(of)).collect();
     inputs.extend(["support-bundle.tar.gz", "cluster-info-dump"].map(|name| PathBuf::from("tests/inputs").join(name)));
@@ -419,9 +423,9 @@ fn a_snapshot_says_what_its_source_says() {
     }
 }
 
-/// Of manifests the file and the line too, in YAML and JSON, of an item of a List, and after a second turn.
+/// Snapshots of manifests keep file and line: for YAML and JSON, for items of a List, and in a snapshot of a snapshot.
 #[test]
-fn a_snapshot_of_manifests_says_where_they_stand() {
+fn a_snapshot_of_manifests_keeps_locations() {
     let target = tempfile::tempdir().unwrap();
     let list = json!({"apiVersion": "v1", "kind": "List", "items": [
         serde_saphyr::from_str::<Value>(DEPLOYMENT).unwrap(),
@@ -451,7 +455,7 @@ fn a_snapshot_of_manifests_says_where_they_stand() {
         assert!(!content(&file).contains("hunter"), "{input}");
     }
     assert!(places > 100, "{places}");
-    // One that was made before places were kept.
+    // A snapshot from before source locations were stored.
     let file = target.path().join("a.tar.zst");
     let bytes = zstd::decode_all(fs::File::open(&file).unwrap()).unwrap();
     let old = target.path().join("old");
@@ -460,12 +464,12 @@ fn a_snapshot_of_manifests_says_where_they_stand() {
     let found = report(&analyze(&["-f", &path_of(&old)]));
     assert!(found["findings"].as_array().unwrap().iter().all(|finding| finding["location"].is_null()), "{found:#}");
     fs::write(old.join("places.json"), "[{}]").unwrap();
-    refused(&analyze(&["-f", &path_of(&old)]), "it is no intact snapshot");
+    refused(&analyze(&["-f", &path_of(&old)]), "snapshot is corrupted");
 }
 
-/// Of a stream from `helm template` the template that each object comes from.
+/// Snapshots of `helm template` output keep the template of each object.
 #[test]
-fn a_snapshot_of_a_stream_says_what_the_stream_says() {
+fn a_snapshot_of_a_stream_keeps_templates() {
     let target = tempfile::tempdir().unwrap();
     let file = target.path().join("stream.tar.zst");
     let rendered = format!(
@@ -484,7 +488,7 @@ fn path_of(path: &Path) -> String {
 }
 
 #[test]
-fn a_snapshot_is_the_same_to_the_byte() {
+fn snapshots_are_reproducible() {
     let target = tempfile::tempdir().unwrap();
     let write = |name: &str, from: &str| {
         let file = target.path().join(name);
@@ -509,7 +513,7 @@ fn a_snapshot_is_the_same_to_the_byte() {
 }
 
 #[test]
-fn a_snapshot_holds_no_secrets() {
+fn snapshots_contain_no_secrets() {
     let pod = |name: &str, value: &str| {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop",
         "annotations": {"kubectl.kubernetes.io/last-applied-configuration": format!("{{\"env\": \"{value}\"}}")},
@@ -553,14 +557,14 @@ fn recorded(name: &str) -> ApiServer {
 }
 
 #[test]
-fn a_snapshot_of_a_cluster_says_what_the_cluster_says() {
+fn a_snapshot_of_a_cluster_gives_the_same_report() {
     let server = recorded("ingress-backends");
     server.fail(When::listing("persistentvolumes"), Then::Forbidden);
     let target = tempfile::tempdir().unwrap();
     let file = target.path().join("live.tar.zst");
     let written = live(&server, &["snapshot", "-o", file.to_str().unwrap()]);
     assert_eq!(written.status.code(), Some(0), "{}", text(&written));
-    assert!(text(&written).contains("could not be read: PersistentVolume (forbidden)"), "{}", text(&written));
+    assert!(text(&written).contains("not read: PersistentVolume (forbidden)"), "{}", text(&written));
     let calm = ["--skip-rule", "cronjob/not-running", "-o", "json"];
     let before = report(&live(&server, &[&["analyze"], &calm[..]].concat()));
     let after = kubectl_gpt(&["analyze", "-f", file.to_str().unwrap()]).args(calm).output().unwrap();
@@ -570,12 +574,12 @@ fn a_snapshot_of_a_cluster_says_what_the_cluster_says() {
     assert_eq!(after["notEvaluated"], before["notEvaluated"]);
     assert_eq!(after["source"]["serverVersion"], before["source"]["serverVersion"]);
     assert_eq!(after["summary"], before["summary"]);
-    // Secrets were never more than metadata, which is not the same as empty.
+    // Secrets were read as metadata only, which differs from empty.
     assert!(content(&file).contains("metadata/Secret.json") || !content(&file).contains("\"kind\":\"Secret\""));
 }
 
 #[test]
-fn snapshots_of_the_future_and_halves_of_snapshots() {
+fn newer_and_truncated_snapshots() {
     let target = tempfile::tempdir().unwrap();
     let file = target.path().join("s.tar.zst");
     assert_eq!(snapshot(&["-f", "tests/scenarios/quota"], &file).status.code(), Some(0));
@@ -583,7 +587,7 @@ fn snapshots_of_the_future_and_halves_of_snapshots() {
     refused(&analyze_stream(&bytes[..bytes.len() / 2]), "reading standard input");
     let newer = r#"{"format": "kubectl-gpt.io/snapshot", "version": 9, "tool": "kubectl-gpt 9.0.0"}"#;
     let files = folder(&[("snapshot.json", newer)]);
-    refused(&analyze(&["-f", files.path().to_str().unwrap()]), "it was written by kubectl-gpt 9.0.0");
+    refused(&analyze(&["-f", files.path().to_str().unwrap()]), "written by kubectl-gpt 9.0.0");
     let unwritable = snapshot(&["-f", "tests/scenarios/quota"], Path::new("/nowhere/at/all"));
     refused(&unwritable, "writing /nowhere/at/all");
     let usage = kubectl_gpt(&["snapshot"]).output().unwrap();
@@ -601,20 +605,20 @@ fn manifests_against_a_cluster() {
         let found = if output.stdout.is_empty() { Vec::new() } else { found(&report(&output)) };
         (output.status.code(), found.iter().map(|l| l.replace(&file, "m.yaml")).collect::<Vec<_>>(), text(&output))
     };
-    // What it names is there.
+    // The reference exists in the cluster.
     let fits = "apiVersion: v1\nkind: Service\nmetadata: {name: more, namespace: healthy-shop}\nspec:\n  selector: {app: web}\n  ports: [{port: 80, targetPort: 8080}]\n";
     let (code, found, text) = check(fits, &[]);
     assert_eq!((code, found), (Some(0), Vec::new()), "{text}");
-    // And what is not there is no mere info.
+    // A missing reference is an error, not just info.
     let (code, found, text) = check(&fits.replace("app: web", "app: webs"), &[]);
     assert_eq!(code, Some(1), "{text}");
     assert_eq!(found, ["service/selector-matches-nothing Service/more error m.yaml:5"], "{text}");
-    // So is what a pod needs to start.
+    // The same applies to references of a pod.
     let needs = DEPLOYMENT.replace("namespace: shop", "namespace: healthy-shop").replace("name: db,", "name: nowhere,");
     let (code, found, text) = check(&needs, &[]);
     assert_eq!(code, Some(1), "{text}");
     assert_eq!(found, ["pod/missing-reference Deployment/cart error m.yaml:18"], "{text}");
-    // Without a namespace it goes where kubectl would put it.
+    // Without a namespace, kubectl's default is used.
     let (code, found, text) = check(&fits.replace(", namespace: healthy-shop", ""), &["-n", "healthy-shop"]);
     assert_eq!((code, found), (Some(0), Vec::new()), "{text}");
     let (code, _, text) = check("{{ x }}", &[]);
@@ -628,11 +632,11 @@ fn manifests_against_a_cluster() {
 }
 
 #[test]
-fn bombs_in_zstd() {
+fn zstd_bombs() {
     let mut packed = zstd::Encoder::new(Vec::new(), 1).unwrap();
     let spaces = vec![b' '; 1 << 20];
     for _ in 0..256 {
         packed.write_all(&spaces).unwrap();
     }
-    refused(&analyze_stream(packed.finish().unwrap()), "it is larger than");
+    refused(&analyze_stream(packed.finish().unwrap()), "file is larger than");
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C while a cluster is read that does not answer.
+//! Ctrl-C while reading a cluster that does not respond.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::api_server::{ApiServer, Then, When};
 use crate::program::report;
 
-/// The program at work on a recorded cluster that never answers for one resource; every other request is answered.
+/// Runs the program against a recorded cluster whose server hangs for one resource.
 fn hanging(name: &str, resource: &str, arguments: &[&str]) -> (ApiServer, Child) {
     let server = ApiServer::recorded(format!("{}/tests/scenarios/{name}/cluster.json", env!("CARGO_MANIFEST_DIR")));
     server.fail(When::listing(resource), Then::Hang);
@@ -22,7 +22,7 @@ fn hanging(name: &str, resource: &str, arguments: &[&str]) -> (ApiServer, Child)
         .unwrap();
     let start = Instant::now();
     let mut last = 0;
-    // Until no more requests come, other than the one that hangs.
+    // Waits until only the hanging request is left.
     while start.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(700));
         let now = server.requests().len();
@@ -41,12 +41,12 @@ fn interrupt(child: &Child) {
 }
 
 #[test]
-fn ctrl_c_reports_what_is_known_and_what_is_not() {
+fn ctrl_c_reports_partial_results() {
     let (_server, child) = hanging("healthy-shop", "pods", &["-o", "json"]);
     interrupt(&child);
     let start = Instant::now();
     let output = child.wait_with_output().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(15), "it ends soon");
+    assert!(start.elapsed() < Duration::from_secs(15), "it ends quickly");
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let report = report(&output);
     assert_eq!(report["findings"], serde_json::json!([]));
@@ -57,7 +57,7 @@ fn ctrl_c_reports_what_is_known_and_what_is_not() {
 }
 
 #[test]
-fn findings_count_more_than_the_interruption() {
+fn findings_take_precedence_over_the_interruption() {
     let (_server, child) = hanging("selector-mismatch", "ingresses", &[]);
     interrupt(&child);
     let output = child.wait_with_output().unwrap();
@@ -68,9 +68,9 @@ fn findings_count_more_than_the_interruption() {
     assert_eq!(table.matches("(interrupted").count(), 1, "one line for all of it: {table}");
 }
 
-/// Somebody reads the report too slowly, or not at all.
+/// The reader of the report is slow, or does not read at all.
 #[test]
-fn a_second_ctrl_c_ends_at_once() {
+fn a_second_ctrl_c_exits_immediately() {
     let (_server, mut child) = hanging("healthy-shop", "pods", &["-o", "sarif"]);
     interrupt(&child);
     std::thread::sleep(Duration::from_secs(5));
@@ -82,7 +82,7 @@ fn a_second_ctrl_c_ends_at_once() {
 }
 
 #[test]
-fn nothing_is_said_on_the_way_where_nobody_looks() {
+fn no_progress_without_a_terminal() {
     let server = ApiServer::recorded(format!("{}/tests/scenarios/oom/cluster.json", env!("CARGO_MANIFEST_DIR")));
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-gpt"));
     let output = command.env_clear().args(["analyze", "--kubeconfig"]).arg(server.kubeconfig()).output().unwrap();

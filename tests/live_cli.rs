@@ -1,4 +1,4 @@
-//! The program against an API server: what it says and how it ends.
+//! Tests of the program against an API server: output and exit codes.
 
 use std::collections::BTreeSet;
 use std::process::Output;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 fn run(server: &ApiServer, arguments: &[&str]) -> Output {
     let kubeconfig = server.kubeconfig();
     let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
-    // The recordings are older every day, so the one rule that compares a schedule with the clock is left out.
+    // Recordings age, so the one rule that compares a schedule with the current time is skipped.
     let command = command.env_clear().arg("analyze").arg("--kubeconfig").arg(kubeconfig);
     command.args(["--skip-rule", "cronjob/not-running"]).args(arguments).output().unwrap()
 }
@@ -21,15 +21,15 @@ fn recorded(name: &str) -> ApiServer {
 }
 
 #[test]
-fn a_healthy_cluster_is_one_calm_line() {
+fn a_healthy_cluster_is_one_line() {
     let output = run(&recorded("healthy-shop"), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let text = text(&output);
-    assert!(text.starts_with("Nothing is wrong: ") && text.lines().count() == 1, "{text}");
+    assert!(text.starts_with("No problems found: ") && text.lines().count() == 1, "{text}");
 }
 
 #[test]
-fn a_broken_cluster_is_code_1_with_the_same_findings_as_from_a_file() {
+fn a_broken_cluster_gives_the_same_findings_as_its_recording() {
     let output = run(&recorded("selector-mismatch"), &["-o", "json"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let found: Vec<Value> = report(&output)["findings"].as_array().unwrap().iter().map(|f| f["rule"].clone()).collect();
@@ -39,12 +39,12 @@ fn a_broken_cluster_is_code_1_with_the_same_findings_as_from_a_file() {
 }
 
 #[test]
-fn pods_forbidden_is_code_3_and_told_in_table_and_json() {
+fn forbidden_pods_are_reported_with_exit_code_3() {
     let server = recorded("healthy-shop");
     server.fail(When::listing("pods"), Then::Forbidden);
     let table = run(&server, &[]);
     assert_eq!(table.status.code(), Some(3), "{}", text(&table));
-    assert!(text(&table).contains("not everything could be looked at"), "{}", text(&table));
+    assert!(text(&table).contains("some checks could not be evaluated"), "{}", text(&table));
     assert!(text(&table).contains("not evaluated: Pod (forbidden"), "{}", text(&table));
     let json = run(&server, &["-o", "json"]);
     assert_eq!(json.status.code(), Some(3));
@@ -57,16 +57,16 @@ fn pods_forbidden_is_code_3_and_told_in_table_and_json() {
 }
 
 #[test]
-fn what_is_wrong_counts_more_than_what_is_unknown() {
+fn findings_take_precedence_over_gaps() {
     let server = recorded("ingress-backends");
     server.fail(When::listing("pods"), Then::Forbidden);
     let output = run(&server, &[]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
 }
 
-/// Whatever single kind is refused, a healthy cluster gets no finding of it, and never a clean bill.
+/// If any single kind is forbidden, a healthy cluster has no findings, and is not reported as healthy.
 #[test]
-fn no_refused_kind_looks_like_health_or_like_trouble() {
+fn forbidden_kinds_are_neither_healthy_nor_broken() {
     let server = recorded("healthy-shop");
     assert_eq!(run(&server, &[]).status.code(), Some(0));
     let listed: BTreeSet<String> = server
@@ -102,7 +102,7 @@ fn everything_forbidden_is_never_green() {
 }
 
 #[test]
-fn an_unreachable_server_is_code_4() {
+fn an_unreachable_server_gives_exit_code_4() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -113,12 +113,12 @@ fn an_unreachable_server_is_code_4() {
     let output = command.env_clear().args(["analyze", "--kubeconfig"]).arg(&path).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", text(&output));
     let message = text(&output);
-    assert!(message.starts_with(&format!("error: cannot reach the API server {url}: ")), "{message}");
+    assert!(message.starts_with(&format!("error: cannot reach API server {url}: ")), "{message}");
     assert_eq!(message.lines().count(), 1, "{message}");
 }
 
 #[test]
-fn a_namespace_that_does_not_exist_is_code_4() {
+fn a_missing_namespace_gives_exit_code_4() {
     let output = run(&recorded("healthy-shop"), &["-n", "nowhere"]);
     assert_eq!(output.status.code(), Some(4), "{}", text(&output));
     assert!(text(&output).contains("nowhere"), "{}", text(&output));
@@ -135,7 +135,7 @@ fn a_namespace_limits_the_report() {
 }
 
 #[test]
-fn logs_of_crashed_containers_are_fetched_unless_they_are_not_wanted() {
+fn logs_of_crashed_containers_are_fetched_by_default() {
     let server = recorded("crash-loop");
     for pod in ["worker-dd98d9f8b-tp79f", "worker-dd98d9f8b-wdddr"] {
         for previous in [false, true] {
@@ -146,14 +146,14 @@ fn logs_of_crashed_containers_are_fetched_unless_they_are_not_wanted() {
     assert!(text(&with).contains("the moon is not set"), "{}", text(&with));
     let asked: Vec<String> =
         server.requests().iter().map(|asked| asked.line()).filter(|line| line.contains("/log")).collect();
-    assert_eq!(asked.len(), 1, "one pod a workload: {asked:?}");
+    assert_eq!(asked.len(), 1, "one pod per workload: {asked:?}");
     let without = run(&server, &["--no-logs"]);
     assert!(!text(&without).contains("the moon is not set"), "{}", text(&without));
 }
 
 /// The number of requests depends on the number of kinds, not of objects.
 #[test]
-fn the_same_requests_for_10_and_for_1000_services() {
+fn the_number_of_requests_is_independent_of_the_number_of_services() {
     let cluster = |services: usize| {
         let mut objects =
             vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "uid": "shop"}})];
@@ -167,11 +167,11 @@ fn the_same_requests_for_10_and_for_1000_services() {
         server.requests().len()
     };
     let few = cluster(10);
-    // A thousand need a second page.
+    // A thousand objects need a second page.
     assert!(cluster(1000) <= few + 1, "{few}");
 }
 
-/// A program run with a kubeconfig of our own making.
+/// Runs the program with custom kubeconfigs.
 fn with_kubeconfigs(files: &[String], arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let paths: Vec<std::path::PathBuf> = (0..files.len()).map(|n| folder.path().join(format!("config-{n}"))).collect();
@@ -186,7 +186,7 @@ fn with_kubeconfigs(files: &[String], arguments: &[&str]) -> Output {
 
 /// KUBECONFIG may be a list: the cluster in one file, the context that uses it in another.
 #[test]
-fn kubeconfig_lists_are_merged_and_contexts_chosen() {
+fn kubeconfig_lists_are_merged() {
     let server = recorded("selector-mismatch");
     let clusters = format!(
         "{{apiVersion: v1, kind: Config, clusters: [{{name: here, cluster: {{server: '{}'}}}}, \
@@ -209,7 +209,7 @@ fn kubeconfig_lists_are_merged_and_contexts_chosen() {
 }
 
 #[test]
-fn impersonation_is_asked_of_the_server() {
+fn impersonation_headers_are_sent() {
     let server = recorded("selector-mismatch");
     let output = run(&server, &["--as", "jane", "--as-group", "dev", "--as-group", "ops", "--rule", "service/*"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -219,10 +219,10 @@ fn impersonation_is_asked_of_the_server() {
     );
 }
 
-/// Cloud providers hand out tokens through a program that the kubeconfig names.
+/// Cloud providers issue tokens through credential plugins.
 #[cfg(unix)]
 #[test]
-fn exec_plugins_give_the_credentials() {
+fn exec_plugins_provide_credentials() {
     let server = recorded("selector-mismatch");
     let config = |script: &str| {
         format!(

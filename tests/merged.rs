@@ -1,4 +1,4 @@
-//! All broken clusters as one: each root cause still stands apart, with its own consequences and no others.
+//! All broken clusters combined: each root cause is still separate, with only its own consequences.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,10 +13,10 @@ use kubectl_gpt_analyzers::{Now, Profile, rules};
 use regex::{Captures, Regex};
 use serde_json::{Value, json};
 
-/// The one whose trouble is in kube-system, which all of them have.
+/// The scenario with a broken kube-system, which all scenarios include.
 const WITH_ITS_KUBE_SYSTEM: &str = "coredns-crash";
 
-/// The objects of all scenarios, recorded at the same moment: Nodes and what else has no namespace once, kube-system once.
+/// The objects of all scenarios, as if recorded at the same time: cluster-scoped objects and kube-system only once.
 fn merged() -> Value {
     let time = Regex::new(r#""(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)""#).unwrap();
     let mut objects: BTreeMap<[String; 3], Value> = BTreeMap::new();
@@ -49,7 +49,7 @@ fn report(file: &Path) -> Value {
 }
 
 #[test]
-fn every_root_cause_stands_apart_in_a_crowd() {
+fn root_causes_stay_separate_when_combined() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cluster.json");
     fs::write(&file, merged().to_string()).unwrap();
@@ -61,7 +61,7 @@ fn every_root_cause_stands_apart_in_a_crowd() {
         })
         .collect();
     assert!(mistaken.is_empty(), "{}", mistaken.join("\n"));
-    // What is a root cause alone is one in the crowd: the cluster's DNS explains nobody's typing mistake.
+    // Each root cause stays a root cause when combined: broken DNS does not explain unrelated typos.
     let roots = |report: &Value| -> BTreeSet<String> {
         let findings = report["findings"].as_array().unwrap().iter();
         findings.filter(|f| f["causedBy"] == json!([])).map(|f| f["id"].as_str().unwrap().to_string()).collect()

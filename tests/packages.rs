@@ -1,4 +1,4 @@
-//! What ships the program: it is wired to the program as it is, as far as that can be tried without a release.
+//! Tests of packaging and CI files against the program, as far as possible without a release.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The programs that a release is built for.
+/// The targets of a release.
 const TARGETS: [&str; 5] = [
     "x86_64-unknown-linux-musl",
     "aarch64-unknown-linux-musl",
@@ -41,14 +41,14 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().unwrap_or_else(|| panic!("{value} is no list"))
 }
 
-/// A folder with the program in it, to put on a PATH.
+/// A directory that contains the program, for use in PATH.
 fn installed() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     symlink(program(), folder.path().join("kubectl-gpt")).unwrap();
     folder
 }
 
-/// The PATH with this folder before everything else.
+/// PATH with this directory first.
 fn path_with(folder: &Path) -> String {
     format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default())
 }
@@ -57,7 +57,7 @@ fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Every shell script of a workflow or an action, as bash would read it.
+/// All shell scripts of a workflow or an action.
 fn scripts(value: &Value) -> Vec<String> {
     match value {
         Value::Object(fields) => fields
@@ -73,14 +73,15 @@ fn scripts(value: &Value) -> Vec<String> {
 }
 
 #[test]
-fn shell_scripts_parse_and_take_no_text_from_outside_as_code() {
+fn shell_scripts_parse_and_do_not_inject_inputs() {
     for file in [".github/workflows/ci.yml", ".github/workflows/release.yml", "action.yml"] {
         let scripts = scripts(&yaml(file));
         assert!(!scripts.is_empty(), "{file}");
         for script in scripts {
             let output = Command::new("bash").args(["-n", "-c", &script]).output().unwrap();
             assert!(output.status.success(), "{file}: {}", said(&output));
-            // `${{ inputs.args }}` within a script would be pasted into it: whoever names a branch could run commands.
+            // `${{ inputs.args }}` in a script is expanded before the shell runs: the name of a branch could inject
+            // commands.
             assert!(!script.contains("${{"), "{file}: {script}");
         }
     }
@@ -90,17 +91,17 @@ fn shell_scripts_parse_and_take_no_text_from_outside_as_code() {
         let output = Command::new("bash").arg("-n").arg(Path::new(ROOT).join(file)).output().unwrap();
         assert!(output.status.success(), "{file}: {}", said(&output));
         let mode = fs::metadata(Path::new(ROOT).join(file)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o111, 0o111, "{file} is to be executable");
+        assert_eq!(mode & 0o111, 0o111, "{file} must be executable");
     }
 }
 
 #[test]
-fn continuous_integration_runs_the_gate() {
+fn ci_runs_the_gate() {
     assert!(scripts(&yaml(".github/workflows/ci.yml")).contains(&".ci/run".to_string()));
 }
 
 #[test]
-fn a_release_builds_what_the_packages_download() {
+fn packages_download_only_built_archives() {
     let release = yaml(".github/workflows/release.yml");
     let built: BTreeSet<&str> = list(&release["jobs"]["build"]["strategy"]["matrix"]["include"])
         .iter()
@@ -110,17 +111,17 @@ fn a_release_builds_what_the_packages_download() {
     let archive = Regex::new(r"kubectl-gpt-((?:x86_64|aarch64)-[a-z0-9-]+)\.(tar\.gz|zip)").unwrap();
     for file in [".krew.yaml", "action.yml", "packaging/homebrew/kubectl-gpt.rb", ".github/workflows/release.yml"] {
         for found in archive.captures_iter(&read(file)) {
-            assert!(built.contains(&found[1]), "{file}: nobody builds {}", &found[0]);
+            assert!(built.contains(&found[1]), "{file}: no build for {}", &found[0]);
             assert_eq!(&found[2] == "zip", found[1].contains("windows"), "{file}: {}", &found[0]);
         }
     }
 }
 
-/// .krew.yaml as krew-release-bot would render it.
+/// Renders .krew.yaml like krew-release-bot.
 fn krew() -> Value {
     let call = Regex::new(r#"\{\{addURIAndSha "([^"]+)" \.TagName \}\}"#).unwrap();
     let sum = "0123456789abcdef".repeat(4);
-    // As the bot does: the second line is as far in as the call stands.
+    // Like the bot: the second line is indented like the first.
     let rendered = call.replace_all(&read(".krew.yaml"), format!("uri: $1\n      sha256: {sum}")).into_owned();
     let rendered = rendered.replace("{{ .TagName }}", "v0.1.0");
     assert!(!rendered.contains("{{"), "{rendered}");
@@ -129,7 +130,7 @@ fn krew() -> Value {
 
 /// The rules of krew's `validate-krew-manifest`, and of its index: <https://krew.sigs.k8s.io/docs/developer-guide/>.
 #[test]
-fn krew_takes_the_manifest() {
+fn the_krew_manifest_is_valid() {
     let manifest = krew();
     assert_eq!(manifest["apiVersion"], "krew.googlecontainertools.github.com/v1alpha2");
     assert_eq!(manifest["kind"], "Plugin");
@@ -163,15 +164,15 @@ fn krew_takes_the_manifest() {
         assert!(!bin.starts_with('/') && !bin.contains(".."));
         let files = list(&platform["files"]);
         assert!(!files.is_empty() && files.iter().all(|f| !text(&f["from"]).is_empty() && !text(&f["to"]).is_empty()));
-        assert!(files.iter().any(|file| file["from"] == bin), "{bin} is to be among the files");
-        assert!(files.iter().any(|file| file["from"] == "LICENSE"), "the index wants the license in each archive");
+        assert!(files.iter().any(|file| file["from"] == bin), "files must include {bin}");
+        assert!(files.iter().any(|file| file["from"] == "LICENSE"), "the index requires the license in each archive");
         assert_eq!(bin.ends_with(".exe"), os == "windows");
     }
     assert_eq!(selected.len(), TARGETS.len());
 }
 
 #[test]
-fn the_formula_gets_the_checksum_of_each_archive() {
+fn the_formula_has_all_checksums() {
     let folder = tempfile::tempdir().unwrap();
     let sums: Vec<String> =
         TARGETS.iter().enumerate().map(|(n, target)| format!("{n:064x}  kubectl-gpt-{target}.tar.gz\n")).collect();
@@ -193,9 +194,9 @@ fn the_formula_gets_the_checksum_of_each_archive() {
     assert!(!output.status.success() && said(&output).contains("x86_64-unknown-linux-musl"), "{}", said(&output));
 }
 
-/// `UPDATE_DOCS=1 cargo test --test all packages::` writes the role anew.
+/// `UPDATE_DOCS=1 cargo test --test all packages::` updates the role.
 #[test]
-fn the_cron_job_may_read_exactly_what_the_rules_need() {
+fn the_cron_job_has_the_minimum_role() {
     let file = "deploy/cronjob.yaml";
     let output = Command::new(program()).args(["rules", "--rbac", "--crds", "none"]).output().unwrap();
     let role = String::from_utf8(output.stdout).unwrap();
@@ -209,7 +210,7 @@ fn the_cron_job_may_read_exactly_what_the_rules_need() {
     } else {
         assert_eq!(documents[at], role, "{file} is stale: UPDATE_DOCS=1 cargo test --test all packages::");
     }
-    // The arguments ask for no more than the role permits.
+    // The arguments need no more than the role grants.
     let job: Value = serde_saphyr::from_str(documents.last().unwrap()).unwrap();
     let pod = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
     assert!(list(&pod["containers"][0]["args"]).contains(&"--crds=none".into()));
@@ -220,9 +221,9 @@ fn the_cron_job_may_read_exactly_what_the_rules_need() {
     assert_eq!(user.split(':').next().unwrap(), pod["securityContext"]["runAsUser"].to_string());
 }
 
-/// The program agrees with the manifest that it ships.
+/// The program has no findings about the manifest that ships with it.
 #[test]
-fn the_cron_job_is_quiet() {
+fn the_cron_job_has_no_findings() {
     let output = Command::new(program())
         .args(["analyze", "-f", "deploy/cronjob.yaml", "--fail-on", "warning"])
         .current_dir(ROOT)
@@ -231,7 +232,7 @@ fn the_cron_job_is_quiet() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
 }
 
-/// A step of action.yml, run as the runner would: bash, with the inputs in its environment.
+/// Runs a step of action.yml like the runner: with bash, and with the inputs in its environment.
 struct Step {
     folder: TempDir,
     code: i32,
@@ -281,17 +282,17 @@ fn the_action_fails_on_findings_and_writes_the_job_summary() {
 }
 
 #[test]
-fn the_action_runs_no_code_that_stands_in_its_arguments() {
+fn the_action_does_not_execute_its_arguments() {
     let step = Step::run(&[("args", "-f $(touch${IFS}pwned) ; touch pwned `touch pwned`")]);
     assert_eq!(step.code, 2, "{}", step.log);
     assert!(!Path::new(ROOT).join("pwned").exists());
 }
 
-/// kubectl itself, if there is one here: its plugins are programs on the PATH.
+/// Tests the plugin with the real kubectl, if installed: its plugins are programs on the PATH.
 #[test]
 fn it_is_a_kubectl_plugin() {
     if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
-        eprintln!("no kubectl here: skipped");
+        eprintln!("kubectl is not installed: skipped");
         return;
     }
     let folder = installed();
@@ -328,7 +329,7 @@ fn kubectl_completes_the_plugin() {
 }
 
 #[test]
-fn an_archive_holds_the_program_and_what_goes_with_it() {
+fn archives_are_complete() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(Path::new(ROOT).join("packaging/archive"))
         .arg("x86_64-unknown-linux-musl")
@@ -355,7 +356,7 @@ fn an_archive_holds_the_program_and_what_goes_with_it() {
 }
 
 #[test]
-fn nothing_that_is_shipped_is_of_another_version() {
+fn all_versions_match() {
     let version = env!("CARGO_PKG_VERSION");
     let gitlab = yaml("packaging/gitlab-ci/kubectl-gpt.yml");
     assert_eq!(gitlab["variables"]["KUBECTL_GPT_VERSION"], version);

@@ -1,5 +1,5 @@
-//! What a language model is told holds no name, host or address of a cluster, and no secret that somebody logged: for
-//! every recorded cluster, in every request, and in every object that `ask` could show.
+//! Requests to a language model contain no names, hosts or addresses of the cluster, and no secrets from logs: for all
+//! recorded clusters, in all requests, and for all objects that `ask` can show.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ fn settings() -> Settings {
     Settings::new(&arguments, &Configured::default(), false, |_| None).unwrap()
 }
 
-/// The facts of every request for a cluster; everything else in a request is the program's own text.
+/// The facts in all requests for a cluster; the rest of a request is the program's own text.
 fn told(cluster: &Cluster, masker: &Masker) -> Vec<Value> {
     let settings = settings();
     let rules = rules::all();
@@ -61,7 +61,7 @@ fn facts(request: &Value) -> Value {
     serde_json::from_str(data).unwrap()
 }
 
-/// The terms of the vocabulary that have punctuation in them: parts of them are no names.
+/// Terms of the vocabulary that contain punctuation: their parts are not names.
 fn compounds() -> Vec<String> {
     let text = std::fs::read_to_string("src/explain/vocabulary/kubernetes.txt").unwrap();
     let names = std::fs::read_to_string("src/explain/vocabulary/names.txt").unwrap();
@@ -77,10 +77,10 @@ fn public() -> BTreeSet<String> {
     names.split_whitespace().map(str::to_string).collect()
 }
 
-/// What the objects are called and where they are, from the raw recording.
+/// The names, hosts and addresses in the raw recording.
 #[derive(Default)]
 struct Identifying {
-    /// By what they are the value of.
+    /// By name, with the source of the name.
     names: BTreeMap<String, String>,
 }
 
@@ -98,7 +98,8 @@ impl Identifying {
                 found.walk(&json, "");
             }
         });
-        // Numbers stay, and so does what every cluster has. A name of one letter tells nothing, and `a` is an article.
+        // Numbers and names that every cluster has are not masked. One-letter names reveal nothing, and `a` is an
+        // article.
         let is_number = |name: &str| !name.trim_start_matches('v').contains(|c: char| c.is_alphabetic());
         let is_term = |name: &str| name.starts_with(|c: char| c.is_ascii_uppercase()) && terms().contains(name);
         found.names.retain(|name, _| !is_number(name) && !public.contains(name) && !is_term(name) && name != "a");
@@ -144,7 +145,7 @@ fn terms() -> BTreeSet<String> {
     text.split_whitespace().map(str::to_string).collect()
 }
 
-/// The texts of a JSON value, without the fields' names.
+/// The strings of a JSON value, without field names.
 fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     match value {
         Value::String(text) => found.push(text),
@@ -154,7 +155,7 @@ fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     }
 }
 
-/// What of a cluster can be read in a text.
+/// The identifying data of a cluster that is readable in a text.
 fn leaks(text: &str, identifying: &Identifying, compounds: &[String]) -> Vec<String> {
     let mut rest = text.to_string();
     for compound in compounds.iter().filter(|_| text.contains(['.', '/', '-', ':'])) {
@@ -182,7 +183,7 @@ fn leaks(text: &str, identifying: &Identifying, compounds: &[String]) -> Vec<Str
 }
 
 #[test]
-fn no_request_holds_a_name_of_the_cluster() {
+fn requests_contain_no_names() {
     let compounds = compounds();
     let mut requests = 0;
     for path in clusters() {
@@ -203,9 +204,9 @@ fn no_request_holds_a_name_of_the_cluster() {
     assert!(requests >= 20, "{requests}");
 }
 
-/// Also of what no finding speaks of: `ask` can look at every object.
+/// Also for objects without findings: `ask` can show every object.
 #[test]
-fn no_object_shows_its_name() {
+fn objects_are_masked() {
     let compounds = compounds();
     let mut objects = 0;
     for path in clusters() {
@@ -215,7 +216,7 @@ fn no_object_shows_its_name() {
         let mut seen: BTreeMap<Kind, usize> = BTreeMap::new();
         let mut chosen = Vec::new();
         cluster.objects().each(&mut |kind, namespace, name, _, _| {
-            // Of many of a kind, some.
+            // A sample, if there are many of a kind.
             let n = seen.entry(kind).or_default();
             *n += 1;
             if *n <= 3 {
@@ -236,7 +237,7 @@ fn no_object_shows_its_name() {
     assert!(objects >= 500, "{objects}");
 }
 
-/// Secrets as they end up in logs, settings and messages, each with the part that must not be read anywhere.
+/// Secrets as they appear in logs, settings and messages, each with the part that must be masked.
 const CANARIES: &[(&str, &str)] = &[
     ("using key AKIAIOSFODNN7CANARY", "AKIAIOSFODNN7CANARY"),
     ("token ghp_16C7e42F292c6912E7710c838347Ae17canary", "ghp_16C7e42F"),
@@ -265,7 +266,7 @@ const CANARIES: &[(&str, &str)] = &[
     ("xoxb-canary-123456789012-abcdefghijkl", "xoxb"),
 ];
 
-/// A recorded cluster in which every text that somebody wrote says something secret.
+/// A recorded cluster with a secret in every free-text field.
 fn planted(canary: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string("tests/scenarios/crash-loop/cluster.json").unwrap();
@@ -308,7 +309,7 @@ fn plant(item: &mut Value, canary: &str) {
 }
 
 #[test]
-fn no_request_holds_a_secret_that_somebody_wrote_somewhere() {
+fn requests_contain_no_secrets() {
     for (canary, secret) in CANARIES {
         let folder = planted(canary);
         let cluster = read(folder.path());
@@ -323,14 +324,14 @@ fn no_request_holds_a_secret_that_somebody_wrote_somewhere() {
             }
         });
         let logged = cluster.objects().len() > 100 && shown.contains("\"logs\"");
-        assert!(logged, "the log is told");
+        assert!(logged, "the log is included");
         assert!(!shown.replace("\\\"", "\"").contains(secret), "{secret} of {canary} in {shown}");
     }
 }
 
-/// Placeholders are the same in every run on one cluster, so that answers can be kept; another cluster's tell nothing.
+/// Placeholders are stable across runs on one cluster, so that answers can be cached, and differ between clusters.
 #[test]
-fn placeholders_are_those_of_the_cluster() {
+fn placeholders_depend_on_the_cluster() {
     let path = Path::new("tests/scenarios/crash-loop");
     let told_once: Vec<Value> = {
         let cluster = read(path);

@@ -1,4 +1,5 @@
-//! The story of a pull request: a chart is rendered and checked, a mistake stops it, and it goes on only with a reason.
+//! A pull request end to end: a rendered chart is checked, a mistake fails the check, and it passes only with a
+//! documented ignore.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use assert_cmd::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// As `helm template shop ./chart` prints it.
+/// The output of `helm template shop ./chart`.
 const RENDERED: &str = "---
 # Source: shop/templates/serviceaccount.yaml
 apiVersion: v1
@@ -106,7 +107,7 @@ impl Repository {
         fs::write(self.path(file), text).unwrap();
     }
 
-    /// What the pipeline runs, at noon of a day.
+    /// The check of the pipeline, at noon of the given day.
     fn check(&self, arguments: &[&str], day: &str) -> Output {
         let noon: jiff::Timestamp = format!("{day}T12:00:00Z").parse().unwrap();
         let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
@@ -140,7 +141,7 @@ fn a_good_chart_passes() {
 }
 
 #[test]
-fn a_typo_in_a_selector_stops_it_and_names_the_line() {
+fn a_typo_in_a_selector_fails_with_its_line() {
     let repository = Repository::new(&with_a_typo());
     let output = repository.check(&[], TODAY);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
@@ -155,7 +156,7 @@ fn a_typo_in_a_selector_stops_it_and_names_the_line() {
 }
 
 #[test]
-fn a_baseline_lets_it_pass_until_something_new_is_wrong() {
+fn a_baseline_passes_until_there_is_a_new_finding() {
     let repository = Repository::new(&with_a_typo());
     assert_eq!(repository.code(&["--write-baseline", "baseline.json"], TODAY), 1);
     assert_eq!(repository.code(&["--baseline", "baseline.json"], TODAY), 0);
@@ -166,14 +167,14 @@ fn a_baseline_lets_it_pass_until_something_new_is_wrong() {
 }
 
 #[test]
-fn an_ignore_lets_it_pass_until_its_last_day() {
+fn an_ignore_passes_until_it_expires() {
     let repository = Repository::new(&with_a_typo());
     let entry = json!({"rules": ["service/*", "ingress/*"], "reason": "the next release", "expires": "2026-12-01"});
     repository.write("kubectl-gpt.yaml", &json!({"ignore": [entry]}).to_string());
     assert_eq!(repository.code(&[], TODAY), 0);
     assert_eq!(repository.code(&[], "2026-12-01"), 0);
     assert_eq!(repository.code(&[], "2026-12-02"), 1);
-    // In the chart itself.
+    // The same in the chart itself.
     fs::remove_file(repository.path("kubectl-gpt.yaml")).unwrap();
     let annotated = with_a_typo().replace(
         "kind: Service\nmetadata:\n  name: shop\n",

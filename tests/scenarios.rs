@@ -1,5 +1,5 @@
-//! Clusters recorded from real Kubernetes, broken in known ways, and healthy installs of known projects: everything that
-//! is truly wrong is found, causes are told from consequences, and nothing else is called wrong.
+//! Recorded clusters: all real problems of broken clusters are found, causes are separated from consequences, and
+//! healthy installs have no findings.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,27 +41,27 @@ fn assert_no_mistakes(of: &str) {
 }
 
 #[test]
-fn broken_clusters_are_understood() {
+fn broken_clusters_have_the_expected_findings() {
     assert_no_mistakes("scenarios");
 }
 
-/// Many troubles side by side, three minutes after they were made.
+/// Many problems at the same time, three minutes after their creation.
 #[test]
-fn crowded_namespaces_are_understood() {
+fn crowded_namespaces_have_the_expected_findings() {
     assert_no_mistakes("field");
 }
 
 #[test]
-fn healthy_installs_are_quiet() {
+fn healthy_installs_have_no_findings() {
     assert_no_mistakes("realworld");
 }
 
 #[test]
-fn healthy_installs_written_by_hand_are_quiet() {
+fn handwritten_installs_have_no_findings() {
     assert_no_mistakes("installs");
 }
 
-/// What people see, on a small terminal and on a wide one. `INSTA_UPDATE=always cargo test` accepts a change on purpose.
+/// The output on a narrow and on a wide terminal. `INSTA_UPDATE=always cargo test` accepts an intentional change.
 #[test]
 fn tables() {
     for folder in folders("scenarios") {
@@ -77,7 +77,7 @@ fn tables() {
     }
 }
 
-/// Colors mark how bad it is and what to type; nothing is said by color alone.
+/// Colors highlight severity and commands; no information is conveyed by color alone.
 #[test]
 fn a_table_in_color() {
     let folder = folders("scenarios").into_iter().find(|folder| folder.ends_with("quota")).unwrap();
@@ -85,9 +85,9 @@ fn a_table_in_color() {
     insta::assert_snapshot!("quota-in-color", text.replace('\u{1b}', "ESC"));
 }
 
-/// What is said of a live cluster besides: where, whose, how long, what could not be read and how to permit it.
+/// The summary of a live cluster: scope, context, duration, unread kinds and how to grant access.
 #[test]
-fn the_last_lines_say_what_was_looked_at() {
+fn the_summary_describes_the_scope() {
     let (cluster, mut analysis) = run(&folders("scenarios").into_iter().find(|f| f.ends_with("healthy-shop")).unwrap());
     let last_line = |analysis: &Analysis, run: Run, notes: &[&str]| {
         let notes = notes.iter().map(ToString::to_string).collect();
@@ -110,11 +110,11 @@ fn the_last_lines_say_what_was_looked_at() {
         name: None,
         message: "listing pods in namespace shop: forbidden: User \"jane\" cannot list resource \"pods\"".to_string(),
     });
-    let notes = ["some kinds are forbidden; `kubectl-gpt rules --rbac` prints the ClusterRole that permits them"];
+    let notes = ["access to some kinds is forbidden; `kubectl-gpt rules --rbac` prints the required ClusterRole"];
     insta::assert_snapshot!("last-line-unread", last_line(&analysis, part, &notes));
 }
 
-/// Two runs on one snapshot are identical to the byte.
+/// Two runs on one snapshot give identical output.
 #[test]
 fn same_input_same_output() {
     for folder in folders("scenarios") {

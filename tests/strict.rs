@@ -1,4 +1,4 @@
-//! The profile `strict`: only on request, and never more than a warning.
+//! Tests of the profile `strict`: it runs only on request, and its severity is at most warning.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -41,7 +41,7 @@ fn strict_rules_run_only_on_request() {
 }
 
 #[test]
-fn a_strict_rule_that_is_named_in_full_runs_under_any_profile() {
+fn strict_rules_named_in_full_run_in_any_profile() {
     let (report, code) = analyze_untagged(&["--rule", "workload/image-tag"]);
     assert!(report.contains("workload/image-tag") && !report.contains("workload/resources"), "{report}");
     assert_eq!(code, Some(1));
@@ -50,27 +50,26 @@ fn a_strict_rule_that_is_named_in_full_runs_under_any_profile() {
 }
 
 #[test]
-fn a_pattern_that_means_strict_rules_alone_says_what_is_missing() {
+fn patterns_for_strict_rules_only_give_a_hint() {
     let (report, code) = analyze_untagged(&["--rule", "workload/image*"]);
     assert_eq!(code, Some(2));
     assert!(report.contains("--profile strict"), "{report}");
 }
 
 #[test]
-fn the_table_says_which_profile_a_rule_belongs_to() {
+fn the_table_shows_the_profile() {
     let table = |arguments: &[&str]| String::from_utf8(kubectl_gpt(&[&["rules"], arguments].concat()).stdout).unwrap();
     let line = |table: &str, id: &str| table.lines().find(|line| line.starts_with(id)).map(str::to_string);
     assert!(line(&table(&[]), "workload/image-tag ").unwrap().contains(" strict "));
     assert!(line(&table(&["--profile", "strict"]), "pod/crash-loop ").unwrap().contains(" default "));
     assert_eq!(line(&table(&["--profile", "default"]), "workload/image-tag "), None);
     let page = table(&["workload/image-tag"]);
-    assert!(page.contains("Only with `--profile strict`"), "{page}");
+    assert!(page.contains("Runs only with `--profile strict`"), "{page}");
 }
 
-/// Good practice is never an outage, and those who follow it are left in peace: what people of known projects wrote gives
-/// no panic and no error.
+/// Best-practice findings are never errors, and the rules do not panic on manifests of real projects.
 #[test]
-fn strict_rules_never_say_that_something_is_broken() {
+fn strict_rules_never_report_errors() {
     for folder in folders("realworld") {
         let input = files::read(&[recording(&folder)]).unwrap();
         let cluster = input.builder.build(Now::NewestInData, input.origin);
@@ -90,7 +89,7 @@ fn recording(folder: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn the_configuration_file_may_ask_for_it_and_the_flag_wins() {
+fn the_profile_can_be_configured() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("c.yaml");
     std::fs::write(&config, "profile: strict").unwrap();

@@ -1,4 +1,4 @@
-//! Rules that users write, through the program: files, clusters, tests, and what goes wrong.
+//! Tests of custom rules: files, clusters, rule tests and errors.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn kubectl_gpt(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kubectl-gpt")).args(arguments).output().unwrap()
 }
 
-/// A folder with these files.
+/// A temporary directory with these files.
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -62,7 +62,7 @@ fn shop(name: &str) -> Value {
 const ONLY: [&str; 2] = ["--rule", "team/*"];
 
 #[test]
-fn finds_in_files_what_they_hold_of_its_kinds() {
+fn custom_rules_check_files() {
     let rules = folder(&[("team.yaml", OWNERLESS)]);
     let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
         deployment("cart", json!({"app": "cart"})), deployment("web", json!({"team": "blue"})), shop("one"),
@@ -85,13 +85,13 @@ fn every_format_has_the_findings() {
     for format in ["table", "wide", "json", "yaml", "markdown", "html", "sarif", "junit", "github", "prometheus"] {
         let arguments = ["analyze", "--rules", path(&rules), "-f", file.to_str().unwrap(), "-o", format];
         let output = kubectl_gpt(&[&arguments[..], &ONLY].concat());
-        // HTML and Markdown write some characters in their own way.
+        // HTML and Markdown escape some characters.
         assert!(stdout(&output).contains("no-owner"), "{format}: {}{}", stdout(&output), stderr(&output));
     }
 }
 
 #[test]
-fn reads_from_a_cluster_what_it_needs_and_nothing_twice() {
+fn custom_rules_read_only_the_required_kinds() {
     let rules = folder(&[("team.yaml", OWNERLESS)]);
     let server = ApiServer::start(vec![deployment("cart", json!({})), shop("one")]);
     let kubeconfig = server.kubeconfig();
@@ -108,7 +108,7 @@ fn reads_from_a_cluster_what_it_needs_and_nothing_twice() {
     assert_eq!(server.requests_for("deployments").len(), 1);
     assert_eq!(server.requests_for("shops").len(), 1);
 
-    // Where one may not look, the other is looked at all the same.
+    // If one kind is forbidden, the other is still checked.
     server.fail(When::listing("shops"), Then::Forbidden);
     let (report, code) = run();
     assert_eq!(report["findings"].as_array().unwrap().len(), 1, "{report:#}");
@@ -116,7 +116,7 @@ fn reads_from_a_cluster_what_it_needs_and_nothing_twice() {
 }
 
 #[test]
-fn a_kind_that_is_not_served_is_no_gap() {
+fn unserved_kinds_are_not_gaps() {
     let rules = folder(&[("team.yaml", OWNERLESS)]);
     let server = ApiServer::start(vec![deployment("cart", json!({"team": "blue"}))]);
     let kubeconfig = server.kubeconfig();
@@ -125,9 +125,9 @@ fn a_kind_that_is_not_served_is_no_gap() {
     assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
 }
 
-/// Metadata is listed of Secrets, whatever a rule asks for.
+/// Only metadata of Secrets is listed, even for custom rules.
 #[test]
-fn secrets_stay_unread() {
+fn secret_values_are_not_read() {
     let rules = folder(&[(
         "secrets.yaml",
         "rules: [{id: team/secret, severity: info, kinds: Secret, when: has(object.data), message: it has data}]",
@@ -143,9 +143,9 @@ fn secrets_stay_unread() {
     assert_eq!(report["findings"], json!([]), "{report:#}");
 }
 
-/// Values of ConfigMaps are not listed for the built-in rules; a rule of a user may ask for them.
+/// Values of ConfigMaps are listed only if a custom rule reads them.
 #[test]
-fn config_maps_are_read_whole_where_a_rule_asks() {
+fn config_map_values_are_read_if_a_rule_needs_them() {
     let rules = folder(&[(
         "maps.yaml",
         "rules: [{id: team/map, severity: info, kinds: ConfigMap, when: \"object.data.level == 'debug'\", message: debug}]",
@@ -160,7 +160,7 @@ fn config_maps_are_read_whole_where_a_rule_asks() {
 }
 
 #[test]
-fn an_expression_that_fails_on_an_object_is_told_and_the_run_goes_on() {
+fn failing_expressions_are_reported_as_not_evaluated() {
     let rules = folder(&[(
         "replicas.yaml",
         "rules: [{id: team/replicas, severity: info, kinds: Deployment.apps, when: object.spec.replicas < 2, message: few}]",
@@ -177,7 +177,7 @@ fn an_expression_that_fails_on_an_object_is_told_and_the_run_goes_on() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_said_with_its_place() {
+fn errors_in_files_include_their_location() {
     let wrong = |text: &str| {
         let rules = folder(&[("a.yaml", text)]);
         let output = kubectl_gpt(&["analyze", "--rules", path(&rules), "-f", "/dev/null"]);
@@ -188,19 +188,21 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
     assert!(said.contains("a.yaml:7: rule team/no-owner: when: `") && said.contains("no variable obj"), "{said}");
     let said = wrong(&OWNERLESS.replace("object.kind }} {{", "object.kind + }} {{"));
     assert!(said.contains("a.yaml:8: rule team/no-owner: message: `object.kind +`"), "{said}");
-    assert!(wrong(&OWNERLESS.replace("team/no-owner", "pod/crash-loop")).contains("a built-in rule"));
+    assert!(
+        wrong(&OWNERLESS.replace("team/no-owner", "pod/crash-loop")).contains("already defined as a built-in rule")
+    );
     assert!(wrong(&OWNERLESS.replace("severity: warning", "severity: bad")).contains("a.yaml"));
     assert!(wrong(&OWNERLESS.replace("when:", "if:")).contains("if"));
-    assert!(wrong("rules: []").contains("it has no rule"));
-    assert!(wrong(&OWNERLESS.replace("kind: Deployment, m", "kind: Pod, m")).contains("never sees a Pod"));
+    assert!(wrong("rules: []").contains("file contains no rules"));
+    assert!(wrong(&OWNERLESS.replace("kind: Deployment, m", "kind: Pod, m")).contains("kinds does not include Pod"));
     let empty = folder(&[]);
     let output = kubectl_gpt(&["rules", "--rules", path(&empty)]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("no .yaml file"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no .yaml files found"), "{}", stderr(&output));
 }
 
 #[test]
-fn rules_lists_and_explains_them() {
+fn custom_rules_are_listed_and_documented() {
     let rules = folder(&[("team.yaml", OWNERLESS)]);
     let table = stdout(&kubectl_gpt(&["rules", "--rules", path(&rules)]));
     assert!(table.lines().any(|line| line.starts_with("team/no-owner")) && table.contains("pod/crash-loop"), "{table}");
@@ -210,7 +212,7 @@ fn rules_lists_and_explains_them() {
 }
 
 #[test]
-fn tests_of_rules_pass_or_say_what_they_expected() {
+fn rule_tests_pass_or_show_the_difference() {
     let rules = folder(&[("team.yaml", OWNERLESS)]);
     let passed = kubectl_gpt(&["rules", "test", path(&rules)]);
     assert_eq!(passed.status.code(), Some(0), "{}", stderr(&passed));
@@ -218,11 +220,11 @@ fn tests_of_rules_pass_or_say_what_they_expected() {
     let rules = folder(&[("team.yaml", &OWNERLESS.replace("expect: Deployment cart", "expect: Deployment web"))]);
     let failed = kubectl_gpt(&["rules", "test", path(&rules)]);
     assert_eq!(failed.status.code(), Some(1));
-    assert!(stdout(&failed).contains("it says: Deployment cart names no team"), "{}", stdout(&failed));
+    assert!(stdout(&failed).contains("got: Deployment cart names no team"), "{}", stdout(&failed));
 }
 
 #[test]
-fn the_configuration_file_may_name_the_folder() {
+fn rule_directories_can_be_configured() {
     let place = folder(&[("kubectl-gpt.yaml", "rules: mine")]);
     fs::create_dir(place.path().join("mine")).unwrap();
     fs::write(place.path().join("mine/team.yaml"), OWNERLESS).unwrap();
@@ -235,7 +237,7 @@ fn the_configuration_file_may_name_the_folder() {
     assert!(stdout(&output).contains("Deployment cart names no team"), "{}{}", stdout(&output), stderr(&output));
 }
 
-/// The examples that the documentation points to.
+/// The examples that the documentation refers to.
 #[test]
 fn the_examples_pass_their_own_tests() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("analyzers/custom");

@@ -1,4 +1,4 @@
-//! `analyze --watch` against an API server that changes, breaks off and forgets.
+//! Tests of `analyze --watch` against an API server whose objects change and whose connections break.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::api_server::{ApiServer, Then, When};
 use serde_json::{Value, json};
 
-/// The program while it watches, and what it has said so far.
+/// A running program and its output so far.
 struct Watching {
     child: Child,
     stdout: Arc<Mutex<String>>,
@@ -54,7 +54,7 @@ impl Watching {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// Waits until it has said something.
+    /// Waits until a text has been printed.
     fn until(&self, said: &str) {
         self.until_any(&self.stdout, said);
     }
@@ -67,7 +67,7 @@ impl Watching {
         let start = Instant::now();
         while !stream.lock().unwrap().contains(said) {
             let (out, err) = (self.said(), self.complained());
-            assert!(start.elapsed() < Duration::from_secs(90), "it does not say {said:?}\n{out}\n{err}");
+            assert!(start.elapsed() < Duration::from_secs(90), "not printed: {said:?}\n{out}\n{err}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -111,24 +111,24 @@ fn service(name: &str, app: &str) -> Value {
 }
 
 #[test]
-fn new_trouble_is_told_and_so_is_its_end() {
+fn new_and_resolved_findings_are_reported() {
     let server = ApiServer::start(shop());
     let watching = Watching::start(&server, RULES);
-    watching.until("Nothing is wrong: ");
+    watching.until("No problems found: ");
     server.change(service("cart", "carts"));
     watching.until("Service cart selects no pod");
     assert!(watching.said().contains("  new\nerror    Service shop/cart"), "{}", watching.said());
     server.change(service("cart", "cart"));
     watching.until("  resolved  Service shop/cart: Service cart selects no pod");
     let lists = |server: &ApiServer| server.requests_for("services").iter().filter(|r| !r.contains("watch")).count();
-    assert_eq!(lists(&server), 1, "what is watched is listed once");
+    assert_eq!(lists(&server), 1, "watched kinds are listed once");
     let (code, said, complained) = watching.interrupt();
     assert_eq!((code, complained.as_str()), (Some(0), ""), "{said}");
-    assert_eq!(said.matches("Nothing is wrong").count(), 2, "{said}");
+    assert_eq!(said.matches("No problems found").count(), 2, "{said}");
 }
 
 #[test]
-fn rules_of_users_see_what_changes() {
+fn custom_rules_are_evaluated_on_changes() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules.yaml");
     let text = r#"
@@ -160,20 +160,20 @@ rules:
 }
 
 #[test]
-fn the_exit_code_is_that_of_the_last_state() {
+fn the_exit_code_reflects_the_last_state() {
     let server = ApiServer::start(shop());
     let watching = Watching::start(&server, RULES);
-    watching.until("Nothing is wrong: ");
+    watching.until("No problems found: ");
     server.delete("v1", "Pod", "shop", "cart-1");
     watching.until("Service cart selects no pod");
     assert_eq!(watching.interrupt().0, Some(1));
 }
 
 #[test]
-fn streams_that_break_are_taken_up_again() {
+fn broken_watches_are_resumed() {
     let server = ApiServer::start(shop());
     let watching = Watching::start(&server, RULES);
-    watching.until("Nothing is wrong: ");
+    watching.until("No problems found: ");
     for name in ["a", "b"] {
         server.cut_watches();
         server.change(service(name, "nobody"));
@@ -183,9 +183,9 @@ fn streams_that_break_are_taken_up_again() {
     assert_eq!(watching.interrupt().0, Some(1));
 }
 
-/// 410 Gone: what happened while nobody was connected is found by a new list, deletions too.
+/// 410 Gone: changes during a disconnect are found by a new list, including deletions.
 #[test]
-fn what_the_server_forgot_is_listed_again() {
+fn expired_resource_versions_cause_a_new_list() {
     let mut objects = shop();
     objects.push(service("old", "nobody"));
     let server = ApiServer::start(objects);
@@ -204,9 +204,9 @@ fn what_the_server_forgot_is_listed_again() {
     assert_eq!(watching.interrupt().0, Some(1));
 }
 
-/// Nothing is called resolved because nobody could look.
+/// Findings are not resolved while the connection is lost.
 #[test]
-fn a_server_that_is_gone_resolves_nothing() {
+fn an_unreachable_server_resolves_nothing() {
     let mut objects = shop();
     objects.push(service("old", "nobody"));
     let server = ApiServer::start(objects);
@@ -214,12 +214,12 @@ fn a_server_that_is_gone_resolves_nothing() {
     watching.until("Service old selects no pod");
     server.fail(When::everything(), Then::Unavailable);
     server.cut_watches();
-    watching.until_complaint("connection lost, what is known may be old: ");
+    watching.until_complaint("connection lost, results may be stale: ");
     std::thread::sleep(Duration::from_secs(6));
     assert!(!watching.said().contains("resolved"), "{}", watching.said());
     server.heal();
     server.change(service("next", "nobody"));
-    watching.until_complaint("connected again, after ");
+    watching.until_complaint("reconnected after ");
     watching.until("Service next selects no pod");
     assert_eq!(watching.complained().matches("connection lost").count(), 1, "{}", watching.complained());
     server.fail(When::everything(), Then::Unavailable);
@@ -229,18 +229,19 @@ fn a_server_that_is_gone_resolves_nothing() {
 }
 
 #[test]
-fn what_may_not_be_watched_is_not_healthy() {
+fn forbidden_watches_are_not_evaluated() {
     let server = ApiServer::start(shop());
     server.fail(When::listing("pods"), Then::Forbidden);
     let watching = Watching::start(&server, &["--rule", "service/selector-matches-nothing", "-A"]);
-    watching.until("not everything could be looked at");
+    watching.until("some checks could not be evaluated");
     watching.until("not evaluated: Pod (forbidden");
     assert_eq!(watching.interrupt().0, Some(3));
 }
 
-/// The ClusterRole that `rules --rbac --watch` prints is enough; the one without the verb `watch` is told not to be.
+/// The ClusterRole of `rules --rbac --watch` is sufficient; without the verb `watch`, the missing permission is
+/// reported.
 #[test]
-fn the_printed_role_is_enough_to_watch() {
+fn the_printed_role_is_sufficient_for_watch() {
     let role = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-gpt"));
         let output = command.env_clear().args(["rules", "--rbac"]).args(RULES).args(arguments).output().unwrap();
@@ -249,16 +250,16 @@ fn the_printed_role_is_enough_to_watch() {
     let server = ApiServer::start(shop());
     server.allow_only(&role(&["--watch"]));
     let watching = Watching::start(&server, RULES);
-    watching.until("Nothing is wrong: ");
+    watching.until("No problems found: ");
     assert_eq!(watching.interrupt().0, Some(0));
     server.allow_only(&role(&[]));
     let watching = Watching::start(&server, RULES);
     watching.until("not evaluated: Service (forbidden: watching services in all namespaces: forbidden");
-    assert_eq!(watching.interrupt().0, Some(3), "what cannot be watched is not evaluated");
+    assert_eq!(watching.interrupt().0, Some(3), "kinds that cannot be watched are not evaluated");
 }
 
 #[test]
-fn where_the_whole_cluster_is_forbidden_the_namespace_is_watched() {
+fn falls_back_to_watching_the_namespace() {
     let server = ApiServer::start(shop());
     for resource in ["pods", "services"] {
         server.fail(When::listing(resource).cluster_wide(), Then::Forbidden);
@@ -270,9 +271,9 @@ fn where_the_whole_cluster_is_forbidden_the_namespace_is_watched() {
     assert_eq!(watching.interrupt().0, Some(1));
 }
 
-/// The values of Secrets do not travel, and files are written anew at each look.
+/// Values of Secrets are not transferred, and files are rewritten after each run.
 #[test]
-fn secrets_are_watched_by_their_metadata_and_files_are_kept_up_to_date() {
+fn secrets_are_watched_as_metadata_and_files_are_updated() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("findings.json");
     let server = ApiServer::start(shop());
@@ -293,7 +294,7 @@ fn secrets_are_watched_by_their_metadata_and_files_are_kept_up_to_date() {
     watching.interrupt();
 }
 
-/// Between two looks only the newest state of an object is kept, and looks are few however much happens.
+/// Between two runs only the newest state of an object is kept, and the number of runs is bounded.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_is_flat_under_churn() {
@@ -306,7 +307,7 @@ fn memory_is_flat_under_churn() {
     }));
     let server = ApiServer::start(objects.clone());
     let watching = Watching::start(&server, RULES);
-    watching.until("Nothing is wrong: ");
+    watching.until("No problems found: ");
     let memory = || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", watching.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -332,10 +333,10 @@ fn memory_is_flat_under_churn() {
 }
 
 #[test]
-fn watching_files_or_printing_json_is_wrong_usage() {
+fn watching_files_or_printing_json_is_a_usage_error() {
     let server = ApiServer::start(shop());
     for (arguments, said) in
-        [(&["-o", "json"][..], "--watch prints tables"), (&["-f", "x.json"], "cannot be used with")]
+        [(&["-o", "json"][..], "--watch supports only -o table"), (&["-f", "x.json"], "cannot be used with")]
     {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-gpt"));
         command.env_clear().args(["analyze", "--watch", "--kubeconfig"]).arg(server.kubeconfig()).args(arguments);

@@ -1,4 +1,4 @@
-"""The table and the chart of docs/performance.md."""
+"""Renders the table and the chart of docs/performance.md."""
 
 import math
 import pathlib
@@ -12,10 +12,10 @@ PEERS = [("K8sGPT 0.4.36", 200, 619), ("Popeye 0.22.1 (stopped)", 580, 20_300)]
 
 
 def table(measured):
-    """Markdown."""
+    """Renders the Markdown table."""
     program, machine = measured["program"], measured["machine"]
     lines = [
-        "| pods (nodes) | objects | requests | answers | bare download | kubectl-gpt | ratio | CPU, curl | "
+        "| pods (nodes) | objects | requests | response size | bare download | kubectl-gpt | ratio | CPU, curl | "
         "CPU, kubectl-gpt | peak memory |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
@@ -28,12 +28,12 @@ def table(measured):
             f"{ours['memory'] / 1e6:.0f} MB"]) + " |")
     lines += ["", f"{program['version']}, {program['bytes'] / 1e6:.1f} MB, starts in {program['start'] * 1000:.0f} ms "
               f"(`--version`); {machine['cpus']} processors ({machine['cpu']}), shared with the API server and its "
-              "etcd. Medians; the memory is the worst run's."]
+              "etcd. Medians; memory is the maximum of all runs."]
     return "\n".join(lines)
 
 
 def write(measured):
-    """Replaces the table in docs/performance.md, and the chart beside it."""
+    """Replaces the table in docs/performance.md and the chart."""
     page = DOCS / "performance.md"
     before, rest = page.read_text().split(BEGIN)
     _, after = rest.split(END)
@@ -42,7 +42,7 @@ def write(measured):
 
 
 def chart(measured):
-    """Time and memory by size, both axes logarithmic: what grows linearly is parallel to the dashed line."""
+    """Time and memory by cluster size, with logarithmic axes: linear growth is parallel to the dashed line."""
     clusters = sorted(measured["clusters"], key=lambda cluster: cluster["pods"])
     sizes = [cluster["pods"] for cluster in clusters]
     seconds = [
@@ -97,7 +97,7 @@ def panel(left, title, lines, peers):
 
 
 def linear(place, points, least):
-    """Through the last point, as far as the panel goes."""
+    """The line of linear growth through the last point, within the panel."""
     size, value = points[-1]
     smallest = max(min(size for size, _ in points), size * least / value)
     (x, y), (to_x, to_y) = place(smallest, value * smallest / size), place(size, value)

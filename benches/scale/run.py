@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures `kubectl-gpt analyze` on clusters against the bare download of the same lists. See README.md."""
+"""Compares `kubectl-gpt analyze` with the bare download of the same lists. See README.md."""
 
 import argparse
 import base64
@@ -22,7 +22,7 @@ import report
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 SIZES = "1000,10000,50000,100000"
-# The server in memory holds each object as a tree: 100,000 pods would take many gigabytes.
+# The in-memory server stores each object as a tree: 100,000 pods would need many gigabytes.
 SIZES_IN_MEMORY = "1000,10000"
 
 
@@ -46,21 +46,21 @@ def main():
 def options():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--program", type=pathlib.Path, default=pathlib.Path("target/release/kubectl-gpt"))
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is run, in turn")
+    parser.add_argument("--rounds", type=int, default=5, help="number of alternating runs of each")
     parser.add_argument("--kubeconfig", type=pathlib.Path, action="append", default=[],
-                        help="of a cluster that is there already (repeatable)")
+                        help="kubeconfig of an existing cluster (repeatable)")
     parser.add_argument("--control-plane", type=pathlib.Path,
-                        help="program that starts a control plane and fills it; without it and without --kubeconfig "
-                             "the one in ../shared/cluster, and without Go a server in memory")
+                        help="program that starts and populates a control plane; by default the one in "
+                             "../shared/cluster, or an in-memory server if Go is not installed")
     parser.add_argument("--data", type=pathlib.Path,
-                        help="folder that keeps the filled clusters for the next time")
-    parser.add_argument("--pods", help=f"how many pods the clusters have ({SIZES}; in memory {SIZES_IN_MEMORY})")
+                        help="directory that keeps the populated clusters for later runs")
+    parser.add_argument("--pods", help=f"numbers of pods ({SIZES}; in memory {SIZES_IN_MEMORY})")
     parser.add_argument("--port", type=int, default=18443)
-    parser.add_argument("--save", type=pathlib.Path, help="keep what was measured, as JSON")
-    parser.add_argument("--write", action="store_true", help="put table and chart into docs/performance.md")
+    parser.add_argument("--save", type=pathlib.Path, help="write the results as JSON")
+    parser.add_argument("--write", action="store_true", help="update table and chart in docs/performance.md")
     arguments = parser.parse_args()
     if arguments.kubeconfig and arguments.control_plane:
-        parser.error("--kubeconfig is of a cluster that is there, --control-plane starts one")
+        parser.error("--kubeconfig (an existing cluster) cannot be used with --control-plane (a new one)")
     if not arguments.kubeconfig and not arguments.control_plane:
         arguments.control_plane = built_control_plane()
     sizes = arguments.pods or (SIZES if arguments.control_plane else SIZES_IN_MEMORY)
@@ -69,7 +69,7 @@ def options():
 
 
 def built_control_plane():
-    """The one that is kept beside the project, where there is Go to build it."""
+    """The control plane in ../shared/cluster, if Go is installed to build it."""
     build = PROJECT.parent / "shared" / "cluster" / "build"
     if not build.exists() or not shutil.which("go"):
         return None
@@ -83,8 +83,8 @@ def on_own_cluster(arguments, pods):
 
 @contextlib.contextmanager
 def in_memory(pods):
-    """An API server of this project's tests. It takes its time over an answer, so the ratio says little about real ones."""
-    say(f"{pods} pods: starting a server in memory")
+    """The API server of the tests. It responds slowly, so the ratio is not representative of real servers."""
+    say(f"{pods} pods: starting an in-memory server")
     server = subprocess.Popen(["cargo", "bench", "--quiet", "--bench", "api-server", "--", str(pods)], cwd=PROJECT,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -99,7 +99,7 @@ def in_memory(pods):
 
 @contextlib.contextmanager
 def control_plane(arguments, pods):
-    """A control plane without controllers, so that nothing else is at work, and filled."""
+    """A populated control plane without controllers, so that there is no other load."""
     with tempfile.TemporaryDirectory() as work:
         folder = (arguments.data or pathlib.Path(work)) / str(pods)
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,9 +122,9 @@ def fill(program, folder, pods):
     mark = folder / "filled"
     if mark.exists():
         return
-    # 20 to 50 pods a node, as clusters of that size have.
+    # 20 to 50 pods per node, as in real clusters of that size.
     nodes = max(10, pods // (50 if pods < 50_000 else 20))
-    say(f"{pods} pods: filling")
+    say(f"{pods} pods: populating")
     subprocess.run([program, "populate", "--kubeconfig", folder / "admin.kubeconfig", "--pods", str(pods),
                     "--nodes", str(nodes), "--namespaces", str(max(5, min(100, pods // 200)))],
                    check=True, stdout=subprocess.DEVNULL)
@@ -132,7 +132,7 @@ def fill(program, folder, pods):
 
 
 def compare(arguments, kubeconfig):
-    """Runs both in turn, so that whatever else the machine does meets both."""
+    """Alternates runs of both, so that other load on the machine affects both."""
     analyze = [arguments.program, "analyze", "--kubeconfig", kubeconfig, "--no-logs", "--fail-on", "never",
                "--allow-partial", "--request-timeout", "5m", "-o", "json", "-v6"]
     with tempfile.TemporaryDirectory() as work:
@@ -143,7 +143,7 @@ def compare(arguments, kubeconfig):
             run = measure(analyze, work / "report", work / "log")
             requests, objects = requests_of(work)
             lists = [request for request in requests if "limit=" in request["path"]]
-            # With the continue tokens of the run just now: older ones lead to slower pages, or expire.
+            # Uses the continue tokens of this run: older ones give slower pages or have expired.
             curl = curl_configuration(server, [request["path"] for request in lists], work)
             rounds.append((measure(["curl", "-K", curl]), run))
         pods, nodes = (count(server, f"/api/v1/{kind}") for kind in ["pods", "nodes"])
@@ -164,7 +164,7 @@ def summary(runs, requests):
 
 
 def requests_of(work):
-    """The requests that a run sent, from its log, and how many objects it looked at."""
+    """The requests of a run, from its log, and the number of objects."""
     log = (work / "log").read_text()
     found = re.findall(r'GET path="([^"]+)" status=(\d+) bytes=(\d+)', log)
     if not found:
@@ -174,7 +174,7 @@ def requests_of(work):
 
 
 def curl_configuration(server, paths, work):
-    """All lists by one curl, one after the other, over one connection, to nowhere."""
+    """The configuration of one curl that fetches all lists sequentially over one connection."""
     url, identity = server
     transfers = []
     for path in paths:
@@ -187,12 +187,12 @@ def curl_configuration(server, paths, work):
 
 
 def connection(kubeconfig, work):
-    """The server's URL, and the lines by which curl trusts it and is trusted."""
+    """The server's URL, and the curl options for its CA and credentials."""
     if shutil.which("kubectl"):
         text = subprocess.check_output(["kubectl", "--kubeconfig", kubeconfig, "config", "view", "--raw", "--minify",
                                         "--flatten", "-o", "json"])
     else:
-        text = kubeconfig.read_text()  # The server in memory writes JSON, with one context.
+        text = kubeconfig.read_text()  # The in-memory server writes JSON with one context.
     config = json.loads(text)
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     identity = []

@@ -1,5 +1,5 @@
-//! An API server in this process with a cluster made in memory, for machines without a real one:
-//! `cargo bench --bench api-server -- PODS`. Prints `ready KUBECONFIG` and serves until its input ends.
+//! An API server with a generated in-memory cluster, for machines without a real one: `cargo bench --bench api-server
+//! -- PODS`. Prints `ready KUBECONFIG` and serves until standard input is closed.
 
 use std::io::Read;
 
@@ -28,6 +28,6 @@ fn main() {
     });
     let server = api_server::ApiServer::start(objects);
     println!("ready {}", server.kubeconfig().display());
-    // Whoever started it holds the other end, and lets go of it even if it is killed.
+    // The parent process holds the other end, which is closed even if the parent is killed.
     std::io::stdin().read_to_end(&mut Vec::new()).expect("an input");
 }

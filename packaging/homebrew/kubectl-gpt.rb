@@ -1,6 +1,6 @@
-# A template: packaging/homebrew/render fills it in for a release, and the tap gets the result.
+# Template of the formula: packaging/homebrew/render fills it in for a release, and the result is published to the tap.
 class KubectlGpt < Formula
-  desc "Finds what is wrong in a Kubernetes cluster, causes before consequences"
+  desc "Find problems in Kubernetes clusters, root causes first"
   homepage "https://github.com/kubectl-gpt/kubectl-gpt"
   version "@VERSION@"
   license "Apache-2.0"

@@ -1,5 +1,5 @@
-//! Who the program is to the API server, as far as that can be seen from here: a client certificate that is over
-//! explains a refusal better than the API server does, which only says "Unauthorized".
+//! Checks the client certificate: an expired one explains a rejected request better than the API server's
+//! "Unauthorized".
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::config::AuthInfo;
 use kubectl_gpt_analyzers::kubernetes::network::certificate::{self, Certificate};
 
-/// The client certificate of a user of the kubeconfig.
+/// The client certificate of a kubeconfig user.
 #[derive(Debug, Default)]
 pub(super) struct ClientCertificate {
     user: String,
@@ -16,7 +16,7 @@ pub(super) struct ClientCertificate {
 
 impl ClientCertificate {
     pub fn of(auth: &AuthInfo, user: &str) -> ClientCertificate {
-        // As kube and kubectl do: the data counts more than the file.
+        // As in kube and kubectl, the data takes precedence over the file.
         let chain = match (&auth.client_certificate_data, &auth.client_certificate) {
             (Some(data), _) => certificate::from_base64(data).ok(),
             (None, Some(file)) => read(Path::new(file)),
@@ -25,7 +25,7 @@ impl ClientCertificate {
         ClientCertificate { user: user.to_string(), certificate: chain.and_then(|chain| chain.into_iter().next()) }
     }
 
-    /// The cause, and what is wrong with the certificate at a time, if anything is.
+    /// Appends to the cause what is wrong with the certificate at a given time, if anything.
     pub fn explain(&self, cause: String, now: Timestamp) -> String {
         match self.fault(now) {
             Some(fault) => format!("{cause}; {fault}"),

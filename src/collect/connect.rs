@@ -1,4 +1,4 @@
-//! From kubectl's flags and files to an API server that answers.
+//! Connects to the API server, with kubectl's flags and configuration files.
 
 use std::env;
 use std::error::Error;
@@ -24,12 +24,12 @@ use super::recorder::Recorder;
 use super::request::{Failure, JSON};
 use crate::interrupt::Interrupt;
 
-/// How long one request may take where `--request-timeout` does not say.
+/// The default of `--request-timeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// More than there ever are.
+/// More than are ever concurrent.
 const REQUESTS_AT_A_TIME: usize = 1024;
 
-/// kubectl's flags about which cluster to talk to, and as whom.
+/// kubectl's flags for cluster and credentials.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectOptions {
     pub kubeconfig: Option<PathBuf>,
@@ -38,46 +38,46 @@ pub struct ConnectOptions {
     pub user: Option<String>,
     pub as_user: Option<String>,
     pub as_groups: Vec<String>,
-    /// How long one request may take: `None` means the default of 30 s, zero as long as it likes, as for kubectl.
+    /// Timeout of a single request: `None` for the default of 30 s, zero for no timeout, as in kubectl.
     pub request_timeout: Option<Duration>,
-    /// When it comes, every request under way and every later one fails.
+    /// Once it fires, all current and later requests fail.
     pub interrupt: Interrupt,
 }
 
-/// Why no cluster could be looked at.
+/// Why the connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Flags or kubeconfig are wrong; nothing was sent anywhere.
+    /// Invalid flags or kubeconfig; nothing was sent.
     #[error("{0}")]
     Config(String),
-    /// There are no credentials to ask with: a plugin or a token refresh failed.
+    /// No credentials: a credential plugin or a token refresh failed.
     #[error("no credentials for {server}: {cause}")]
     Credentials { server: String, cause: String },
-    #[error("cannot reach the API server {server}: {cause}")]
+    #[error("cannot reach API server {server}: {cause}")]
     Unreachable { server: String, cause: String },
-    /// Every request is answered with 401.
-    #[error("the API server {server} does not accept the credentials: {cause}")]
+    /// Every request fails with 401.
+    #[error("API server {server} rejected the credentials: {cause}")]
     Unauthorized { server: String, cause: String },
-    /// Something answers, but not as an API server does.
-    #[error("{server} does not answer as a Kubernetes API server: {cause}")]
+    /// The server responds, but is not an API server.
+    #[error("{server} is not a Kubernetes API server: {cause}")]
     NotKubernetes { server: String, cause: String },
 }
 
-/// An API server that answered.
+/// A connection to an API server.
 pub struct Connection {
     pub(super) client: Client,
-    /// Of one request; `None` for no limit.
+    /// Timeout of a single request; `None` for no limit.
     pub(super) timeout: Option<Duration>,
     pub(super) served: Served,
     pub(super) requests: AtomicUsize,
-    /// How many requests in a row got no answer at all.
+    /// The number of consecutive requests without any response.
     pub(super) unanswered: AtomicU32,
-    /// How many milliseconds requests may still wait between attempts, all of them together.
+    /// The remaining retry budget of all requests combined, in milliseconds.
     pub(super) patience: AtomicU64,
     pub(super) interrupt: Interrupt,
     pub(super) clock: Clock,
     pub(super) certificate: ClientCertificate,
-    /// Keeps what is read, if that is wanted.
+    /// Records objects as they are read, if requested.
     pub recorder: Option<Recorder>,
     server: String,
     context: Option<String>,
@@ -91,33 +91,33 @@ impl Connection {
         &self.server
     }
 
-    /// The context's name; `None` in a cluster and where only `--cluster` was given.
+    /// The context's name; `None` in a cluster and if only `--cluster` was given.
     pub fn context(&self) -> Option<&str> {
         self.context.as_deref()
     }
 
-    /// The context's namespace, `default` if it names none; in a cluster the service account's.
+    /// The context's namespace, or `default` if it has none; in a cluster, the service account's.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// As the API server says it: `v1.36.3`. `None` if it does not tell us.
+    /// The API server's version: `v1.36.3`. `None` if it is not accessible.
     pub fn server_version(&self) -> Option<&str> {
         self.server_version.as_deref()
     }
 
-    /// The time by the API server's clock, by which objects are dated.
+    /// The time according to the API server's clock, which also sets object timestamps.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// How many requests were sent so far, repeated ones too.
+    /// The number of requests sent so far, including retries.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 }
 
-/// Finds the cluster as kubectl would, and asks it for its version and for what it serves.
+/// Finds the cluster as kubectl does, and reads its version and served APIs.
 ///
 /// # Errors
 /// See [`ConnectError`].
@@ -156,7 +156,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
     Ok(connection)
 }
 
-/// What sends the requests, with the credentials that a plugin gives; and who it is that asks.
+/// Builds the HTTP client, with the credentials of a plugin, and reads the client certificate.
 async fn client(
     mut config: Config,
     plugin: Option<Plugin>,
@@ -174,7 +174,7 @@ async fn client(
     let certificate = ClientCertificate::of(&config.auth_info, user);
     let builder = ClientBuilder::try_from(config).map_err(|error| client_error(server, error))?;
     let client = match tokens {
-        // The filter needs a service that can be cloned; kube's own client is such a buffer too.
+        // The filter needs a service that implements `Clone`; kube's own client uses such a buffer too.
         Some(tokens) => {
             let buffer = BufferLayer::new(REQUESTS_AT_A_TIME);
             builder.with_layer(&buffer).with_layer(&AsyncFilterLayer::new(tokens)).build()
@@ -184,12 +184,12 @@ async fn client(
     Ok((client, certificate))
 }
 
-/// How long one request may take; `None` for as long as it likes, which is what zero means to kubectl.
+/// The timeout of a single request; `None` for no limit, which is the meaning of zero in kubectl.
 fn limit(asked: Option<Duration>) -> Option<Duration> {
     Some(asked.unwrap_or(REQUEST_TIMEOUT)).filter(|timeout| !timeout.is_zero())
 }
 
-/// The server's version. That also tells whether anybody answers; a server may keep its version to itself.
+/// Reads the server's version, which also checks that it is reachable; a server may deny access to its version.
 async fn version(connection: &Connection) -> Result<Option<String>, ConnectError> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -201,7 +201,7 @@ async fn version(connection: &Connection) -> Result<Option<String>, ConnectError
             Ok(version) => Ok(Some(version.git_version)),
             Err(_) => Err(ConnectError::NotKubernetes {
                 server: connection.server.clone(),
-                cause: "the answer to GET /version is not its version".to_string(),
+                cause: "the response to GET /version is not a version".to_string(),
             }),
         },
         Err(failure) if matches!(failure.status, Some(401 | 403 | 404)) => Ok(None),
@@ -217,7 +217,7 @@ fn connect_error(connection: &Connection, failure: Failure) -> ConnectError {
         Some(404) => ConnectError::NotKubernetes { server, cause },
         _ if failure.reason == Reason::Malformed => ConnectError::NotKubernetes { server, cause },
         _ if failure.credentials => ConnectError::Credentials { server, cause },
-        // Servers that refuse a client certificate may just hang up.
+        // A server that rejects a client certificate may just close the connection.
         _ => ConnectError::Unreachable { server, cause: explained(cause) },
     }
 }
@@ -225,16 +225,16 @@ fn connect_error(connection: &Connection, failure: Failure) -> ConnectError {
 struct Target {
     config: Config,
     context: Option<String>,
-    /// As the kubeconfig calls them; empty without one.
+    /// The user's name in the kubeconfig; empty without a kubeconfig.
     user: String,
 }
 
-/// The configuration as kubectl resolves it: `--kubeconfig`, else the files of `KUBECONFIG`, else `~/.kube/config`; if
-/// there is nothing in them, the service account of the pod that this runs in.
+/// Resolves the configuration as kubectl does: `--kubeconfig`, else the files of `KUBECONFIG`, else `~/.kube/config`;
+/// if these are empty, the service account of the current pod.
 async fn target(options: &ConnectOptions) -> Result<Target, ConnectError> {
     if options.as_user.is_none() && !options.as_groups.is_empty() {
         return Err(ConnectError::Config(
-            "--as-group needs --as: a group cannot be impersonated without a user".into(),
+            "--as-group requires --as: a group cannot be impersonated without a user".into(),
         ));
     }
     let kubeconfig = match &options.kubeconfig {
@@ -247,10 +247,10 @@ async fn target(options: &ConnectOptions) -> Result<Target, ConnectError> {
         from_kubeconfig(kubeconfig, options).await?
     };
     let config = &mut target.config;
-    // Retries are ours: bounded, and without chance.
+    // Retries are done by this program: bounded and deterministic.
     config.default_retry = false;
     if is_loopback(&config.cluster_url) {
-        // The API server compresses at 50 to 100 MB/s; no local connection is that slow.
+        // The API server compresses at 50 to 100 MB/s, slower than any local connection.
         config.disable_compression = true;
     }
     if let Some(user) = &options.as_user {
@@ -267,8 +267,8 @@ fn wants_default(options: &ConnectOptions) -> bool {
 fn in_cluster() -> Result<Target, ConnectError> {
     let mut config = Config::incluster().map_err(|_| {
         ConnectError::Config(
-            "no cluster is configured: there is no kubeconfig (--kubeconfig, KUBECONFIG, ~/.kube/config), and this \
-             does not run in a pod"
+            "no cluster is configured: no kubeconfig found (--kubeconfig, KUBECONFIG, ~/.kube/config), and not running \
+             in a pod"
                 .to_string(),
         )
     })?;
@@ -281,7 +281,7 @@ async fn from_kubeconfig(mut kubeconfig: Kubeconfig, options: &ConnectOptions) -
     let wanted = options.context.clone().or_else(|| kubeconfig.current_context.clone()).filter(|name| !name.is_empty());
     let context = match (&wanted, &options.cluster) {
         (Some(name), _) => name.clone(),
-        // `--cluster` and `--user` alone make a context.
+        // `--cluster` and `--user` alone define a context.
         (None, Some(cluster)) => {
             let context = Context { cluster: cluster.clone(), ..Context::default() };
             kubeconfig.contexts.push(NamedContext {
@@ -293,14 +293,14 @@ async fn from_kubeconfig(mut kubeconfig: Kubeconfig, options: &ConnectOptions) -
         }
         (None, None) => {
             return config_error(format!(
-                "no context is chosen: the kubeconfig has no current-context; use --context{}",
+                "no context selected: the kubeconfig has no current-context; use --context{}",
                 choices(kubeconfig.contexts.iter().map(|c| c.name.as_str()))
             ));
         }
     };
     let Some(found) = kubeconfig.contexts.iter().find(|c| c.name == context).and_then(|c| c.context.clone()) else {
         let choices = choices(kubeconfig.contexts.iter().map(|c| c.name.as_str()));
-        return config_error(format!("context \"{context}\" is not in the kubeconfig{choices}"));
+        return config_error(format!("context \"{context}\" not found in kubeconfig{choices}"));
     };
     let cluster = options.cluster.as_ref().unwrap_or(&found.cluster);
     let user = options.user.clone().or(found.user).unwrap_or_default();
@@ -311,13 +311,13 @@ async fn from_kubeconfig(mut kubeconfig: Kubeconfig, options: &ConnectOptions) -
         .map(|c| c.cluster.as_ref().and_then(|c| c.proxy_url.clone()))
     else {
         let choices = choices(kubeconfig.clusters.iter().map(|c| c.name.as_str()));
-        return config_error(format!("cluster \"{cluster}\" is not in the kubeconfig{choices}"));
+        return config_error(format!("cluster \"{cluster}\" not found in kubeconfig{choices}"));
     };
     if let Some(user) = &options.user
         && !kubeconfig.auth_infos.iter().any(|u| u.name == *user)
     {
         let choices = choices(kubeconfig.auth_infos.iter().map(|u| u.name.as_str()));
-        return config_error(format!("user \"{user}\" is not in the kubeconfig{choices}"));
+        return config_error(format!("user \"{user}\" not found in kubeconfig{choices}"));
     }
     let chosen = KubeConfigOptions {
         context: Some(context.clone()),
@@ -326,39 +326,39 @@ async fn from_kubeconfig(mut kubeconfig: Kubeconfig, options: &ConnectOptions) -
     };
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &chosen)
         .await
-        .map_err(|error| ConnectError::Config(format!("the kubeconfig cannot be used: {error}")))?;
+        .map_err(|error| ConnectError::Config(format!("invalid kubeconfig: {error}")))?;
     if config.default_namespace.is_empty() {
         config.default_namespace = "default".to_string();
     }
     if config.cluster_url.scheme().is_none() {
         return config_error(format!(
-            "the kubeconfig cannot be used: server \"{}\" of cluster \"{cluster}\" is not a URL",
+            "invalid kubeconfig: server \"{}\" of cluster \"{cluster}\" is not a URL",
             config.cluster_url
         ));
     }
-    // kube takes HTTPS_PROXY for every cluster, and compares NO_PROXY with the proxy's own address.
+    // kube applies HTTPS_PROXY to every cluster, and matches NO_PROXY against the proxy's own address.
     if proxy.is_none_or(|proxy| proxy.is_empty()) {
         config.proxy_url = environment_proxy(&config.cluster_url)?;
     }
     Ok(Target { config, context: wanted, user })
 }
 
-/// ` (there are a, b)`, to help with a name that is wrong.
+/// ` (available: a, b)`, a hint for a misspelled name.
 fn choices<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.take(10).collect();
-    if names.is_empty() { String::new() } else { format!(" (there is {})", names.join(", ")) }
+    if names.is_empty() { String::new() } else { format!(" (available: {})", names.join(", ")) }
 }
 
 fn read(path: &Path) -> Result<Kubeconfig, ConnectError> {
     Kubeconfig::read_from(path).map_err(|error| {
         let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        // What follows is the place in the file, where a token may stand.
+        // The following lines quote the file, which may contain a token.
         let cause = cause.lines().next().unwrap_or_default();
         ConnectError::Config(format!("reading kubeconfig {}: {cause}", path.display()))
     })
 }
 
-/// The files of `KUBECONFIG`, merged, or `~/.kube/config`. A file that does not exist is none, as with kubectl.
+/// The files of `KUBECONFIG`, merged, or `~/.kube/config`. Missing files are skipped, as in kubectl.
 fn default_kubeconfig() -> Result<Kubeconfig, ConnectError> {
     let listed: Vec<PathBuf> = env::var_os("KUBECONFIG")
         .map(|paths| env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty()).collect())
@@ -385,8 +385,8 @@ fn is_loopback(url: &Uri) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// The proxy that the environment names for a URL, by the rules of Go's net/http, which kubectl follows: by scheme,
-/// never for the local machine, and not for what `NO_PROXY` names.
+/// The proxy for a URL from the environment, with the rules of Go's net/http, which kubectl follows: by scheme, never
+/// for the local machine, and not for hosts in `NO_PROXY`.
 fn environment_proxy(url: &Uri) -> Result<Option<Uri>, ConnectError> {
     let variable = if url.scheme_str() == Some("https") { "HTTPS_PROXY" } else { "HTTP_PROXY" };
     let of = |name: &str| {
@@ -410,23 +410,23 @@ fn client_error(server: &str, error: kube::Error) -> ConnectError {
         kube::Error::Auth(error) => {
             ConnectError::Credentials { server: server.to_string(), cause: credentials_cause(&error) }
         }
-        // What kube says of it quotes the line that is wrong, which may be one of the key.
+        // kube's message quotes the invalid line, which may be part of the key.
         kube::Error::RustlsTls(RustlsTlsError::InvalidIdentityPem(_)) => ConnectError::Config(
-            "the kubeconfig cannot be used: the user's client certificate or its key is no PEM file".to_string(),
+            "invalid kubeconfig: the user's client certificate or key is not in PEM format".to_string(),
         ),
-        error => ConnectError::Config(format!("the kubeconfig cannot be used: {error}")),
+        error => ConnectError::Config(format!("invalid kubeconfig: {error}")),
     }
 }
 
-/// What kube has against the credentials of the kubeconfig. Of a command that failed (`cmd-path` of the old `gcp`
-/// provider) its standard output is left out, in which there may be a token.
+/// Describes an error with the credentials of the kubeconfig. For a failed command (`cmd-path` of the legacy `gcp`
+/// provider), standard output is omitted because it may contain a token.
 pub(super) fn credentials_cause(error: &kube::client::AuthError) -> String {
     use kube::client::AuthError;
     match error {
         AuthError::AuthExecRun { out, .. } => {
-            let said = String::from_utf8_lossy(&out.stderr);
-            let said = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_string();
-            format!("the command that gives the credentials failed ({}): {said}", out.status)
+            let stderr = String::from_utf8_lossy(&out.stderr);
+            let last = stderr.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_string();
+            format!("the credential command failed ({}): {last}", out.status)
         }
         error => error.to_string(),
     }
@@ -439,14 +439,14 @@ mod tests {
     use super::{REQUEST_TIMEOUT, is_loopback, limit};
 
     #[test]
-    fn no_timeout_is_the_usual_one_and_zero_is_none() {
+    fn timeout_defaults_and_zero_disables_it() {
         assert_eq!(limit(None), Some(REQUEST_TIMEOUT));
         assert_eq!(limit(Some(Duration::ZERO)), None);
         assert_eq!(limit(Some(Duration::from_secs(5))), Some(Duration::from_secs(5)));
     }
 
     #[test]
-    fn knows_the_local_machine() {
+    fn detects_loopback_addresses() {
         for local in ["http://127.0.0.1:8080", "https://localhost:6443", "https://[::1]:6443"] {
             assert!(is_loopback(&local.parse().unwrap()), "{local}");
         }

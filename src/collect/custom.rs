@@ -1,4 +1,5 @@
-//! Custom resources: kinds that only discovery knows of. One paged list a kind, a few side by side, never without end.
+//! Custom resources: kinds known only from discovery. One paged list per kind, a few kinds concurrently, with an
+//! overall deadline.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,18 +20,19 @@ use super::request::{Failure, JSON};
 
 /// kubectl's own page size.
 const LIMIT: usize = 500;
-/// After so many objects without conditions a kind is taken for one that has none.
+/// A kind whose first objects, up to this many, have no conditions is assumed to have none at all.
 const SAMPLE: usize = 1000;
-/// How many objects of a kind are read at most.
+/// Maximum number of objects to read per kind.
 const OBJECTS: usize = 5000;
-/// How many PolicyReports are read at most: there may be one an object, of which only what fails is kept.
+/// Maximum number of PolicyReports to read: there may be one per object, of which only failures are kept.
 const REPORTS_READ: usize = 20_000;
-/// How often a list whose continue token expired is begun again.
+/// How often a list is restarted after its continue token expired.
 const RESTARTS: u32 = 2;
-/// For all kinds together: conversion webhooks and aggregated servers may fail slowly, one kind after the other.
+/// The deadline for all kinds combined: conversion webhooks and aggregated servers may fail slowly, one kind after the
+/// other.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Kubernetes' own groups. Those of their kinds that matter have types in the model.
+/// Kubernetes' own API groups. Their relevant kinds have types in the model.
 const BUILT_IN: &[&str] = &[
     "",
     "admissionregistration.k8s.io",
@@ -57,7 +59,7 @@ const BUILT_IN: &[&str] = &[
     "storage.k8s.io",
     "storagemigration.k8s.io",
 ];
-/// Groups whose objects are computed when asked for, or are views of others: they have no state of their own.
+/// Groups whose objects are computed on request or are views of other objects: they have no state of their own.
 const VIRTUAL: &[&str] = &[
     "metrics.k8s.io",
     "custom.metrics.k8s.io",
@@ -71,7 +73,8 @@ const VIRTUAL: &[&str] = &[
     "template.openshift.io",
     "user.openshift.io",
 ];
-/// Groups of reports about other objects: many, large, and never not ready. PolicyReports are read: what fails is told.
+/// Groups of reports about other objects: numerous, large, and without conditions. PolicyReports are read, and failures
+/// in them reported.
 const REPORTS: &[&str] =
     &["aquasecurity.github.io", "openreports.io", "reports.kyverno.io", "spdx.softwarecomposition.kubescape.io"];
 
@@ -80,15 +83,15 @@ const REPORTS: &[&str] =
 pub enum Crds {
     All,
     None,
-    /// Those of the groups that match these patterns.
+    /// The groups that match these patterns.
     Groups(Vec<String>),
 }
 
 impl Crds {
-    /// Reads `--crds`.
+    /// Parses `--crds`.
     ///
     /// # Errors
-    /// When `all` or `none` stands beside something else.
+    /// When `all` or `none` is combined with groups.
     pub fn parse(words: &[String]) -> Result<Crds, String> {
         match words {
             [] => Ok(Crds::All),
@@ -101,7 +104,7 @@ impl Crds {
         }
     }
 
-    fn choose(&self, group: &str) -> bool {
+    fn includes(&self, group: &str) -> bool {
         match self {
             Crds::All => true,
             Crds::None => false,
@@ -110,8 +113,8 @@ impl Crds {
     }
 }
 
-/// Lists the custom resources of all kinds that the server can list, and says in the coverage what it could not read.
-/// Returns notes for people. Whatever `crds` says, the kinds that the connection's recorder wants are listed for it.
+/// Lists custom resources of all listable kinds, and records in the coverage what could not be read. Returns notes. The
+/// kinds that the connection's recorder needs are listed independent of `crds`.
 pub async fn collect(connection: &Connection, crds: &Crds, scope: &Scope, builder: &mut Builder) -> Vec<String> {
     let recorded = connection.recorder.as_ref().map(Recorder::wanted).unwrap_or_default();
     if *crds == Crds::None && recorded.is_empty() {
@@ -125,7 +128,7 @@ pub async fn collect(connection: &Connection, crds: &Crds, scope: &Scope, builde
         async move {
             let reading = Reading { connection, api: &api, scope, is_recorded };
             let (objects, extent) = tokio::time::timeout_at(deadline, reading.read()).await.unwrap_or_else(|_| {
-                let message = format!("{}: timeout: not read within {DEADLINE:?}", reading.action(None));
+                let message = format!("{}: timed out after {DEADLINE:?}", reading.action(None));
                 (Vec::new(), Extent::Failed(Gap { reason: Reason::Timeout, message }))
             });
             if matches!(&extent, Extent::Partly(_, gap) if gap.reason == Reason::Forbidden) && *scope == Scope::Cluster
@@ -138,7 +141,7 @@ pub async fn collect(connection: &Connection, crds: &Crds, scope: &Scope, builde
     let read: BTreeMap<(GroupKind, String), _> =
         stream::iter(apis).map(read).buffer_unordered(LISTS_AT_A_TIME).collect().await;
     for ((kind, _), (objects, extent)) in read {
-        if is_custom(&kind.group) && crds.choose(&kind.group) {
+        if is_custom(&kind.group) && crds.includes(&kind.group) {
             objects.into_iter().for_each(|object| builder.add_custom(object));
         }
         builder.cover_custom(kind, extent);
@@ -150,13 +153,13 @@ pub async fn collect(connection: &Connection, crds: &Crds, scope: &Scope, builde
     if fell_back.into_inner() {
         let namespace = connection.namespace();
         notes.push(format!(
-            "only namespace {namespace} was looked at for custom resources: the whole cluster is forbidden"
+            "custom resources: only namespace {namespace} was read because listing the whole cluster is forbidden"
         ));
     }
     notes
 }
 
-/// A group that was mistyped would look like one that is in order.
+/// A misspelled group would look healthy.
 fn unserved_groups(crds: &Crds, builder: &Builder) -> Vec<String> {
     let Crds::Groups(patterns) = crds else { return Vec::new() };
     let groups: BTreeSet<&str> = builder.coverage().custom().keys().map(|kind| kind.group.as_str()).collect();
@@ -164,29 +167,29 @@ fn unserved_groups(crds: &Crds, builder: &Builder) -> Vec<String> {
     patterns
         .iter()
         .filter(is_unserved)
-        .map(|p| format!("--crds {p}: the cluster serves no such custom resources"))
+        .map(|p| format!("--crds {p}: no matching custom resources in the cluster"))
         .collect()
 }
 
 #[derive(Debug, Default)]
 struct Found {
     apis: Vec<CustomApi>,
-    /// What could not be found out.
+    /// What could not be discovered.
     failed: Vec<(GroupKind, Gap)>,
 }
 
 async fn find(connection: &Connection, crds: &Crds, recorded: &BTreeSet<GroupKind>) -> Found {
     let served = &connection.served.custom;
-    let chosen = |group: &str| is_custom(group) && crds.choose(group);
+    let chosen = |group: &str| is_custom(group) && crds.includes(group);
     let wanted = |group: &str| chosen(group) || recorded.iter().any(|kind| kind.group == group);
     let mut found = Found { apis: served.apis.clone(), failed: Vec::new() };
     let nameless = |group: &str| GroupKind { group: group.to_string(), kind: String::new() };
     if let Some(failure) = &served.unknown {
-        found.failed.push((nameless(""), failure.during("finding out which custom resources there are")));
+        found.failed.push((nameless(""), failure.during("discovering custom resources")));
     }
     let stale: BTreeSet<&(String, String)> = served.stale.iter().filter(|(group, _)| wanted(group)).collect();
     for (group, version) in stale {
-        let message = format!("finding out what {group}/{version} serves: the server behind it does not answer");
+        let message = format!("discovering {group}/{version}: the aggregated API server does not respond");
         found.failed.push((nameless(group), Gap { reason: Reason::Unavailable, message }));
     }
     let ask = |(group, version): (String, String)| async move {
@@ -200,7 +203,7 @@ async fn find(connection: &Connection, crds: &Crds, recorded: &BTreeSet<GroupKin
             Ok(apis) => found.apis.extend(apis),
             Err(failure) if failure.is_not_found() => {}
             Err(failure) => {
-                let gap = failure.during(format!("finding out what {group}/{version} serves"));
+                let gap = failure.during(format!("discovering {group}/{version}"));
                 found.failed.push((nameless(&group), gap));
             }
         }
@@ -215,23 +218,23 @@ fn is_custom(group: &str) -> bool {
     ![BUILT_IN, VIRTUAL, REPORTS].iter().any(|groups| groups.contains(&group))
 }
 
-/// Whether the kind has a type in the model, and is read as that if any rule wants it.
+/// Whether the kind has a type in the model; then it is read as that type if any rule needs it.
 fn has_type(api: &CustomApi) -> bool {
     Kind::ALL.iter().any(|kind| kind.api().group == api.group && kind.api().plural == api.resource)
 }
 
-/// Kinds that hold what is secret themselves. An ExternalSecret or a SealedSecret only says where it comes from.
+/// Kinds that contain credentials themselves. An ExternalSecret or a SealedSecret only references or encrypts them.
 pub fn holds_credentials(kind: &str) -> bool {
     let ends = ["Token", "Password", "Credential", "Credentials"];
     kind == "Secret" || ends.iter().any(|end| kind.ends_with(end))
 }
 
-/// The reading of one kind.
+/// Reads one kind.
 struct Reading<'a> {
     connection: &'a Connection,
     api: &'a CustomApi,
     scope: &'a Scope,
-    /// Whether each object counts, also where none has conditions.
+    /// Whether all objects are needed, even if none has conditions.
     is_recorded: bool,
 }
 
@@ -286,12 +289,12 @@ impl Reading<'_> {
         }
     }
 
-    /// All objects, or as many as are read at most and what there is to say about the rest.
+    /// All objects, or as many as the limit allows and a gap for the rest.
     async fn list(&self, namespace: Option<&str>) -> Result<(Objects, Option<Gap>), Failure> {
         for restarts in 0.. {
             match self.pages(namespace).await {
                 Err(failure) if failure.status == Some(410) && restarts < RESTARTS => {
-                    tracing::debug!("{}: the continue token expired, beginning again", self.action(namespace));
+                    tracing::debug!("{}: continue token expired, restarting the list", self.action(namespace));
                     if let Some(recorder) = &self.connection.recorder {
                         recorder.forget(&self.api.group, &self.api.kind, namespace);
                     }
@@ -316,20 +319,20 @@ impl Reading<'_> {
                 break;
             }
             if next == token {
-                return Err(Failure::new(Reason::Malformed, "the server gives the same page again and again"));
+                return Err(Failure::new(Reason::Malformed, "the server returned the same page twice"));
             }
             if !self.is_recorded && objects.len() >= SAMPLE && !objects.iter().any(CustomResource::tells_conditions) {
                 break;
             }
-            let most = if self.api.group == "wgpolicyk8s.io" { REPORTS_READ } else { OBJECTS };
-            if objects.len() >= most {
-                rest = Some(gap(Reason::TooMany, format!("only the first {} are looked at", objects.len())));
+            let max = if self.api.group == "wgpolicyk8s.io" { REPORTS_READ } else { OBJECTS };
+            if objects.len() >= max {
+                rest = Some(gap(Reason::TooMany, format!("only the first {} were read", objects.len())));
                 break;
             }
             token = next;
         }
         if broken > 0 {
-            rest = Some(gap(Reason::Malformed, format!("{broken} objects cannot be understood")));
+            rest = Some(gap(Reason::Malformed, format!("{broken} objects could not be decoded")));
         }
         Ok((objects, rest))
     }
@@ -345,7 +348,7 @@ impl Reading<'_> {
         });
         match page.await {
             Ok(Ok(page)) => Ok(page),
-            Ok(Err(error)) => Err(Failure::new(Reason::Malformed, format!("malformed answer: {error}"))),
+            Ok(Err(error)) => Err(Failure::new(Reason::Malformed, format!("malformed response: {error}"))),
             Err(error) => Err(Failure::new(Reason::Internal, format!("decoding failed: {error}"))),
         }
     }
@@ -383,12 +386,12 @@ mod tests {
         assert_eq!(parse(&["none"]), Ok(Crds::None));
         assert!(parse(&["none", "a.io"]).is_err());
         let groups = parse(&["*.example.com", "cert-manager.io"]).unwrap();
-        assert!(groups.choose("shop.example.com") && groups.choose("cert-manager.io"));
-        assert!(!groups.choose("acme.cert-manager.io"));
+        assert!(groups.includes("shop.example.com") && groups.includes("cert-manager.io"));
+        assert!(!groups.includes("acme.cert-manager.io"));
     }
 
     #[test]
-    fn passes_over_what_is_no_custom_resource() {
+    fn skips_other_groups() {
         for group in ["", "apps", "metrics.k8s.io", "events.k8s.io", "reports.kyverno.io"] {
             assert!(!is_custom(group), "{group}");
         }

@@ -1,4 +1,4 @@
-//! What the API server serves: which of the kinds that rules read, and in which version.
+//! API discovery: which of the kinds that rules read are served, and in which version.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::connect::Connection;
 use super::request::{Failure, JSON};
 
-/// One answer for all groups, from Kubernetes 1.26 on (KEP-3352); older servers give their plain form.
+/// Aggregated discovery, from Kubernetes 1.26 on (KEP-3352); older servers respond in the plain format.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
                           application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
 
@@ -20,31 +20,31 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 pub(super) enum Serving {
     /// In this version.
     Version(&'static str),
-    /// Nobody could tell; the preferred version is worth a try.
+    /// Discovery failed; the preferred version is tried.
     Unknown(&'static str),
-    /// The server knows of the version, but the one behind it does not answer.
+    /// The version is registered, but the aggregated server behind it does not respond.
     Stale(&'static str),
-    /// Only in versions that the model does not read.
+    /// Only in versions that the model does not support.
     OtherVersions(String),
     NotServed,
 }
 
-/// What the server serves.
+/// The served APIs.
 #[derive(Debug, Default)]
 pub(super) struct Served {
     kinds: BTreeMap<Kind, Serving>,
     pub custom: Custom,
 }
 
-/// Kinds that have no type in the model, as far as discovery tells.
+/// Kinds without a type in the model, from discovery.
 #[derive(Debug, Default)]
 pub(super) struct Custom {
     pub apis: Vec<CustomApi>,
-    /// Groups and versions whose server did not tell what it serves when it was last asked.
+    /// Groups and versions whose server did not respond to the last discovery request.
     pub stale: Vec<(String, String)>,
-    /// Groups and versions that an old server lists without their resources.
+    /// Groups and versions that an older server lists without resources.
     pub unlisted: Vec<(String, String)>,
-    /// Why nothing is known of any of them.
+    /// Why discovery failed for all of them.
     pub unknown: Option<Failure>,
 }
 
@@ -68,11 +68,11 @@ impl CustomApi {
 #[derive(Debug, Default)]
 struct Version {
     resources: BTreeSet<String>,
-    /// It exists, but what it holds could not be found out.
+    /// It exists, but its resources could not be discovered.
     stale: bool,
 }
 
-/// What discovery found; `Err` if the server would not tell.
+/// The result of discovery; `Err` if the server denied it.
 type Groups = Result<Found, Failure>;
 
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ struct Found {
 }
 
 impl Served {
-    /// Asks for all groups at once, or group by group where the server is too old for that.
+    /// Discovers all groups at once, or group by group on older servers.
     pub async fn discover(connection: &Connection) -> Result<Served, Failure> {
         let (core, named) = tokio::join!(groups(connection, "/api"), groups(connection, "/apis"));
         let (core, named) = (tolerate(core)?, tolerate(named)?);
@@ -104,8 +104,8 @@ impl Served {
     }
 }
 
-/// A server that refuses to tell what it serves may still give it. One that knows nothing of `/api`, does not know who
-/// asks, or answers with something else is not to be taken for a cluster without objects.
+/// A server that denies discovery may still serve lists. A server that does not know `/api`, rejects the credentials,
+/// or responds with something else must not be mistaken for an empty cluster.
 fn tolerate(groups: Groups) -> Result<Groups, Failure> {
     match groups {
         Err(failure) if matches!(failure.status, Some(401 | 404)) || failure.reason == Reason::Malformed => {
@@ -153,16 +153,16 @@ async fn groups(connection: &Connection, root: &str) -> Groups {
             let versions = one_by_one(connection, versions.collect()).await;
             Ok(Found { versions, custom: Custom { unlisted, ..Custom::default() } })
         }
-        Root { kind, .. } => {
-            Err(Failure::new(Reason::Malformed, format!("GET {root} gave kind \"{kind}\", which is no discovery")))
-        }
+        Root { kind, .. } => Err(Failure::new(
+            Reason::Malformed,
+            format!("GET {root} returned kind \"{kind}\", which is not a discovery document"),
+        )),
     }
 }
 
 fn read<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| {
-        Failure::new(Reason::Malformed, format!("the answer to GET {path} cannot be understood: {error}"))
-    })
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::new(Reason::Malformed, format!("invalid response to GET {path}: {error}")))
 }
 
 fn aggregated(groups: Vec<GroupDiscovery>) -> Found {
@@ -188,7 +188,7 @@ fn aggregated(groups: Vec<GroupDiscovery>) -> Found {
     found
 }
 
-/// The kinds of one group and version that can be listed, from a server that is too old to tell of all at once.
+/// The listable kinds of one group and version, from a server without aggregated discovery.
 pub(super) async fn listable(connection: &Connection, group: &str, version: &str) -> Result<Vec<CustomApi>, Failure> {
     let path = format!("/apis/{group}/{version}");
     let list: ResourceList = read(&path, &connection.get(&path, JSON).await?)?;
@@ -203,7 +203,7 @@ pub(super) async fn listable(connection: &Connection, group: &str, version: &str
     Ok(listable.map(api).collect())
 }
 
-/// The plain form: a request for every version of every group that rules read.
+/// Plain discovery: one request per version of each group that rules read.
 async fn one_by_one(connection: &Connection, versions: Vec<(String, String)>) -> BTreeMap<(String, String), Version> {
     let ask = |(group, version): (String, String)| async move {
         let path = match group.as_str() {
@@ -249,7 +249,7 @@ struct GroupMeta {
 struct VersionDiscovery {
     version: String,
     resources: Vec<ResourceDiscovery>,
-    /// `Stale` if the aggregated API server behind it did not tell what it serves when last asked.
+    /// `Stale` if the aggregated API server did not respond to the last discovery request.
     freshness: String,
 }
 

@@ -1,4 +1,4 @@
-//! From an API server to a [`Builder`]: one paged list a kind, a few kinds side by side.
+//! Reads a cluster into a [`Builder`]: one paged list per kind, a few kinds concurrently.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,17 +15,17 @@ use super::page::{Listed, Request, path, segment};
 use super::recorder::Recorder;
 use super::request::{Failure, JSON};
 
-/// How many lists are under way at a time. API priority and fairness gives one user a share, not the whole server.
+/// Concurrent lists. API Priority and Fairness gives each user a share of the server, not the whole server.
 pub(super) const LISTS_AT_A_TIME: usize = 4;
-/// How many single objects are asked for at a time.
+/// Concurrent requests for single objects.
 const GETS_AT_A_TIME: usize = 8;
-/// How many certificates are read at most.
+/// Maximum number of certificates to read.
 const CERTIFICATES: usize = 100;
-/// How many ConfigMaps are read at most for the addresses in them.
+/// Maximum number of ConfigMaps to read for addresses.
 const ADDRESSES: usize = 50;
-/// Cluster DNS lives there, and every pod of every namespace depends on it.
+/// The namespace of cluster DNS, which pods in all namespaces depend on.
 pub(super) const DNS_NAMESPACE: &str = "kube-system";
-/// What cluster DNS and kube-proxy are made of.
+/// The kinds that make up cluster DNS and kube-proxy.
 pub(super) const DNS_KINDS: [Kind; 8] = [
     Kind::Pod,
     Kind::Service,
@@ -45,7 +45,7 @@ const DNS_CONFIG_MAPS: [(&str, &str); 5] = [
     (DNS_NAMESPACE, "node-local-dns"),
     ("openshift-dns", "dns-default"),
 ];
-/// Kinds that come by the thousand are begun first, so that nothing waits for them in the end.
+/// Kinds with many objects are listed first, so that they do not delay the end.
 const LARGE_KINDS: [Kind; 9] = [
     Kind::Pod,
     Kind::Event,
@@ -58,54 +58,54 @@ const LARGE_KINDS: [Kind; 9] = [
     Kind::ClusterRole,
 ];
 
-/// Which namespaces to look at.
+/// Which namespaces to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// The whole cluster; where that is forbidden, the context's namespace.
+    /// The whole cluster; if that is forbidden, the context's namespace.
     #[default]
     Cluster,
-    /// The whole cluster, and nothing less.
+    /// The whole cluster, without fallback.
     AllNamespaces,
-    /// These, and the kinds that have none.
+    /// These namespaces and cluster-scoped kinds.
     Namespaces(BTreeSet<String>),
 }
 
-/// What was read.
+/// The result.
 #[derive(Debug)]
 pub struct Collected {
     pub builder: Builder,
-    /// Empty if the server keeps it to itself.
+    /// Empty if it is not accessible.
     pub server_version: String,
-    /// For people: what was looked at instead of what was asked for.
+    /// Notes, for example about a fallback to one namespace.
     pub notes: Vec<String>,
-    /// How many requests were sent since the start, for connecting too.
+    /// The number of requests, including those for connecting.
     pub requests: usize,
 }
 
-/// How far a kind is read.
+/// The progress of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     pub kind: Kind,
     /// Objects of this kind so far.
     pub objects: usize,
-    /// Kinds that are finished, and all kinds.
+    /// Finished kinds, and the total.
     pub kinds_done: usize,
     pub kinds: usize,
 }
 
-/// Why nothing could be collected. What fails for single kinds is in their coverage instead.
+/// Why nothing could be collected. Failures of single kinds are recorded in the coverage instead.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
-    #[error("namespace \"{namespace}\" does not exist in the cluster {server}")]
+    #[error("namespace \"{namespace}\" not found in cluster {server}")]
     NoSuchNamespace { namespace: String, server: String },
-    #[error("the API server {server} does not accept the credentials: {cause}")]
+    #[error("API server {server} rejected the credentials: {cause}")]
     Unauthorized { server: String, cause: String },
-    #[error("{server} does not answer as a Kubernetes API server: it has none of the resources asked for")]
+    #[error("{server} is not a Kubernetes API server: it serves none of the requested resources")]
     NotKubernetes { server: String },
 }
 
-/// Lists the kinds. The number of requests depends on the kinds and their pages, not on the objects; only the
-/// certificates that an Ingress or a Gateway names are read one by one.
+/// Lists the kinds. The number of requests depends on the number of kinds and pages, not of objects; only certificates
+/// referenced by an Ingress or a Gateway are read one by one.
 ///
 /// # Errors
 /// See [`CollectError`].
@@ -122,14 +122,14 @@ pub async fn collect(
     let done = std::sync::atomic::AtomicUsize::new(0);
     let read = |kind: Kind| {
         let done = &done;
-        let told = move |objects, finished| {
+        let report = move |objects, finished| {
             let kinds_done = done.fetch_add(finished, std::sync::atomic::Ordering::Relaxed) + finished;
             progress(Progress { kind, objects, kinds_done, kinds: kinds.len() });
         };
         async move {
             let reading = Reading { connection, kind, scope };
-            let outcome = reading.read(&|objects| told(objects, 0)).await;
-            told(outcome.listed.objects.len(), 1);
+            let outcome = reading.read(&|objects| report(objects, 0)).await;
+            report(outcome.listed.objects.len(), 1);
             (kind, outcome)
         }
     };
@@ -160,7 +160,7 @@ fn large_first(kinds: &BTreeSet<Kind>) -> Vec<Kind> {
     order
 }
 
-/// A namespace that was mistyped would look like an empty and healthy one.
+/// A misspelled namespace would look empty and healthy.
 async fn check_namespaces(connection: &Connection, namespaces: &BTreeSet<String>) -> Result<(), CollectError> {
     let server = connection.server().to_string();
     for namespace in namespaces {
@@ -171,7 +171,7 @@ async fn check_namespaces(connection: &Connection, namespaces: &BTreeSet<String>
             Err(failure) if failure.status == Some(401) => {
                 return Err(CollectError::Unauthorized { server, cause: explained(connection, failure.message) });
             }
-            // Who may not read namespaces may still read what is in them.
+            // A user without access to the Namespace object may still have access to objects in it.
             _ => {}
         }
     }
@@ -204,17 +204,17 @@ fn fallback_note(connection: &Connection, outcomes: &BTreeMap<Kind, Outcome>) ->
         all => format!("{} and {} more kinds", kinds[..NAMED].join(", "), all - NAMED),
     };
     let namespace = connection.namespace();
-    Some(format!("only namespace {namespace} was looked at for {kinds}: the whole cluster is forbidden"))
+    Some(format!("{kinds}: only namespace {namespace} was read because listing the whole cluster is forbidden"))
 }
 
-/// What came of one kind.
+/// The result of one kind.
 #[derive(Debug)]
 struct Outcome {
     listed: Listed,
     extent: Extent,
-    /// Whether only the context's namespace was read, because the whole cluster is forbidden.
+    /// Whether only the context's namespace was read because listing the whole cluster is forbidden.
     fell_back: bool,
-    /// Of the list that failed, if one did.
+    /// The status of the failed list, if one failed.
     status: Option<u16>,
 }
 
@@ -236,7 +236,7 @@ impl Outcome {
     }
 }
 
-/// The reading of one kind.
+/// Reads one kind.
 struct Reading<'a> {
     connection: &'a Connection,
     kind: Kind,
@@ -248,7 +248,7 @@ impl Reading<'_> {
         let version = match self.connection.served.of(self.kind) {
             Serving::NotServed => return Outcome::new(Listed::default(), Extent::NotServed),
             Serving::OtherVersions(versions) => {
-                let message = format!("served only in {versions}, which this program does not read");
+                let message = format!("served only in {versions}, which this version of kubectl-gpt does not support");
                 return Outcome::failed(&Failure::new(Reason::Unavailable, message), &self.request("", None).action());
             }
             Serving::Version(version) | Serving::Unknown(version) | Serving::Stale(version) => version,
@@ -312,7 +312,7 @@ impl Reading<'_> {
             }
         }
         if DNS_KINDS.contains(&self.kind) && !namespaces.contains(DNS_NAMESPACE) {
-            // Nobody asked for it, so nobody misses it.
+            // It was not requested, so a failure is not reported.
             if let Ok(pages) = self.request(version, Some(DNS_NAMESPACE)).list(self.connection, &|_| {}).await {
                 listed.append(pages);
                 read.insert(DNS_NAMESPACE.to_string());
@@ -327,15 +327,15 @@ impl Reading<'_> {
         }
     }
 
-    /// A list that is not found: the API went away since, or discovery was refused and it was never there. Where the
-    /// server knows of the API but cannot reach what serves it, not found means nothing.
+    /// Whether a list failed because the API does not exist: it was removed after discovery, or discovery was denied.
+    /// For a stale API, "not found" has no meaning.
     fn has_no_such_api(&self, failure: &Failure) -> bool {
         failure.is_not_found() && !matches!(self.connection.served.of(self.kind), Serving::Stale(_))
     }
 }
 
-/// Reads whole what lists give as metadata only and rules want to know: the configuration of cluster DNS, addresses in
-/// ConfigMaps, and certificates. What is whole already is not read again. Returns notes for people.
+/// Reads whole objects that were listed as metadata only but whose content rules need: the configuration of cluster
+/// DNS, addresses in ConfigMaps, and certificates. Objects already read are not read again. Returns notes.
 pub async fn complete(connection: &Connection, builder: &mut Builder) -> Vec<String> {
     let mut notes = Vec::new();
     read_dns_config(connection, builder, &mut notes).await;
@@ -344,7 +344,7 @@ pub async fn complete(connection: &Connection, builder: &mut Builder) -> Vec<Str
     notes
 }
 
-/// Replaces the ConfigMaps of cluster DNS, of which only the metadata was listed, by whole ones.
+/// Reads the ConfigMaps of cluster DNS, which were listed as metadata only.
 async fn read_dns_config(connection: &Connection, builder: &mut Builder, notes: &mut Vec<String>) {
     let wanted: BTreeSet<(String, String)> = names::<ConfigMap>(builder, |map| map.data.keys.is_none())
         .into_iter()
@@ -355,8 +355,8 @@ async fn read_dns_config(connection: &Connection, builder: &mut Builder, notes: 
     }
 }
 
-/// Replaces the ConfigMaps that tell pods under NetworkPolicies what to connect to: those of which their variables take
-/// a key, or all.
+/// Reads the ConfigMaps that set environment variables of pods in namespaces with NetworkPolicies: they contain the
+/// addresses that the pods connect to.
 async fn read_addresses(connection: &Connection, builder: &mut Builder, notes: &mut Vec<String>) {
     let known = names::<ConfigMap>(builder, |_| true);
     let unread = names::<ConfigMap>(builder, |map| map.data.keys.is_none());
@@ -371,7 +371,7 @@ async fn read_addresses(connection: &Connection, builder: &mut Builder, notes: &
     wanted.retain(|name| known.contains(name));
     if wanted.len() > ADDRESSES {
         notes.push(format!(
-            "{} ConfigMaps give variables to pods under NetworkPolicies; addresses are read from the first {ADDRESSES} only",
+            "{} ConfigMaps set variables of pods under NetworkPolicies; only the first {ADDRESSES} were read for addresses",
             wanted.len()
         ));
     }
@@ -383,12 +383,12 @@ async fn read_addresses(connection: &Connection, builder: &mut Builder, notes: &
     )
     .await;
     if let Some(((namespace, name), failure)) = failed.into_iter().next() {
-        notes.push(failure.during(format!("reading the addresses in ConfigMap {namespace}/{name}")).message);
+        notes.push(failure.during(format!("reading addresses in ConfigMap {namespace}/{name}")).message);
     }
 }
 
-/// Replaces the Secrets that an Ingress or a Gateway takes its certificate from, of which only the metadata was listed.
-/// Of what is read here the model keeps the type, the keys and `tls.crt`.
+/// Reads the TLS Secrets of Ingresses and Gateways, which were listed as metadata only. The model keeps only the type,
+/// the keys and `tls.crt`.
 async fn read_certificates(connection: &Connection, builder: &mut Builder) {
     builder.forget_unread_secrets();
     let unread = names::<Secret>(builder, |secret| secret.data.keys.is_none());
@@ -397,7 +397,7 @@ async fn read_certificates(connection: &Connection, builder: &mut Builder) {
     let beyond: Vec<(String, String)> = wanted.iter().skip(CERTIFICATES).cloned().collect();
     for secret in beyond {
         let message =
-            format!("reading Secret {}/{}: only the first {CERTIFICATES} certificates are read", secret.0, secret.1);
+            format!("reading Secret {}/{}: skipped after the first {CERTIFICATES} certificates", secret.0, secret.1);
         builder.unread_secret(&secret.0, &secret.1, Gap { reason: Reason::TooMany, message });
         wanted.remove(&secret);
     }
@@ -411,7 +411,7 @@ fn names<T: Object>(builder: &Builder, wanted: fn(&T) -> bool) -> BTreeSet<(Stri
     objects.map(|o| (o.namespace().to_string(), o.name().to_string())).collect()
 }
 
-/// The Secrets that Ingresses and Gateways name as certificates.
+/// The TLS Secrets that Ingresses and Gateways reference.
 fn certificates(builder: &Builder) -> BTreeSet<(String, String)> {
     let mut named = BTreeSet::new();
     for ingress in Ingress::table(builder.objects()).iter() {
@@ -436,8 +436,8 @@ fn certificates(builder: &Builder) -> BTreeSet<(String, String)> {
 
 type Name = (String, String);
 
-/// Reads single objects and adds them; a later one replaces an earlier one of the same name. Returns what failed, in
-/// order. One that is gone by now is no failure.
+/// Reads single objects and adds them; a later one replaces an earlier one of the same name. Returns the failures in
+/// order. An object that has been deleted since is not a failure.
 async fn get_all(
     connection: &Connection,
     builder: &mut Builder,
@@ -463,7 +463,7 @@ async fn get_all(
 }
 
 fn whole(body: &[u8], recorder: Option<&Recorder>) -> Result<Decoded, Failure> {
-    let malformed = |message: String| Failure::new(Reason::Malformed, format!("malformed answer: {message}"));
+    let malformed = |message: String| Failure::new(Reason::Malformed, format!("malformed response: {message}"));
     let text = std::str::from_utf8(body).map_err(|error| malformed(error.to_string()))?;
     let decoded = object(text).map_err(|broken| malformed(broken.message))?;
     if let (Some(recorder), Some(object)) = (recorder, decoded.reference()) {

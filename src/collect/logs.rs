@@ -1,4 +1,4 @@
-//! The ends of a few logs: what a crashing container said last.
+//! Reads the ends of a few logs: the last output of crashing containers.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use super::connect::Connection;
 use super::page::{path, segment};
 use super::request::{Failure, JSON};
 
-/// How many logs are read at most.
+/// Maximum number of logs to read.
 const LOGS: usize = 20;
 const LINES: usize = 50;
 const BYTES: usize = 16_384;
-/// For a log whose last fifty lines are more than `BYTES`: the kubelet would cut off the end, which matters most.
+/// The number of lines if the last fifty exceed `BYTES`: the kubelet would cut off the end, which matters most.
 const LAST_LINES: usize = 5;
 const AT_A_TIME: usize = 8;
-/// For all logs together: they only make findings richer.
+/// The deadline for all logs combined: they only add detail to findings.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Reads the logs, at most twenty, side by side. What could not be read is told in a note, and is no error.
+/// Reads the logs concurrently, at most twenty. Failures are reported as notes, not as errors.
 pub async fn fetch(connection: &Connection, wanted: &[LogRequest]) -> (Vec<(LogRequest, ContainerLog)>, Vec<String>) {
     let (mut logs, mut notes) = (Vec::new(), Vec::new());
     let deadline = tokio::time::Instant::now() + DEADLINE;
@@ -35,17 +35,17 @@ pub async fn fetch(connection: &Connection, wanted: &[LogRequest]) -> (Vec<(LogR
     for (_, request, log) in answers {
         let about = |why: &str| {
             let LogRequest { namespace, pod, container, .. } = &request;
-            format!("reading the log of container {container} of pod {namespace}/{pod}: {why}")
+            format!("reading log of container {container} of pod {namespace}/{pod}: {why}")
         };
         match log {
             Ok(Ok(log)) if log.lines.is_empty() => {}
             Ok(Ok(log)) => logs.push((request, log)),
             Ok(Err(failure)) => notes.push(about(&failure)),
-            Err(_) => notes.push(about(&format!("timeout: not read within {DEADLINE:?}"))),
+            Err(_) => notes.push(about(&format!("timed out after {DEADLINE:?}"))),
         }
     }
     if connection.interrupt.has_come() && !wanted.is_empty() {
-        notes = vec!["the logs of crashed containers were not read: interrupted".to_string()];
+        notes = vec!["logs of crashed containers were not read: interrupted".to_string()];
     }
     if wanted.len() > LOGS {
         notes.push(format!("only {LOGS} of {} logs were read", wanted.len()));
@@ -53,7 +53,7 @@ pub async fn fetch(connection: &Connection, wanted: &[LogRequest]) -> (Vec<(LogR
     (logs, notes)
 }
 
-/// The run before the current one where that is asked for and there was one, else the current one.
+/// Reads the previous run if requested and available, else the current one.
 async fn read(connection: &Connection, request: &LogRequest) -> Result<ContainerLog, String> {
     if request.previous_first
         && let Ok(lines) = read_run(connection, request, true).await
@@ -66,16 +66,16 @@ async fn read(connection: &Connection, request: &LogRequest) -> Result<Container
 }
 
 async fn read_run(connection: &Connection, request: &LogRequest, previous: bool) -> Result<Vec<String>, String> {
-    let said = |failure: Failure| failure.message;
-    let body = connection.get_once_reached(&log_path(request, previous, LINES), JSON).await.map_err(said)?;
+    let message = |failure: Failure| failure.message;
+    let body = connection.get_once_reached(&log_path(request, previous, LINES), JSON).await.map_err(message)?;
     let body = match body.len() {
         0..BYTES => body,
-        _ => connection.get_once_reached(&log_path(request, previous, LAST_LINES), JSON).await.map_err(said)?,
+        _ => connection.get_once_reached(&log_path(request, previous, LAST_LINES), JSON).await.map_err(message)?,
     };
     let text = String::from_utf8_lossy(&body);
-    // The kubelet answers 200 with this where the runtime has thrown the log away already.
+    // The kubelet responds with 200 and this text if the container runtime has already removed the log.
     if text.starts_with("unable to retrieve container logs for ") {
-        return Err("the node does not have it any more".to_string());
+        return Err("the log is no longer available on the node".to_string());
     }
     Ok(text.lines().map(str::to_string).collect())
 }

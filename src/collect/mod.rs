@@ -1,8 +1,8 @@
 //! Reads a cluster, or files, into a [`Builder`](kubectl_gpt_analyzers::Builder).
 //!
-//! [`connect()`] resolves the configuration as kubectl does and finds out what the API server serves; [`collect`] lists
-//! every kind that the chosen rules need, a page at a time; [`logs::fetch`] reads the ends of a few logs; [`watch`] goes
-//! on with the kinds that change. Only `get`, `list` and `watch` are ever asked for. [`files`] reads what others recorded.
+//! [`connect()`] resolves the configuration as kubectl does and discovers the served APIs; [`collect`] lists all kinds
+//! that the selected rules need, page by page; [`logs::fetch`] reads the ends of a few logs; [`watch`] follows the
+//! kinds that change. Only the verbs `get`, `list` and `watch` are used. [`files`] reads recordings and manifests.
 
 mod client_certificate;
 mod clock;

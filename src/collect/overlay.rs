@@ -1,8 +1,8 @@
-//! `--with-cluster`: the cluster as it will be once manifests are applied to it.
+//! `--with-cluster`: the cluster as it would be after applying the manifests.
 //!
-//! Manifests replace what there is of the same name; fields that they leave out stay as the API server filled them in. What
-//! came of a workload's old template (pods, ReplicaSets, events about them) is forgotten where the template changes: rules
-//! then look at the new template, as they do with manifests alone.
+//! Manifests replace objects of the same name; fields that they omit keep their live values. If a workload's template
+//! changes, its pods, ReplicaSets and their events are dropped: rules then check the new template, as for manifests
+//! alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::recorder::{Identity, Recorded, Recorder};
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// What holds a pod template.
+/// Kinds with a pod template.
 const WORKLOADS: [(&str, &str); 7] = [
     ("apps", "Deployment"),
     ("apps", "StatefulSet"),
@@ -24,7 +24,7 @@ const WORKLOADS: [(&str, &str); 7] = [
     ("batch", "CronJob"),
     ("batch", "Job"),
 ];
-/// Their status is a property of the object itself (a bound volume, an address), and not a judgment of its old spec.
+/// Kinds whose status is a property of the object (a bound volume, an address) and stays valid when the spec changes.
 const LASTING_STATUS: [(&str, &str); 7] = [
     ("", "Namespace"),
     ("", "Node"),
@@ -35,7 +35,7 @@ const LASTING_STATUS: [(&str, &str); 7] = [
     ("networking.k8s.io", "IngressClass"),
 ];
 
-/// Manifests to lay over a cluster, and what the cluster has of the same names.
+/// Manifests to apply to a cluster, and the live objects of the same names.
 #[derive(Debug)]
 pub struct Overlay {
     manifests: BTreeMap<Identity, Recorded>,
@@ -43,19 +43,19 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// `manifests` as they were read. The recorder of [`Overlay::live`] is to be with whoever reads the cluster; it keeps
-    /// the objects of `kinds` for the rules that users write, too.
+    /// `manifests` are whole objects. The recorder from [`Overlay::live`] must be passed to the reader of the cluster;
+    /// it also keeps objects of `kinds` for custom rules.
     pub fn new(manifests: BTreeMap<Identity, Recorded>, kinds: BTreeSet<GroupKind>) -> Overlay {
         let live = Recorder::only(manifests.keys().cloned().collect(), kinds);
         Overlay { manifests, live }
     }
 
-    /// Keeps of the cluster what is to be laid over.
+    /// The recorder for live objects that the manifests replace.
     pub fn live(&self) -> Recorder {
         self.live.clone()
     }
 
-    /// The cluster with the manifests applied.
+    /// Returns the cluster with the manifests applied.
     pub fn apply(&self, cluster: Cluster) -> Cluster {
         let now = cluster.now();
         let logs = cluster.logs().clone();
@@ -82,7 +82,7 @@ impl Overlay {
         cluster
     }
 
-    /// Keeps the findings about the manifests' objects, those that were not there before, and what explains one of these.
+    /// Keeps findings about objects in the manifests, new findings, and the causes of both.
     pub fn limit(&self, analysis: &mut Analysis, before: &Analysis) {
         let old: BTreeSet<&str> = before.findings.iter().map(|finding| finding.id.as_str()).collect();
         let concerns = |finding: &Finding| {
@@ -117,10 +117,10 @@ fn lay_over(builder: &mut Builder, decoded: Decoded, forgets_children: bool) {
     }
 }
 
-/// What applying a manifest makes of an object.
+/// The effect of applying a manifest to an object.
 struct Change {
     result: Value,
-    /// Whether its pods will be others.
+    /// Whether its pods will be replaced.
     forgets_children: bool,
 }
 
@@ -135,12 +135,12 @@ impl Change {
         let has_spec = live.contains_key("spec");
         let is = |kinds: &[(&str, &str)]| kinds.contains(&(identity.group.as_str(), identity.kind.as_str()));
         let changed = has_spec && !holds(&live["spec"], manifest.get("spec").unwrap_or(&Value::Null));
-        let other_pods = is(&WORKLOADS) && !is_same_template(&live, &manifest);
-        let forgets_children = changed && (other_pods || is(&[("", "Service")]));
+        let replaces_pods = is(&WORKLOADS) && !is_same_template(&live, &manifest);
+        let forgets_children = changed && (replaces_pods || is(&[("", "Service")]));
         let mut result = merged(live, &manifest);
         if changed && !is(&LASTING_STATUS) {
-            // Nobody has looked at the new spec yet: it is a manifest as any other, without status, and without an age by
-            // which one would be overdue.
+            // No controller has observed the new spec yet: treat it like any manifest, without status and without an
+            // age that could make it overdue.
             result.remove("status");
             if let Some(Value::Object(metadata)) = result.get_mut("metadata") {
                 metadata.retain(|field, _| field != "creationTimestamp" && field != "uid");
@@ -150,7 +150,7 @@ impl Change {
     }
 }
 
-/// The pods stay if their template does, and if any are wanted.
+/// Pods are kept if their template is unchanged and the workload is not scaled to zero.
 fn is_same_template(live: &Map<String, Value>, manifest: &Map<String, Value>) -> bool {
     let part =
         |object: &Map<String, Value>, path: &str| object.get("spec").and_then(|spec| spec.pointer(path)).cloned();
@@ -161,7 +161,7 @@ fn is_same_template(live: &Map<String, Value>, manifest: &Map<String, Value>) ->
     same && part(manifest, "/replicas").is_none_or(|replicas| replicas != 0)
 }
 
-/// Whether applying `wanted` changes nothing: `live` has all of its fields, and others that the API server filled in.
+/// Whether applying `wanted` changes nothing: `live` has all its fields, and possibly others set by the API server.
 fn holds(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => wanted
@@ -174,7 +174,7 @@ fn holds(live: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// `1000m` and `1`, `"8080"` as a string is no number, though.
+/// Whether two quantities are equal, such as `1000m` and `1`.
 fn is_same_amount(live: &Value, wanted: &Value) -> bool {
     let text = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
@@ -185,8 +185,8 @@ fn is_same_amount(live: &Value, wanted: &Value) -> bool {
     amount(live).is_some_and(|live| amount(wanted) == Some(live))
 }
 
-/// The fields of the manifest over those of the live object. Fields of the spec that the last manifest had and this one
-/// has no more are gone.
+/// Merges the fields of the manifest into the live object. Fields of the spec that were in the last applied manifest
+/// but not in this one are removed.
 fn merged(live: Map<String, Value>, manifest: &Map<String, Value>) -> Map<String, Value> {
     let mut result = live;
     let last = result.get("metadata").and_then(|metadata| metadata["annotations"][LAST_APPLIED].as_str());
@@ -245,7 +245,7 @@ mod tests {
     const SERVICE: &str = r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "cart", "namespace": "shop", "uid": "4",
         "creationTimestamp": "2026-11-20T12:00:00Z"},
         "spec": {"clusterIP": "10.0.0.1", "selector": {"app": "cart"}, "ports": [{"port": 80, "protocol": "TCP"}]}}"#;
-    /// Broken before, and nothing to do with what is applied.
+    /// Broken before, and unrelated to the manifests.
     const OTHER: &str = r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "other", "namespace": "shop", "uid": "5",
         "creationTimestamp": "2026-11-20T12:00:00Z"}, "spec": {"selector": {"app": "none"}, "ports": [{"port": 80}]}}"#;
     const SLICE: &str = r#"{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "cart-x",
@@ -262,7 +262,7 @@ mod tests {
         decoded
     }
 
-    /// The rules that fire, with their objects, once these manifests are applied, and how many pods are left.
+    /// The rules that fire after applying these manifests, with their objects, and the number of remaining pods.
     fn applied(manifests: &[&str]) -> (Vec<String>, usize) {
         let wanted = Recorder::whole();
         manifests.iter().for_each(|manifest| drop(record(&wanted, manifest)));
@@ -283,7 +283,7 @@ mod tests {
         (found, cluster.objects().count(Kind::Pod))
     }
 
-    /// A manifest of what is live: without status, uid and what the API server fills in.
+    /// The manifest of a live object: without status, uid and defaulted fields.
     fn manifest(live: &str, change: impl Fn(&mut serde_json::Value)) -> String {
         let mut object: serde_json::Value = serde_json::from_str(live).unwrap();
         object.as_object_mut().unwrap().remove("status");
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_finds_nothing() {
+    fn unchanged_manifests_have_no_findings() {
         let same = manifest(DEPLOYMENT, |object| {
             let container = &mut object["spec"]["template"]["spec"]["containers"][0];
             container.as_object_mut().unwrap().remove("imagePullPolicy");
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_changes_makes_other_pods_and_may_break_what_is_live() {
+    fn a_changed_template_replaces_pods_and_may_break_live_objects() {
         let changed = manifest(DEPLOYMENT, |object| {
             object["spec"]["selector"]["matchLabels"]["app"] = "basket".into();
             object["spec"]["template"]["metadata"]["labels"]["app"] = "basket".into();
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_is_looked_at_with_what_is_live() {
+    fn manifests_are_analyzed_with_live_objects() {
         let wrong = manifest(SERVICE, |object| object["spec"]["selector"]["app"] = "carts".into());
         assert_eq!(applied(&[&wrong]), (vec!["service/selector-matches-nothing Service shop/cart".to_string()], 1));
         let new = manifest(SERVICE, |object| object["metadata"]["name"] = "new".into());
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_looked_up_in_the_cluster() {
+    fn references_are_resolved_in_the_cluster() {
         let needs = manifest(DEPLOYMENT, |object| {
             object["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
                 serde_json::json!([{"configMapRef": {"name": "settings"}}]);
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_what_nobody_applies() {
+    fn unrelated_live_objects_are_not_kept() {
         let overlay = Overlay::new(BTreeMap::new(), std::collections::BTreeSet::new());
         record(&overlay.live(), SERVICE);
         assert!(overlay.live().take().is_empty());

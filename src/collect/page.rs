@@ -1,4 +1,4 @@
-//! One list, page by page.
+//! Lists objects page by page.
 
 use kubectl_gpt_analyzers::snapshot::decode::{Content, DecodeError, Page, continue_token, list_page};
 use kubectl_gpt_analyzers::{Broken, Kind, Objects, Reason};
@@ -10,11 +10,11 @@ use super::request::{Failure, JSON};
 
 /// kubectl's own page size.
 const LIMIT: u32 = 500;
-/// Objects can be a megabyte each: where a page is larger than this, the next ones are asked for with fewer.
+/// Objects can be a megabyte each: after a page larger than this, the next pages are requested with a smaller limit.
 const PAGE_BYTES: usize = 8 << 20;
-/// How often a list whose continue token expired is begun again in pages; then it is asked for in one piece.
+/// How often a list is restarted after its continue token expired; after that it is requested without a limit.
 const RESTARTS: u32 = 2;
-/// Only this form, never whole objects as a second choice: the values of Secrets must not travel.
+/// Only this media type, never whole objects as a fallback: values of Secrets must not be transferred.
 const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 /// What to list.
@@ -22,7 +22,7 @@ const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=met
 pub(super) struct Request<'a> {
     pub kind: Kind,
     pub version: &'a str,
-    /// `None` for all namespaces, and for kinds of cluster scope.
+    /// `None` for all namespaces, and for cluster-scoped kinds.
     pub namespace: Option<&'a str>,
 }
 
@@ -55,14 +55,15 @@ impl Request<'_> {
         }
     }
 
-    /// Lists all of it. `progress` is told how many objects there are so far.
+    /// Lists all objects. `progress` receives the number of objects so far.
     pub async fn list(&self, connection: &Connection, progress: &(dyn Fn(usize) + Sync)) -> Result<Listed, Failure> {
         for restarts in 0.. {
             match self.pages(connection, (restarts < RESTARTS).then_some(LIMIT), progress).await {
-                // The token expired, after five to fifteen minutes, or because etcd was compacted: what was read is of
-                // a moment that is gone. https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
+                // The token expired, after five to fifteen minutes or because etcd was compacted: the pages read so far
+                // belong to a state that is no longer available.
+                // https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
                 Err(failure) if failure.status == Some(410) && restarts < RESTARTS => {
-                    tracing::debug!("{}: the continue token expired, beginning again", self.action());
+                    tracing::debug!("{}: continue token expired, restarting the list", self.action());
                     if let Some(recorder) = &connection.recorder {
                         recorder.forget(self.kind.api().group, self.kind.api().kind, self.namespace);
                     }
@@ -73,7 +74,7 @@ impl Request<'_> {
         unreachable!("the loop has no end")
     }
 
-    /// One pass. While a page is decoded the next one is on its way; no more than two are in memory.
+    /// One pass. The next page is requested while the previous one is decoded; at most two are in memory.
     async fn pages(
         &self,
         connection: &Connection,
@@ -109,7 +110,7 @@ impl Request<'_> {
                 return Ok(listed);
             }
             if next == token {
-                let message = "the server gives the same page again and again";
+                let message = "the server returned the same page twice";
                 return Err(Failure::new(Reason::Malformed, message));
             }
             decoding = Some(page);
@@ -141,22 +142,23 @@ fn accept(content: Content) -> &'static str {
 }
 
 impl Connection {
-    /// What is asked for of the objects of a kind. Of Secrets nobody sees more than the metadata; of ConfigMaps only a rule
-    /// that a user wrote.
+    /// How much of the objects of a kind is requested: only metadata for Secrets, and for ConfigMaps unless a custom
+    /// rule reads them.
     pub(super) fn content(&self, kind: Kind) -> Content {
         let is_wanted = || self.recorder.as_ref().is_some_and(|recorder| recorder.wants(&kind.into()));
         let has_slices = || matches!(self.served.of(Kind::EndpointSlice), Serving::Version(_));
         match kind {
             Kind::Secret => Content::MetadataOnly,
             Kind::ConfigMap if !is_wanted() => Content::MetadataOnly,
-            // They say the same as EndpointSlices, where there are any; only whether they exist is asked then.
+            // EndpointSlices have the same content, where they are served; then only the existence of Endpoints
+            // matters.
             Kind::Endpoints if has_slices() && !is_wanted() => Content::MetadataOnly,
             _ => Content::Whole,
         }
     }
 }
 
-/// How many objects to ask for after a page of so many bytes.
+/// The limit for the next page after a page of this size.
 fn smaller(limit: u32, bytes: usize) -> u32 {
     let times = u32::try_from(bytes.div_ceil(PAGE_BYTES)).unwrap_or(u32::MAX);
     (limit / times.max(1)).max(1)
@@ -165,7 +167,7 @@ fn smaller(limit: u32, bytes: usize) -> u32 {
 async fn decoded(page: JoinHandle<Result<Page, DecodeError>>) -> Result<Page, Failure> {
     match page.await {
         Ok(Ok(page)) => Ok(page),
-        Ok(Err(error)) => Err(Failure::new(Reason::Malformed, format!("malformed answer: {}", error.source))),
+        Ok(Err(error)) => Err(Failure::new(Reason::Malformed, format!("malformed response: {}", error.source))),
         Err(error) => Err(Failure::new(Reason::Internal, format!("decoding failed: {error}"))),
     }
 }
@@ -183,7 +185,7 @@ pub(super) fn path(kind: Kind, version: &str, namespace: Option<&str>) -> String
     }
 }
 
-/// A name as part of a path, whatever was typed.
+/// Escapes a name for use in a path.
 pub(super) fn segment(name: &str) -> String {
     form_urlencoded::byte_serialize(name.as_bytes()).collect()
 }

@@ -1,8 +1,8 @@
-//! Credential plugins: programs that a kubeconfig names, which print a token or a client certificate.
+//! Credential plugins: programs configured in a kubeconfig that print a token or a client certificate.
 //! <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins>
 //!
-//! kube runs them three times, waits for as long as they like and keeps all that they print; here they run once, and
-//! both their time and their output are bounded.
+//! kube runs them three times, without a timeout, and keeps all their output; here they run once, with limits on time
+//! and output.
 
 use std::io::{self, IsTerminal};
 use std::process::Stdio;
@@ -27,19 +27,19 @@ use tokio::sync::Mutex;
 use tower::BoxError;
 use tower::filter::AsyncPredicate;
 
-/// No token, and no certificate with its chain, is larger.
-const MOST_PRINTED: usize = 1 << 20;
-/// For people who see what the plugin says, and may have to log in somewhere.
+/// Larger than any token or certificate chain.
+const MAX_OUTPUT: usize = 1 << 20;
+/// The timeout for interactive use, where the user may have to log in.
 const LOGIN: Duration = Duration::from_secs(300);
-/// A token is renewed so long before it ends.
+/// Tokens are renewed this long before they expire.
 const BEFORE_END: SignedDuration = SignedDuration::from_secs(60);
-/// A plugin whose tokens are over at once, or that fails, is not run for every request.
+/// A plugin that fails, or whose tokens expire immediately, is not run for every request.
 const BETWEEN_RUNS: Duration = Duration::from_secs(30);
 
-/// Why there are no credentials: `the credential plugin aws of user "dev" printed nothing`. What the plugin printed is
-/// never in it, for there may be a token in that.
+/// Why there are no credentials: `credential plugin aws of user "dev" printed nothing`. Never contains the output of
+/// the plugin, which may include a token.
 #[derive(Debug, thiserror::Error)]
-#[error("the credential plugin {command} of user \"{user}\" {what}")]
+#[error("credential plugin {command} of user \"{user}\" {what}")]
 pub(super) struct PluginError {
     command: String,
     user: String,
@@ -50,11 +50,11 @@ pub(super) struct PluginError {
 pub(super) struct Plugin {
     exec: ExecConfig,
     user: String,
-    /// How long it may take where nobody has to log in; `None` for as long as it likes.
+    /// The timeout for non-interactive use; `None` for no limit.
     timeout: Option<Duration>,
 }
 
-/// What a plugin gave.
+/// The credentials returned by a plugin.
 pub(super) struct Credentials {
     token: Option<HeaderValue>,
     certificate: Option<(String, SecretString)>,
@@ -62,7 +62,8 @@ pub(super) struct Credentials {
 }
 
 impl Plugin {
-    /// The plugin of a user, unless they have something else to show; kube is to run none.
+    /// The plugin of a user, unless the user has other credentials; removed from the configuration so that kube does
+    /// not run it.
     pub fn take(auth: &mut AuthInfo, user: &str, timeout: Option<Duration>) -> Option<Plugin> {
         let exec = auth.exec.take()?;
         let has_password = auth.username.is_some() && auth.password.is_some();
@@ -70,20 +71,20 @@ impl Plugin {
         (!has_password && !has_token).then(|| Plugin { exec, user: user.to_string(), timeout })
     }
 
-    /// Runs it, and reads what it prints.
+    /// Runs the plugin and reads its output.
     pub async fn run(&self) -> Result<Credentials, PluginError> {
         let limit = if io::stderr().is_terminal() { self.timeout.map(|limit| limit.max(LOGIN)) } else { self.timeout };
         let printed = match limit {
             None => self.printed().await?,
             Some(limit) => match tokio::time::timeout(limit, self.printed()).await {
                 Ok(printed) => printed?,
-                Err(_) => return Err(self.error(format!("did not end within {limit:?}"))),
+                Err(_) => return Err(self.error(format!("timed out after {limit:?}"))),
             },
         };
         credentials(&printed).map_err(|what| self.error(what))
     }
 
-    /// What it prints until it ends. It is killed if nobody waits for it any more.
+    /// Its output until it exits. It is killed if the future is dropped.
     async fn printed(&self) -> Result<Vec<u8>, PluginError> {
         let mut child = self.command()?.spawn().map_err(|error| {
             let hint = self.exec.install_hint.as_ref().map(|hint| format!("; {}", hint.trim())).unwrap_or_default();
@@ -91,13 +92,13 @@ impl Plugin {
         })?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let all = tokio::try_join!(bounded(stdout), bounded(stderr));
-        let (printed, said) = all.map_err(|error| self.error(error.to_string()))?;
-        let status = child.wait().await.map_err(|error| self.error(format!("cannot be waited for: {error}")))?;
+        let (printed, errors) = all.map_err(|error| self.error(error.to_string()))?;
+        let status = child.wait().await.map_err(|error| self.error(format!("could not be waited for: {error}")))?;
         if status.success() {
             return Ok(printed);
         }
-        let said = String::from_utf8_lossy(&said);
-        let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
+        let errors = String::from_utf8_lossy(&errors);
+        let last = errors.lines().map(str::trim).rfind(|line| !line.is_empty());
         Err(self.error(format!("failed ({status}){}", last.map(|line| format!(": {line}")).unwrap_or_default())))
     }
 
@@ -118,18 +119,18 @@ impl Plugin {
         let info = json!({"apiVersion": self.exec.api_version, "kind": "ExecCredential", "spec": spec});
         command.env("KUBERNETES_EXEC_INFO", info.to_string());
         command.stdin(if interactive { Stdio::inherit() } else { Stdio::null() });
-        // Where somebody sees it, it is theirs at once: it may say where to log in.
+        // On a terminal, standard error is passed through: it may contain login instructions.
         command.stderr(if io::stderr().is_terminal() { Stdio::inherit() } else { Stdio::piped() });
         command.stdout(Stdio::piped());
         Ok(command)
     }
 
-    /// Whether it may ask for something on standard input, as kubectl decides it.
+    /// Whether it may read from standard input, with kubectl's rules.
     fn is_interactive(&self) -> Result<bool, PluginError> {
         match (&self.exec.interactive_mode, io::stdin().is_terminal()) {
             (Some(ExecInteractiveMode::Never), _) => Ok(false),
             (Some(ExecInteractiveMode::Always), false) => {
-                Err(self.error("has interactiveMode Always, but standard input is no terminal".to_string()))
+                Err(self.error("has interactiveMode Always, but standard input is not a terminal".to_string()))
             }
             (_, is_terminal) => Ok(is_terminal),
         }
@@ -142,7 +143,7 @@ impl Plugin {
 }
 
 impl Credentials {
-    /// Puts a certificate where kube looks for one.
+    /// Stores the client certificate where kube expects it.
     pub fn identify(&self, auth: &mut AuthInfo) {
         if let Some((certificate, key)) = &self.certificate {
             auth.client_certificate_data = Some(certificate::encode(certificate.as_bytes()));
@@ -150,14 +151,14 @@ impl Credentials {
         }
     }
 
-    /// The tokens of all requests from now on, if it gave one.
+    /// The source of tokens for all requests, if the plugin returned one.
     pub fn tokens(self, plugin: Plugin) -> Option<Tokens> {
         let held = Held { token: self.token?, ends: self.ends, asked: Instant::now() };
         Some(Tokens { plugin: Arc::new(plugin), held: Arc::new(Mutex::new(held)) })
     }
 }
 
-/// Gives every request a token, a new one where the last is about to end.
+/// Adds a token to every request, and renews it before it expires.
 #[derive(Clone)]
 pub(super) struct Tokens {
     plugin: Arc<Plugin>,
@@ -199,19 +200,19 @@ impl AsyncPredicate<Request<Body>> for Tokens {
     }
 }
 
-/// What a program wrote, unless it is too much.
+/// Reads the output of a program, up to the limit.
 async fn bounded(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
-        pipe.take(MOST_PRINTED as u64 + 1).read_to_end(&mut bytes).await?;
+        pipe.take(MAX_OUTPUT as u64 + 1).read_to_end(&mut bytes).await?;
     }
-    if bytes.len() > MOST_PRINTED {
-        return Err(io::Error::other(format!("printed more than {} MB", MOST_PRINTED >> 20)));
+    if bytes.len() > MAX_OUTPUT {
+        return Err(io::Error::other(format!("printed more than {} MiB", MAX_OUTPUT >> 20)));
     }
     Ok(bytes)
 }
 
-/// `client.authentication.k8s.io` `ExecCredential`, as far as it is read.
+/// The relevant fields of `client.authentication.k8s.io` `ExecCredential`.
 #[derive(Deserialize)]
 struct ExecCredential {
     kind: String,
@@ -227,14 +228,14 @@ struct Status {
     expiration_timestamp: Option<String>,
 }
 
-/// Reads an `ExecCredential`, in JSON or (as client-go does too) in YAML; `Err` says what is there instead.
+/// Reads an `ExecCredential`, in JSON or (like client-go) in YAML; `Err` describes the invalid output.
 fn credentials(printed: &[u8]) -> Result<Credentials, String> {
     if printed.trim_ascii().is_empty() {
         return Err("printed nothing".to_string());
     }
     let read = serde_saphyr::from_slice::<ExecCredential>(printed);
     let ExecCredential { kind, status } =
-        read.map_err(|_| "printed something that is no ExecCredential".to_string())?;
+        read.map_err(|_| "printed something other than an ExecCredential".to_string())?;
     if kind != "ExecCredential" {
         let kind: String = kind.chars().take(60).collect();
         return Err(format!("printed an object of kind \"{kind}\", not an ExecCredential"));
@@ -244,22 +245,23 @@ fn credentials(printed: &[u8]) -> Result<Credentials, String> {
     let certificate = given(status.client_certificate_data).zip(given(status.client_key_data));
     let token = given(status.token).map(|token| bearer(&token)).transpose()?;
     if token.is_none() && certificate.is_none() {
-        return Err("printed an ExecCredential with neither a token nor a certificate and its key".to_string());
+        return Err("printed an ExecCredential with neither a token nor a client certificate and key".to_string());
     }
     let is_sound = |(chain, key): &(String, String)| {
         certificate::from_pem(chain.as_bytes()).is_ok() && PrivateKeyDer::from_pem_slice(key.as_bytes()).is_ok()
     };
     if !certificate.as_ref().is_none_or(is_sound) {
-        return Err("printed an ExecCredential whose certificate or key is no PEM file".to_string());
+        return Err("printed an ExecCredential whose certificate or key is not in PEM format".to_string());
     }
     let ends = given(status.expiration_timestamp).map(|text| text.parse()).transpose();
-    let ends = ends.map_err(|_| "printed an ExecCredential whose expirationTimestamp is no time")?;
+    let ends = ends.map_err(|_| "printed an ExecCredential with an invalid expirationTimestamp")?;
     Ok(Credentials { token, certificate: certificate.map(|(chain, key)| (chain, key.into())), ends })
 }
 
 fn bearer(token: &str) -> Result<HeaderValue, String> {
     let header = HeaderValue::try_from(format!("Bearer {}", token.trim()));
-    let mut header = header.map_err(|_| "printed an ExecCredential whose token no request can carry")?;
+    let mut header =
+        header.map_err(|_| "printed an ExecCredential with a token that is not a valid HTTP header value")?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -268,7 +270,7 @@ fn bearer(token: &str) -> Result<HeaderValue, String> {
 mod tests {
     use super::*;
 
-    /// A plugin whose tokens are numbered, and end at once.
+    /// A plugin that returns numbered tokens that expire immediately.
     fn counting(folder: &std::path::Path) -> Plugin {
         let file = folder.join("count").display().to_string();
         let script = format!(
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tokens_are_renewed_when_they_end_but_not_for_every_request() {
+    async fn expired_tokens_are_renewed_but_not_for_every_request() {
         let folder = tempfile::tempdir().unwrap();
         let plugin = counting(folder.path());
         let tokens = plugin.run().await.unwrap().tokens(plugin).unwrap();
@@ -302,9 +304,7 @@ mod tests {
         let tokens = plugin.run().await.unwrap().tokens(plugin).unwrap();
         drop(folder);
         tokens.held.lock().await.asked -= BETWEEN_RUNS;
-        assert!(
-            tokens.token().await.unwrap_err().to_string().starts_with("the credential plugin sh of user \"jane\" ")
-        );
+        assert!(tokens.token().await.unwrap_err().to_string().starts_with("credential plugin sh of user \"jane\" "));
         assert_eq!(tokens.token().await.unwrap(), "Bearer 1");
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps objects as they were read: rules decode only a part of each.
+//! Keeps whole objects as they were read; built-in rules decode only part of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::redact::redact;
 
-/// Keeps objects; its clones keep them in the same place. A later version of an object replaces an earlier one.
+/// Keeps objects; clones share the same storage. A later version of an object replaces an earlier one.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     keep: Arc<Keep>,
@@ -22,26 +22,26 @@ pub struct Recorder {
 #[derive(Debug, Default)]
 struct Objects {
     live: BTreeMap<Identity, Recorded>,
-    /// Of manifests that nobody applied yet; they may be left out in the end.
+    /// From manifests that are not applied; these may be dropped later.
     unapplied: BTreeMap<Identity, Recorded>,
 }
 
 #[derive(Debug)]
 enum Keep {
-    /// Every object, without what is secret.
+    /// All objects, without secret values.
     Redacted,
-    /// Only these objects and those of these kinds, as they are.
+    /// Only these objects and objects of these kinds, unchanged.
     Only { objects: BTreeSet<Identity>, kinds: BTreeSet<GroupKind> },
-    /// Every object, as it is.
+    /// All objects, unchanged.
     Whole,
 }
 
-/// One object, whatever its version.
+/// Identifies an object, independent of its API version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
     pub group: String,
     pub kind: String,
-    /// Empty for objects of cluster scope.
+    /// Empty for cluster-scoped objects.
     pub namespace: String,
     pub name: String,
 }
@@ -50,7 +50,7 @@ pub struct Identity {
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub json: String,
-    /// Whether only its metadata was asked for.
+    /// Whether only its metadata was requested.
     pub metadata_only: bool,
 }
 
@@ -78,29 +78,29 @@ struct List {
 }
 
 impl Recorder {
-    /// For a snapshot: without the values of Secrets and the like.
+    /// For a snapshot: without values of Secrets and other credentials.
     pub fn redacting() -> Recorder {
         Recorder::new(Keep::Redacted)
     }
 
-    /// Of everything that is read, only these objects and those of these kinds.
+    /// Keeps only these objects and objects of these kinds.
     pub fn only(objects: BTreeSet<Identity>, kinds: BTreeSet<GroupKind>) -> Recorder {
         Recorder::new(Keep::Only { objects, kinds })
     }
 
-    /// Whether it is for the objects of a kind as a whole, and not for what is read of them anyway.
+    /// Whether it needs whole objects of a kind, beyond what is read anyway.
     pub(super) fn wants(&self, kind: &GroupKind) -> bool {
         matches!(&*self.keep, Keep::Only { kinds, .. } if kinds.contains(kind))
     }
 
-    /// Whether any object of a kind could be kept: most lists are large, and of no interest.
+    /// Whether any object of a kind might be kept; most large lists are not needed.
     fn may_keep(&self, group: &str, kind: &str) -> bool {
         let Keep::Only { objects, kinds } = &*self.keep else { return true };
         kinds.iter().any(|wanted| wanted.group == group && wanted.kind == kind)
             || objects.iter().any(|wanted| wanted.group == group && wanted.kind == kind)
     }
 
-    /// The kinds of which [`Recorder::wants`] is true.
+    /// The kinds for which [`Recorder::wants`] is true.
     pub(super) fn wanted(&self) -> BTreeSet<GroupKind> {
         match &*self.keep {
             Keep::Only { kinds, .. } => kinds.clone(),
@@ -108,7 +108,7 @@ impl Recorder {
         }
     }
 
-    /// What was kept so far of the kinds that it wants, for the rules that users write.
+    /// The objects kept so far of the wanted kinds, for custom rules.
     pub fn raw(&self) -> RawObjects {
         let (kinds, objects) = (self.wanted(), self.objects());
         let recorded = objects.live.iter().chain(&objects.unapplied);
@@ -128,14 +128,14 @@ impl Recorder {
         Recorder { keep: Arc::new(keep), objects: Arc::default() }
     }
 
-    /// What was kept, in order.
+    /// Takes the kept objects, in order.
     pub fn take(&self) -> BTreeMap<Identity, Recorded> {
         let Objects { mut live, unapplied } = std::mem::take(&mut *self.objects());
         live.extend(unapplied);
         live
     }
 
-    /// Forgets manifests that nobody applied yet.
+    /// Drops manifests that are not applied.
     pub(super) fn drop_unapplied(&self) {
         self.objects().unapplied.clear();
     }
@@ -144,12 +144,12 @@ impl Recorder {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets a list that is begun again: what is gone by then must not stay.
+    /// Drops the objects of a list that is restarted: deleted objects must not remain.
     pub(super) fn forget(&self, group: &str, kind: &str, namespace: Option<&str>) {
         self.retain(group, kind, namespace, |_| false);
     }
 
-    /// Forgets the objects of a kind, in all namespaces or in one, that are not to be kept.
+    /// Drops the objects of a kind, in all namespaces or in one, for which `keep` is false.
     pub(super) fn retain(&self, group: &str, kind: &str, namespace: Option<&str>, keep: impl Fn(&Identity) -> bool) {
         let is_of = |identity: &Identity| {
             identity.group == group
@@ -159,7 +159,7 @@ impl Recorder {
         self.objects().live.retain(|identity, _| !is_of(identity) || keep(identity));
     }
 
-    /// One page of a list of one kind; what cannot be understood is told by whoever decodes it.
+    /// Keeps one page of a list of one kind; decoding errors are reported by the decoder.
     pub(super) fn page(&self, api_version: &str, kind: &str, body: &[u8], content: Content) {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         if !self.may_keep(group, kind) {
@@ -171,7 +171,7 @@ impl Recorder {
         }
     }
 
-    /// One object of a list or a stream, which need not say what it is.
+    /// Keeps one object of a list or a watch, which may lack apiVersion and kind.
     pub(super) fn item(&self, api_version: &str, kind: &str, json: &str, content: Content) {
         let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(json) else { return };
         object.insert("apiVersion".to_string(), api_version.into());
@@ -186,7 +186,7 @@ impl Recorder {
         self.keep(identity, object, content == Content::MetadataOnly, true);
     }
 
-    /// A whole object, in the namespace that it was taken for; `is_live` if it comes from a cluster.
+    /// Keeps a whole object in its resolved namespace; `is_live` if it comes from a cluster.
     pub(super) fn object(&self, called: &ObjectRef, json: &str, is_live: bool) {
         let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(json) else { return };
         if let (Some(namespace), Some(Value::Object(metadata))) = (&called.namespace, object.get_mut("metadata")) {
@@ -197,7 +197,7 @@ impl Recorder {
 
     fn keep(&self, identity: Identity, mut object: Map<String, Value>, metadata_only: bool, is_live: bool) {
         match &*self.keep {
-            // No rule reads these, and a cluster is not even asked for them.
+            // No rule reads Normal events, and they are not requested from a cluster.
             Keep::Redacted if identity.kind == "Event" && object.get("type").is_some_and(|t| t == "Normal") => return,
             Keep::Redacted => redact(&mut object),
             Keep::Only { objects, kinds }
@@ -221,7 +221,7 @@ mod tests {
     use super::Recorder;
 
     #[test]
-    fn a_list_that_is_begun_again_leaves_nothing_behind() {
+    fn a_restarted_list_replaces_earlier_pages() {
         let recorder = Recorder::redacting();
         let page = |names: &[&str]| {
             let items = names.iter().map(|n| serde_json::json!({"metadata": {"name": n, "namespace": "shop"}}));

@@ -1,25 +1,25 @@
-//! Takes out of an object what is secret, and nothing that a rule reads, for a snapshot that leaves the machine.
+//! Removes secrets from objects for a snapshot, without removing anything that rules read.
 //!
-//! What is taken out leaves [`REMOVED`] behind, so that nobody takes it for empty: values of Secrets (but certificates,
-//! which are public) and of ConfigMaps (but the configuration of cluster DNS), values that stand in the clear under a name
-//! such as `DB_PASSWORD` or `--api-token`, passwords in addresses.
+//! Removed values are replaced by [`REMOVED`], to distinguish them from empty ones. Removed are values of Secrets
+//! (except certificates, which are public) and of ConfigMaps (except the configuration of cluster DNS), plain-text
+//! values whose name suggests a credential, such as `DB_PASSWORD` or `--api-token`, and passwords in URLs.
 
 use kubectl_gpt_analyzers::kubernetes::network::certificate::{self, Unreadable};
 use kubectl_gpt_analyzers::text::address::{Address, addresses_of};
 use serde_json::{Map, Value};
 
-/// Stands where a value was.
+/// Replaces a removed value.
 pub const REMOVED: &str = "removed by kubectl-gpt";
-/// The same in `data` of a Secret, which is base64.
+/// The same, base64-encoded for `data` of a Secret.
 const REMOVED_BASE64: &str = "cmVtb3ZlZCBieSBrdWJlY3RsLWdwdA==";
-/// Stands for user and password of an address, where the marker itself would be read as a host.
+/// Replaces user and password in a URL, where the marker itself would be parsed as a host.
 const REMOVED_USER: &str = "removed";
-/// What clients and the API server write down for themselves: large, and full of old values.
+/// Bookkeeping of clients: large, and full of old values.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Whose values select pods or nodes, and hold no secrets.
+/// Fields whose values select pods or nodes and are not secret.
 const SELECTORS: [&str; 5] = ["labels", "matchLabels", "matchExpressions", "selector", "nodeSelector"];
 
-/// See the module.
+/// See the module documentation.
 pub(super) fn redact(object: &mut Map<String, Value>) {
     if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
         metadata.remove("managedFields");
@@ -35,7 +35,7 @@ pub(super) fn redact(object: &mut Map<String, Value>) {
     match (text("apiVersion"), text("kind")) {
         ("v1", "Secret") => redact_secret(object),
         ("v1", "ConfigMap") => redact_config_map(object),
-        // Rules never read a schema, and it is most of the object.
+        // Rules never read schemas, which make up most of the object.
         (_, "CustomResourceDefinition") => remove_schemas(object),
         _ => object.iter_mut().filter(|(field, _)| *field != "metadata").for_each(|(_, value)| walk(value)),
     }
@@ -55,12 +55,12 @@ fn redact_secret(secret: &mut Map<String, Value>) {
     }
 }
 
-/// The certificates in the base64 of a PEM file, without the key that may be beside them. What is none is replaced by
-/// something of its kind.
+/// The certificates in a base64-encoded PEM file, without private keys in it. Anything else is replaced by a
+/// placeholder of the same type.
 fn public(base64: &str) -> String {
     match certificate::from_base64(base64) {
         Ok(_) | Err(Unreadable::Damaged) => encode_base64(&certificates(base64)),
-        // A certificate, in another form.
+        // A certificate in DER format.
         Err(Unreadable::Der) => base64.to_string(),
         Err(Unreadable::PrivateKey) => encode_base64("-----BEGIN PRIVATE KEY-----"),
         Err(Unreadable::EncodedTwice) => encode_base64("LS0tLS1CRUdJT"),
@@ -86,7 +86,7 @@ fn encode_base64(text: &str) -> String {
     certificate::encode(text.as_bytes())
 }
 
-/// Of ConfigMaps rules read the keys, what configures cluster DNS, and the addresses in the other values.
+/// Rules read the keys of ConfigMaps, the configuration of cluster DNS, and addresses in values.
 fn redact_config_map(config_map: &mut Map<String, Value>) {
     let is_dns = |key: &str| key == "Corefile" || key.ends_with(".server") || key.ends_with(".override");
     if let Some(Value::Object(data)) = config_map.get_mut("data") {
@@ -102,7 +102,7 @@ fn redact_config_map(config_map: &mut Map<String, Value>) {
     }
 }
 
-/// A text that names these addresses, and holds nothing else.
+/// A text that contains these addresses and nothing else.
 fn only_addresses(addresses: &[Address]) -> String {
     let words = addresses.iter().map(|address| match address.port {
         Some(_) => address.to_string(),
@@ -161,7 +161,7 @@ fn redact_variable(variable: &mut Value) {
     }
 }
 
-/// `--password=x`, `--password x`, and scripts with `PASSWORD=x` in them.
+/// Handles `--password=x`, `--password x`, and scripts that contain `PASSWORD=x`.
 fn redact_arguments(words: &mut [Value]) {
     let mut follows = false;
     for word in words {
@@ -177,7 +177,7 @@ fn redact_arguments(words: &mut [Value]) {
     }
 }
 
-/// Whether a variable, a flag or an annotation of this name holds what nobody else should see. Rather once too often.
+/// Whether the name of a variable, flag or annotation suggests a credential. False positives are acceptable.
 fn is_credential(name: &str) -> bool {
     const ANYWHERE: [&str; 8] =
         ["PASSWORD", "PASSWD", "PASSPHRASE", "TOKEN", "SECRET", "CREDENTIAL", "APIKEY", "CONNECTIONSTRING"];
@@ -189,7 +189,7 @@ fn is_credential(name: &str) -> bool {
         || upper.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| WORDS.contains(&word) || is_key(word))
 }
 
-/// Whether a field of this name holds a secret itself. Most fields only name one: `secretName`, `tokenSecretRef`.
+/// Whether a field with this name contains a secret itself. Most only reference one: `secretName`, `tokenSecretRef`.
 fn is_secret_field(name: &str) -> bool {
     const ENDS: [&str; 10] = [
         "password",
@@ -208,8 +208,7 @@ fn is_secret_field(name: &str) -> bool {
     ENDS.iter().any(|end| name.ends_with(end)) || WHOLE.contains(&name.as_str())
 }
 
-/// A text without the values that follow a telling name (`token=x`, `Authorization: Bearer x`) and without passwords in
-/// addresses.
+/// Removes values after names that suggest a credential (`token=x`, `Authorization: Bearer x`) and passwords in URLs.
 pub(super) fn scrub(text: &str) -> String {
     let mut scrubbed = String::with_capacity(text.len());
     let mut follows = false;
@@ -231,14 +230,14 @@ pub(super) fn scrub(text: &str) -> String {
     scrubbed
 }
 
-/// Whether `word` is a telling name, a sign at `at`, and something after it.
+/// Whether `word` is a name that suggests a credential, a separator at `at`, and a value.
 fn is_value(word: &str, at: usize) -> bool {
     let (name, value) = (&word[..at], &word[at + 1..]);
     let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.\"'{[(,".contains(c));
     is_name && is_credential(name) && !value.trim_matches(['"', '\'', ',', ';']).is_empty() && !value.starts_with("//")
 }
 
-/// Without user and password: `postgres://removed@db:5432/shop`. `None` where there are none.
+/// Removes user and password: `postgres://removed@db:5432/shop`. `None` if there are none.
 fn scrub_addresses(text: &str) -> Option<String> {
     let (mut scrubbed, mut rest, mut found) = (String::new(), text, false);
     while let Some(at) = rest.find("://") {
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_credentials() {
+    fn credential_names() {
         let credentials = [
             "PASSWORD",
             "DB_PASSWORD",
@@ -303,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_keep_their_keys_and_their_certificates() {
+    fn secrets_keep_keys_and_certificates() {
         let pem = "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n";
         let both = format!("-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----\n{pem}");
         let secret = |certificate: &str| {
@@ -318,7 +317,7 @@ mod tests {
         };
         assert_eq!(kept(pem), pem);
         assert_eq!(kept(&both), pem);
-        // What is wrong with it stays wrong in the same way.
+        // An invalid certificate stays invalid in the same way.
         for wrong in [pem, "hush", "-----BEGIN PRIVATE KEY-----\nhush", &encode_base64(&both), "", "<redacted>"] {
             let before = certificate::from_base64(&encode_base64(wrong)).unwrap_err();
             assert_eq!(certificate::from_base64(&encode_base64(&kept(wrong))).unwrap_err(), before, "{wrong}");
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn config_maps_keep_their_keys_the_addresses_and_the_corefile() {
+    fn config_maps_keep_keys_addresses_and_corefile() {
         let data = json!({"app": "hush", "Corefile": ".:53 {}", "DB_HOST": "db", "DB_PORT": "5432", "API_TOKEN": "hush:1",
             "app.yaml": "password: hush\nurl: redis://u:hush@cache/0\nother: custom://x"});
         let before: ConfigMap = serde_json::from_value(json!({"data": data})).unwrap();
@@ -340,7 +339,7 @@ mod tests {
         assert_eq!(map["data"]["Corefile"], ".:53 {}");
         let after: ConfigMap = serde_json::from_value(map).unwrap();
         assert_eq!(after.data.keys, before.data.keys);
-        // But for the one under a name that tells of a credential.
+        // Except the one whose name suggests a credential.
         assert_eq!(before.data.addresses[0].0, "API_TOKEN");
         assert_eq!(after.data.addresses, before.data.addresses[1..]);
     }

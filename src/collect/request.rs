@@ -1,4 +1,4 @@
-//! One GET, repeated while that makes sense, and never for ever.
+//! A single GET request with bounded retries.
 
 use std::error::Error;
 use std::sync::atomic::Ordering;
@@ -19,29 +19,29 @@ use super::tls;
 
 pub(super) const JSON: &str = "application/json";
 
-/// How often one request is sent at most.
+/// Maximum attempts per request.
 const ATTEMPTS: u32 = 5;
-/// And where the server itself says when to come again; client-go does it as often.
+/// Maximum attempts if the server sends `Retry-After`; client-go uses the same number.
 const ATTEMPTS_IF_ASKED: u32 = 10;
-/// The wait before the first repetition; it doubles each time.
+/// The delay before the first retry; it doubles with each retry.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
-/// How long one request may wait between attempts, all in all.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long all requests of one reading may wait between attempts, added up: half a minute for the lists that are under
-/// way at a time. A server that turns everybody away for longer is not waited for kind by kind.
-const PATIENCE_FOR_ALL: Duration = Duration::from_secs(120);
-/// After so many requests in a row without any answer, no more are sent.
+/// The total delay between attempts of one request.
+const RETRY_BUDGET: Duration = Duration::from_secs(30);
+/// The total delay between attempts of all requests of one run: half a minute for each of the concurrent lists. A
+/// server that throttles for longer is not retried kind by kind.
+const TOTAL_RETRY_BUDGET: Duration = Duration::from_secs(120);
+/// After this many consecutive requests without any response, no more are sent.
 const GIVE_UP_AFTER: u32 = 8;
 
-/// A request that failed for good.
+/// A request that failed after all attempts.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub reason: Reason,
-    /// `None` if there was no answer.
+    /// `None` if there was no response.
     pub status: Option<u16>,
-    /// For people: `forbidden: User "jane" cannot list resource "pods" …`.
+    /// The message: `forbidden: User "jane" cannot list resource "pods" …`.
     pub message: String,
-    /// Whether it failed for want of credentials, before anything was sent.
+    /// Whether it failed because of missing credentials, before anything was sent.
     pub credentials: bool,
 }
 
@@ -50,7 +50,7 @@ impl Failure {
         Failure { reason, status: None, message: message.into(), credentials: false }
     }
 
-    /// The gap that it leaves: `listing pods in namespace shop: forbidden: …`.
+    /// The resulting gap in coverage: `listing pods in namespace shop: forbidden: …`.
     pub fn during(&self, action: impl fmt::Display) -> Gap {
         Gap { reason: self.reason, message: format!("{action}: {}", self.message) }
     }
@@ -59,7 +59,7 @@ impl Failure {
         self.status == Some(404)
     }
 
-    /// Refused for want of a right (403), and not for want of an identity (401).
+    /// Rejected because of missing permissions (403), not because of missing authentication (401).
     pub fn is_forbidden(&self) -> bool {
         self.status == Some(403)
     }
@@ -68,23 +68,23 @@ impl Failure {
 /// One attempt that failed.
 struct Attempt {
     failure: Failure,
-    /// Whether another one may succeed.
+    /// Whether a retry may succeed.
     repeat: bool,
-    /// What `Retry-After` asks for.
+    /// The delay requested by `Retry-After`.
     wait: Option<Duration>,
 }
 
 impl Connection {
-    /// The body of the answer to a GET. Repeated on 429, on 5xx and when the connection breaks.
+    /// Returns the response body of a GET. Retries on 429, on 5xx and on broken connections.
     pub(super) async fn get(&self, path: &str, accept: &str) -> Result<Vec<u8>, Failure> {
         if self.unanswered.load(Ordering::Relaxed) >= GIVE_UP_AFTER {
-            return Err(Failure::new(Reason::Unavailable, "not tried: the API server has stopped answering"));
+            return Err(Failure::new(Reason::Unavailable, "not attempted: the API server stopped responding"));
         }
         self.repeat(path, accept, true).await
     }
 
-    /// As [`get`](Connection::get), but a server out of reach is not tried again: whoever mistyped a context wants to
-    /// know at once.
+    /// Like [`get`](Connection::get), but without retries if the server is unreachable, so that a wrong context fails
+    /// immediately.
     pub(super) async fn get_once_reached(&self, path: &str, accept: &str) -> Result<Vec<u8>, Failure> {
         self.repeat(path, accept, false).await
     }
@@ -104,11 +104,11 @@ impl Connection {
                 Ok(body) => return Ok(body),
                 Err(failed) => failed,
             };
-            // A server may ask for a longer wait than the usual one, not for a shorter one than it makes sense.
+            // A server may request a longer delay than the default, but not a shorter one.
             let wait = failed.wait.map_or(delay, |asked| asked.max(FIRST_DELAY));
             let unreached = failed.failure.status.is_none() && !patient;
             let attempts = if failed.wait.is_some() { ATTEMPTS_IF_ASKED } else { ATTEMPTS };
-            let may_wait = || waited + wait <= PATIENCE && self.may_wait(wait);
+            let may_wait = || waited + wait <= RETRY_BUDGET && self.may_wait(wait);
             if !failed.repeat || unreached || attempt >= attempts || !may_wait() {
                 return Err(failed.failure);
             }
@@ -140,7 +140,7 @@ impl Connection {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(no_answer(&error)),
             Err(timeout) => {
-                let message = format!("timeout: no complete answer within {timeout:?}");
+                let message = format!("timed out after {timeout:?}");
                 return Err(final_failure(Failure::new(Reason::Timeout, message)));
             }
         };
@@ -159,16 +159,16 @@ impl Connection {
         })
     }
 
-    /// Takes a wait from what all requests together may wait.
+    /// Deducts a delay from the total retry budget.
     fn may_wait(&self, wait: Duration) -> bool {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let left = |left: u64| left.checked_sub(wait);
         self.patience.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
     }
 
-    /// For a new reading.
+    /// Resets the retry budget for a new run.
     pub(super) fn be_patient_again(&self) {
-        self.patience.store(PATIENCE_FOR_ALL.as_millis() as u64, Ordering::Relaxed);
+        self.patience.store(TOTAL_RETRY_BUDGET.as_millis() as u64, Ordering::Relaxed);
     }
 
     fn note_answer(&self, answered: bool) {
@@ -180,7 +180,7 @@ impl Connection {
     }
 }
 
-/// The body in one piece, of which no second copy is made: pages are megabytes.
+/// Reads the body without a second copy: pages are megabytes.
 async fn whole(mut body: Body) -> Result<Vec<u8>, kube::Error> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -191,7 +191,7 @@ async fn whole(mut body: Body) -> Result<Vec<u8>, kube::Error> {
     Ok(bytes)
 }
 
-/// `v1.Status`, as far as it matters.
+/// The relevant fields of `v1.Status`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ApiStatus {
@@ -206,7 +206,7 @@ struct ApiStatusDetails {
 }
 
 impl ApiStatus {
-    /// Reads the body of an answer that is no success; a proxy in between may have written it, so it can be anything.
+    /// Reads the body of an error response; a proxy may have written it, so it can be anything.
     fn read(body: &[u8]) -> ApiStatus {
         serde_json::from_slice(body).unwrap_or_else(|_| {
             let text = String::from_utf8_lossy(&body[..body.len().min(1000)]);
@@ -225,17 +225,17 @@ fn refused(code: StatusCode, status: &ApiStatus) -> Failure {
         429 => (Reason::Unavailable, "too many requests".to_string()),
         _ => (Reason::Unavailable, code.to_string()),
     };
-    // `pods is forbidden: User "jane" cannot …` says it twice.
-    let said = status.message.split_once(" is forbidden: ").map_or(status.message.as_str(), |(_, said)| said);
-    let message = match said.trim() {
+    // Drops the redundant prefix of `pods is forbidden: User "jane" cannot …`.
+    let detail = status.message.split_once(" is forbidden: ").map_or(status.message.as_str(), |(_, detail)| detail);
+    let message = match detail.trim() {
         "" => word,
-        said if said.eq_ignore_ascii_case(&word) => word,
-        said => format!("{word}: {said}"),
+        detail if detail.eq_ignore_ascii_case(&word) => word,
+        detail => format!("{word}: {detail}"),
     };
     Failure { status: Some(code.as_u16()), ..Failure::new(reason, message) }
 }
 
-/// What kept a request of kube's own from being answered: the API server refused, or there was no whole answer.
+/// The failure of a request sent by kube itself: an error response, or no complete response.
 pub(super) fn failure(error: &kube::Error) -> Failure {
     match error {
         kube::Error::Api(status) => {
@@ -246,7 +246,7 @@ pub(super) fn failure(error: &kube::Error) -> Failure {
     }
 }
 
-/// An exchange that ended without a whole answer: refused, broken off, no route, a certificate nobody trusts.
+/// An exchange without a complete response: connection refused, connection broken, no route, untrusted certificate.
 fn no_answer(error: &kube::Error) -> Attempt {
     let (failure, repeat) = if let Some(cause) = credentials_error(error) {
         (Failure { credentials: true, ..Failure::new(Reason::Forbidden, cause) }, false)
@@ -263,8 +263,8 @@ fn credentials_error(error: &kube::Error) -> Option<String> {
     of_kube.or_else(|| causes(error).find_map(|error| error.downcast_ref::<PluginError>()).map(ToString::to_string))
 }
 
-/// An error and what caused it, down to the innermost. One of input and output may wrap another one, which it does not
-/// give as its source.
+/// An error and its causes, down to the innermost. An I/O error may wrap another one that it does not expose as its
+/// source.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| {
         let wrapped = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
@@ -272,7 +272,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     })
 }
 
-/// The innermost error: `Connection refused`, and not the four layers around it.
+/// The innermost error: `Connection refused` instead of the four layers around it.
 fn deepest(error: &(dyn Error + 'static)) -> String {
     let text = causes(error).last().map(ToString::to_string).unwrap_or_default();
     match text.split_once(" (os error ") {

@@ -1,4 +1,4 @@
-//! What TLS has against a connection, in words.
+//! Describes TLS errors.
 
 use jiff::Timestamp;
 use kubectl_gpt_analyzers::Reason;
@@ -8,7 +8,7 @@ use rustls::{AlertDescription as Alert, CertificateError, Error};
 
 use super::request::Failure;
 
-/// A failure that another attempt does not mend: a certificate that is over, or that the server refuses.
+/// A failure that a retry cannot fix: an expired certificate, or one that the server rejects.
 pub(super) fn final_failure(error: &Error) -> Option<Failure> {
     match error {
         Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
@@ -18,8 +18,8 @@ pub(super) fn final_failure(error: &Error) -> Option<Failure> {
             Some(dated("is not valid before", *not_before, *time))
         }
         Error::AlertReceived(alert) if is_refusal(*alert) => {
-            let message = format!("the client certificate is refused ({alert:?})");
-            // What an API server says with this code, a proxy before it may say in the handshake.
+            let message = format!("the server rejected the client certificate ({alert:?})");
+            // An API server reports this with code 401; a proxy in front of it may do so during the handshake.
             Some(Failure { status: Some(401), ..Failure::new(Reason::Forbidden, message) })
         }
         _ => None,
@@ -43,6 +43,6 @@ fn is_refusal(alert: Alert) -> bool {
 fn dated(what: &str, date: UnixTime, now: UnixTime) -> Failure {
     let day = |time: UnixTime| i64::try_from(time.as_secs()).ok().and_then(|s| Timestamp::from_second(s).ok()).map(day);
     let (date, now) = (day(date).unwrap_or_default(), day(now).unwrap_or_default());
-    let message = format!("its certificate {what} {date}, and this machine's clock says {now}");
+    let message = format!("its certificate {what} {date}, the local clock is at {now}");
     Failure::new(Reason::Unavailable, message)
 }

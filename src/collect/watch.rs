@@ -1,7 +1,7 @@
-//! Goes on with a cluster: what changes is told by kube's watcher, a stream a kind, for the kinds that change while
-//! people look; all other kinds are listed again now and then.
+//! Follows a cluster with kube's watcher, one watch per kind, for the kinds that change often; other kinds are listed
+//! again periodically.
 //!
-//! Memory stays flat however much goes on: between two looks only the newest state of each object is kept.
+//! Memory stays flat under load: between two runs only the newest state of each object is kept.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,19 +29,19 @@ use super::page::Request;
 use super::recorder::Recorder;
 use super::request::{Failure, JSON, failure};
 
-/// The wait before the first attempt to go on with a stream that broke; it doubles each time.
+/// The delay before the first attempt to resume a broken watch; it doubles with each attempt.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
-/// The wait where the server refused.
-const REFUSED_DELAY: Duration = Duration::from_secs(300);
-/// A stream that broke and says nothing for so long has been taken up again.
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// The delay after the server denied the watch.
+const DENIED_DELAY: Duration = Duration::from_secs(300);
+/// A broken watch without errors for this long has resumed.
 const RECOVERED_AFTER: Duration = Duration::from_secs(10);
-/// How long a stream may be broken until its kind counts as not read.
+/// How long a watch may be broken before its kind counts as not read.
 pub const GRACE: Duration = Duration::from_secs(60);
 
 type Name = (String, String);
 
-/// Begins to watch one kind.
+/// Starts a watch of one kind.
 struct Start<'a>(&'a Begin<'a>);
 
 impl KindVisitor for Start<'_> {
@@ -60,34 +60,34 @@ struct Begin<'a> {
     wake: &'a Arc<Notify>,
 }
 
-/// The streams of a cluster.
+/// The watches of a cluster.
 pub struct Watching {
     feeds: Vec<Feed>,
-    /// Why only one namespace is watched, where the whole cluster is forbidden.
+    /// Why only one namespace is watched, if watching the whole cluster is forbidden.
     narrowed: BTreeMap<Kind, Gap>,
     fallback: String,
     scope: Scope,
     wake: Arc<Notify>,
 }
 
-/// How the streams of a cluster are.
+/// The health of the watches.
 #[derive(Debug)]
 pub struct Health {
     pub all_are_broken: bool,
-    /// What is known is old, but how old is not known.
+    /// The known state may be stale.
     pub any_broke_lately: bool,
-    /// What one of the broken ones says.
+    /// The error of one of the broken watches.
     pub why: Option<String>,
 }
 
-/// Which of these kinds are watched; the others are to be listed.
+/// Which of these kinds are watched; the others are listed.
 pub fn watched(connection: &Connection, kinds: &BTreeSet<Kind>) -> BTreeSet<Kind> {
     let is_served = |kind: &Kind| matches!(connection.served.of(*kind), Serving::Version(_) | Serving::Unknown(_));
     kinds.iter().copied().filter(|kind| is_served(kind) && kind.is_watched()).collect()
 }
 
 impl Watching {
-    /// Begins to watch, and waits until every kind is read once or has failed.
+    /// Starts the watches, and waits until every kind has been read once or has failed.
     pub async fn start(connection: &Connection, kinds: &BTreeSet<Kind>, scope: &Scope) -> Watching {
         let wake = Arc::new(Notify::new());
         let mut watching = Watching {
@@ -116,7 +116,7 @@ impl Watching {
         kind.is_watched().then(|| kind.visit(Start(&begin)))
     }
 
-    /// Where the whole cluster is forbidden, the context's namespace is watched.
+    /// Falls back to the context's namespace for kinds that are forbidden cluster-wide.
     fn narrow(&mut self, connection: &Connection) {
         let forbidden = |feed: &Feed| {
             let gap = feed.pending.gap()?;
@@ -129,7 +129,7 @@ impl Watching {
         }
     }
 
-    /// Waits until every stream has been read once or has failed, or the user has had enough.
+    /// Waits until every kind has been read once or has failed, or the user interrupts.
     async fn settle(&self, connection: &Connection) {
         while !connection.interrupt.has_come() && self.feeds.iter().any(|feed| !feed.pending.is_settled()) {
             tokio::select! {
@@ -144,7 +144,7 @@ impl Watching {
         self.wake.notified().await;
     }
 
-    /// How the streams are. Those that the server refuses do not count: they stay as they are.
+    /// The health of the watches. Denied watches do not count: they do not recover.
     pub fn health(&self) -> Health {
         let outages = self.feeds.iter().map(|feed| feed.pending.outage());
         let outages: Vec<_> =
@@ -157,7 +157,7 @@ impl Watching {
         }
     }
 
-    /// Puts what has changed into the builder, and says how much is known of every kind.
+    /// Moves the changes into the builder, and sets the coverage of every kind.
     pub fn take(&self, builder: &mut Builder) {
         let mut extents: BTreeMap<Kind, (BTreeSet<String>, bool, Option<Gap>)> = BTreeMap::new();
         for feed in &self.feeds {
@@ -188,21 +188,24 @@ impl Watching {
         }
     }
 
-    /// Whether any of these namespaces is one that was asked for, and not only the one of cluster DNS.
+    /// Whether any of these namespaces was requested, as opposed to only that of cluster DNS.
     fn is_asked_for(&self, read: &BTreeSet<String>) -> bool {
         matches!(&self.scope, Scope::Namespaces(asked) if !asked.is_disjoint(read))
     }
 
-    /// For people: what is watched instead of what was asked for.
+    /// A note about a fallback to one namespace.
     pub fn note(&self) -> Option<String> {
         let namespace = &self.fallback;
         let kinds = self.narrowed.len();
-        (kinds > 0)
-            .then(|| format!("only namespace {namespace} is watched for {kinds} kinds: the whole cluster is forbidden"))
+        (kinds > 0).then(|| {
+            format!(
+                "{kinds} kinds: only namespace {namespace} is watched because watching the whole cluster is forbidden"
+            )
+        })
     }
 }
 
-/// The namespaces in which a kind is watched: `None` for all of them.
+/// The namespaces in which a kind is watched: `None` for all namespaces.
 fn namespaces(kind: Kind, scope: &Scope) -> Vec<Option<String>> {
     match scope {
         Scope::Namespaces(asked) if kind.api().namespaced => {
@@ -214,7 +217,7 @@ fn namespaces(kind: Kind, scope: &Scope) -> Vec<Option<String>> {
     }
 }
 
-/// The stream of one kind, in all namespaces or in one.
+/// The watch of one kind, in all namespaces or in one.
 struct Feed {
     kind: Kind,
     namespace: Option<String>,
@@ -248,7 +251,7 @@ impl Begin<'_> {
         Feed { kind, namespace: self.namespace.clone(), pending, task }
     }
 
-    /// Where whole objects go, if rules of users look at this kind.
+    /// The recorder for whole objects, if custom rules read this kind.
     fn record(&self, kind: Kind) -> Option<Record> {
         let recorder = self.connection.recorder.clone().filter(|recorder| recorder.wants(&kind.into()))?;
         Some(Record { recorder, kind, version: self.version, namespace: self.namespace.clone() })
@@ -263,7 +266,7 @@ impl Begin<'_> {
     }
 }
 
-/// Follows one kind for ever.
+/// Follows one kind until the task is aborted.
 async fn follow<const METADATA: bool>(
     api: Api<Watched<METADATA>>,
     kind: Kind,
@@ -280,20 +283,20 @@ async fn follow<const METADATA: bool>(
         let wait = match event {
             Ok(event) => {
                 delay = FIRST_DELAY;
-                changes.note(told(event));
+                changes.note(into_raw(event));
                 None
             }
-            Err(error) => changes.fail(&error).map(|refused| if refused { REFUSED_DELAY } else { delay }),
+            Err(error) => changes.fail(&error).map(|denied| if denied { DENIED_DELAY } else { delay }),
         };
         wake.notify_one();
         if let Some(wait) = wait {
             tokio::time::sleep(wait).await;
-            delay = (delay * 2).min(LONGEST_DELAY);
+            delay = (delay * 2).min(MAX_DELAY);
         }
     }
 }
 
-fn told<const METADATA: bool>(event: Event<Watched<METADATA>>) -> Event<Raw> {
+fn into_raw<const METADATA: bool>(event: Event<Watched<METADATA>>) -> Event<Raw> {
     match event {
         Event::Init => Event::Init,
         Event::InitApply(object) => Event::InitApply(object.into_raw()),
@@ -303,22 +306,22 @@ fn told<const METADATA: bool>(event: Event<Watched<METADATA>>) -> Event<Raw> {
     }
 }
 
-/// What a stream has told since it was last asked.
+/// The events of a watch since the last call of `take`.
 trait Pending: Send + Sync {
     fn note(&self, event: Event<Raw>);
-    /// Whether the server refused; `None` where the next attempt needs no wait.
+    /// Whether the server denied the watch; `None` if the next attempt needs no delay.
     fn fail(&self, error: &watcher::Error) -> Option<bool>;
     fn take(&self, builder: &mut Builder);
     fn is_settled(&self) -> bool;
-    /// Why the kind was never read.
+    /// Why the kind has never been read.
     fn gap(&self) -> Option<Gap>;
-    /// Since when it is broken, if it is.
+    /// Since when the watch has been broken, if it is.
     fn outage(&self) -> Option<(Instant, Gap)>;
-    /// Why the kind counts as not read now.
+    /// Why the kind currently counts as not read.
     fn unread(&self) -> Option<Gap>;
 }
 
-/// Keeps whole objects of one kind.
+/// Records whole objects of one kind.
 struct Record {
     recorder: Recorder,
     kind: Kind,
@@ -333,7 +336,7 @@ impl Record {
         self.recorder.item(&api.api_version(self.version), api.kind, object.json.get(), content);
     }
 
-    /// Forgets what is gone.
+    /// Drops objects that no longer exist.
     fn retain(&self, is_there: impl Fn(&Name) -> bool) {
         let api = self.kind.api();
         self.recorder.retain(api.group, api.kind, self.namespace.as_deref(), |identity| {
@@ -351,18 +354,18 @@ struct Changes<T> {
 }
 
 struct State<T> {
-    /// Objects of a list under way.
+    /// Objects of a list in progress.
     listing: Vec<T>,
-    /// Their names, where whole objects are kept.
+    /// Their names, if whole objects are recorded.
     recorded: BTreeSet<Name>,
-    /// A list that is complete: it counts instead of all that was known before.
+    /// A complete list, which replaces all earlier state.
     listed: Option<Vec<T>>,
-    /// By namespace and name; `None` for what is gone.
+    /// By namespace and name; `None` for deleted objects.
     changed: BTreeMap<Name, Option<T>>,
     broken: BTreeMap<Name, Broken>,
-    /// Whether it was read completely at least once.
+    /// Whether it has been read completely at least once.
     was_read: bool,
-    /// When it broke and when it was last seen to be broken.
+    /// When the watch broke, and when it last failed.
     outage: Option<(Instant, Instant, Gap)>,
 }
 
@@ -463,7 +466,7 @@ impl<T: Object> Pending for Changes<T> {
             watcher::Error::InitialListFailed(error)
             | watcher::Error::WatchStartFailed(error)
             | watcher::Error::WatchFailed(error) => failure(error),
-            // The server has forgotten what happened since: everything is listed again, at once.
+            // The resource version is too old: everything is listed again immediately.
             watcher::Error::WatchError(status) if status.code == 410 => return None,
             error => Failure::new(Reason::Unavailable, error.to_string()),
         };
@@ -516,7 +519,7 @@ impl<T: Object> Pending for Changes<T> {
     }
 }
 
-/// An object as it came, not yet understood: what kube's watcher does is made for one type and not for each kind.
+/// An object that is not decoded yet: kube's watcher is instantiated for this single type instead of once per kind.
 struct Raw {
     name: Name,
     json: Box<RawValue>,
@@ -525,7 +528,7 @@ struct Raw {
 
 impl Raw {
     /// # Errors
-    /// Says why it does not fit the kind.
+    /// When the object does not match the kind.
     fn read<T: Object>(&self) -> Result<T, String> {
         let mut object: T = serde_json::from_str(self.json.get()).map_err(|error| error.to_string())?;
         if !self.metadata_only {
@@ -535,7 +538,7 @@ impl Raw {
     }
 }
 
-/// An object as kube's watcher wants it. Of Secrets and ConfigMaps only the metadata travels.
+/// An object as kube's watcher requires it. For Secrets and ConfigMaps only metadata is transferred.
 #[derive(Clone)]
 struct Watched<const METADATA: bool> {
     /// Name, namespace and resource version.
@@ -611,7 +614,7 @@ impl<const METADATA: bool> Resource for Watched<METADATA> {
 }
 
 impl Connection {
-    /// Whether the API server answers, whatever it says.
+    /// Whether the API server responds, with any status.
     pub(crate) async fn is_alive(&self) -> bool {
         match self.get_once_reached("/version", JSON).await {
             Ok(_) => true,
@@ -627,7 +630,7 @@ mod tests {
     use super::Watched;
 
     #[test]
-    fn an_object_that_does_not_fit_is_named() {
+    fn undecodable_objects_are_named() {
         let json = r#"{"metadata": {"name": "p", "namespace": "shop", "resourceVersion": "7"}, "spec": 7}"#;
         let pod = serde_json::from_str::<Watched<false>>(json).unwrap().into_raw();
         assert_eq!(pod.name, ("shop".to_string(), "p".to_string()));

@@ -1,4 +1,4 @@
-//! `kubectl-gpt analyze`: collect, check, report, gate.
+//! `kubectl-gpt analyze`: collects objects, runs rules, reports findings and sets the exit code.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     let baseline = arguments.baseline.baseline.as_deref().map(Baseline::read).transpose().map_err(Failure::usage)?;
     let gate = Gate::new(&config, baseline)?;
     let input = InputArgs { crds: settings.crds.value.clone(), ..arguments.input.clone() };
-    // Laid over a cluster, manifests are all that is spoken of.
+    // With --with-cluster, only findings about the manifests are reported.
     let is_narrowed = !input.namespace.is_empty() || input.with_cluster;
     let looked = LookedAt { left_out: left_out(&rules, &settings)?, is_narrowed };
     quiet_panics();
@@ -37,7 +37,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     if arguments.watch.watch {
         if explain.is_some() {
             return Err(Failure::usage(anyhow!(
-                "--watch goes on for ever, and --explain would ask the model each time; use one of them"
+                "--watch cannot be used with --explain, which would query the model after every change"
             )));
         }
         return plan.watch();
@@ -45,7 +45,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     plan.once(explain)
 }
 
-/// What is to be done, once everything that was asked for is known to make sense.
+/// A validated run.
 struct Plan<'a> {
     arguments: &'a AnalyzeArgs,
     settings: Settings,
@@ -80,7 +80,7 @@ impl Plan<'_> {
         }
     }
 
-    /// Leaves out what is ignored, what is known already, and what nobody asked to see.
+    /// Removes ignored and baselined findings, and those outside the requested scope.
     fn judge(&self, cluster: &Cluster, analysis: Analysis) -> Judged {
         limit(&self.scope, &self.settings, cluster, self.gate.judge(cluster, analysis, &self.looked))
     }
@@ -120,7 +120,7 @@ impl Plan<'_> {
         Ok(gate::exit(&self.settings, &judged.analysis))
     }
 
-    /// Of manifests over a cluster, what they change; of anything else, everything.
+    /// Runs the rules. With `--with-cluster`, keeps only the findings that the manifests cause.
     fn analyze(&self, loaded: Loaded) -> (Cluster, Source, Analysis) {
         let Loaded { mut cluster, source, places, overlay, .. } = loaded;
         let mut analysis = analyze(&cluster, &self.rules);
@@ -144,7 +144,7 @@ fn print(report: &Report, arguments: &AnalyzeArgs) -> Result<(), Failure> {
     terminal::write(&text, arguments.color).context("writing the report").map_err(Failure::unreadable)
 }
 
-/// The rules that somebody left out, or whose objects.
+/// The rules that are excluded, or whose objects are not all read.
 fn left_out(chosen: &[&dyn Rule], settings: &Settings) -> Result<Vec<&'static dyn Rule>, Failure> {
     let all_custom = settings.crds.value == ["all"];
     let mut left_out = rules::choose(&RuleArgs { rules: Vec::new(), skip_rules: Vec::new(), ..settings.rules() })?;
@@ -155,16 +155,16 @@ fn left_out(chosen: &[&dyn Rule], settings: &Settings) -> Result<Vec<&'static dy
     Ok(left_out)
 }
 
-/// Leaves what the user asked to see.
+/// Applies the filters of the command line.
 fn limit(scope: &Scope, settings: &Settings, cluster: &Cluster, mut judged: Judged) -> Judged {
     let (notices, findings) = judged.analysis.findings.into_iter().partition(|finding| Notice::is(&finding.rule));
     let (notices, findings): (Vec<Finding>, Vec<Finding>) = (notices, scope.apply(cluster, findings));
     let chosen = settings.rules();
-    let is_asked = |notice: &Finding| {
-        let is_there = notice.object.kind == gate::CONFIGURATION || scope.contains(cluster, notice);
-        is_there && scope.is_severe(notice) && rules::is_chosen(&chosen, &notice.rule)
+    let is_selected = |notice: &Finding| {
+        let in_scope = notice.object.kind == gate::CONFIGURATION || scope.contains(cluster, notice);
+        in_scope && scope.is_severe(notice) && rules::is_chosen(&chosen, &notice.rule)
     };
-    judged.analysis.findings = findings.into_iter().chain(notices.into_iter().filter(is_asked)).collect();
+    judged.analysis.findings = findings.into_iter().chain(notices.into_iter().filter(is_selected)).collect();
     judged.analysis.sort();
     judged.ignored.retain(|ignored| scope.contains(cluster, &ignored.finding));
     judged
@@ -176,15 +176,16 @@ fn scope(input: &InputArgs, settings: &Settings) -> Result<Scope, Failure> {
         .as_deref()
         .map(|text| text.parse::<Selector>().map_err(|error| Failure::usage(anyhow!("--selector {text:?}: {error}"))));
     let least = settings.min_severity.value.into();
-    // A gate that fails on what it does not show would leave people without a reason.
+    // A run must not fail because of findings that it hides.
     if settings.fail_on.value.threshold().is_some_and(|fails| fails < least) {
-        let message = "--min-severity hides findings that --fail-on would fail on; lower the one or raise the other";
+        let message = "--min-severity hides findings that --fail-on fails on; lower --min-severity or raise --fail-on";
         return Err(Failure::usage(anyhow!(message)));
     }
     Ok(Scope { namespaces: input.namespace.clone(), selector: selector.transpose()?, min_severity: Some(least) })
 }
 
-/// A rule that panics is reported as not evaluated, with the panic's message; the default hook would print it twice.
+/// A rule that panics is reported as not evaluated, with the panic message; the default hook would print the message a
+/// second time.
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|_| {}));
 }

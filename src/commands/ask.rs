@@ -1,4 +1,4 @@
-//! `kubectl-gpt ask "QUESTION"`: a conversation with a language model about this cluster.
+//! `kubectl-gpt ask "QUESTION"`: asks a language model about the cluster.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Instant;
@@ -25,10 +25,10 @@ use crate::explain::{Prepared, dry_run, masker};
 use crate::load::{Loaded, Wanted, load, options, runtime};
 use crate::terminal::{self, plain};
 
-/// How often a model may look something up before it answers one question.
-const MOST_ROUNDS: usize = 10;
-/// And how many things at once.
-const MOST_CALLS: usize = 6;
+/// Maximum rounds of tool calls per question.
+const MAX_ROUNDS: usize = 10;
+/// Maximum tool calls per round.
+const MAX_CALLS: usize = 6;
 
 pub fn run(arguments: &AskArgs) -> Result<Exit, Failure> {
     let config = Config::load(&arguments.config)?;
@@ -36,7 +36,7 @@ pub fn run(arguments: &AskArgs) -> Result<Exit, Failure> {
     if arguments.question.trim().is_empty() {
         return Err(Failure::usage(anyhow!("the question is empty")));
     }
-    // What `analyze` would find: people who ask what is broken do not ask for advice on style.
+    // The default profile, as in `analyze`: best-practice findings are rarely what the question is about.
     let rules = rules::of(Profile::Default);
     let read = rules.iter().flat_map(|rule| rule.meta().reads());
     let wanted =
@@ -77,7 +77,7 @@ async fn converse(
     let mut client = ModelClient::new(&settings).map_err(unanswered)?;
     let first = match conversation.answer(&client, arguments).await {
         Err(failed) if failed.reason == Why::NotUnderstood || failed.message.contains("tool") => {
-            eprintln!("the model cannot look things up; it answers from the findings alone");
+            eprintln!("warning: the model does not support tools; answering from the findings only");
             conversation.offered = false;
             conversation.messages = begin(false)?;
             client = ModelClient::new(&settings).map_err(unanswered)?;
@@ -95,7 +95,7 @@ async fn converse(
     Ok(Exit::Clean)
 }
 
-/// For logs that were not read so far. Without it there is just less to look at.
+/// For logs that have not been read yet. Optional: without a connection, only recorded logs are available.
 async fn connection(arguments: &AskArgs) -> Option<Connection> {
     if !arguments.filename.is_empty() || arguments.dry_run {
         return None;
@@ -103,7 +103,7 @@ async fn connection(arguments: &AskArgs) -> Option<Connection> {
     connect(&options(&arguments.connection)).await.ok()
 }
 
-/// Another question, from a person at a terminal.
+/// Reads a follow-up question, if standard input and output are a terminal.
 fn next_question() -> Option<String> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return None;
@@ -118,7 +118,7 @@ fn next_question() -> Option<String> {
 struct Conversation<'a> {
     settings: &'a Settings,
     tools: &'a Tools<'a>,
-    /// Whether the model is offered the tools.
+    /// Whether the request includes the tool definitions.
     offered: bool,
     messages: Vec<Value>,
 }
@@ -132,16 +132,16 @@ impl Conversation<'_> {
         request
     }
 
-    /// Lets the model look things up until it answers; prints the answer line by line as it comes.
+    /// Runs tool calls until the model answers; prints the answer line by line as it arrives.
     async fn answer(&mut self, client: &ModelClient, arguments: &AskArgs) -> Result<(), Failed> {
-        for round in 0..=MOST_ROUNDS {
+        for round in 0..=MAX_ROUNDS {
             let mut request = self.request();
-            if round == MOST_ROUNDS && self.offered {
+            if round == MAX_ROUNDS && self.offered {
                 request["tool_choice"] = json!("none");
             }
             let mut printed = Printed { text: String::new(), arguments, masker: self.tools.masker };
             let completion = client.complete(&request, &mut |content| printed.so_far(content)).await?;
-            if completion.tool_calls.is_empty() || round == MOST_ROUNDS {
+            if completion.tool_calls.is_empty() || round == MAX_ROUNDS {
                 printed.whole(&completion);
                 self.messages.push(json!({"role": "assistant", "content": completion.content}));
                 return Ok(());
@@ -152,23 +152,23 @@ impl Conversation<'_> {
     }
 
     async fn look_up(&mut self, completion: Completion) {
-        let calls = &completion.tool_calls[..completion.tool_calls.len().min(MOST_CALLS)];
-        let told = calls.iter().map(|call| {
+        let calls = &completion.tool_calls[..completion.tool_calls.len().min(MAX_CALLS)];
+        let requested = calls.iter().map(|call| {
             json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}})
         });
-        let told: Vec<Value> = told.collect();
-        self.messages.push(json!({"role": "assistant", "content": completion.content, "tool_calls": told}));
+        let requested: Vec<Value> = requested.collect();
+        self.messages.push(json!({"role": "assistant", "content": completion.content, "tool_calls": requested}));
         for call in calls {
             let start = Instant::now();
             let (shown, result) = self.tools.call(call).await;
-            eprintln!("looks up: {}", plain(&words::shorten(&shown, 300)));
+            eprintln!("tool call: {}", plain(&words::shorten(&shown, 300)));
             tracing::debug!(took = ?start.elapsed(), "{shown}");
             self.messages.push(json!({"role": "tool", "tool_call_id": call.id, "content": result.to_string()}));
         }
     }
 }
 
-/// What of an answer is on standard output: names restored, commands marked, line by line.
+/// The part of the answer that has been printed: names restored, commands marked, line by line.
 struct Printed<'a> {
     text: String,
     arguments: &'a AskArgs,
@@ -177,7 +177,7 @@ struct Printed<'a> {
 
 impl Printed<'_> {
     fn so_far(&mut self, content: &str) {
-        // What a model thinks aloud is not its answer.
+        // Reasoning output is not part of the answer.
         if content.trim_start().starts_with("<think") && !content.contains("</think>") {
             return;
         }
@@ -189,7 +189,7 @@ impl Printed<'_> {
     fn whole(&mut self, completion: &Completion) {
         self.print(&completion.content, "\n");
         if completion.cut {
-            eprintln!("the answer was cut off; --max-tokens allows longer ones");
+            eprintln!("warning: the answer was truncated; raise --max-tokens");
         }
     }
 
@@ -198,7 +198,7 @@ impl Printed<'_> {
         let restored = self.masker.restore(content);
         let lines: Vec<String> = marked(&restored).lines().map(plain).collect();
         let text = lines.join("\n") + end;
-        // An answer that begins anew, after its connection broke, is printed anew.
+        // After a broken connection the answer restarts and is printed again.
         let rest = text.strip_prefix(&self.text).unwrap_or(&text);
         if terminal::write(rest, self.arguments.color).is_ok() {
             self.text.clone_from(&text);

@@ -1,4 +1,4 @@
-//! `kubectl-gpt cache clear`: forget what the language model answered.
+//! `kubectl-gpt cache clear`: removes the cached answers of the language model.
 
 use anyhow::Context;
 use kubectl_gpt_analyzers::text::words;

@@ -1,4 +1,4 @@
-//! `kubectl-gpt config`: what is in force, and from where.
+//! `kubectl-gpt config`: shows the effective settings and their sources.
 
 use anyhow::Context;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure};
 use crate::explain::provider::Provider;
 use crate::terminal;
 
-/// Everything in force, each value with where it is from.
+/// All effective settings, each with its source.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct InForce<'a> {
@@ -21,7 +21,7 @@ struct InForce<'a> {
     ignore: Vec<&'a Ignore>,
 }
 
-/// What the file says about the language model; null where the program chooses.
+/// Settings of the language model from the file; null if the program chooses.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ExplainInForce {
@@ -34,7 +34,7 @@ struct ExplainInForce {
     max_requests: Setting<Option<u32>>,
     mask: Setting<bool>,
     prompts: Setting<Option<String>>,
-    /// Why a run that asks the model would end with an error.
+    /// Why a run that uses the model would fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `kubectl-gpt analyze --explain`: a language model's words for each root cause.
+//! `kubectl-gpt analyze --explain`: lets a language model explain each root cause.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::load;
 use crate::report::{Problem, Report, problems, table};
 use crate::terminal;
 
-/// What is decided before the cluster is read.
+/// The settings, validated before the cluster is read.
 pub struct Plan {
     settings: Settings,
     prompts: Prompts,
     dry_run: bool,
 }
 
-/// What is on standard output already.
+/// What has been printed to standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
     Nothing,
@@ -33,14 +33,14 @@ pub enum Shown {
     Report,
 }
 
-/// What `--explain` and its flags ask for, if they ask for anything.
+/// The plan for `--explain` and its flags, if they are given.
 ///
 /// # Errors
-/// When it is not said which model is meant, or what is said cannot be right.
+/// When no model is configured, or the configuration is invalid.
 pub fn plan(arguments: &ExplainArgs, config: &Config) -> Result<Option<Plan>, Failure> {
     if !arguments.explain && !arguments.dry_run {
         return match unused(&arguments.model) {
-            Some(flag) => Err(Failure::usage(anyhow!("{flag} does nothing without --explain"))),
+            Some(flag) => Err(Failure::usage(anyhow!("{flag} requires --explain"))),
             None => Ok(None),
         };
     }
@@ -51,7 +51,7 @@ pub fn plan(arguments: &ExplainArgs, config: &Config) -> Result<Option<Plan>, Fa
 /// The settings of the language model and its prompts.
 ///
 /// # Errors
-/// When it is not said which model is meant, or what is said cannot be right.
+/// When no model is configured, or the configuration is invalid.
 pub fn settings(arguments: &ModelArgs, config: &Config, dry_run: bool) -> Result<(Settings, Prompts), Failure> {
     let variable = |name: &str| std::env::var(name).ok();
     let file = Configured { explain: config.explain()?, prompts: config.prompts() };
@@ -63,7 +63,7 @@ pub fn settings(arguments: &ModelArgs, config: &Config, dry_run: bool) -> Result
     Ok((settings, prompts))
 }
 
-/// A flag that was given though nothing is to be explained.
+/// A model flag that was given without `--explain`.
 fn unused(arguments: &ModelArgs) -> Option<&'static str> {
     let given = [
         ("--provider", arguments.provider.is_some()),
@@ -79,22 +79,21 @@ fn unused(arguments: &ModelArgs) -> Option<&'static str> {
 }
 
 impl Plan {
-    /// Adds the explanations to the report. On a terminal the table is printed here, each part as soon as it is there; a
-    /// dry run prints the requests instead. The findings stay as they are, whatever the model says.
+    /// Adds the explanations to the report. On a terminal, the table is printed here, each part as soon as it arrives;
+    /// a dry run prints the requests instead. Findings never depend on the model.
     ///
     /// # Errors
-    /// When a template of the user's is wrong, or standard output cannot be written.
+    /// When a custom template is invalid, or standard output cannot be written.
     pub fn run(self, report: &mut Report, cluster: &Cluster, arguments: &AnalyzeArgs) -> Result<Shown, Failure> {
         let masker = Arc::new(masker(&self.settings, cluster, report.source.context.as_deref()));
         let mut problems = problems(report.findings);
-        let most = self.settings.max_requests as usize;
-        if problems.len() > most {
-            let note =
-                format!("only {most} of {} root causes are explained; --max-requests allows more", problems.len());
+        let max = self.settings.max_requests as usize;
+        if problems.len() > max {
+            let note = format!("only {max} of {} root causes are explained; raise --max-requests", problems.len());
             report.source.notes.push(note);
         }
         let all = problems.len();
-        let unexplained = problems.split_off(most.min(all));
+        let unexplained = problems.split_off(max.min(all));
         let requests = prepare(&self.settings, &self.prompts, cluster, &problems, &masker).map_err(Failure::usage)?;
         if self.dry_run {
             let text = dry_run(&self.settings.endpoint, &requests);
@@ -105,7 +104,7 @@ impl Plan {
             return Ok(Shown::Nothing);
         }
         let runtime = load::runtime()?;
-        // That TLS cannot be set up is no reason to keep the findings back either.
+        // A failure to set up TLS must not suppress the findings.
         let explainer = match Explainer::new(self.settings, masker) {
             Ok(explainer) => Arc::new(explainer),
             Err(failed) => {
@@ -124,7 +123,7 @@ impl Plan {
     }
 }
 
-/// Prints the table while the model speaks.
+/// Prints the table while the answers arrive.
 async fn stream(
     explainer: &Arc<Explainer>,
     requests: Vec<Prepared>,
@@ -149,7 +148,7 @@ async fn stream(
         print(&table::explained(&[line], width));
     };
     let explanations = explainer.explain(requests, &mut tell).await;
-    // Every explanation has a line, and be it a note.
+    // Every explanation has at least one line: a note if it failed.
     debug_assert_eq!(begun, explained);
     for (n, problem) in problems.iter().enumerate().skip(begun) {
         let gap = if n > 0 { "\n" } else { "" };

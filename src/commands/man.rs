@@ -1,4 +1,4 @@
-//! `kubectl-gpt man [COMMAND]`: the manual as a page for `man`.
+//! `kubectl-gpt man [COMMAND]`: prints a manual page.
 
 use anyhow::{Context, anyhow};
 use clap::CommandFactory;
@@ -17,11 +17,11 @@ pub fn run(arguments: &ManArgs) -> Result<Exit, Failure> {
             let known: Vec<String> = program.get_subcommands().map(|c| c.get_name().to_string()).collect();
             let found = program.find_subcommand(name).cloned();
             found.ok_or_else(|| {
-                Failure::usage(anyhow!("there is no command {name:?}; expected one of {}", known.join(", ")))
+                Failure::usage(anyhow!("unknown command {name:?}, expected one of {}", known.join(", ")))
             })?
         }
     };
-    // Subcommands are pages of their own: kubectl-gpt-analyze(1).
+    // Subcommands have their own pages: kubectl-gpt-analyze(1).
     let name = command.get_display_name().unwrap_or(command.get_name()).replace(' ', "-");
     let mut page = Vec::new();
     Man::new(command).title(name).render(&mut page).context("rendering the manual").map_err(Failure::unreadable)?;

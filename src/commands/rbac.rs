@@ -1,4 +1,4 @@
-//! `kubectl-gpt rules --rbac`: the smallest ClusterRole with which nothing is forbidden.
+//! `kubectl-gpt rules --rbac`: prints the minimum ClusterRole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ pub fn cluster_role(rules: &[&dyn Rule], crds: &Crds, watch: bool) -> String {
          kind: ClusterRole\n\
          metadata:\n  name: kubectl-gpt\n\
          rules:\n\
-         # What the server serves.\n\
+         # API discovery.\n\
          - nonResourceURLs: [/version, /api, /api/*, /apis, /apis/*]\n  verbs: [get]\n",
     );
     let mut groups: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -29,19 +29,17 @@ pub fn cluster_role(rules: &[&dyn Rule], crds: &Crds, watch: bool) -> String {
         entry(&mut role, group, &resources.join(", "), &format!("get, list{watch}"));
     }
     if kinds.contains(&Kind::Pod) {
-        role.push_str("# The last lines of crashed containers; --no-logs does without.\n");
+        role.push_str("# Logs of crashed containers; not needed with --no-logs.\n");
         entry(&mut role, "", "pods/log", "get");
     }
     if kinds.contains(&Kind::Secret) {
         let reads_certificates = [Kind::Ingress, Kind::Gateway].iter().any(|kind| kinds.contains(kind));
         role.push_str(
-            "# Secrets are listed as metadata only: whether those exist that pods name. To RBAC that is the right to read\n\
-             # them; leave it out, and what depends on Secrets is reported as not evaluated.\n",
+            "# Secrets are listed as metadata only, to check that referenced Secrets exist. RBAC cannot restrict this to metadata:\n\
+             # it also grants access to values. Without it, checks that depend on Secrets are reported as not evaluated.\n",
         );
         if reads_certificates {
-            role.push_str(
-                "# Those that an Ingress or a Gateway takes its certificate from are read: tls.crt is checked.\n",
-            );
+            role.push_str("# TLS Secrets of Ingresses and Gateways are read to check tls.crt.\n");
         }
         let verbs = if reads_certificates { "get, list" } else { "list" };
         entry(&mut role, "", "secrets", &format!("{verbs}{watch}"));
@@ -52,7 +50,7 @@ pub fn cluster_role(rules: &[&dyn Rule], crds: &Crds, watch: bool) -> String {
     let own = rules.iter().flat_map(|rule| rule.raw_kinds()).filter(|kind| kind.known().is_none());
     let groups: BTreeSet<&str> = own.map(|kind| kind.group.as_str()).collect();
     for group in groups {
-        role.push_str("# For rules of your own.\n");
+        role.push_str("# For custom rules.\n");
         entry(&mut role, group, "\"*\"", "list");
     }
     role
@@ -67,13 +65,13 @@ fn custom(role: &mut String, crds: &Crds) {
             }
         }
         _ => role.push_str(
-            "# Custom resources: RBAC needs their API groups by name. Name them with --crds GROUP,... here and for analyze,\n\
-             # or use --crds none; what may not be listed is reported as not evaluated.\n",
+            "# Custom resources: RBAC needs explicit API groups. Pass --crds GROUP,... to this command and to analyze,\n\
+             # or use --crds none. Resources that cannot be listed are reported as not evaluated.\n",
         ),
     }
 }
 
 fn entry(role: &mut String, group: &str, resources: &str, verbs: &str) {
-    // Nothing can fail: it is a string.
+    // Writing to a string cannot fail.
     let _ = writeln!(role, "- apiGroups: [\"{group}\"]\n  resources: [{resources}]\n  verbs: [{verbs}]");
 }

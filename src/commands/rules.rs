@@ -1,4 +1,4 @@
-//! `kubectl-gpt rules`: the table of rules, or one rule's page.
+//! `kubectl-gpt rules`: lists the rules, or shows the documentation of one.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Clean);
     }
     let all = catalogue(&chosen.folders)?;
-    // The table is of everything there is, unless somebody asks what a profile runs.
+    // The table lists all rules unless a profile is given.
     let rules = among(&all, &chosen, chosen.profile.map_or(Profile::Strict, Profile::from))?;
     let mut metas: Vec<&RuleMeta> = rules.iter().map(|rule| rule.meta()).collect();
     metas.extend(Notice::ALL.map(Notice::meta).into_iter().filter(|meta| is_chosen(&chosen, &meta.id)));
@@ -51,16 +51,16 @@ pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
     Ok(Exit::Clean)
 }
 
-/// The rules that the flags choose.
+/// The rules selected by the flags.
 ///
 /// # Errors
-/// When a pattern matches no rule: a misspelled rule that silently checks nothing would be a gate that is always open.
+/// When a pattern matches no rule: a misspelled rule id would silently disable the check.
 pub fn choose(arguments: &RuleArgs) -> Result<Vec<&'static dyn Rule>, Failure> {
     let profile = arguments.profile.map_or(Profile::Default, Profile::from);
     among(&catalogue(&arguments.folders)?, arguments, profile)
 }
 
-/// All rules, built-in ones and those in the folders, by id.
+/// All rules, built-in and custom, sorted by id.
 fn catalogue(folders: &[PathBuf]) -> Result<Vec<&'static dyn Rule>, Failure> {
     let own = user_rules::load(folders).map_err(|error| Failure::usage(anyhow!("{error:#}")))?;
     let mut rules = built_in();
@@ -69,7 +69,7 @@ fn catalogue(folders: &[PathBuf]) -> Result<Vec<&'static dyn Rule>, Failure> {
     Ok(rules)
 }
 
-/// Those of a profile, and those that are named in full.
+/// The rules of a profile, and those that are named in full.
 fn among(all: &[&'static dyn Rule], arguments: &RuleArgs, profile: Profile) -> Result<Vec<&'static dyn Rule>, Failure> {
     for pattern in arguments.rules.iter().chain(&arguments.skip_rules) {
         if !documented(all).any(|meta| id_matches(pattern, &meta.id)) {
@@ -83,24 +83,24 @@ fn among(all: &[&'static dyn Rule], arguments: &RuleArgs, profile: Profile) -> R
     for pattern in &arguments.rules {
         let named: Vec<_> = all.iter().filter(|rule| id_matches(pattern, &rule.meta().id)).collect();
         if !named.is_empty() && !named.iter().any(|rule| runs(**rule)) {
-            return Err(Failure::usage(anyhow!("--rule {pattern}: these rules need --profile strict")));
+            return Err(Failure::usage(anyhow!("--rule {pattern}: matching rules require --profile strict")));
         }
     }
     let mut rules = all.to_vec();
     rules.retain(|rule| runs(*rule) && is_chosen(arguments, &rule.meta().id));
     if rules.is_empty() {
-        return Err(Failure::usage(anyhow!("--rule and --skip-rule together leave no rule to run")));
+        return Err(Failure::usage(anyhow!("no rules left to run after --rule and --skip-rule")));
     }
     Ok(rules)
 }
 
-/// Whether the flags choose this rule.
+/// Whether the flags select this rule.
 pub fn is_chosen(arguments: &RuleArgs, id: &str) -> bool {
     let any = |patterns: &[String]| patterns.iter().any(|pattern| id_matches(pattern, id));
     (arguments.rules.is_empty() || any(&arguments.rules)) && !any(&arguments.skip_rules)
 }
 
-/// The rules, and what is said about ignores, which is documented like rules.
+/// The rules and the notices about ignores, which are documented like rules.
 fn documented(all: &[&'static dyn Rule]) -> impl Iterator<Item = &'static RuleMeta> {
     all.iter().map(|rule| rule.meta()).chain(Notice::ALL.map(Notice::meta))
 }
@@ -117,20 +117,20 @@ fn unknown(all: &[&'static dyn Rule], id: &str) -> Failure {
         .take(3)
         .collect();
     let hint = match similar.as_slice() {
-        [] => "`kubectl-gpt rules` lists them".to_string(),
+        [] => "run `kubectl-gpt rules` to list all rules".to_string(),
         similar => format!("did you mean {}?", similar.join(" or ")),
     };
-    Failure::usage(anyhow!("no rule is called {id:?}; {hint}"))
+    Failure::usage(anyhow!("unknown rule {id:?} ({hint})"))
 }
 
-/// Runs the tests in files with rules of the user's own.
+/// Runs the tests of custom rules.
 fn run_tests(paths: &[PathBuf]) -> Result<Exit, Failure> {
     let rules = user_rules::load(paths).map_err(|error| Failure::usage(anyhow!("{error:#}")))?;
     let (mut text, mut run, mut failed) = (String::new(), 0, 0);
     for rule in &rules {
         let id = &rule.rule.meta().id;
         if rule.tests.is_empty() {
-            text += &format!("{id} has no test\n");
+            text += &format!("{id} has no tests\n");
         }
         for (test, failure) in rule.run_tests() {
             run += 1;
@@ -152,28 +152,28 @@ fn page(meta: &RuleMeta) -> String {
     let summary = capitalized(&meta.summary);
     let profile = match meta.profile {
         Profile::Default => "",
-        Profile::Strict => "Only with `--profile strict`, or where `--rule` names it.\n\n",
+        Profile::Strict => "Runs only with `--profile strict`, or if `--rule` names it.\n\n",
     };
     format!("# {} ({})\n\n{summary}.\n\n{profile}{}\n{}", meta.id, meta.severity, meta.page(), reads(meta))
 }
 
-/// What must be readable, and how to permit it.
+/// The kinds that a rule reads, and how to print the required ClusterRole.
 pub fn reads(meta: &RuleMeta) -> String {
     if meta.needs.is_empty() && meta.optional.is_empty() && !meta.reads_custom {
         return String::new();
     }
     let list = |kinds: &[Kind]| kinds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let mut text = String::from("## What it reads\n\n");
+    let mut text = String::from("## Required access\n\n");
     if !meta.needs.is_empty() {
-        text += &format!("Needed: {}.\n", list(meta.needs));
+        text += &format!("Required: {}.\n", list(meta.needs));
     }
     if !meta.optional.is_empty() {
-        text += &format!("If permitted: {}.\n", list(meta.optional));
+        text += &format!("Optional: {}.\n", list(meta.optional));
     }
     if meta.reads_custom {
-        text += "Custom resources: those that --crds chooses.\n";
+        text += "Custom resources: those selected by --crds.\n";
     }
-    text + &format!("`kubectl-gpt rules --rbac --rule {}` prints the ClusterRole for that.\n", meta.id)
+    text + &format!("`kubectl-gpt rules --rbac --rule {}` prints the required ClusterRole.\n", meta.id)
 }
 
 fn capitalized(text: &str) -> String {
@@ -195,16 +195,16 @@ fn table(rules: &[&RuleMeta]) -> String {
     table.to_string().lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
 }
 
-/// The table with what each rule reads, and under it what all of them together ask the API server for.
+/// The table with the kinds that each rule reads, followed by all API requests of the rules combined.
 fn wide(rules: &[&dyn Rule]) -> String {
     let list = |kinds: &[Kind]| kinds.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let mut builder = Builder::new();
-    builder.push_record(["RULE", "SEVERITY", "PROFILE", "NEEDS", "IF PERMITTED", "FINDS"]);
+    builder.push_record(["RULE", "SEVERITY", "PROFILE", "REQUIRES", "OPTIONAL", "FINDS"]);
     for rule in rules {
         let meta = rule.meta();
-        let mut permitted = list(meta.optional);
+        let mut optional = list(meta.optional);
         if meta.reads_custom {
-            permitted += if permitted.is_empty() { "custom resources" } else { ",custom resources" };
+            optional += if optional.is_empty() { "custom resources" } else { ",custom resources" };
         }
         let dash = |text: String| if text.is_empty() { "-".to_string() } else { text };
         builder.push_record([
@@ -212,7 +212,7 @@ fn wide(rules: &[&dyn Rule]) -> String {
             meta.severity.to_string(),
             meta.profile.to_string(),
             dash(list(meta.needs)),
-            dash(permitted),
+            dash(optional),
             meta.summary.to_string(),
         ]);
     }
@@ -222,7 +222,7 @@ fn wide(rules: &[&dyn Rule]) -> String {
     table + "\n" + &plan(rules)
 }
 
-/// What is asked of the API server, all in all: one list a kind.
+/// All API requests of the rules combined: one list per kind.
 fn plan(rules: &[&dyn Rule]) -> String {
     let metas = || rules.iter().map(|rule| rule.meta());
     let kinds: BTreeSet<Kind> = metas().flat_map(|meta| meta.reads()).collect();
@@ -236,16 +236,16 @@ fn plan(rules: &[&dyn Rule]) -> String {
     resources.sort();
     let raw: BTreeSet<String> = rules.iter().flat_map(|rule| rule.raw_kinds()).map(ToString::to_string).collect();
     let mut text =
-        format!("{} together list {}:\n", words::count(rules.len(), "rule"), words::count(kinds.len(), "kind"));
+        format!("{} list {} in total:\n", words::count(rules.len(), "rule"), words::count(kinds.len(), "kind"));
     text += &(textwrap::fill(&resources.join(", "), terminal::width().max(40)) + "\n");
     if !raw.is_empty() {
         let raw: Vec<String> = raw.into_iter().collect();
-        text += &format!("and see these as a whole: {}\n", raw.join(", "));
+        text += &format!("custom rules read whole objects of: {}\n", raw.join(", "));
     }
     if metas().any(|meta| meta.reads_custom) {
-        text += "and the custom resources that --crds chooses\n";
+        text += "plus the custom resources selected by --crds\n";
     }
-    text + "`kubectl-gpt rules --rbac` prints the ClusterRole for that.\n"
+    text + "`kubectl-gpt rules --rbac` prints the required ClusterRole.\n"
 }
 
 fn description(meta: &RuleMeta) -> serde_json::Value {

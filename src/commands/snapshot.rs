@@ -1,4 +1,4 @@
-//! `kubectl-gpt snapshot -o FILE`: records what `analyze` would read.
+//! `kubectl-gpt snapshot -o FILE`: records everything that `analyze` reads.
 
 use std::collections::BTreeSet;
 
@@ -32,12 +32,12 @@ pub fn run(arguments: &SnapshotArgs) -> Result<Exit, Failure> {
     Ok(Exit::Clean)
 }
 
-/// What any rule reads, whether or not it is chosen today.
+/// The kinds that all rules read, selected or not.
 fn kinds() -> BTreeSet<Kind> {
     rules::all().iter().flat_map(|rule| rule.meta().reads()).collect()
 }
 
-/// `monday.tar.zst: 253 objects, 3 logs; could not be read: Node (forbidden)`.
+/// `monday.tar.zst: 253 objects, 3 logs; not read: Node (forbidden)`.
 fn summary(arguments: &SnapshotArgs, cluster: &Cluster) -> String {
     let objects = words::count(cluster.objects().len(), "object");
     let logs = words::count(cluster.logs().len(), "log");
@@ -46,7 +46,6 @@ fn summary(arguments: &SnapshotArgs, cluster: &Cluster) -> String {
     let custom = coverage.custom().iter().filter_map(|(kind, extent)| Some((kind.to_string(), extent.gap()?)));
     let gaps = known.chain(custom).filter(|(_, gap)| gap.reason != Reason::NotInInput);
     let gaps: Vec<String> = gaps.map(|(kind, gap)| format!("{kind} ({})", gap.reason)).collect();
-    let unread =
-        if gaps.is_empty() { String::new() } else { format!("; could not be read: {}", words::list(&gaps, 5)) };
+    let unread = if gaps.is_empty() { String::new() } else { format!("; not read: {}", words::list(&gaps, 5)) };
     format!("{}: {objects}, {logs}{unread}", arguments.output.display())
 }

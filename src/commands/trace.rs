@@ -1,4 +1,4 @@
-//! `kubectl-gpt trace FROM TO`: one connection, hop by hop.
+//! `kubectl-gpt trace FROM TO`: traces one connection hop by hop.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::load::{Wanted, load};
 use crate::terminal::{self, plain};
 
-/// The width of the column of hops, with the gap behind it.
+/// The width of the hop column, including the gap after it.
 const HOP: usize = 18;
 
 pub fn run(arguments: &TraceArgs) -> Result<Exit, Failure> {
@@ -54,10 +54,9 @@ fn render(trace: &Trace, width: usize) -> String {
                 .collect();
             (AnsiColor::Red.on_default().bold(), format!("closed at {}", plain(&words::list(&at, 4))))
         }
-        HopVerdict::Unknown => (
-            AnsiColor::Yellow.on_default().bold(),
-            "undecided: not everything that decides it could be read".to_string(),
-        ),
+        HopVerdict::Unknown => {
+            (AnsiColor::Yellow.on_default().bold(), "undecided: some objects on the path could not be read".to_string())
+        }
     };
     let _ = writeln!(text, "{style}{verdict}{style:#}");
     text

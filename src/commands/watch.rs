@@ -1,8 +1,8 @@
-//! `kubectl-gpt analyze --watch`: goes on, and says what is new and what is resolved.
+//! `kubectl-gpt analyze --watch`: keeps running and reports new and resolved findings.
 //!
-//! Rules look at the whole cluster each time, as they do without `--watch`: a while after something has changed, and
-//! twice a minute without a change, for trouble that only time makes trouble. While streams are broken nothing is called
-//! new or resolved, for nobody knows.
+//! Every run evaluates the whole cluster, as without `--watch`: shortly after a change, and twice a minute without one,
+//! because some problems depend on elapsed time only. While watches are broken, no finding is reported as new or
+//! resolved.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -27,29 +27,29 @@ use crate::progress::ProgressLine;
 use crate::report::{self, Problem, Report, Run, Source, gaps, problems, table};
 use crate::terminal::{self, plain};
 
-/// Changes rarely come alone: a rollout is a hundred of them.
+/// Changes come in bursts: a rollout is a hundred of them.
 const SETTLE: Duration = Duration::from_secs(1);
-/// The least time between two looks; on a big cluster it is a multiple of what a look takes.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
-const LOOK_SHARE: u32 = 4;
-/// The longest time between two looks: some trouble is only a matter of time.
-const LONGEST_BETWEEN_LOOKS: Duration = Duration::from_secs(30);
-/// How often what is not watched is listed again.
-const LIST_AGAIN: Duration = Duration::from_secs(300);
-/// How long to wait before asking a server again that does not answer.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// What is read anew for every look: whether a leader is alive is a matter of seconds.
+/// The minimum time between two runs; on a large cluster it is a multiple of the duration of a run.
+const MIN_INTERVAL: Duration = Duration::from_secs(2);
+const INTERVAL_FACTOR: u32 = 4;
+/// The maximum time between two runs: some problems depend on elapsed time only.
+const MAX_INTERVAL: Duration = Duration::from_secs(30);
+/// How often kinds that are not watched are listed again.
+const RELIST_INTERVAL: Duration = Duration::from_secs(300);
+/// The delay before an unresponsive server is probed again.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// Leases are read again for every run: leader election works in seconds.
 const FRESH: Kind = Kind::Lease;
 const LEASES: &str = "kube-system";
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct WatchArgs {
-    /// Go on and print what is new and what is resolved, until Ctrl-C; the exit code is that of the last state.
+    /// Keep running and report new and resolved findings until Ctrl-C; the exit code reflects the last state.
     #[arg(long, conflicts_with = "filename")]
     pub watch: bool,
 }
 
-/// What `analyze` does with a snapshot.
+/// The steps that `analyze` performs on a snapshot.
 pub struct Steps<'a> {
     pub check: &'a dyn Fn(&Cluster) -> Judged,
     pub run: &'a dyn Fn(Option<Duration>) -> Run<'a>,
@@ -58,7 +58,7 @@ pub struct Steps<'a> {
 
 pub fn run(arguments: &AnalyzeArgs, input: &InputArgs, wanted: &Wanted, steps: &Steps) -> Result<Exit, Failure> {
     if !matches!(arguments.output, Format::Table | Format::Wide) {
-        let message = "--watch prints tables; --output-file writes any format anew at each look";
+        let message = "--watch supports only -o table and -o wide; use --output-file for other formats";
         return Err(Failure::usage(anyhow!(message)));
     }
     let crds = Crds::parse(&input.crds).map_err(|error| Failure::usage(anyhow!(error)))?;
@@ -72,23 +72,23 @@ pub fn run(arguments: &AnalyzeArgs, input: &InputArgs, wanted: &Wanted, steps: &
         let session = Session { arguments, steps, connection: &connection };
         session.run(reading, &options.interrupt).await
     });
-    // Streams may still be open; nobody waits for them.
+    // Does not wait for open watches.
     runtime.shutdown_background();
     outcome
 }
 
-/// The reading of a cluster, again and again.
+/// Reads a cluster repeatedly.
 struct Reading<'a> {
     connection: &'a Connection,
     scope: live::Scope,
     watched: BTreeSet<Kind>,
-    /// The kinds that are listed again now and then.
+    /// The kinds that are listed again periodically.
     listed: BTreeSet<Kind>,
     fresh: BTreeSet<Kind>,
-    /// Whether and which custom resources are read.
+    /// Which custom resources are read, if any.
     crds: Option<Crds>,
     logs: bool,
-    /// The logs that were read: namespace, pod and container.
+    /// The logs that have been read: namespace, pod and container.
     read_logs: BTreeSet<(String, String, String)>,
     notes: Vec<String>,
 }
@@ -116,7 +116,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Lists what is not watched.
+    /// Lists the kinds that are not watched.
     async fn list(&mut self, builder: &mut Builder, line: Option<&ProgressLine>) -> Result<(), Failure> {
         let tell = |progress| {
             if let Some(line) = line {
@@ -135,7 +135,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// The snapshot of this moment.
+    /// Takes a snapshot of the current state.
     async fn snapshot(&mut self, watching: &Watching, mut builder: Builder) -> (Cluster, Vec<String>) {
         watching.take(&mut builder);
         self.read_fresh(&mut builder).await;
@@ -165,7 +165,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Reads the logs that are wanted now and were not read before, and forgets the others.
+    /// Reads logs that have become relevant, and drops those that are not any more.
     async fn read_logs(&mut self, cluster: Cluster) -> Cluster {
         let key = |log: &LogRequest| (log.namespace.clone(), log.pod.clone(), log.container.clone());
         let wanted = logs_wanted(&cluster);
@@ -178,7 +178,7 @@ impl<'a> Reading<'a> {
         });
         let mut cluster = builder.build(Now::At(now), origin);
         if !new.is_empty() {
-            // What could not be read is tried again at the next look, without a word: logs only make findings richer.
+            // Failed reads are retried silently in the next run: logs only add detail to findings.
             let (fetched, _) = logs::fetch(self.connection, &new).await;
             for (of, log) in fetched {
                 self.read_logs.insert(key(&of));
@@ -190,7 +190,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// From looking to telling.
+/// Evaluates snapshots and prints the changes.
 struct Session<'s, 'a> {
     arguments: &'s AnalyzeArgs,
     steps: &'s Steps<'a>,
@@ -203,7 +203,7 @@ impl<'a> Session<'_, 'a> {
         let mut builder = Builder::new();
         let watching = {
             let line = ProgressLine::new(self.arguments.connection.verbosity > 0);
-            line.say("reading what is to be watched");
+            line.say("starting watches");
             let (kinds, scope) = (reading.watched.clone(), reading.scope.clone());
             let (watching, listed) =
                 tokio::join!(Watching::start(self.connection, &kinds, &scope), reading.list(&mut builder, Some(&line)));
@@ -218,12 +218,12 @@ impl<'a> Session<'_, 'a> {
         };
         let (mut builder, mut took, mut lost) = (cluster.into_builder(), start.elapsed(), None);
         loop {
-            let pause = took.saturating_mul(LOOK_SHARE).clamp(BETWEEN_LOOKS, LONGEST_BETWEEN_LOOKS);
+            let pause = took.saturating_mul(INTERVAL_FACTOR).clamp(MIN_INTERVAL, MAX_INTERVAL);
             if !interrupt.has_come() {
                 tokio::select! {
                     () = interrupt.wait() => {}
                     () = async { sleep(pause).await; watching.changed().await; sleep(SETTLE).await } => {}
-                    () = sleep(LONGEST_BETWEEN_LOOKS.max(pause)) => {}
+                    () = sleep(MAX_INTERVAL.max(pause)) => {}
                 }
             }
             self.wait_for_the_server(&watching, interrupt, &mut lost).await;
@@ -231,14 +231,14 @@ impl<'a> Session<'_, 'a> {
                 return Ok(if lost.is_some() && exit == Exit::Clean { Exit::Incomplete } else { exit });
             }
             let start = Instant::now();
-            if listed_at.elapsed() >= LIST_AGAIN {
-                // A server that fails just now is asked again at the next look.
+            if listed_at.elapsed() >= RELIST_INTERVAL {
+                // After a failure the list is retried in the next run.
                 if reading.list(&mut builder, None).await.is_ok() {
                     listed_at = Instant::now();
                 }
             }
             let (cluster, notes) = reading.snapshot(&watching, builder).await;
-            // What is read while Ctrl-C comes is not the whole truth.
+            // A snapshot interrupted by Ctrl-C is incomplete.
             if !interrupt.has_come() {
                 match self.next(&mut shown, &cluster, notes)? {
                     Some(now) => exit = now,
@@ -249,7 +249,7 @@ impl<'a> Session<'_, 'a> {
         }
     }
 
-    /// Looks for the first time: prints the report as without `--watch`. `None` when nobody reads any more.
+    /// The first run: prints the report as without `--watch`. `None` if standard output is closed.
     fn first(
         &self,
         shown: &mut Shown,
@@ -266,7 +266,7 @@ impl<'a> Session<'_, 'a> {
         Ok(is_read.then(|| (self.steps.gate)(&judged.analysis)))
     }
 
-    /// Looks again: prints what is new and what is resolved. `None` when nobody reads any more.
+    /// A later run: prints new and resolved findings. `None` if standard output is closed.
     fn next(&self, shown: &mut Shown, cluster: &Cluster, notes: Vec<String>) -> Result<Option<Exit>, Failure> {
         let judged = tokio::task::block_in_place(|| (self.steps.check)(cluster));
         let report = self.report(cluster, notes, &judged, None);
@@ -301,58 +301,55 @@ impl<'a> Session<'_, 'a> {
             .map_err(Failure::unreadable)
     }
 
-    /// Returns when the server answers and the streams have been taken up again, or have been broken for so long that
-    /// their kinds count as not read; says on standard error when the connection is lost and when it is back.
+    /// Returns once the server responds and the watches have resumed, or have been broken for so long that their kinds
+    /// count as not read. Logs to standard error when the connection is lost and restored.
     async fn wait_for_the_server(&self, watching: &Watching, interrupt: &Interrupt, lost: &mut Option<Timestamp>) {
         while !interrupt.has_come() {
             let health = watching.health();
             let is_lost = health.all_are_broken || !self.connection.is_alive().await;
             if !is_lost && !health.any_broke_lately {
                 if let Some(since) = lost.take() {
-                    eprintln!(
-                        "{}  connected again, after {}",
-                        time(Timestamp::now()),
-                        duration(since, Timestamp::now())
-                    );
+                    eprintln!("{}  reconnected after {}", time(Timestamp::now()), duration(since, Timestamp::now()));
                 }
                 return;
             }
             if lost.is_none() && !interrupt.has_come() {
                 let now = Timestamp::now();
-                let why = health.why.unwrap_or_else(|| "the API server does not answer".to_string());
-                eprintln!("{}  connection lost, what is known may be old: {}", time(now), plain(&why));
+                let why = health.why.unwrap_or_else(|| "the API server does not respond".to_string());
+                eprintln!("{}  connection lost, results may be stale: {}", time(now), plain(&why));
                 *lost = Some(now);
             }
             tokio::select! {
                 () = interrupt.wait() => {}
-                () = sleep(ASK_AGAIN) => {}
+                () = sleep(PROBE_INTERVAL) => {}
             }
         }
     }
 }
 
-/// What was told so far.
+/// What has been reported so far.
 #[derive(Default)]
 struct Shown {
-    /// By id: the finding and since when it is shown.
+    /// By id: the finding, and when it was first reported.
     findings: BTreeMap<String, (Finding, Timestamp)>,
-    /// What could not be looked at.
+    /// What could not be read.
     unread: Vec<String>,
 }
 
-/// What is to be told.
+/// The changes to report.
 #[derive(Default)]
 struct News {
     new: BTreeSet<String>,
-    /// With the severity that they had before.
+    /// With the previous severity.
     changed: BTreeMap<String, Severity>,
     resolved: Vec<(Finding, Timestamp)>,
-    /// Whether something else could not be looked at than before.
+    /// Whether the set of unreadable objects has changed.
     unread: bool,
 }
 
 impl Shown {
-    /// Takes in what is found now. What could not be looked at is not resolved.
+    /// Records the current findings and returns the changes. Findings of rules that could not be evaluated are not
+    /// resolved.
     fn update(&mut self, now: Timestamp, analysis: &Analysis) -> News {
         let mut news = News::default();
         for finding in &analysis.findings {
@@ -389,32 +386,32 @@ impl News {
         self.new.is_empty() && self.changed.is_empty() && self.resolved.is_empty() && !self.unread
     }
 
-    /// New root causes in full with all that follows from them, everything else in a line.
+    /// New root causes in full with their consequences, other changes in one line each.
     fn text(&self, report: &Report, now: Timestamp, width: usize) -> String {
         let mut text = String::new();
-        let mut told: BTreeSet<&str> = BTreeSet::new();
+        let mut reported: BTreeSet<&str> = BTreeSet::new();
         for problem in problems(report.findings) {
             let Problem { root, consequences } = &problem;
             if self.new.contains(&root.id) {
                 let _ = writeln!(text, "\n{}  new", time(now));
                 text.push_str(&table::block(&problem, width));
-                told.insert(&root.id);
-                told.extend(consequences.iter().map(|(_, finding)| finding.id.as_str()));
+                reported.insert(&root.id);
+                reported.extend(consequences.iter().map(|(_, finding)| finding.id.as_str()));
             }
         }
         let mut lines = String::new();
-        for finding in report.findings.iter().filter(|finding| !told.contains(finding.id.as_str())) {
+        for finding in report.findings.iter().filter(|finding| !reported.contains(finding.id.as_str())) {
             let what = match self.changed.get(&finding.id) {
                 Some(before) => format!("{} (was {before})", finding.severity),
                 None if self.new.contains(&finding.id) => format!("new {}", finding.severity),
                 None => continue,
             };
             let cause = report.findings.iter().find(|cause| finding.caused_by.contains(&cause.id));
-            let why = cause.map(|cause| format!(", because of {}", cause.object)).unwrap_or_default();
+            let why = cause.map(|cause| format!(", caused by {}", cause.object)).unwrap_or_default();
             lines.push_str(&line(now, &what, table::color(finding.severity), finding, &why));
         }
         for (finding, since) in &self.resolved {
-            let after = format!(", after {}", duration(*since, now));
+            let after = format!(", lasted {}", duration(*since, now));
             lines.push_str(&line(now, "resolved", anstyle::AnsiColor::Green.on_default(), finding, &after));
         }
         if !lines.is_empty() {
@@ -422,8 +419,8 @@ impl News {
             text.push_str(&lines);
         }
         let last_lines = table::last_lines(report);
-        let told = if self.unread { usize::MAX } else { 1 };
-        for line in last_lines.lines().take(told) {
+        let shown = if self.unread { usize::MAX } else { 1 };
+        for line in last_lines.lines().take(shown) {
             let _ = writeln!(text, "{}  {line}", time(now));
         }
         text
@@ -431,8 +428,8 @@ impl News {
 }
 
 fn line(now: Timestamp, what: &str, style: anstyle::Style, finding: &Finding, end: &str) -> String {
-    let said = plain(&format!("{}: {}{end} ({})", finding.object, finding.message, finding.rule));
-    format!("{}  {style}{what}{style:#}  {said}\n", time(now))
+    let text = plain(&format!("{}: {}{end} ({})", finding.object, finding.message, finding.rule));
+    format!("{}  {style}{what}{style:#}  {text}\n", time(now))
 }
 
 /// To the second: `2026-11-21T12:00:05Z`.
@@ -478,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_new_changed_and_resolved_and_nothing_twice() {
+    fn reports_new_changed_and_resolved_findings_once() {
         let (mut shown, at) = (Shown::default(), |second| Timestamp::from_second(second).unwrap());
         let (a, b) = (finding("a", "r", Severity::Error), finding("b", "r", Severity::Warning));
         assert_eq!(shown.update(at(0), &analysis(vec![a.clone(), b.clone()], &[])).new.len(), 2);
@@ -486,16 +483,16 @@ mod tests {
         let news = shown.update(at(2), &analysis(vec![finding("b", "r", Severity::Error)], &[]));
         assert_eq!((news.resolved[0].0.id.as_str(), news.resolved[0].1), ("a", at(0)));
         assert_eq!(news.changed["b"], Severity::Warning);
-        assert_eq!(shown.update(at(3), &analysis(vec![a], &[])).new.len(), 1, "it is back");
+        assert_eq!(shown.update(at(3), &analysis(vec![a], &[])).new.len(), 1, "it is new again");
     }
 
     #[test]
-    fn what_could_not_be_looked_at_is_not_resolved() {
+    fn findings_of_incomplete_rules_are_not_resolved() {
         let (mut shown, now) = (Shown::default(), Timestamp::UNIX_EPOCH);
         shown.update(now, &analysis(vec![finding("a", "r", Severity::Error)], &[]));
         let news = shown.update(now, &analysis(vec![], &["r"]));
-        assert!(news.resolved.is_empty() && news.unread, "that it could not be looked at is told");
-        assert!(shown.update(now, &analysis(vec![], &["r"])).is_empty(), "once");
+        assert!(news.resolved.is_empty() && news.unread, "the failure is reported");
+        assert!(shown.update(now, &analysis(vec![], &["r"])).is_empty(), "only once");
         assert!(shown.update(now, &analysis(vec![], &["*"])).resolved.is_empty());
         assert_eq!(shown.update(now, &analysis(vec![], &["other"])).resolved.len(), 1);
     }

@@ -1,4 +1,4 @@
-//! `explain`: the language model.
+//! `explain`: settings of the language model.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,31 +10,31 @@ use crate::explain::provider::Provider;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Explain {
-    /// Whose dialect the model's server speaks.
+    /// Preset of base URL and API key variable.
     pub provider: Option<Provider>,
-    /// The model's name, as its server calls it.
+    /// Name of the model.
     pub model: Option<String>,
-    /// Where the chat protocol is served, up to and with the version: `http://localhost:11434/v1`.
+    /// Base URL of an OpenAI-compatible API, including the version: `http://localhost:11434/v1`.
     #[serde(deserialize_with = "base_url")]
     pub base_url: Option<String>,
-    /// The name of the environment variable that holds the key; never the key.
+    /// Name of the environment variable that contains the API key; never the key itself.
     #[serde(deserialize_with = "variable")]
     #[schemars(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))]
     pub api_key_env: Option<String>,
-    /// The language of the answers: `de`, `Deutsch`.
+    /// Language of the answers: `de`, `Deutsch`.
     pub language: Option<String>,
-    /// How long one answer may be.
+    /// Maximum tokens per answer.
     pub max_tokens: Option<u32>,
-    /// How many requests one run may make.
+    /// Maximum requests per run, including retries.
     pub max_requests: Option<u32>,
-    /// Whether names, addresses, hosts and tokens are replaced before anything is sent.
+    /// Whether names, addresses, hosts and tokens are masked before anything is sent.
     pub mask: Option<bool>,
-    /// A folder with templates of your own; relative to this file.
+    /// Directory with custom prompt templates, relative to this file.
     pub prompts: Option<String>,
 }
 
 impl Explain {
-    /// The first key that decides who gets a key or what leaves the machine.
+    /// The first field that controls where the API key or cluster data is sent.
     pub(super) fn delicate(&self) -> Option<&'static str> {
         let keys = [
             ("baseUrl", self.base_url.is_some()),
@@ -45,7 +45,7 @@ impl Explain {
     }
 }
 
-/// The text is not repeated: it may be the key itself.
+/// The error does not repeat the value: it may be the key itself.
 fn variable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let name = Option::<String>::deserialize(deserializer)?;
     let is_name = |name: &String| {
@@ -53,7 +53,9 @@ fn variable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
     if name.as_ref().is_some_and(|name| !is_name(name)) {
-        return Err(D::Error::custom("expected the name of an environment variable that holds the key, not the key"));
+        return Err(D::Error::custom(
+            "expected the name of an environment variable that contains the key, not the key itself",
+        ));
     }
     Ok(name)
 }
@@ -65,9 +67,9 @@ fn base_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>
     let authority = parsed.filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
     match authority.as_ref().and_then(http::Uri::authority) {
         None => Err(D::Error::custom("expected a URL such as https://api.openai.com/v1")),
-        Some(authority) if authority.as_str().contains('@') => {
-            Err(D::Error::custom("a URL with a password in it; name the key's environment variable in apiKeyEnv"))
-        }
+        Some(authority) if authority.as_str().contains('@') => Err(D::Error::custom(
+            "the URL contains a password; set apiKeyEnv to the environment variable of the key instead",
+        )),
         Some(_) => Ok(url),
     }
 }

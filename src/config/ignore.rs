@@ -1,4 +1,4 @@
-//! `ignore`: findings that somebody decided to live with, why, and for how long.
+//! `ignore`: accepted findings, with a reason and an optional expiry date.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Globs;
 
-/// Findings to live with: those that match in all of rules, kinds, namespaces and names that are given, of which there
-/// is at least one.
+/// Accepted findings. A finding must match all given fields; at least one of rules, kinds, namespaces and names is
+/// required.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Ignore {
@@ -22,36 +22,36 @@ pub struct Ignore {
     pub rules: Option<Globs>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Globs>,
-    /// Objects of cluster scope are in no namespace; a Namespace counts as in itself.
+    /// Cluster-scoped objects match no namespace; a Namespace object matches its own name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<Globs>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub names: Option<Globs>,
-    /// Why, and who waits for what.
+    /// Why the findings are accepted.
     pub reason: String,
-    /// The last day on which it counts, in UTC.
+    /// The last day on which the entry applies, in UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<Expiry>,
 }
 
-/// The last day, in UTC, on which something is ignored.
+/// The last day, in UTC, on which a finding is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Expiry(pub Date);
 
 impl Ignore {
     /// # Errors
-    /// When it would ignore everything, or gives no reason.
+    /// When the entry would ignore everything, or has no reason.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         if [&self.rules, &self.kinds, &self.namespaces, &self.names].into_iter().all(Option::is_none) {
-            return Err("it would ignore every finding: give at least one of rules, kinds, namespaces and names");
+            return Err("entry ignores every finding: set at least one of rules, kinds, namespaces and names");
         }
         if self.reason.trim().is_empty() {
-            return Err("reason must say why this is ignored");
+            return Err("reason must not be empty");
         }
         Ok(())
     }
 
-    /// Whether it speaks of this finding.
+    /// Whether the entry matches a finding.
     pub fn matches(&self, finding: &Finding) -> bool {
         let object = &finding.object;
         let namespace = if object.is(Kind::Namespace) { object.name.as_str() } else { object.namespace() };
@@ -63,7 +63,7 @@ impl Ignore {
     }
 }
 
-/// What it matches: `rules pod/*, namespaces shop`.
+/// The conditions: `rules pod/*, namespaces shop`.
 impl fmt::Display for Ignore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts =
@@ -74,7 +74,7 @@ impl fmt::Display for Ignore {
 }
 
 impl Expiry {
-    /// Whether the day is over.
+    /// Whether the day has passed.
     pub fn is_over(self, now: jiff::Timestamp) -> bool {
         now.to_zoned(TimeZone::UTC).date() > self.0
     }
@@ -84,7 +84,7 @@ impl FromStr for Expiry {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Expiry, String> {
-        // Jiff would also take a time of day, and drop it.
+        // jiff also parses a date with a time of day, and drops the time.
         let is_date = text.len() == "2027-01-01".len();
         let date = text.parse().ok().filter(|_| is_date).map(Expiry);
         date.ok_or_else(|| format!("expected a date such as 2027-01-01, found {text:?}"))

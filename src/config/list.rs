@@ -1,4 +1,4 @@
-//! One string or a list of them: nobody should need brackets for one.
+//! A string or a list of strings: a single value needs no brackets.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,11 +9,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
-/// Strings.
+/// A list of strings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Strings(Vec<String>);
 
-/// Patterns; one must match. `*` stands for any characters, `?` for one, `[ab]` for one of these, `{a,b}` for either.
+/// Glob patterns, of which one must match. `*` matches any characters, `?` one, `[ab]` one of these, `{a,b}` either.
 #[derive(Clone, Debug)]
 pub struct Globs(Vec<Glob>);
 
@@ -22,12 +22,12 @@ struct Glob(GlobMatcher);
 
 impl Globs {
     /// # Errors
-    /// When it is no pattern, such as `[a`.
+    /// When the pattern is invalid, such as `[a`.
     pub fn one(pattern: &str) -> Result<Globs, globset::Error> {
         Ok(Globs(vec![Glob::new(pattern)?]))
     }
 
-    /// Whether a pattern matches, whatever the case: `deployment` is `Deployment`.
+    /// Whether any pattern matches, ignoring case: `deployment` matches `Deployment`.
     pub fn matches(&self, text: &str) -> bool {
         self.0.iter().any(|glob| glob.0.is_match(text))
     }
@@ -35,7 +35,7 @@ impl Globs {
 
 impl Glob {
     fn new(pattern: &str) -> Result<Glob, globset::Error> {
-        // The names of the API have no upper case, but its kinds do.
+        // Object names are in lower case, but kinds are not.
         let glob = GlobBuilder::new(pattern).case_insensitive(true).build()?;
         Ok(Glob(glob.compile_matcher()))
     }
@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for Globs {
     }
 }
 
-/// Reads a string, or a list of at least one: an empty list would match nothing, or everything, depending on whom one asks.
+/// Reads a string or a non-empty list: an empty list is ambiguous between nothing and everything.
 fn one_or_many<'de, D, T>(deserializer: D, one: fn(&str) -> Result<T, String>) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -109,7 +109,7 @@ where
             while let Some(item) = items.next_element()? {
                 list.push(item);
             }
-            if list.is_empty() { Err(A::Error::custom("the list is empty; leave the key out")) } else { Ok(list) }
+            if list.is_empty() { Err(A::Error::custom("list is empty; omit the key instead")) } else { Ok(list) }
         }
     }
     deserializer.deserialize_any(OneOrMany(one))
@@ -138,6 +138,6 @@ impl JsonSchema for Globs {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schema("A pattern or a list of patterns, one of which must match: `*` stands for any characters, `?` for one.")
+        schema("A glob pattern or a list of patterns, of which one must match: `*` matches any characters, `?` one.")
     }
 }

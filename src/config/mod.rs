@@ -1,7 +1,7 @@
-//! `kubectl-gpt.yaml`: what a team or a person settles once instead of giving it as flags every time.
+//! The configuration file, `kubectl-gpt.yaml`: persistent settings of a team or a user.
 //!
-//! One file counts: the one of `--config`, else the one in the working directory, else the one in the user's
-//! configuration folder. Flags win over it.
+//! Exactly one file is read: the one given by `--config`, else the one in the working directory, else the one in the
+//! user's configuration directory. Flags override it.
 
 mod explain;
 mod ignore;
@@ -27,44 +27,44 @@ pub use crate::config::settings::{From, Setting, Settings};
 use crate::cli::{ConfigArgs, FailOn, Level, Profile};
 use crate::exit::Failure;
 
-/// The file's name, in whatever folder.
+/// The file name, in any directory.
 pub const FILE: &str = "kubectl-gpt.yaml";
 
-/// The configuration file's fields, all of them optional.
+/// The fields of the configuration file. All are optional.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(title = "kubectl-gpt.yaml", rename = "kubectl-gpt.yaml")]
 pub struct Fields {
-    /// Findings that somebody decided to live with.
+    /// Accepted findings.
     #[schemars(with = "Vec<Ignore>")]
     pub ignore: Vec<Spanned<Ignore>>,
-    /// Folders with rules of your own; relative to this file.
+    /// Directories with custom rules, relative to this file.
     pub rules: Option<Strings>,
     /// Which rules run.
     pub profile: Option<Profile>,
-    /// Only these rules, as with --rule; `*` stands for any characters.
+    /// Only run these rules, as with --rule; `*` matches any characters.
     pub rule: Option<Strings>,
-    /// Not these rules, as with --skip-rule.
+    /// Skip these rules, as with --skip-rule.
     pub skip_rule: Option<Strings>,
-    /// Report nothing less severe.
+    /// Minimum severity to report.
     pub min_severity: Option<Level>,
-    /// The severity from which on findings make the exit code 1.
+    /// Exit with code 1 if there are findings of at least this severity.
     pub fail_on: Option<FailOn>,
-    /// Exit with 0 instead of 3 if something could not be evaluated.
+    /// Exit with code 0 instead of 3 if some rules could not be evaluated.
     pub allow_partial: Option<bool>,
-    /// Which custom resources to read from a cluster: `all`, `none`, or API groups such as `*.example.com`.
+    /// Custom resources to read from the cluster: `all`, `none`, or API groups such as `*.example.com`.
     pub crds: Option<Strings>,
     /// The language model that explains findings.
     pub explain: Explain,
 }
 
-/// The configuration file that counts, if there is one.
+/// The configuration file, if there is one.
 #[derive(Debug, Default)]
 pub struct Config {
-    /// Where it was read from.
+    /// The path that it was read from.
     pub file: Option<PathBuf>,
     pub fields: Fields,
-    /// Whether it merely lay in the working directory: whoever wrote that folder need not be the user.
+    /// Whether it was found in the working directory, whose author may not be the user.
     found_here: bool,
 }
 
@@ -72,7 +72,8 @@ impl Config {
     /// Finds and reads the file.
     ///
     /// # Errors
-    /// When the file of `--config` does not exist, or a file cannot be read or understood; with file, line and column.
+    /// When the file of `--config` does not exist, or a file cannot be read or parsed; errors include file, line and
+    /// column.
     pub fn load(arguments: &ConfigArgs) -> Result<Config, Failure> {
         if let Some(file) = &arguments.config {
             let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()));
@@ -94,7 +95,7 @@ impl Config {
     }
 
     fn parse(file: &Path, text: &str, found_here: bool) -> Result<Config, Failure> {
-        // Comments alone are a file that settles nothing.
+        // A file with only comments sets nothing.
         let fields: Option<Fields> = serde_saphyr::from_str(text).map_err(|error| {
             let place = error.location().map(|at| format!(":{}:{}", at.line(), at.column())).unwrap_or_default();
             let what = reason(&error);
@@ -109,7 +110,7 @@ impl Config {
         Ok(Config { file: Some(file.to_path_buf()), fields, found_here })
     }
 
-    /// The entries of `ignore`, each with its place.
+    /// The entries of `ignore`, each with its location.
     pub fn ignores(&self) -> Vec<(Ignore, Location)> {
         let file = self.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
         let place = |entry: &Spanned<Ignore>| Location {
@@ -119,26 +120,26 @@ impl Config {
         self.fields.ignore.iter().map(|entry| (entry.value.clone(), place(entry))).collect()
     }
 
-    /// A path as the file gives it, relative to the file.
+    /// Resolves a path in the file relative to the file.
     pub fn resolve(&self, path: &str) -> PathBuf {
         let folder = self.file.as_deref().and_then(Path::parent);
         folder.map_or_else(|| PathBuf::from(path), |folder| folder.join(path))
     }
 
-    /// The folders with the user's own rules.
+    /// The directories with custom rules.
     pub fn rule_folders(&self) -> Vec<PathBuf> {
         self.fields.rules.iter().flat_map(|folders| folders.iter()).map(|folder| self.resolve(folder)).collect()
     }
 
-    /// The folder with the user's own prompts.
+    /// The directory with custom prompts.
     pub fn prompts(&self) -> Option<PathBuf> {
         self.fields.explain.prompts.as_ref().map(|folder| self.resolve(folder))
     }
 
-    /// What the file says about the language model.
+    /// The settings of the language model.
     ///
     /// # Errors
-    /// As [`Config::refused`] says.
+    /// See [`Config::refused`].
     pub fn explain(&self) -> Result<Explain, Failure> {
         match self.refused() {
             None => Ok(self.fields.explain.clone()),
@@ -146,19 +147,19 @@ impl Config {
         }
     }
 
-    /// Why what the file says about the language model is not taken: it merely lay in the working directory and says
-    /// where keys and findings are to be sent. A repository that somebody cloned could take them. `--config FILE` says
-    /// that it is meant.
+    /// Why the settings of the language model are rejected: the file was found in the working directory and controls
+    /// where keys and findings are sent. A cloned repository could use that to steal them. `--config FILE` confirms the
+    /// file.
     pub fn refused(&self) -> Option<String> {
         let key = self.fields.explain.delicate().filter(|_| self.found_here)?;
         Some(format!(
-            "{FILE} of the working directory sets explain.{key}, which decides who gets your key and what is sent; if \
-             that is meant, say --config {FILE}, or put it into your own configuration folder"
+            "{FILE} in the working directory sets explain.{key}, which controls where your API key and cluster data are \
+             sent; to use it, pass --config {FILE} or move it to your user configuration directory"
         ))
     }
 }
 
-/// The reader's message, without the place and without the excerpt that it draws.
+/// The parser's message, without location and source excerpt.
 fn reason(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let line = text.lines().next().unwrap_or_default();
@@ -179,7 +180,7 @@ mod tests {
     const THEIRS: &str = "explain: {baseUrl: https://models.example.com/v1, model: m}";
 
     #[test]
-    fn a_folder_that_somebody_else_wrote_does_not_say_who_gets_the_key() {
+    fn endpoint_settings_in_the_working_directory_are_rejected() {
         let parse = |text: &str, found_here| Config::parse(Path::new("kubectl-gpt.yaml"), text, found_here).unwrap();
         for delicate in [THEIRS, "explain: {apiKeyEnv: CI_TOKEN}", "explain: {mask: false}"] {
             let failure = parse(delicate, true).explain().unwrap_err();
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_relative_to_the_file() {
+    fn directories_are_relative_to_the_file() {
         let config = Config::parse(Path::new("deploy/kubectl-gpt.yaml"), "rules: [ours, /etc/rules]", false).unwrap();
         assert_eq!(config.rule_folders(), [Path::new("deploy/ours"), Path::new("/etc/rules")]);
     }

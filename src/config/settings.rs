@@ -1,4 +1,4 @@
-//! What is in force: flags win over the file, the file over the defaults.
+//! The effective settings: flags override the file, the file overrides the defaults.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::cli::{FailOn, Level, Profile, RuleArgs, ThresholdArgs};
 use crate::config::Config;
 
-/// Where a setting is from.
+/// The source of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
     Flag(&'static str),
@@ -16,21 +16,21 @@ pub enum From {
     Default,
 }
 
-/// A value and where it is from.
+/// A value and its source.
 #[derive(Clone, Debug, Serialize)]
 pub struct Setting<T> {
     pub value: T,
     pub from: From,
 }
 
-/// What decides how `analyze` reports and ends.
+/// The settings that control what `analyze` reports and its exit code.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
     pub rule: Setting<Vec<String>>,
     pub skip_rule: Setting<Vec<String>>,
     pub profile: Setting<Profile>,
-    /// Folders with rules of the user's own.
+    /// Directories with custom rules.
     pub rules: Setting<Vec<PathBuf>>,
     pub crds: Setting<Vec<String>>,
     pub min_severity: Setting<Level>,
@@ -49,7 +49,7 @@ impl<T> Setting<T> {
 }
 
 impl Setting<Vec<String>> {
-    /// A repeatable flag that is not given is empty.
+    /// A repeatable flag that is not given is an empty list.
     fn list(flag: &[String], name: &'static str, file: Option<&[String]>, default: &[&str]) -> Setting<Vec<String>> {
         let flag = (!flag.is_empty()).then(|| flag.to_vec());
         let default = default.iter().map(ToString::to_string).collect();

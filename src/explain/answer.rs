@@ -1,4 +1,4 @@
-//! What a model said, as far as it can be understood: structured where it kept to the schema, else as plain text.
+//! Parses the answer of a model: structured if it follows the schema, else plain text.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use super::command::{is_read_only, marked};
 use super::mask::Masker;
 
-/// The explanation of one root cause. What could not be explained has a note instead.
+/// The explanation of one root cause, or a note if there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// The id of the finding that it explains.
+    /// The id of the explained finding.
     pub finding: String,
     pub model: String,
-    /// Whether it comes from an earlier run.
+    /// Whether it was cached from an earlier run.
     pub cached: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub summary: String,
@@ -21,15 +21,15 @@ pub struct Explanation {
     pub why: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
-    /// How to see that it works again.
+    /// How to verify the fix.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub verify: Vec<Step>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence: Option<Confidence>,
-    /// The whole answer, of a model that did not keep to the schema.
+    /// The complete answer of a model that did not follow the schema.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// Why there is no explanation, or not all of it.
+    /// Why the explanation is missing or incomplete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -42,12 +42,12 @@ pub struct Step {
     pub command: Option<Command>,
 }
 
-/// A command that a model suggests. It is shown and never run.
+/// A command suggested by a model. It is never run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Command {
     pub line: String,
-    /// Whether it is certain that it only reads.
+    /// Whether it is known to be read-only.
     pub read_only: bool,
 }
 
@@ -69,13 +69,13 @@ impl Confidence {
     }
 }
 
-/// The schema that an endpoint with structured output is asked to keep to.
+/// The JSON schema for endpoints with structured output.
 pub fn schema() -> Value {
     let step = json!({
         "type": "object",
         "properties": {
-            "text": {"type": "string", "description": "one thing to do"},
-            "command": {"type": "string", "description": "one command for a shell, or an empty string"}
+            "text": {"type": "string", "description": "one action"},
+            "command": {"type": "string", "description": "one shell command, or an empty string"}
         },
         "required": ["text", "command"],
         "additionalProperties": false
@@ -83,10 +83,10 @@ pub fn schema() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "summary": {"type": "string", "description": "one sentence: what is wrong and what it means for users"},
-            "why": {"type": "string", "description": "the chain from the cause to what is seen"},
-            "steps": {"type": "array", "items": step.clone(), "description": "what to do, in order"},
-            "verify": {"type": "array", "items": step, "description": "how to see that it works again"},
+            "summary": {"type": "string", "description": "one sentence: the problem and its impact on users"},
+            "why": {"type": "string", "description": "the causal chain from the root cause to the symptoms"},
+            "steps": {"type": "array", "items": step.clone(), "description": "the steps to fix it, in order"},
+            "verify": {"type": "array", "items": step, "description": "how to verify the fix"},
             "confidence": {"type": "string", "enum": ["low", "medium", "high"]}
         },
         "required": ["summary", "why", "steps", "verify", "confidence"],
@@ -94,7 +94,7 @@ pub fn schema() -> Value {
     })
 }
 
-/// How the answer is told, one line after the other.
+/// One line of a rendered explanation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     Text { label: &'static str, text: String },
@@ -102,10 +102,10 @@ pub enum Line {
 }
 
 impl Explanation {
-    /// Fills in what the model said: names restored, commands marked. False if there is nothing in it.
+    /// Fills in the answer, with names restored and commands marked. Returns false if it is empty.
     pub fn understand(&mut self, content: &str, masker: &Masker) -> bool {
         let content = without_thoughts(content);
-        // Of an answer that was cut off, what is complete.
+        // The complete part of a truncated answer.
         let cut = || Some(content.trim_start()).filter(|c| c.starts_with('{')).and_then(complete_part);
         match structured(content).or_else(|| cut().filter(|answer| answer.get("summary").is_some())) {
             Some(answer) => self.fill(&answer, masker),
@@ -114,7 +114,7 @@ impl Explanation {
         !(self.summary.is_empty() && self.why.is_empty() && self.steps.is_empty() && self.text.is_empty())
     }
 
-    /// As [`understand`](Self::understand), of an answer that is not complete yet: only what will not change any more.
+    /// Like [`understand`](Self::understand), for an answer in progress: fills in only what will not change.
     pub fn understand_so_far(&mut self, content: &str, masker: &Masker) {
         let begun = content.trim_start();
         if begun.starts_with("<think") && !begun.contains("</think>") {
@@ -126,7 +126,7 @@ impl Explanation {
         {
             if let Some(answer) = content.find('{').and_then(|start| complete_part(&content[start..])) {
                 self.fill(&answer, masker);
-                // The last step may lack its command yet.
+                // The last step may not have its command yet.
                 if self.verify.is_empty() {
                     self.steps.pop();
                 } else if self.confidence.is_none() {
@@ -139,7 +139,7 @@ impl Explanation {
     }
 
     fn fill(&mut self, answer: &Value, masker: &Masker) {
-        let text = |field: &str| answer[field].as_str().map(|text| told(text, masker)).unwrap_or_default();
+        let text = |field: &str| answer[field].as_str().map(|text| restored(text, masker)).unwrap_or_default();
         let steps = |field: &str| {
             let steps = answer[field].as_array().into_iter().flatten();
             steps.filter_map(|step| self::step(step, masker)).collect::<Vec<_>>()
@@ -158,17 +158,17 @@ impl Explanation {
 
     pub fn lines(&self) -> Vec<Line> {
         let mut lines = Vec::new();
-        let mut tell = |label: &'static str, text: &str| {
+        let mut push = |label: &'static str, text: &str| {
             if !text.is_empty() {
                 lines.push(Line::Text { label, text: text.to_string() });
             }
         };
-        tell("in words", &self.summary);
-        tell("why", &self.why);
+        push("summary", &self.summary);
+        push("why", &self.why);
         for (n, line) in self.text.lines().filter(|line| !line.trim().is_empty()).enumerate() {
-            tell(if n == 0 { "in words" } else { "" }, line);
+            push(if n == 0 { "answer" } else { "" }, line);
         }
-        for (label, steps) in [("to do", &self.steps), ("verify", &self.verify)] {
+        for (label, steps) in [("steps", &self.steps), ("verify", &self.verify)] {
             for (n, step) in steps.iter().enumerate() {
                 let text = format!("{}. {}", n + 1, step.text);
                 lines.push(Line::Text { label: if n == 0 { label } else { "" }, text });
@@ -177,7 +177,7 @@ impl Explanation {
         }
         if let Some(confidence) = self.confidence {
             let text = format!("{} ({}{})", confidence.word(), self.model, if self.cached { ", cached" } else { "" });
-            lines.push(Line::Text { label: "sure", text });
+            lines.push(Line::Text { label: "confidence", text });
         }
         if let Some(note) = &self.note {
             lines.push(Line::Text { label: "note", text: note.clone() });
@@ -186,19 +186,19 @@ impl Explanation {
     }
 }
 
-fn told(text: &str, masker: &Masker) -> String {
+fn restored(text: &str, masker: &Masker) -> String {
     marked(masker.restore(text.trim()).trim())
 }
 
-/// A step, or only its text: some models leave the object out.
+/// A step, or only its text: some models return a string instead of an object.
 fn step(step: &Value, masker: &Masker) -> Option<Step> {
-    let text = step.as_str().or(step["text"].as_str()).map(|text| told(text, masker)).unwrap_or_default();
+    let text = step.as_str().or(step["text"].as_str()).map(|text| restored(text, masker)).unwrap_or_default();
     let line = step["command"].as_str().map(|line| masker.restore(line.trim()).trim().to_string());
     let command = line.filter(|line| !line.is_empty()).map(|line| Command { read_only: is_read_only(&line), line });
     (!text.is_empty() || command.is_some()).then_some(Step { text, command })
 }
 
-/// What some models think aloud before they answer.
+/// Removes the reasoning that some models print before the answer.
 fn without_thoughts(content: &str) -> &str {
     let content = content.trim_start();
     match content.starts_with("<think").then(|| content.split_once("</think>")).flatten() {
@@ -207,7 +207,7 @@ fn without_thoughts(content: &str) -> &str {
     }
 }
 
-/// The JSON object of an answer, also in a code fence or between other text.
+/// The JSON object in an answer, possibly in a code fence or surrounded by text.
 fn structured(content: &str) -> Option<Value> {
     let start = content.find('{')?;
     let end = content.rfind('}')?;
@@ -216,7 +216,7 @@ fn structured(content: &str) -> Option<Value> {
     is_answer.then_some(answer)
 }
 
-/// The members of a JSON text that are there in full: cut behind the last one, with everything closed.
+/// The complete members of a truncated JSON text: cut after the last one, with all brackets closed.
 fn complete_part(json: &str) -> Option<Value> {
     let (mut in_string, mut escaped) = (false, false);
     let mut open: Vec<char> = Vec::new();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_text_with_its_commands_marked() {
+    fn other_answers_are_text_with_marked_commands() {
         let explanation = understood("It is down.\nRun `kubectl delete ns prod`.");
         assert_eq!(explanation.text, "It is down.\nRun [not read-only] `kubectl delete ns prod`.");
         assert_eq!(understood("{\"summary\": broken").text, "{\"summary\": broken");
@@ -293,14 +293,14 @@ mod tests {
     }
 
     #[test]
-    fn commands_in_sentences_are_marked_too() {
+    fn commands_in_prose_are_marked() {
         let explanation = understood(r#"{"summary": "Run kubectl delete ns prod", "steps": []}"#);
         assert_eq!(explanation.summary, "Run [not read-only] kubectl delete ns prod");
     }
 
-    /// What is told of a part of the answer is never taken back.
+    /// Lines of a partial answer are never retracted.
     #[test]
-    fn parts_of_an_answer_are_its_beginning() {
+    fn partial_answers_are_prefixes() {
         for answer in [ANSWER, "One line.\n\n```\nkubectl delete ns x\n```\nAnother `kubectl apply -f x` line.\n"] {
             let whole = understood(answer).lines();
             let mut longest = 0;
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_json() {
+    fn truncated_json() {
         assert_eq!(complete_part(r#"{"a": "x,}", "b": [1, {"c": "y""#), Some(json!({"a": "x,}", "b": [1]})));
         assert_eq!(complete_part(r#"{"a": "x"#), None);
         assert_eq!(complete_part(r#"{"a": "\",", "b"#), Some(json!({"a": "\","})));

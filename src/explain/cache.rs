@@ -1,7 +1,7 @@
-//! Answers of earlier runs, on disk, for this user only.
+//! Caches answers on disk, readable only by the user.
 //!
-//! The key is a hash of everything that was asked: the endpoint, the model, the prompt and the masked content. What is
-//! kept is the model's answer before names are restored.
+//! The key is a hash of the whole request: endpoint, model, prompt and masked content. The cached answer still contains
+//! placeholders.
 
 use std::fs;
 use std::io;
@@ -13,17 +13,17 @@ use sha2::{Digest, Sha256};
 
 use crate::whole_file::{self, Readers};
 
-/// Older answers are asked for anew.
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Older answers are requested again.
+const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A folder with one file an answer.
+/// A directory with one file per answer.
 #[derive(Clone, Debug)]
 pub struct Cache {
     folder: PathBuf,
 }
 
 impl Cache {
-    /// The user's cache folder; `None` where there is none, such as in a container without a home.
+    /// The user's cache directory; `None` if there is none, for example in a container without a home directory.
     pub fn of_user() -> Option<Cache> {
         let base = etcetera::choose_base_strategy().ok()?;
         Some(Cache { folder: base.cache_dir().join("kubectl-gpt").join("explanations") })
@@ -39,27 +39,27 @@ impl Cache {
         self.folder.join(format!("{digits}.txt"))
     }
 
-    /// The answer that was given to the same request before, unless that is too long ago.
+    /// The cached answer to the same request, unless it has expired.
     pub fn get(&self, url: &str, request: &str, now: SystemTime) -> Option<String> {
         let path = self.path(url, request);
         let written = fs::metadata(&path).ok()?.modified().ok()?;
-        if now.duration_since(written).unwrap_or_default() > LONGEST {
+        if now.duration_since(written).unwrap_or_default() > MAX_AGE {
             let _ = fs::remove_file(&path);
             return None;
         }
         fs::read_to_string(path).ok().filter(|answer| !answer.is_empty())
     }
 
-    /// Keeps an answer, readable by this user only. It replaces the older one at once, so that a reader sees one of them.
+    /// Stores an answer, readable only by the user. Replaces an older one atomically.
     ///
     /// # Errors
-    /// When the folder cannot be written; the answer is none the worse for it.
+    /// When the directory cannot be written; the answer itself is not affected.
     pub fn put(&self, url: &str, request: &str, answer: &str) -> io::Result<()> {
         make_private(&self.folder)?;
         whole_file::write(&self.path(url, request), Readers::Owner, |file| file.write_all(answer.as_bytes()))
     }
 
-    /// Removes all answers; returns how many there were.
+    /// Removes all answers; returns their number.
     ///
     /// # Errors
     /// When a file cannot be removed.
@@ -92,10 +92,10 @@ fn make_private(folder: &PathBuf) -> io::Result<()> {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{Cache, LONGEST};
+    use super::{Cache, MAX_AGE};
 
     #[test]
-    fn keeps_answers_for_a_while_and_for_one_request_only() {
+    fn answers_expire_and_belong_to_one_request() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache { folder: folder.path().join("kubectl-gpt") };
         let now = SystemTime::now();
@@ -104,8 +104,8 @@ mod tests {
         assert_eq!(cache.get("u", "a", now).as_deref(), Some("answer"));
         assert_eq!(cache.get("u", "b", now), None);
         assert_eq!(cache.get("other", "a", now), None);
-        assert_eq!(cache.get("u", "a", now + LONGEST + Duration::from_secs(60)), None);
-        assert_eq!(cache.get("u", "a", now), None, "what is too old is removed");
+        assert_eq!(cache.get("u", "a", now + MAX_AGE + Duration::from_secs(60)), None);
+        assert_eq!(cache.get("u", "a", now), None, "an expired answer is removed");
         cache.put("u", "a", "answer").unwrap();
         assert_eq!(cache.clear().unwrap(), 1);
         assert_eq!(cache.clear().unwrap(), 0);
@@ -113,7 +113,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nobody_else_can_read_it() {
+    fn files_are_private() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache { folder: folder.path().join("kubectl-gpt") };

@@ -1,4 +1,4 @@
-//! One chat request to an OpenAI-compatible endpoint: bounded in time, size and number, repeated where that makes sense.
+//! Sends chat requests to an OpenAI-compatible endpoint, with limits on time, size and number, and with retries.
 
 use std::error::Error;
 use std::fmt;
@@ -19,36 +19,36 @@ use serde_json::{Value, json};
 use super::provider::{Endpoint, Settings};
 use crate::terminal::plain;
 
-/// How often one request is sent at most.
+/// Maximum attempts per request.
 const ATTEMPTS: u32 = 4;
-/// The wait before the first repetition; it doubles each time.
+/// The delay before the first retry; it doubles with each retry.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-/// An endpoint that asks for a longer wait is not waited for.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// If `Retry-After` is longer, the request fails instead.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most that is read of one answer, in bytes: of the body, and of what the model said in it.
-const LARGEST_BODY: usize = 8 << 20;
-const LARGEST_ANSWER: usize = 64 << 10;
-const LARGEST_ERROR: usize = 16 << 10;
+/// Limits on one answer, in bytes: on the body, and on the text in it.
+const MAX_BODY_BYTES: usize = 8 << 20;
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+const MAX_ERROR_BYTES: usize = 16 << 10;
 
-/// Why there is no answer. The message is for people and holds no key.
+/// Why there is no answer. The message never contains the API key.
 #[derive(Clone, Debug)]
 pub struct Failed {
     pub message: String,
     pub reason: Why,
-    /// What `Retry-After` asks for.
+    /// The delay requested by `Retry-After`.
     wait: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// It cannot be otherwise for any other request: no such model, a wrong key, nobody there.
+    /// All other requests will fail too: unknown model, wrong key, unreachable server.
     Hopeless,
-    /// Another attempt may succeed.
+    /// A retry may succeed.
     Passing,
-    /// The endpoint does not understand the request (400, 422).
+    /// The endpoint rejected the request as invalid (400, 422).
     NotUnderstood,
-    /// Anything else, for this request.
+    /// Any other error of this request.
     Other,
 }
 
@@ -72,12 +72,12 @@ impl From<Failed> for OpenAIError {
     }
 }
 
-/// What the model answered.
+/// The answer of the model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
     pub content: String,
     pub tool_calls: Vec<ToolCall>,
-    /// It was cut at the limit of tokens, or of what is read.
+    /// Whether it was truncated at the token limit or the size limit.
     pub cut: bool,
 }
 
@@ -85,12 +85,12 @@ pub struct Completion {
 pub struct ToolCall {
     pub id: String,
     pub name: String,
-    /// JSON, as far as the model keeps to it.
+    /// JSON, unless the model returned something else.
     pub arguments: String,
 }
 
-/// One piece of a streamed answer; also the whole of an answer that is not streamed. Everything is optional: servers
-/// differ in what they leave out.
+/// One chunk of a streamed answer, or the whole of a non-streamed one. All fields are optional because servers differ
+/// in what they omit.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Chunk {
@@ -129,15 +129,15 @@ struct FunctionPart {
     arguments: Option<String>,
 }
 
-/// Sends requests of one run, and counts them.
+/// Sends and counts the requests of one run.
 pub struct ModelClient {
     client: Client<Endpoint>,
     endpoint: Endpoint,
     timeout: Duration,
     left: AtomicU32,
-    /// What the first request that cannot succeed said; no others are sent then.
+    /// The first permanent failure; after it no more requests are sent.
     hopeless: OnceLock<Failed>,
-    /// The endpoint did not understand the wish for structured output.
+    /// Whether the endpoint rejected structured output.
     unstructured: AtomicBool,
 }
 
@@ -146,12 +146,12 @@ impl ModelClient {
     /// When TLS cannot be set up.
     pub fn new(settings: &Settings) -> Result<ModelClient, Failed> {
         let mut http = reqwest::Client::builder()
-            // Whoever answers with another address does not get the key.
+            // Redirects are not followed, so that the key is not sent elsewhere.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("kubectl-gpt/", env!("CARGO_PKG_VERSION")));
         if settings.endpoint.is_loopback() {
-            // What stays on this machine may be unmasked: no proxy shall see it.
+            // Requests to this machine may be unmasked, so they must not go through a proxy.
             http = http.no_proxy();
         }
         let http = http.build().map_err(|error| Failed::new(Why::Hopeless, deepest(&error)))?;
@@ -170,10 +170,10 @@ impl ModelClient {
         })
     }
 
-    /// The answer to a request; `on_text` sees what there is of it whenever a piece arrives.
+    /// Returns the answer to a request; `on_text` is called with the text so far whenever a chunk arrives.
     ///
     /// # Errors
-    /// When there is none after all attempts.
+    /// When all attempts failed.
     pub async fn complete(
         &self,
         request: &Value,
@@ -199,8 +199,8 @@ impl ModelClient {
                 _ => return Err(failed),
             }
             let wait = failed.wait.unwrap_or(delay);
-            if wait > LONGEST_WAIT {
-                let message = format!("{}; it asks to wait {}s", failed.message, wait.as_secs());
+            if wait > MAX_RETRY_AFTER {
+                let message = format!("{}; retry after {}s", failed.message, wait.as_secs());
                 return Err(Failed { message, ..failed });
             }
             tokio::time::sleep(wait).await;
@@ -209,7 +209,8 @@ impl ModelClient {
         unreachable!("the loop has no end")
     }
 
-    /// Leaves out what older and smaller servers do not know. False if there is nothing left to leave out.
+    /// Removes a parameter that older and smaller servers do not support. Returns false if there is nothing left to
+    /// remove.
     fn simplify(&self, request: &mut Value, failed: &Failed, renamed: &mut bool) -> bool {
         let said = failed.message.to_lowercase();
         let is_unknown =
@@ -238,13 +239,13 @@ impl ModelClient {
         }
         let take = |left: u32| left.checked_sub(1);
         if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
-            return Err(Failed::new(Why::Other, "not asked: --max-requests is reached"));
+            return Err(Failed::new(Why::Other, "request not sent: --max-requests reached"));
         }
         match tokio::time::timeout(self.timeout, self.stream(request, on_text)).await {
             Ok(result) => result,
             Err(_) => Err(Failed::new(
                 Why::Other,
-                format!("no complete answer from {} within {}s", self.endpoint.host(), self.timeout.as_secs_f64()),
+                format!("request to {} timed out after {}s", self.endpoint.host(), self.timeout.as_secs_f64()),
             )),
         }
     }
@@ -257,7 +258,7 @@ impl ModelClient {
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| self.failed(error))?;
             if let Some(error) = chunk.error {
-                return Err(Failed::new(Why::Passing, self.said(&error_message(&error.to_string()))));
+                return Err(Failed::new(Why::Passing, self.message(&error_message(&error.to_string()))));
             }
             let Some(choice) = chunk.choices.into_iter().next() else { continue };
             if let Some(delta) = choice.delta {
@@ -265,7 +266,7 @@ impl ModelClient {
                 on_text(&completion.content);
             }
             finished = choice.finish_reason.or(finished);
-            if completion.content.len() > LARGEST_ANSWER {
+            if completion.content.len() > MAX_ANSWER_BYTES {
                 completion.cut = true;
                 return Ok(completion);
             }
@@ -273,15 +274,20 @@ impl ModelClient {
         match finished.as_deref() {
             Some("length") => completion.cut = true,
             Some("content_filter") => {
-                return Err(Failed::new(Why::Other, "the endpoint's content filter withheld the answer"));
+                return Err(Failed::new(Why::Other, "the answer was blocked by the endpoint's content filter"));
             }
             Some(_) => {}
-            // A whole JSON object needs no word that it has ended.
+            // A complete JSON object needs no finish reason.
             None if serde_json::from_str::<Value>(completion.content.trim()).is_ok_and(|json| json.is_object()) => {}
-            None => return Err(Failed::new(Why::Passing, format!("the answer of {} broke off", self.endpoint.host()))),
+            None => {
+                return Err(Failed::new(
+                    Why::Passing,
+                    format!("the answer from {} was interrupted", self.endpoint.host()),
+                ));
+            }
         }
         if completion.content.trim().is_empty() && completion.tool_calls.is_empty() {
-            return Err(Failed::new(Why::Other, format!("the answer of {} is empty", self.endpoint.host())));
+            return Err(Failed::new(Why::Other, format!("the answer from {} is empty", self.endpoint.host())));
         }
         Ok(completion)
     }
@@ -291,18 +297,18 @@ impl ModelClient {
         match error {
             OpenAIError::Boxed(error) => match error.downcast::<Failed>() {
                 Ok(failed) => *failed,
-                Err(error) => Failed::new(Why::Other, self.said(&error.to_string())),
+                Err(error) => Failed::new(Why::Other, self.message(&error.to_string())),
             },
             OpenAIError::JSONDeserialize(error, _) => {
-                Failed::new(Why::Passing, format!("the answer of {host} is not what the chat protocol says: {error}"))
+                Failed::new(Why::Passing, format!("invalid chat completion from {host}: {error}"))
             }
-            OpenAIError::StreamError(_) => Failed::new(Why::Passing, format!("the answer of {host} broke off")),
-            error => Failed::new(Why::Other, self.said(&error.to_string())),
+            OpenAIError::StreamError(_) => Failed::new(Why::Passing, format!("the answer from {host} was interrupted")),
+            error => Failed::new(Why::Other, self.message(&error.to_string())),
         }
     }
 
-    fn said(&self, text: &str) -> String {
-        format!("{} says: {}", self.endpoint.host(), self.endpoint.without_key(text))
+    fn message(&self, text: &str) -> String {
+        format!("error from {}: {}", self.endpoint.host(), self.endpoint.without_key(text))
     }
 }
 
@@ -316,7 +322,7 @@ impl Completion {
     fn add(&mut self, delta: Delta) {
         self.content.push_str(&delta.content.or(delta.refusal).unwrap_or_default());
         for part in delta.tool_calls.into_iter().flatten() {
-            // Some servers number the calls, others only send each with an id.
+            // Some servers number the calls, others only set an id.
             let is_new =
                 part.id.as_ref().is_some_and(|id| !id.is_empty() && self.tool_calls.iter().all(|call| call.id != *id));
             let at = part.index.unwrap_or(if is_new {
@@ -336,14 +342,14 @@ impl Completion {
             }
             let function = part.function.unwrap_or_default();
             call.name.push_str(&function.name.unwrap_or_default());
-            if call.arguments.len() < LARGEST_ANSWER {
+            if call.arguments.len() < MAX_ANSWER_BYTES {
                 call.arguments.push_str(&function.arguments.unwrap_or_default());
             }
         }
     }
 }
 
-/// One exchange: everything that is no stream of events is an error, said in one line.
+/// Performs one exchange: anything but an event stream is an error with a one-line message.
 async fn exchange(
     http: reqwest::Client,
     endpoint: Endpoint,
@@ -354,31 +360,31 @@ async fn exchange(
     let response = http.execute(request).await.map_err(|error| unreached(&host, &error))?;
     let (status, headers) = (response.status(), response.headers().clone());
     if status.is_redirection() {
-        let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("another address");
+        let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("an unknown location");
         let message = format!(
-            "{host} redirects to {}; if that is right, name it with --base-url",
+            "{host} redirects to {}; if this is the intended server, set --base-url",
             plain(&words::shorten(to, 200))
         );
         return Err(Failed::new(Why::Hopeless, message));
     }
     if !status.is_success() {
         let wait = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, jiff::Timestamp::now()));
-        let body = read(response, LARGEST_ERROR).await.unwrap_or_default();
+        let body = read(response, MAX_ERROR_BYTES).await.unwrap_or_default();
         let said = endpoint.without_key(&error_message(&String::from_utf8_lossy(&body)));
         return Err(Failed { wait, ..refused(&host, status, &said) });
     }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_string();
     match content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "text/event-stream" | "" => Ok(bounded(response)),
-        // Not every server streams.
+        // Not all servers support streaming.
         "application/json" => {
-            let body = read(response, LARGEST_BODY).await.ok_or_else(|| too_large(&host))?;
+            let body = read(response, MAX_BODY_BYTES).await.ok_or_else(|| too_large(&host))?;
             let one_line = String::from_utf8_lossy(&body).replace(['\n', '\r'], " ");
             Ok(http::Response::new(format!("data: {one_line}\n\n")).into())
         }
         other => {
             let message = format!(
-                "{host} answers with {}, not with a chat completion; is the base URL, {}, right?",
+                "{host} returned {}, expected a chat completion; check the base URL {}",
                 plain(&words::shorten(other, 60)),
                 endpoint.base()
             );
@@ -387,9 +393,9 @@ async fn exchange(
     }
 }
 
-/// The response, which breaks off where it gets too large: a line without an end would be kept whole.
+/// Limits the size of a response: a line without an end would otherwise be buffered completely.
 fn bounded(response: reqwest::Response) -> reqwest::Response {
-    let mut left = LARGEST_BODY;
+    let mut left = MAX_BODY_BYTES;
     let body = response.bytes_stream().map_err(std::io::Error::other).and_then(move |bytes| {
         let fits = left.checked_sub(bytes.len());
         left = fits.unwrap_or(0);
@@ -398,11 +404,11 @@ fn bounded(response: reqwest::Response) -> reqwest::Response {
     http::Response::new(reqwest::Body::wrap_stream(body)).into()
 }
 
-async fn read(mut response: reqwest::Response, most: usize) -> Option<Vec<u8>> {
+async fn read(mut response: reqwest::Response, max: usize) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     while let Ok(Some(bytes)) = response.chunk().await {
         body.extend_from_slice(&bytes);
-        if body.len() > most {
+        if body.len() > max {
             return None;
         }
     }
@@ -410,27 +416,27 @@ async fn read(mut response: reqwest::Response, most: usize) -> Option<Vec<u8>> {
 }
 
 fn too_large(host: &str) -> Failed {
-    Failed::new(Why::Other, format!("the answer of {host} is larger than {} MiB", LARGEST_BODY >> 20))
+    Failed::new(Why::Other, format!("the answer from {host} is larger than {} MiB", MAX_BODY_BYTES >> 20))
 }
 
 fn refused(host: &str, status: StatusCode, said: &str) -> Failed {
     let code = status.as_u16();
     let quota = said.contains("insufficient_quota") || said.contains("exceeded your current quota");
     let (reason, hint) = match code {
-        401 | 403 => (Why::Hopeless, "; is the key right?"),
-        404 => (Why::Hopeless, "; are --base-url and --model right?"),
+        401 | 403 => (Why::Hopeless, "; check the API key"),
+        404 => (Why::Hopeless, "; check --base-url and --model"),
         400 | 422 => (Why::NotUnderstood, ""),
         429 if quota => (Why::Hopeless, ""),
         408 | 409 | 425 | 429 | 500 | 502 | 503 | 504 | 529 => (Why::Passing, ""),
         _ => (Why::Other, ""),
     };
     let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-    Failed::new(reason, format!("{host} answers {status}{said}{hint}"))
+    Failed::new(reason, format!("{host} returned {status}{said}{hint}"))
 }
 
 fn unreached(host: &str, error: &reqwest::Error) -> Failed {
     let reason = if error.is_connect() { Why::Hopeless } else { Why::Passing };
-    Failed::new(reason, format!("{host} is not to be reached: {}", deepest(error)))
+    Failed::new(reason, format!("cannot reach {host}: {}", deepest(error)))
 }
 
 /// A number of seconds, or a date (RFC 9110, 10.2.3).
@@ -443,7 +449,7 @@ fn retry_after(value: &str, now: jiff::Timestamp) -> Option<Duration> {
     Some(Duration::try_from(at.duration_since(now)).unwrap_or_default())
 }
 
-/// The message in the body of an error, wherever the server puts it; else its first line.
+/// The message in an error body, in any known format; else its first line.
 fn error_message(body: &str) -> String {
     let json: Value = serde_json::from_str(body).unwrap_or_default();
     let message = ["/error/message", "/error", "/message", "/detail"].iter().find_map(|at| json.pointer(at)?.as_str());
@@ -453,7 +459,7 @@ fn error_message(body: &str) -> String {
     plain(&words::shorten(message.unwrap_or_else(line), 300)) + &code
 }
 
-/// The innermost error: `Connection refused`, and not the layers around it.
+/// The innermost error: `Connection refused` instead of the layers around it.
 fn deepest(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -467,7 +473,7 @@ fn remove(request: &mut Value, field: &str) -> Option<Value> {
     request.as_object_mut()?.remove(field)
 }
 
-/// A request of the chat protocol, streamed.
+/// A streaming chat completion request.
 pub fn chat(settings: &Settings, messages: Vec<Value>) -> Value {
     json!({
         "model": settings.model,
@@ -484,7 +490,7 @@ mod tests {
     use super::{Chunk, Completion, error_message, retry_after};
 
     #[test]
-    fn messages_of_errors_wherever_they_are() {
+    fn error_messages_in_all_formats() {
         assert_eq!(
             error_message(r#"{"error": {"message": "no such model", "code": "model_not_found"}}"#),
             "no such model (model_not_found)"
@@ -508,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn tool_calls_arrive_in_pieces_with_numbers_or_without() {
+    fn streamed_tool_calls_with_and_without_index() {
         let add = |chunks: &[serde_json::Value]| {
             let mut completion = Completion::default();
             for chunk in chunks {

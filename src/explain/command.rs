@@ -1,14 +1,14 @@
-//! Whether a command that a model suggests only reads. What is not known to is marked as such before anybody sees it;
-//! none is ever run.
+//! Determines whether a suggested command is read-only. Other commands are marked before they are shown; no command is
+//! ever run.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Stands before every command that may change something.
+/// The mark before every command that may modify something.
 pub const MARK: &str = "[not read-only]";
 
-/// Flags of kubectl that take their value as the next word.
+/// kubectl flags that take their value as a separate argument.
 const VALUED: &[&str] = &[
     "-n",
     "--namespace",
@@ -24,7 +24,7 @@ const VALUED: &[&str] = &[
     "-v",
 ];
 
-const READING_VERBS: &[&str] = &[
+const READ_ONLY_VERBS: &[&str] = &[
     "get",
     "describe",
     "logs",
@@ -39,7 +39,7 @@ const READING_VERBS: &[&str] = &[
     "wait",
 ];
 
-/// Programs that read their input and write to the terminal, with the flags that make them write elsewhere.
+/// Programs that read their input and write to the terminal, with flags that redirect their output.
 const FILTERS: &[(&str, &[&str])] = &[
     ("grep", &[]),
     ("egrep", &[]),
@@ -61,7 +61,7 @@ const FILTERS: &[(&str, &[&str])] = &[
     ("host", &[]),
 ];
 
-/// Whether it is certain that a line for a shell only reads: each of its commands is known to, and nothing is redirected.
+/// Whether a shell command line is known to be read-only: all its commands are, and nothing is redirected.
 pub fn is_read_only(line: &str) -> bool {
     let line = line.trim();
     let line = line.strip_prefix("$ ").unwrap_or(line);
@@ -72,8 +72,8 @@ pub fn is_read_only(line: &str) -> bool {
     }
 }
 
-/// The commands of a line as words. `None` if it holds what this does not understand: redirections, substitutions,
-/// variables, open quotes.
+/// Splits a line into simple commands. `None` for unsupported syntax: redirections, substitutions, variables, unclosed
+/// quotes.
 fn simple_commands(line: &str) -> Option<Vec<Vec<String>>> {
     let mut commands = vec![Vec::new()];
     let mut word: Option<String> = None;
@@ -132,7 +132,7 @@ fn reads(words: &[String]) -> bool {
 }
 
 fn kubectl_reads(arguments: &[&str]) -> bool {
-    // `cluster-info dump` can write files; `get --raw` reads whatever the API has.
+    // `cluster-info dump` can write files; `get --raw` only reads.
     if arguments.iter().any(|argument| argument.starts_with("--output-directory")) {
         return false;
     }
@@ -146,19 +146,19 @@ fn kubectl_reads(arguments: &[&str]) -> bool {
         ["auth", "can-i" | "whoami", ..] => true,
         ["config", "view" | "get-contexts" | "current-context" | "get-clusters", ..] => true,
         ["rollout", "status" | "history", ..] => true,
-        [verb, ..] => READING_VERBS.contains(verb),
+        [verb, ..] => READ_ONLY_VERBS.contains(verb),
         [] => false,
     }
 }
 
 #[allow(clippy::expect_used, reason = "the patterns are constants that a test compiles")]
-static SPAN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"`([^`\n]+)`").expect("a sound pattern"));
+static SPAN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"`([^`\n]+)`").expect("a valid pattern"));
 #[allow(clippy::expect_used, reason = "the patterns are constants that a test compiles")]
 static PROSE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)\b(?:kubectl|oc|helm)[ \t]+[^`\n,;()]*?(?:\.(?:\s|$)|[,;()`\n]|$)").expect("a sound pattern")
+    Regex::new(r"(?i)\b(?:kubectl|oc|helm)[ \t]+[^`\n,;()]*?(?:\.(?:\s|$)|[,;()`\n]|$)").expect("a valid pattern")
 });
 
-/// Programs whose name in a code span makes it a command.
+/// Programs whose name at the start of a code span indicates a command.
 const PROGRAMS: &[&str] = &[
     "kubectl",
     "oc",
@@ -189,8 +189,8 @@ const PROGRAMS: &[&str] = &[
     "python3",
 ];
 
-/// Verbs that change something; in prose, `kubectl` before any other word is no command.
-const CHANGING_VERBS: &[&str] = &[
+/// Verbs that modify something; in prose, `kubectl` followed by any other word is not a command.
+const MODIFYING_VERBS: &[&str] = &[
     "annotate",
     "apply",
     "attach",
@@ -224,8 +224,7 @@ const CHANGING_VERBS: &[&str] = &[
     "upgrade",
 ];
 
-/// Free text in which every command that is not known to only read has [`MARK`] before it: in code blocks, in code spans,
-/// and in prose.
+/// Adds [`MARK`] before every command that is not known to be read-only: in code blocks, code spans and prose.
 pub fn marked(text: &str) -> String {
     let mut in_block = false;
     let lines = text.split('\n').map(|line| {
@@ -259,7 +258,7 @@ fn marked_prose(line: &str) -> String {
         let is_in_span = before.matches('`').count() % 2 == 1;
         let is_marked = before.trim_end().ends_with(MARK);
         let changes =
-            inside.split(|c: char| !(c.is_alphanumeric() || c == '-')).any(|word| CHANGING_VERBS.contains(&word));
+            inside.split(|c: char| !(c.is_alphanumeric() || c == '-')).any(|word| MODIFYING_VERBS.contains(&word));
         marked.push_str(&spans[rest..found.start()]);
         if changes
             && !is_in_span
@@ -280,7 +279,7 @@ mod tests {
     use super::{is_read_only, marked};
 
     #[test]
-    fn reading() {
+    fn read_only_commands() {
         for line in [
             "kubectl get pods",
             "kubectl -n shop describe pod cart-0",
@@ -299,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_not() {
+    fn other_commands_are_not_read_only() {
         for line in [
             "",
             "kubectl",

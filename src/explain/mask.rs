@@ -1,9 +1,9 @@
-//! Nothing of the user's leaves the machine by its name: deny by default.
+//! Masks user data before it is sent to a model. Everything is masked unless it is known to be public.
 //!
-//! Text is taken apart into tokens. A token that is a public word ([`vocabulary`]) or a plain number stays; every other one,
-//! and every name of the cluster even if it is a word, becomes a placeholder such as `NAME_k3x9ta`, which the model repeats
-//! and [`Masker::restore`] turns back. Text of our own (prompts, rule pages) is never masked: it is the same for everybody,
-//! and a hole in it would tell which of its words is a name.
+//! Text is split into tokens. Public words ([`vocabulary`]) and plain numbers are kept; all other tokens, and all names
+//! of the cluster even if they are words, are replaced by placeholders such as `NAME_k3x9ta`, which the model repeats
+//! and [`Masker::restore`] reverts. The program's own text (prompts, rule documentation) is never masked: it is public,
+//! and a placeholder in it would reveal which of its words is a name.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::names::Names;
 use super::vocabulary;
 
-/// What a placeholder stands for, as far as it can be told.
+/// The type of a masked value, if known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sort {
     Name,
@@ -71,7 +71,7 @@ impl Sort {
     }
 }
 
-/// How many characters follow the sort; always the same number, so that a placeholder ends where it ends.
+/// The number of characters after the type; it is fixed, so that the end of a placeholder is unambiguous.
 const LENGTH: usize = 6;
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
@@ -80,7 +80,7 @@ static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
     regex(&format!("(?i)(?:{})_[a-z2-7]{{{LENGTH}}}", words.join("|")))
 });
 
-/// What is recognized before the text is taken apart, because it may hold characters that separate tokens.
+/// Patterns that are matched before tokenization because they may contain separators.
 static SHAPES: LazyLock<Regex> = LazyLock::new(|| {
     regex(concat!(
         r"(?P<pem>-----BEGIN [A-Z0-9 ]+-----(?s:.*?)(?:-----END [A-Z0-9 ]+-----|\z))",
@@ -89,7 +89,7 @@ static SHAPES: LazyLock<Regex> = LazyLock::new(|| {
         r"|(?P<time>\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)",
         r#"|(?P<assign>[A-Za-z0-9_-]*(?i:passwords?|passwd|pwd|[_-]pass|passphrase|secrets?|tokens?|api[_-]?key|"#,
         r#"access[_-]?key|private[_-]?key|credentials?|authorization|cookie|session[_-]?id|signature|connection[_-]?string)"#,
-        // In JSON within a string quotes have backslashes before them.
+        // Quotes in JSON inside a string are escaped.
         r#"\\*["']?\s*(?:=>|[:=])\s*)"#,
         r#"(?:(?P<quote>\\*"(?:(?i:bearer|basic)\s+)?)(?P<quoted>[^"\\\n]+)|(?P<tick>')(?P<ticked>[^'\n]+)"#,
         r#"|(?P<plain>["']?(?:(?i:bearer|basic)\s+)?)(?P<value>[^\s"']+))"#,
@@ -116,10 +116,10 @@ static HOST: LazyLock<Regex> = LazyLock::new(|| regex(r"^[A-Za-z0-9_-]+(?:\.[A-Z
 
 #[allow(clippy::expect_used, reason = "the patterns are constants that a test compiles")]
 fn regex(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("a sound pattern")
+    Regex::new(pattern).expect("a valid pattern")
 }
 
-/// The image without its tag and digest.
+/// The image without tag and digest.
 pub(super) fn repository(image: &str) -> &str {
     let image = image.split_once('@').map_or(image, |(image, _)| image);
     match image.rsplit_once(':') {
@@ -128,7 +128,7 @@ pub(super) fn repository(image: &str) -> &str {
     }
 }
 
-/// Replaces what is the user's by placeholders, and the other way around.
+/// Replaces user data by placeholders, and restores it.
 #[derive(Debug)]
 pub struct Masker {
     names: Names,
@@ -139,7 +139,7 @@ pub struct Masker {
 #[derive(Debug, Default)]
 struct Table {
     placeholders: HashMap<String, String>,
-    /// By the placeholder in lower case: models change the case where a name must be in lower case.
+    /// By placeholder in lower case: models change the case where names must be lower case.
     values: HashMap<String, String>,
 }
 
@@ -148,7 +148,7 @@ impl Masker {
         Masker { names, enabled: true, table: Mutex::default() }
     }
 
-    /// One that leaves everything as it is: for endpoints on this machine, and for `--no-mask`.
+    /// A masker that changes nothing: for local endpoints, and for `--no-mask`.
     pub fn disabled() -> Masker {
         Masker { names: Names::default(), enabled: false, table: Mutex::default() }
     }
@@ -157,7 +157,7 @@ impl Masker {
         self.enabled
     }
 
-    /// The text with placeholders for everything that is not public.
+    /// Masks everything that is not public.
     pub fn mask(&self, text: &str) -> String {
         if !self.enabled {
             return text.to_string();
@@ -165,8 +165,8 @@ impl Masker {
         self.around_shapes(text, |between, masked| self.tokens(between, masked))
     }
 
-    /// What somebody asks in their own words, in any language: its words stay, unless they are names of the cluster, hold
-    /// anything but letters, or are a password by what stands before them.
+    /// Masks a question in any language: words are kept unless they are names of the cluster, contain anything but
+    /// letters, or are credentials by context.
     pub fn question(&self, text: &str) -> String {
         if !self.enabled {
             return text.to_string();
@@ -182,7 +182,7 @@ impl Masker {
         })
     }
 
-    /// Masks the shapes in a text, and lets another do it with what stands between them.
+    /// Masks the patterns in a text, and passes the text between them to `between`.
     fn around_shapes(&self, text: &str, between: impl Fn(&str, &mut String)) -> String {
         let mut masked = String::with_capacity(text.len());
         let mut rest = 0;
@@ -196,7 +196,7 @@ impl Masker {
         masked
     }
 
-    /// A name that stands alone: masked even if it is a public word, unless every cluster has it.
+    /// Masks a standalone name, even if it is a public word, unless every cluster has it.
     pub fn name(&self, name: &str, sort: Sort) -> String {
         if !self.enabled || name.is_empty() || vocabulary::is_public_name(name) {
             return name.to_string();
@@ -205,7 +205,7 @@ impl Masker {
         self.placeholder(name, sort)
     }
 
-    /// All texts of a JSON value, and the keys that users choose.
+    /// Masks all strings of a JSON value, and user-defined keys.
     pub fn json(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.mask(text)),
@@ -236,7 +236,7 @@ impl Masker {
         }
     }
 
-    /// The text with the names that the placeholders stand for. One that the model made up stays visible as such.
+    /// Replaces placeholders by the original values. Placeholders invented by the model are shown as unknown.
     pub fn restore<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if !self.enabled {
             return Cow::Borrowed(text);
@@ -266,7 +266,7 @@ impl Masker {
         }
     }
 
-    /// What stands behind a word that announces a secret, even if it is a word itself; in quotes, all of it.
+    /// Masks the value after a name that suggests a credential, even if it is a public word; in quotes, all of it.
     fn credential(&self, shape: &Captures, masked: &mut String) {
         let text = |name: &str| shape.name(name).map_or("", |part| part.as_str());
         for before in ["assign", "quote", "tick", "plain", "flag", "scheme"] {
@@ -282,7 +282,7 @@ impl Masker {
         }
     }
 
-    /// The scheme and the port stay; what may hold a password is one placeholder.
+    /// Keeps scheme and port; a URL that may contain a password is replaced completely.
     fn url(&self, url: &str, masked: &mut String) {
         let (url, end) = trimmed_end(url);
         match url.split_once("://") {
@@ -368,8 +368,8 @@ impl Masker {
             || vocabulary::is_public_name(token)
     }
 
-    /// Tokens of which each part is masked for itself: `deployment/cart`, `cart.shop.svc:80`, `10.0.0.1:80`. False where
-    /// the parts would say more than the whole should.
+    /// Masks each part of a compound token separately: `deployment/cart`, `cart.shop.svc:80`, `10.0.0.1:80`. Returns
+    /// false if the parts would reveal more than the whole should.
     fn compound(&self, token: &str, masked: &mut String) -> bool {
         if let Some((left, right)) = token.split_once('/') {
             return self.slashed(token, left, right, masked);
@@ -436,13 +436,13 @@ impl Masker {
         true
     }
 
-    /// What stands behind a slash names something, even if it is a word.
+    /// The part after a slash is a name, even if it is a public word.
     fn part(&self, part: &str) -> String {
         let is_number = NUMBER.is_match(part);
         if is_number || vocabulary::is_public_name(part) { part.to_string() } else { self.name(part, fallback(part)) }
     }
 
-    /// A field's path, or a name of the cluster's own DNS with known parts.
+    /// Handles field paths, and cluster DNS names whose parts are known.
     fn dotted(&self, token: &str, masked: &mut String) -> bool {
         let parts: Vec<&str> = token.split('.').collect();
         let is_field = parts.len() > 1
@@ -469,7 +469,7 @@ impl Masker {
         false
     }
 
-    /// The placeholder of a value: a keyed hash, so that it is the same in every run, and tells nothing.
+    /// The placeholder of a value: a keyed hash, which is stable across runs and reveals nothing.
     fn placeholder(&self, value: &str, sort: Sort) -> String {
         if value.is_empty() {
             return String::new();
@@ -490,7 +490,7 @@ impl Masker {
                 .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
                 .collect::<String>();
             let placeholder = format!("{}_{digits}", sort.word());
-            // Two values never share one, whatever the hash.
+            // On a hash collision, try again: two values never share a placeholder.
             if let std::collections::hash_map::Entry::Vacant(free) =
                 table.values.entry(placeholder.to_ascii_lowercase())
             {
@@ -503,11 +503,11 @@ impl Masker {
     }
 }
 
-/// Addresses that mean the same everywhere.
+/// Well-known addresses.
 const PUBLIC_ADDRESSES: &[&str] =
     &["0.0.0.0", "0.0.0.0/0", "127.0.0.1", "127.0.0.0/8", "::", "::/0", "::1", "169.254.169.254"];
 
-/// Fields that hold a map whose keys users choose.
+/// Fields that contain a map with user-defined keys.
 const USERS_KEYS: &[&str] = &[
     "labels",
     "matchLabels",
@@ -538,27 +538,27 @@ const FIELD_ROOTS: &[&str] = &[
     "httpGet",
 ];
 
-/// The parts of a name in the cluster's DNS that are everybody's.
+/// The public parts of cluster DNS names.
 const DNS_PARTS: &[&str] = &["svc", "pod", "cluster", "local"];
 
-/// What belongs to one token. Everything else (white space, quotes, brackets, `=`, `,` …) separates.
+/// Whether a character is part of a token. All others (whitespace, quotes, brackets, `=`, `,` …) are separators.
 fn is_part_of_token(c: char) -> bool {
     c.is_alphanumeric() || "-_./:@%+~".contains(c)
 }
 
-/// Punctuation of the sentence is not the token's.
+/// Splits off trailing punctuation.
 fn trimmed_end(token: &str) -> (&str, &str) {
     token.split_at(token.trim_end_matches(['.', ':', '-', '+', '~', '@', '%', '/', ',', ';', ')', ']', '}', '>']).len())
 }
 
-/// `host:fd00::1` at the colon before the address.
+/// Splits `host:fd00::1` at the colon before the address.
 fn before_address(token: &str) -> Option<(&str, &str)> {
     let mut colons = token.match_indices(':').map(|(at, _)| (&token[..at], &token[at + 1..]));
     colons.find(|(_, right)| right.parse::<Ipv6Addr>().is_ok())
 }
 
-/// Whether there is an address in it somewhere, of IPv6 or of a network card: three parts between colons that could be of
-/// one. Each for itself they may be numbers, which would stay.
+/// Whether the token contains an IPv6 or MAC address: three consecutive parts between colons that could belong to one.
+/// Each part alone may be a number, which would be kept.
 fn holds_address(token: &str) -> bool {
     let is_part = |part: &&str| part.len() <= 4 && part.chars().all(|c| c.is_ascii_hexdigit());
     let parts: Vec<&str> = token.split(':').collect();
@@ -569,7 +569,7 @@ fn is_tag(tag: &str) -> bool {
     tag == "latest" || NUMBER.is_match(tag)
 }
 
-/// What some tokens are can be seen.
+/// Detects the type of a token by its format.
 fn by_looks(token: &str) -> Option<Sort> {
     let is_jwt = token.starts_with("eyJ") && token.contains('.');
     if token.parse::<IpAddr>().is_ok() {
@@ -625,7 +625,7 @@ mod tests {
         Masker::new(names)
     }
 
-    /// The text with `_…` instead of the hash of each placeholder.
+    /// Masks a text and replaces the hash of each placeholder by `…`.
     fn masked(text: &str) -> String {
         let masker = masker();
         let masked = masker.mask(text);
@@ -636,16 +636,16 @@ mod tests {
     }
 
     #[test]
-    fn sentences_of_rules_keep_their_sense() {
+    fn rule_messages_stay_readable() {
         let cases = [
             (
-                "Service cart selects no pod: it asks for app=carts",
-                "Service NAME_… selects no pod: it asks for app=NAME_…",
+                "Service cart selects no pods: selector app=carts, Deployment cart has app=cart",
+                "Service NAME_… selects no pods: selector app=NAME_…, Deployment NAME_… has app=NAME_…",
             ),
             ("Deployment shop/cart on Node worker-1", "Deployment NAMESPACE_…/NAME_… on Node NODE_…"),
             ("kubectl -n shop describe deployment cart", "kubectl -n NAMESPACE_… describe deployment NAME_…"),
-            ("the readiness probe asks GET :8081/ready", "the readiness probe asks GET :8081/ready"),
-            ("the readiness probe asks GET :8081/internal/up", "the readiness probe asks GET :8081PATH_…"),
+            ("readiness probe GET :8081/ready failed", "readiness probe GET :8081/ready failed"),
+            ("readiness probe GET :8081/internal/up failed", "readiness probe GET :8081PATH_… failed"),
             ("spec.containers[cart].readinessProbe", "spec.containers[NAME_…].readinessProbe"),
             ("log of cart: fatal: DATABASE_URL is not set", "log of NAME_…: fatal: ENV_… is not set"),
             ("0/3 nodes are available: 3 Insufficient cpu.", "0/3 nodes are available: 3 Insufficient cpu."),
@@ -667,7 +667,7 @@ mod tests {
     }
 
     #[test]
-    fn what_identifies_is_masked_by_its_looks() {
+    fn identifying_data_is_masked_by_format() {
         let cases = [
             ("dial tcp 10.1.2.3:5432: connection refused", "dial tcp IP_…:5432: connection refused"),
             ("fd00::12 and 10.0.0.0/8 but 127.0.0.1", "IP_… and IP_…/8 but 127.0.0.1"),
@@ -691,12 +691,12 @@ mod tests {
                 "2026-11-21T12:05:00Z took 1m30s, 512Mi, 95%, v1.36.3",
             ),
             ("ACME-internal größe", "NAME_… NAME_…"),
-            // What `fuzz` found: numbers that are an address together.
+            // Found by `fuzz`: numbers that together form an address.
             ("failed:2001:470:1:2:3:4:5:6 from", "failed:IP_… from"),
             ("ssh root@2001:470:1:2:3:4:5:6", "ssh IP_…"),
             ("from 00:1b:44:11:32:37", "from IP_…"),
             ("at 12:30:45, main:12:5", "at 12:30:45, main:12:5"),
-            // Words that are secrets by what stands before them.
+            // Words that are secrets by context.
             (r#"password: "the connection of node""#, r#"password: "SECRET_…""#),
             (r#"{\"password\":\"correct\"}"#, r#"{\"password\":\"SECRET_…\"}"#),
             ("passphrase='error in port'", "NAME_…='SECRET_…'"),
@@ -713,7 +713,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_is_the_same_in_every_run_and_tells_nothing_without_the_key() {
+    fn placeholders_are_stable_and_keyed() {
         assert_eq!(masker().mask("cart"), masker().mask("cart"));
         let mut other = masker();
         other.names.key = [1; 32];
@@ -721,7 +721,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_restored_also_in_lower_case_and_inventions_stay_visible() {
+    fn answers_are_restored_and_unknown_placeholders_shown() {
         let masker = masker();
         let cart = masker.mask("cart");
         let answer = format!("kubectl logs {}-0; ({cart}'s) NAME_zzzzzz IP_222222", cart.to_lowercase());
@@ -729,7 +729,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_in_the_data_are_data() {
+    fn literal_placeholders_are_masked() {
         let masker = masker();
         let cart = masker.mask("cart");
         let hostile = format!("{cart} NAME_abcdef");
@@ -739,7 +739,7 @@ mod tests {
     }
 
     #[test]
-    fn json_keeps_the_fields_of_the_api_and_masks_the_keys_of_users() {
+    fn json_keeps_api_fields_and_masks_user_keys() {
         let value = json!({"metadata": {"labels": {"acme.io/team": "blue", "app": "cart"}},
             "spec": {"replicas": 2, "containers": [{"name": "web", "image": "registry.acme.io/shop/cart:1.2"}]}});
         let masker = masker();
@@ -751,7 +751,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_keep_their_words_but_no_names() {
+    fn questions_keep_words_but_not_names() {
         let masker = masker();
         let asked = "Warum ist cart in shop (10.0.0.7, my-db) so langsam?";
         let masked = masker.question(asked);
@@ -763,7 +763,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_show_no_password_either() {
+    fn passwords_in_questions_are_masked() {
         let masker = masker();
         let masked = masker.question("Why is password=correct refused, or token: \"open sesame\"?");
         assert!(
@@ -774,7 +774,7 @@ mod tests {
     }
 
     #[test]
-    fn disabled_it_changes_nothing() {
+    fn disabled_masking_changes_nothing() {
         let masker = Masker::disabled();
         assert_eq!(masker.question("Is my-db at 10.0.0.1?"), "Is my-db at 10.0.0.1?");
         assert_eq!(masker.mask("cart 10.0.0.1"), "cart 10.0.0.1");
@@ -783,14 +783,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn restoring_gives_back_what_was_masked(text in "\\PC{0,80}") {
+        fn restoring_reverts_masking(text in "\\PC{0,80}") {
             let masker = masker();
             let masked = masker.mask(&text);
             prop_assert_eq!(masker.restore(&masked), text);
         }
 
         #[test]
-        fn restoring_gives_back_texts_full_of_punctuation(text in "([a-zA-Z]{1,3}|cart|shop|NAME_abcdef|[0-9]{1,4}|[-_./:@%+~='\"(), ]){0,24}") {
+        fn restoring_reverts_masking_of_punctuation(text in "([a-zA-Z]{1,3}|cart|shop|NAME_abcdef|[0-9]{1,4}|[-_./:@%+~='\"(), ]){0,24}") {
             let masker = masker();
             let masked = masker.mask(&text);
             prop_assert_eq!(masker.restore(&masked), text);
@@ -803,9 +803,9 @@ mod tests {
             prop_assert_eq!(placeholders.len(), values.len());
         }
 
-        /// Nothing that is not public stays, wherever it stands.
+        /// Tokens that are not public are masked in any position.
         #[test]
-        fn no_strange_word_gets_through(word in "[a-z]{4}[0-9][a-z]{3}", before in "[ ='\"(,:/@.-]", after in "[ ='\"),:/@.-]") {
+        fn unknown_words_are_masked(word in "[a-z]{4}[0-9][a-z]{3}", before in "[ ='\"(,:/@.-]", after in "[ ='\"),:/@.-]") {
             let text = format!("failed{before}{word}{after}refused");
             prop_assert!(!masker().mask(&text).contains(&word), "{}", masker().mask(&text));
         }

@@ -1,8 +1,8 @@
-//! Explanations in plain words by a language model, private by construction.
+//! Explanations by a language model. Data is masked before it is sent.
 //!
-//! One request a root cause: facts of the cluster ([`prompt`]), without names ([`mask`]), to a server of the OpenAI chat
-//! protocol ([`provider`], [`client`]); the answer understood, names restored, commands marked ([`answer`]). Findings and
-//! the exit code are what they are without it.
+//! Sends one request per root cause: facts about the cluster ([`prompt`]), masked ([`mask`]), to an OpenAI-compatible
+//! server ([`provider`], [`client`]). The answer is parsed, names are restored and commands marked ([`answer`]).
+//! Findings and exit code do not depend on it.
 
 pub mod answer;
 pub mod cache;
@@ -33,26 +33,26 @@ use provider::{Endpoint, Settings};
 
 use crate::report::Problem;
 
-/// How many requests are under way at the same time.
+/// Maximum number of concurrent requests.
 const AT_A_TIME: usize = 4;
 
-/// A request as it would be sent.
+/// A request, ready to be sent.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// The finding that it is about.
+    /// The id of the finding to explain.
     pub finding: String,
     pub request: Value,
 }
 
-/// The masker for a cluster: by the settings, one that masks or one that does not.
+/// The masker for a cluster, enabled or disabled according to the settings.
 pub fn masker(settings: &Settings, cluster: &Cluster, context: Option<&str>) -> Masker {
     if settings.mask { Masker::new(Names::of(cluster, context)) } else { Masker::disabled() }
 }
 
-/// The requests for the problems, in their order.
+/// Prepares the requests for the problems, in order.
 ///
 /// # Errors
-/// When a template of the user's is wrong.
+/// When a custom template is invalid.
 pub fn prepare(
     settings: &Settings,
     prompts: &Prompts,
@@ -62,7 +62,7 @@ pub fn prepare(
 ) -> Result<Vec<Prepared>> {
     let built_in = rules::all();
     let of = |problem: &Problem| {
-        // Only of rules that come with the program: what a rule of the user's says is not for everybody.
+        // Only documentation of built-in rules is sent: that of custom rules may be confidential.
         let rule = built_in.iter().copied().find(|rule| rule.meta().id == problem.root.rule);
         let facts = prompt::facts(cluster, problem, masker);
         let messages = prompts.explain(rule, &facts, settings.language.as_deref())?;
@@ -76,7 +76,7 @@ pub fn prepare(
     problems.iter().map(of).collect()
 }
 
-/// What `--dry-run` prints: each request to the byte, but for the key.
+/// The output of `--dry-run`: the exact requests, without the API key.
 pub fn dry_run(endpoint: &Endpoint, requests: &[Prepared]) -> String {
     let url = endpoint.chat_url();
     let mut text = String::new();
@@ -90,7 +90,7 @@ pub fn dry_run(endpoint: &Endpoint, requests: &[Prepared]) -> String {
     text
 }
 
-/// Explains problems side by side.
+/// Explains problems concurrently.
 pub struct Explainer {
     settings: Settings,
     client: ModelClient,
@@ -107,8 +107,8 @@ impl Explainer {
         Ok(Explainer { settings, client, cache, masker })
     }
 
-    /// The explanations in the order of the requests. `tell` gets the lines of each as they arrive, in order too: with
-    /// the place of the request.
+    /// Returns the explanations in the order of the requests. `tell` receives their lines as they arrive, in order,
+    /// with the index of the request.
     pub async fn explain(
         self: &Arc<Explainer>,
         requests: Vec<Prepared>,
@@ -133,7 +133,7 @@ impl Explainer {
             }
             explanations.push(task.await.unwrap_or_else(|_| Explanation {
                 finding,
-                note: Some("not explained: a defect of this program".to_string()),
+                note: Some("not explained: internal error".to_string()),
                 ..Explanation::default()
             }));
         }
@@ -143,14 +143,14 @@ impl Explainer {
     async fn one(&self, prepared: Prepared, lines: &mpsc::UnboundedSender<Line>) -> Explanation {
         let begun =
             Explanation { finding: prepared.finding, model: self.settings.model.clone(), ..Explanation::default() };
-        let mut told: Vec<Line> = Vec::new();
+        let mut sent: Vec<Line> = Vec::new();
         let mut tell = |all: &[Line]| {
-            // Nothing is taken back: what does not begin as what was told waits for the end.
-            if all.starts_with(&told) {
-                for line in &all[told.len()..] {
+            // Printed lines are never retracted: if the text so far has changed, wait for the end.
+            if all.starts_with(&sent) {
+                for line in &all[sent.len()..] {
                     let _ = lines.send(line.clone());
                 }
-                told = all.to_vec();
+                sent = all.to_vec();
             }
         };
         let (url, request) = (self.settings.endpoint.chat_url(), prepared.request.to_string());
@@ -174,18 +174,18 @@ impl Explainer {
                 Err(failed) => explanation.note = Some(format!("not explained: {failed}")),
                 Ok(completion) => {
                     if !explanation.understand(&completion.content, &self.masker) {
-                        explanation.note = Some("not explained: the model said nothing that can be shown".to_string());
+                        explanation.note = Some("not explained: the model returned an empty answer".to_string());
                     } else if completion.cut {
-                        explanation.note = Some("the answer was cut off; --max-tokens allows longer ones".to_string());
+                        explanation.note = Some("the answer was truncated; raise --max-tokens".to_string());
                     } else if let Some(cache) = &self.cache {
-                        // An answer that cannot be kept is an answer all the same.
+                        // A failed cache write does not invalidate the answer.
                         let _ = cache.put(&url, &request, &completion.content);
                     }
                 }
             }
         }
         tell(&explanation.lines());
-        for line in explanation.lines().into_iter().filter(|line| !told.contains(line)) {
+        for line in explanation.lines().into_iter().filter(|line| !sent.contains(line)) {
             let _ = lines.send(line);
         }
         explanation

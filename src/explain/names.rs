@@ -1,4 +1,5 @@
-//! The names that a cluster's objects go by. They are masked even where they are plain words: a Service may be called `web`.
+//! Collects the names of a cluster's objects. They are masked even if they are plain words: a Service may be called
+//! `web`.
 
 use std::collections::HashMap;
 
@@ -10,10 +11,10 @@ use sha2::{Digest, Sha256};
 use super::mask::Sort;
 use super::vocabulary;
 
-/// Kinds whose every object says the same as another one, or nothing but addresses, which are masked by their looks.
+/// Kinds whose objects repeat others, or contain only addresses, which are masked by format.
 const REPEATED: &[Kind] = &[Kind::Pod, Kind::ReplicaSet, Kind::EndpointSlice, Kind::Endpoints, Kind::Event];
 
-/// Fields whose values the API defines, or that hold prose.
+/// Fields whose values are defined by the API, or contain prose.
 const NOT_NAMES: &[&str] = &[
     "accessModes",
     "addressType",
@@ -66,7 +67,7 @@ const NOT_NAMES: &[&str] = &[
     "whenUnsatisfiable",
 ];
 
-/// What a cluster's names stand for, in lower case, and the secret that its placeholders are made with.
+/// The type of each name, in lower case, and the secret key of the placeholders.
 #[derive(Debug, Default)]
 pub struct Names {
     pub(super) sorts: HashMap<String, Sort>,
@@ -74,7 +75,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Collects the names of all objects, and what they name in turn. `context` is the kubeconfig's.
+    /// Collects the names of all objects and all names in their fields. `context` is the kubeconfig's.
     pub fn of(cluster: &Cluster, context: Option<&str>) -> Names {
         let mut names = Names { key: key(cluster, context), ..Names::default() };
         cluster.objects().each(&mut |kind, namespace, name, _, labels| {
@@ -92,7 +93,7 @@ impl Names {
                 names.walk(&json);
             }
         });
-        // The pods of one owner differ in little more than their names.
+        // Pods of one owner differ in little more than their names, so one per owner is enough.
         for group in cluster.pod_groups() {
             names.add(&group.owner.name, Sort::Name);
             if let Some(json) = cluster.pods_of(group).next().and_then(|pod| cluster.json(&pod.reference())) {
@@ -129,7 +130,7 @@ impl Names {
         }
     }
 
-    /// A value of some field: a name unless it is a number, prose or a path. What it stands for, others may know better.
+    /// Adds a field value: a name unless it is a number, prose or a path. A type known from elsewhere takes precedence.
     fn mention(&mut self, value: &str) {
         let is_name = value.contains(|c: char| c.is_ascii_alphabetic()) && !value.contains(char::is_whitespace);
         if is_name && !value.starts_with('/') && !self.sorts.contains_key(&value.to_lowercase()) {
@@ -138,7 +139,7 @@ impl Names {
     }
 
     fn add(&mut self, name: &str, sort: Sort) {
-        // No object of the user's is called `kubernetes.io/hostname` or `tls.crt`.
+        // User objects are not named `kubernetes.io/hostname` or `tls.crt`.
         let is_compound_term = vocabulary::is_term(name) && name.contains(['/', '.']);
         if name.is_empty() || vocabulary::is_public_name(name) || vocabulary::is_proper_term(name) || is_compound_term {
             return;
@@ -155,8 +156,8 @@ impl Names {
     }
 }
 
-/// The same for every run on one cluster, and unknown to whoever only sees the placeholders: the UID of the namespace
-/// kube-system, else the least UID that was read; of manifests, which have none, their names.
+/// The key is the same for every run on one cluster, and cannot be derived from the placeholders: the UID of namespace
+/// kube-system, else the smallest UID that was read; for manifests without UIDs, their names.
 fn key(cluster: &Cluster, context: Option<&str>) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"kubectl-gpt placeholders 1\0");

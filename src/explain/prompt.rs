@@ -1,4 +1,4 @@
-//! What the model is told: templates of ours, and facts of the cluster, masked and fenced.
+//! Builds the prompts: templates, and facts about the cluster, masked and fenced.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::mask::{Masker, Sort};
 use crate::report::Problem;
 
-/// The templates that come with the program.
+/// The built-in templates.
 const TEMPLATES: &[(&str, &str)] = &[
     ("explain.system.txt", include_str!("../../prompts/explain.system.txt")),
     ("explain.user.md", include_str!("../../prompts/explain.user.md")),
@@ -21,23 +21,23 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("ask.user.md", include_str!("../../prompts/ask.user.md")),
 ];
 
-/// How much of each part is sent at most; a model reads the beginning best.
-const MOST_CONSEQUENCES: usize = 10;
-const MOST_EVIDENCE: usize = 12;
-const MOST_OBJECTS: usize = 4;
-const MOST_EVENTS: usize = 6;
-const MOST_LOG_LINES: usize = 20;
-const LONGEST_TEXT: usize = 500;
-const LARGEST_OBJECT: usize = 6_000;
+/// Limits on each part of the facts; models attend best to the beginning.
+const MAX_CONSEQUENCES: usize = 10;
+const MAX_EVIDENCE: usize = 12;
+const MAX_OBJECTS: usize = 4;
+const MAX_EVENTS: usize = 6;
+const MAX_LOG_LINES: usize = 20;
+const MAX_TEXT_LENGTH: usize = 500;
+const MAX_OBJECT_BYTES: usize = 6_000;
 
-/// The templates, some of them perhaps the user's own.
+/// The templates, built-in or custom.
 pub struct Prompts {
     environment: Environment<'static>,
 }
 
 impl Prompts {
     /// # Errors
-    /// When a template of the user's cannot be read, or is none.
+    /// When a custom template cannot be read or is invalid.
     pub fn new(folder: Option<&Path>) -> Result<Prompts> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -46,26 +46,28 @@ impl Prompts {
             && !TEMPLATES.iter().any(|(name, _)| folder.join(name).is_file())
         {
             let names: Vec<&str> = TEMPLATES.iter().map(|(name, _)| *name).collect();
-            return Err(anyhow!("--prompts {}: expected one of {} in it", folder.display(), words::list(&names, 9)));
+            return Err(anyhow!(
+                "--prompts {}: directory must contain at least one of {}",
+                folder.display(),
+                words::list(&names, 9)
+            ));
         }
         for (name, included) in TEMPLATES {
             let own: Option<PathBuf> = folder.map(|folder| folder.join(name)).filter(|path| path.is_file());
             let text = match &own {
-                Some(path) => {
-                    fs::read_to_string(path).with_context(|| format!("reading the prompt {}", path.display()))?
-                }
+                Some(path) => fs::read_to_string(path).with_context(|| format!("reading prompt {}", path.display()))?,
                 None => included.to_string(),
             };
             let what = || own.as_ref().map_or(name.to_string(), |path| path.display().to_string());
-            environment.add_template_owned(*name, text).with_context(|| format!("in the prompt {}", what()))?;
+            environment.add_template_owned(*name, text).with_context(|| format!("in prompt {}", what()))?;
         }
         Ok(Prompts { environment })
     }
 
-    /// The messages that ask for the explanation of one problem.
+    /// The messages to explain one problem.
     ///
     /// # Errors
-    /// When a template of the user's asks for something that there is not.
+    /// When a custom template uses an undefined variable.
     pub fn explain(&self, rule: Option<&dyn Rule>, facts: &Value, language: Option<&str>) -> Result<Vec<Value>> {
         let language = language.unwrap_or("English");
         let rule = rule.map(|rule| {
@@ -78,10 +80,10 @@ impl Prompts {
         Ok(vec![json!({"role": "system", "content": system}), json!({"role": "user", "content": user})])
     }
 
-    /// The messages that begin a conversation. The question is masked already.
+    /// The initial messages of a conversation. The question is already masked.
     ///
     /// # Errors
-    /// When a template of the user's asks for something that there is not.
+    /// When a custom template uses an undefined variable.
     pub fn ask(&self, question: &str, facts: &Value, tools: bool, language: Option<&str>) -> Result<Vec<Value>> {
         let language = language.unwrap_or("the language of the question");
         let (fence, facts) = fenced(facts);
@@ -92,12 +94,12 @@ impl Prompts {
 
     fn render(&self, name: &str, values: minijinja::Value) -> Result<String> {
         let template = self.environment.get_template(name)?;
-        let text = template.render(values).with_context(|| format!("in the prompt {name}"))?;
+        let text = template.render(values).with_context(|| format!("in prompt {name}"))?;
         Ok(text.trim().to_string())
     }
 }
 
-/// The facts as text, and the number of the fence around them: a hash of the text, so that no text can hold its own.
+/// The facts as text, and the number of their fence: a hash of the text, so that no text can contain its own.
 fn fenced(facts: &Value) -> (String, String) {
     let text = format!("{facts:#}");
     let digest = Sha256::digest(&text);
@@ -105,25 +107,25 @@ fn fenced(facts: &Value) -> (String, String) {
     (fence, text)
 }
 
-/// What is known of a problem, masked.
+/// The facts about a problem, masked.
 pub fn facts(cluster: &Cluster, problem: &Problem, masker: &Masker) -> Value {
     let consequences: Vec<Value> = problem
         .consequences
         .iter()
-        .take(MOST_CONSEQUENCES)
+        .take(MAX_CONSEQUENCES)
         .map(|(distance, finding)| {
-            let message = masker.mask(&words::shorten(&finding.message, LONGEST_TEXT));
-            json!({"steps away": distance, "object": named(&finding.object, masker), "severity": finding.severity, "message": message})
+            let message = masker.mask(&words::shorten(&finding.message, MAX_TEXT_LENGTH));
+            json!({"distance": distance, "object": named(&finding.object, masker), "severity": finding.severity, "message": message})
         })
         .collect();
     let objects = relevant(cluster, problem.root);
     let mut facts = Map::new();
     facts.insert("finding".to_string(), finding(problem.root, masker));
     facts.insert("consequences".to_string(), consequences.into());
-    if problem.consequences.len() > MOST_CONSEQUENCES {
-        facts.insert("more consequences".to_string(), (problem.consequences.len() - MOST_CONSEQUENCES).into());
+    if problem.consequences.len() > MAX_CONSEQUENCES {
+        facts.insert("more consequences".to_string(), (problem.consequences.len() - MAX_CONSEQUENCES).into());
     }
-    let shown: Vec<Value> = objects.iter().take(MOST_OBJECTS).filter_map(|of| object(cluster, of, masker)).collect();
+    let shown: Vec<Value> = objects.iter().take(MAX_OBJECTS).filter_map(|of| object(cluster, of, masker)).collect();
     facts.insert("objects".to_string(), shown.into());
     facts.insert("events".to_string(), events(cluster, &objects, masker).into());
     facts.insert("logs".to_string(), logs(cluster, &objects, masker).into());
@@ -134,12 +136,12 @@ pub fn facts(cluster: &Cluster, problem: &Problem, masker: &Masker) -> Value {
     Value::Object(facts)
 }
 
-/// A finding, without what is only for programs.
+/// A finding, without machine-only fields.
 pub fn finding(finding: &Finding, masker: &Masker) -> Value {
-    let text = |text: &str| masker.mask(&words::shorten(text, LONGEST_TEXT));
-    let evidence = finding.evidence.iter().take(MOST_EVIDENCE).map(|evidence| {
+    let text = |text: &str| masker.mask(&words::shorten(text, MAX_TEXT_LENGTH));
+    let evidence = finding.evidence.iter().take(MAX_EVIDENCE).map(|evidence| {
         let mut fact = Map::new();
-        fact.insert("says".to_string(), text(&evidence.text).into());
+        fact.insert("text".to_string(), text(&evidence.text).into());
         if let Some(object) = &evidence.object {
             fact.insert("object".to_string(), named(object, masker));
         }
@@ -159,11 +161,11 @@ pub fn finding(finding: &Finding, masker: &Masker) -> Value {
         "pods": finding.pods,
         "since": finding.since.map(|since| since.to_string()),
         "evidence": evidence.collect::<Vec<_>>(),
-        "suggested": fixes.collect::<Vec<_>>(),
+        "fixes": fixes.collect::<Vec<_>>(),
     })
 }
 
-/// Kind, namespace and name, of which the latter two are names wherever they stand.
+/// Kind, namespace and name; the latter two are always masked as names.
 pub fn named(object: &ObjectRef, masker: &Masker) -> Value {
     let kind = masker.mask(&object.kind);
     let name = masker.name(&object.name, if object.kind == "Node" { Sort::Node } else { Sort::Name });
@@ -175,7 +177,7 @@ pub fn named(object: &ObjectRef, masker: &Masker) -> Value {
     }
 }
 
-/// The finding's object and those that its evidence was read from.
+/// The object of the finding and those of its evidence.
 fn relevant(cluster: &Cluster, root: &Finding) -> Vec<ObjectRef> {
     let mut objects = vec![root.object.clone()];
     for object in root.evidence.iter().filter_map(|evidence| evidence.object.as_ref()) {
@@ -183,7 +185,7 @@ fn relevant(cluster: &Cluster, root: &Finding) -> Vec<ObjectRef> {
             objects.push(object.clone());
         }
     }
-    // The sample pod of a workload, where no evidence names one.
+    // A sample pod of a workload, if no evidence names one.
     if !objects.iter().any(|object| object.is(Kind::Pod))
         && let Some(pod) = cluster.group_of_owner(&root.object).and_then(|group| cluster.pods_of(group).next())
     {
@@ -192,8 +194,8 @@ fn relevant(cluster: &Cluster, root: &Finding) -> Vec<ObjectRef> {
     objects
 }
 
-/// An object as the API writes it, masked, without what says nothing about a problem and what may be secret: annotations
-/// and the values of environment variables.
+/// An object as returned by the API, masked, without irrelevant fields and possible secrets: annotations and values of
+/// environment variables.
 pub fn object(cluster: &Cluster, of: &ObjectRef, masker: &Masker) -> Option<Value> {
     let mut json = cluster.json(of)?;
     reduce(&mut json);
@@ -204,19 +206,19 @@ pub fn object(cluster: &Cluster, of: &ObjectRef, masker: &Masker) -> Option<Valu
             metadata.insert("namespace".to_string(), named(of, masker)["namespace"].clone());
         }
     }
-    if masked.to_string().len() > LARGEST_OBJECT {
-        // Of what is too large the status is told by findings and events.
+    if masked.to_string().len() > MAX_OBJECT_BYTES {
+        // If it is too large, drop the status: findings and events cover it.
         masked.as_object_mut()?.remove("status");
     }
-    if masked.to_string().len() > LARGEST_OBJECT {
+    if masked.to_string().len() > MAX_OBJECT_BYTES {
         let fields = masked.as_object_mut()?;
-        fields.insert("spec".to_string(), "too large to be shown".into());
+        fields.insert("spec".to_string(), "omitted because of its size".into());
         fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "spec"));
     }
     Some(masked)
 }
 
-/// Fields that say nothing about a problem, or that may hold secrets.
+/// Fields that are irrelevant to a problem, or may contain secrets.
 const UNWANTED: &[&str] = &[
     "annotations",
     "uid",
@@ -229,7 +231,7 @@ const UNWANTED: &[&str] = &[
     "podIPs",
 ];
 
-/// Fields that the model writes out although nobody set them.
+/// Fields that the model serializes even if they are not set.
 const ZERO_BY_DEFAULT: &[&str] = &[
     "hostIPC",
     "hostNetwork",
@@ -256,12 +258,12 @@ fn reduce(value: &mut Value) {
             if let Some(Value::Array(env)) = fields.get_mut("env") {
                 env.iter_mut().filter_map(Value::as_object_mut).for_each(|variable| {
                     if variable.remove("value").is_some() {
-                        variable.insert("valueFrom".to_string(), "a value that is not shown".into());
+                        variable.insert("valueFrom".to_string(), "value omitted".into());
                     }
                 });
             }
             if let Some(Value::Array(tolerations)) = fields.get_mut("tolerations") {
-                tolerations.retain(|toleration| !is_given_to_every_pod(toleration));
+                tolerations.retain(|toleration| !is_default_toleration(toleration));
             }
             fields.values_mut().for_each(reduce);
         }
@@ -269,8 +271,8 @@ fn reduce(value: &mut Value) {
     }
 }
 
-/// The tolerations that the admission plugin DefaultTolerationSeconds adds.
-fn is_given_to_every_pod(toleration: &Value) -> bool {
+/// Whether the admission plugin DefaultTolerationSeconds adds this toleration.
+fn is_default_toleration(toleration: &Value) -> bool {
     let key = toleration["key"].as_str().unwrap_or_default();
     toleration["effect"] == "NoExecute"
         && matches!(key, "node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable")
@@ -279,19 +281,19 @@ fn is_given_to_every_pod(toleration: &Value) -> bool {
 /// The newest Warning events about the objects.
 pub fn events(cluster: &Cluster, objects: &[ObjectRef], masker: &Masker) -> Vec<Value> {
     let all = objects.iter().flat_map(|object| cluster.events(object).into_iter().map(move |event| (object, event)));
-    let told = all.take(MOST_EVENTS).map(|(object, event)| {
+    let shown = all.take(MAX_EVENTS).map(|(object, event)| {
         json!({
             "object": named(object, masker),
             "reason": masker.mask(&event.reason),
-            "message": masker.mask(&words::shorten(&event.message, LONGEST_TEXT)),
+            "message": masker.mask(&words::shorten(&event.message, MAX_TEXT_LENGTH)),
             "times": event.times(),
             "last seen": event.last_seen().map(|time| time.to_string()),
         })
     });
-    told.collect()
+    shown.collect()
 }
 
-/// The ends of the logs of the pods among the objects.
+/// The ends of the logs of pods among the objects.
 fn logs(cluster: &Cluster, objects: &[ObjectRef], masker: &Masker) -> Vec<Value> {
     let pods = objects.iter().filter(|object| object.is(Kind::Pod));
     let of_pod = pods.filter_map(|object| {
@@ -300,10 +302,10 @@ fn logs(cluster: &Cluster, objects: &[ObjectRef], masker: &Masker) -> Vec<Value>
         let containers = pod.spec.init_containers.iter().chain(pod.spec.containers.iter());
         let logs = containers.filter_map(|container| {
             let log = cluster.log(object.namespace(), &object.name, &container.name)?;
-            let from = log.lines.len().saturating_sub(MOST_LOG_LINES);
+            let from = log.lines.len().saturating_sub(MAX_LOG_LINES);
             let lines: Vec<String> = log.lines[from..].iter().map(|line| masker.mask(&log_line(line))).collect();
             Some(json!({"pod": named(object, masker)["name"], "container": masker.name(&container.name, Sort::Name),
-                "of the run before": log.previous, "last lines": lines}))
+                "previous run": log.previous, "last lines": lines}))
         });
         Some(logs.collect::<Vec<_>>())
     });
@@ -311,5 +313,5 @@ fn logs(cluster: &Cluster, objects: &[ObjectRef], masker: &Masker) -> Vec<Value>
 }
 
 pub fn log_line(line: &str) -> String {
-    words::shorten(&words::plain(line), LONGEST_TEXT)
+    words::shorten(&words::plain(line), MAX_TEXT_LENGTH)
 }

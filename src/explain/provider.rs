@@ -1,4 +1,5 @@
-//! Whose language model, where, and with which key. Nothing is guessed: what is not configured is asked for.
+//! Selects the language model, endpoint and API key. There are no implicit defaults: without configuration, the program
+//! fails with instructions.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,12 +18,12 @@ use serde::{Deserialize, Serialize};
 use crate::cli::ModelArgs;
 use crate::config::Explain;
 
-/// Presets: they only set the URL, how the key is sent, and which variable holds it.
+/// Presets of base URL, authentication header and API key variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     Openai,
-    /// Azure OpenAI; needs --base-url https://RESOURCE.openai.azure.com, and the deployment as --model.
+    /// Azure OpenAI; requires --base-url https://RESOURCE.openai.azure.com, and the deployment name as --model.
     Azure,
     Ollama,
     Anthropic,
@@ -50,7 +51,7 @@ impl Provider {
         }
     }
 
-    /// The variable with the key, where one is needed.
+    /// The environment variable of the API key, if one is required.
     fn key_variable(self) -> Option<&'static str> {
         match self {
             Provider::Openai => Some("OPENAI_API_KEY"),
@@ -64,15 +65,15 @@ impl Provider {
     }
 }
 
-/// What the file kubectl-gpt.yaml says of the language model; flags and variables go before it.
+/// The language model settings in kubectl-gpt.yaml; flags and environment variables override them.
 #[derive(Clone, Debug, Default)]
 pub struct Configured {
     pub explain: Explain,
-    /// The folder of `explain.prompts`, relative to the working directory.
+    /// The directory of `explain.prompts`, relative to the working directory.
     pub prompts: Option<PathBuf>,
 }
 
-/// Everything that is decided before the cluster is read.
+/// The settings, resolved before the cluster is read.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub endpoint: Endpoint,
@@ -80,29 +81,29 @@ pub struct Settings {
     pub language: Option<String>,
     pub max_tokens: u32,
     pub max_requests: u32,
-    /// For one request with its whole answer.
+    /// Timeout of one request, including the complete answer.
     pub timeout: Duration,
     pub mask: bool,
     pub cache: bool,
     pub prompts: Option<PathBuf>,
 }
 
-/// A server of the chat protocol. Its key is in no text that this type makes.
+/// An OpenAI-compatible server. Its key never appears in text produced by this type.
 #[derive(Clone)]
 pub struct Endpoint {
     base: String,
     key: SecretString,
     header: HeaderName,
-    /// Azure's older scheme: the deployment stands in the path, the version in the query.
+    /// Azure's older API: the deployment in the path, the version in the query.
     deployment: Option<(String, String)>,
-    /// OpenAI's own name of the limit; others know the older one.
+    /// The name of the token limit: OpenAI's current one, or the older one that others support.
     pub limit_field: &'static str,
 }
 
-const SETUP: &str = "no language model is configured. On this machine: start `ollama serve` and say --provider ollama --model \
-    llama3.1. Hosted: `export OPENAI_API_KEY=...` and say --provider openai --model gpt-4o-mini (also azure, anthropic, gemini, \
-    groq, openrouter). Any other OpenAI-compatible server: --base-url https://llm.example.com/v1 --model NAME. All of it can be \
-    settled in kubectl-gpt.yaml; --dry-run shows what would be sent";
+const SETUP: &str = "no language model is configured. Local: run `ollama serve` and pass --provider ollama --model llama3.1. \
+    Hosted: `export OPENAI_API_KEY=...` and pass --provider openai --model gpt-4o-mini (or azure, anthropic, gemini, groq, \
+    openrouter). Other OpenAI-compatible servers: pass --base-url https://llm.example.com/v1 --model NAME. These settings can \
+    also be set in kubectl-gpt.yaml; --dry-run prints the requests without sending them";
 
 const DEFAULT_TOKENS: u32 = 1500;
 const DEFAULT_REQUESTS: u32 = 20;
@@ -110,10 +111,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 const AZURE_VERSION: &str = "2024-10-21";
 
 impl Settings {
-    /// Flags, then variables (read with `variable`), then the file.
+    /// Resolves settings from flags, then environment variables (read with `variable`), then the file.
     ///
     /// # Errors
-    /// When it is not said which model is meant, or what is said cannot be right. For a dry run an endpoint is not needed.
+    /// When no model is configured, or the configuration is invalid. A dry run needs no endpoint.
     pub fn new(
         arguments: &ModelArgs,
         file: &Configured,
@@ -126,9 +127,9 @@ impl Settings {
         let model = match model {
             Some(model) => model,
             None if dry_run => "MODEL".to_string(),
-            None => bail!("no model is named: --model NAME, as {} calls it", endpoint.base),
+            None => bail!("no model selected: pass --model NAME with a model of {}", endpoint.base),
         };
-        let is_local = endpoint.is_loopback() && !is_passed_on(&model);
+        let is_local = endpoint.is_loopback() && !is_forwarded(&model);
         Ok(Settings {
             language: arguments.language.clone().or_else(|| file.explain.language.clone()),
             max_tokens: arguments.max_tokens.or(file.explain.max_tokens).unwrap_or(DEFAULT_TOKENS),
@@ -142,20 +143,20 @@ impl Settings {
         })
     }
 
-    /// What the user should know before anything is sent.
+    /// A warning to print before anything is sent.
     pub fn warning(&self) -> Option<String> {
-        let is_local = self.endpoint.is_loopback() && !is_passed_on(&self.model);
+        let is_local = self.endpoint.is_loopback() && !is_forwarded(&self.model);
         (!self.mask && !is_local).then(|| {
             format!(
-                "warning: masking is off: names, addresses, log lines and whatever secrets are in them go to {} as they are",
+                "warning: masking is off: names, addresses and log lines, including any secrets in them, are sent to {}",
                 self.endpoint.host()
             )
         })
     }
 }
 
-/// Ollama passes models of its cloud on to it.
-fn is_passed_on(model: &str) -> bool {
+/// Whether Ollama forwards requests for the model to its cloud.
+fn is_forwarded(model: &str) -> bool {
     model.ends_with("-cloud") || model.ends_with(":cloud")
 }
 
@@ -168,7 +169,7 @@ impl Endpoint {
         variable: &impl Fn(&str) -> Option<String>,
     ) -> Result<Endpoint> {
         let provider = arguments.provider.or(file.explain.provider.filter(|_| arguments.base_url.is_none()));
-        // A provider that is named on the command line is not overruled by a variable that is meant for another one.
+        // An explicit provider is not overridden by an environment variable for another one.
         let of_openai = matches!(provider, None | Some(Provider::Openai));
         let base = arguments
             .base_url
@@ -183,7 +184,7 @@ impl Endpoint {
         let base = match (base, provider) {
             (Some(base), _) => base,
             (None, Some(Provider::Azure)) => {
-                bail!("--provider azure needs --base-url https://RESOURCE.openai.azure.com")
+                bail!("--provider azure requires --base-url https://RESOURCE.openai.azure.com")
             }
             (None, _) if dry_run => "https://no-endpoint-is-configured.invalid/v1".to_string(),
             (None, _) => bail!(SETUP),
@@ -193,11 +194,11 @@ impl Endpoint {
         let key = name.as_deref().and_then(variable).unwrap_or_default();
         let needed = provider.and_then(Provider::key_variable).is_some() || base == "https://api.openai.com/v1";
         if key.is_empty() && needed && !dry_run {
-            bail!("{base} wants a key: export {}=…", name.unwrap_or_default());
+            bail!("{base} requires an API key: export {}=…", name.unwrap_or_default());
         }
-        // The error must not show the value.
+        // The error must not contain the value.
         HeaderValue::from_str(&key)
-            .map_err(|_| anyhow!("{} holds characters that a key cannot have", name.as_deref().unwrap_or("the key")))?;
+            .map_err(|_| anyhow!("{} contains invalid characters", name.as_deref().unwrap_or("the API key")))?;
         let is_azure = provider == Some(Provider::Azure);
         let version = || variable("OPENAI_API_VERSION").unwrap_or_else(|| AZURE_VERSION.to_string());
         let newer = base.ends_with("/v1");
@@ -214,12 +215,12 @@ impl Endpoint {
         })
     }
 
-    /// Whether what is sent stays on this machine.
+    /// Whether the endpoint is on this machine.
     pub fn is_loopback(&self) -> bool {
         self.base.parse::<Uri>().is_ok_and(|uri| is_loopback(uri.host().unwrap_or_default()))
     }
 
-    /// Host and port, for people.
+    /// Host and port, for messages.
     pub fn host(&self) -> String {
         self.base.parse::<Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string)).unwrap_or_default()
     }
@@ -228,7 +229,7 @@ impl Endpoint {
         &self.base
     }
 
-    /// Where a chat is posted, with the query.
+    /// The URL of chat completions, including the query.
     pub fn chat_url(&self) -> String {
         let url = self.url("/chat/completions");
         match &self.deployment {
@@ -237,12 +238,12 @@ impl Endpoint {
         }
     }
 
-    /// The name of the header with the key, if there is a key.
+    /// The name of the API key header, if there is a key.
     pub fn key_header(&self) -> Option<&HeaderName> {
         (!self.key.expose_secret().is_empty()).then_some(&self.header)
     }
 
-    /// Text in which the key, should somebody have repeated it, is not to be read.
+    /// Removes the API key from a text.
     pub fn without_key(&self, text: &str) -> String {
         let key = self.key.expose_secret();
         if key.is_empty() { text.to_string() } else { text.replace(key, "***") }
@@ -255,7 +256,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// What async-openai asks for each request.
+/// The configuration that async-openai uses for each request.
 impl Config for Endpoint {
     fn headers(&self) -> HeaderMap {
         let key = self.key.expose_secret();
@@ -288,8 +289,8 @@ impl Config for Endpoint {
     }
 }
 
-/// The variable that holds the key: the one that is named in the file, the provider's, or OpenAI's for any other URL.
-/// A URL of another server than the file's does not get the file's key.
+/// The environment variable of the API key: the one named in the file, the provider's, or OpenAI's for any other URL.
+/// The key of the file is not used for a different server.
 fn key_variable(arguments: &ModelArgs, file: &Configured, provider: Option<Provider>, base: &str) -> Option<String> {
     let is_files = match (&arguments.base_url, arguments.provider, &file.explain.base_url) {
         (None, None, Some(of_file)) => of_file.trim_end_matches('/') == base,
@@ -305,27 +306,27 @@ fn key_variable(arguments: &ModelArgs, file: &Configured, provider: Option<Provi
     }
 }
 
-/// The URL without the last slash, if a key may go there.
+/// Validates the URL and removes the trailing slash.
 fn checked(base: &str, allow_http: bool) -> Result<String> {
     let base = base.trim().trim_end_matches('/');
-    // The text is not repeated where it may hold a password.
+    // The error does not contain the URL if it may include a password.
     let Ok(uri) = base.parse::<Uri>() else {
-        bail!("--base-url is no URL; expected one such as https://llm.example.com/v1")
+        bail!("invalid --base-url; expected a URL such as https://llm.example.com/v1")
     };
     let Some(authority) = uri.authority() else {
         bail!("--base-url {base}: expected a URL such as https://llm.example.com/v1")
     };
     if authority.as_str().contains('@') {
-        bail!("--base-url holds a password; give the key in OPENAI_API_KEY instead");
+        bail!("--base-url contains a password; set OPENAI_API_KEY instead");
     }
     if uri.query().is_some() {
-        bail!("--base-url must not have a query, after ?");
+        bail!("--base-url must not contain a query");
     }
     match uri.scheme_str() {
         Some("https") => {}
         Some("http") if allow_http || is_loopback(authority.host()) => {}
         Some("http") => bail!(
-            "--base-url {base}: over plain http anybody on the way can read the key and the answers; use https, or --allow-http"
+            "--base-url {base}: plain HTTP exposes the API key and the answers on the network; use https, or pass --allow-http"
         ),
         _ => bail!("--base-url {base}: expected https or http"),
     }
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_configured_names_three_ways_one_of_them_local() {
+    fn missing_configuration_gives_instructions() {
         let error = settings(&ModelArgs::default(), &[]).unwrap_err();
         for way in ["--provider ollama", "OPENAI_API_KEY", "--base-url"] {
             assert!(error.contains(way), "{error}");
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_go_before_variables_and_these_before_the_file() {
+    fn flags_override_variables_which_override_the_file() {
         let variables = [("OPENAI_BASE_URL", "https://v.example/v1/"), ("OPENAI_API_KEY", "k")];
         let file = configured(Explain { base_url: Some("https://f.example/v1".into()), ..Explain::default() });
         let base = |arguments: &ModelArgs, variables: &[(&str, &str)]| {
@@ -393,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_goes_only_where_it_belongs() {
+    fn keys_are_sent_only_to_their_provider() {
         let header = |arguments: &ModelArgs, file: &Configured, variables: &[(&str, &str)]| {
             let headers = with_file(arguments, file, variables).unwrap().endpoint.headers();
             headers
@@ -422,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn azure_has_the_deployment_in_its_path() {
+    fn azure_urls_contain_the_deployment() {
         let azure = ModelArgs { base_url: Some("https://r.openai.azure.com/".into()), ..of(Provider::Azure) };
         let url =
             |arguments: &ModelArgs| settings(arguments, &[("AZURE_OPENAI_API_KEY", "z")]).unwrap().endpoint.chat_url();
@@ -435,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_only_to_this_machine_unless_allowed() {
+    fn plain_http_is_limited_to_localhost_by_default() {
         for local in ["http://localhost:1/v1", "http://127.0.0.1:1/v1", "http://[::1]:1/v1", "http://127.8.8.8/v1"] {
             assert!(settings(&at(local), &[]).is_ok(), "{local}");
         }
@@ -450,13 +451,13 @@ mod tests {
     }
 
     #[test]
-    fn masked_unless_it_stays_on_this_machine() {
+    fn masking_is_on_for_remote_models() {
         let mask = |arguments: &ModelArgs| settings(arguments, &[("OPENAI_API_KEY", "k")]).unwrap().mask;
         assert!(mask(&at("https://a.example/v1")));
         assert!(!mask(&at("http://localhost:1/v1")));
         assert!(mask(&ModelArgs { mask: true, ..at("http://localhost:1/v1") }));
         let cloud = ModelArgs { model: Some("gpt-oss:120b-cloud".into()), ..at("http://localhost:11434/v1") };
-        assert!(mask(&cloud), "Ollama passes it on");
+        assert!(mask(&cloud), "Ollama forwards it");
         let off = ModelArgs { no_mask: true, ..at("https://a.example/v1") };
         assert!(!mask(&off));
         assert!(settings(&off, &[]).unwrap().warning().unwrap().contains("masking is off"));
@@ -464,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_shows_the_key() {
+    fn keys_are_not_printed() {
         let settings = settings(&at("https://a.example/v1"), &[("OPENAI_API_KEY", "sk-very-secret")]).unwrap();
         assert!(!format!("{settings:?} {:?}", settings.endpoint.headers()).contains("very-secret"));
         assert_eq!(settings.endpoint.without_key("bad key sk-very-secret!"), "bad key ***!");

@@ -1,5 +1,5 @@
-//! What a model may look at while it answers a question: findings, objects, events, logs, connections. They only read, and
-//! give nothing that is not masked; a Secret shows its keys and nothing else.
+//! The tools that a model may call: findings, objects, events, logs, traces. They are read-only and return only masked
+//! data; of a Secret, only the keys.
 
 use kubectl_gpt_analyzers::engine::Analysis;
 use kubectl_gpt_analyzers::kubernetes::workloads::logs::LogRequest;
@@ -14,29 +14,29 @@ use super::prompt;
 use crate::collect::{Connection, logs};
 use crate::report::problems;
 
-/// The most that one result may hold, in bytes: the rest is cut.
-const LARGEST_RESULT: usize = 12_000;
-const MOST_FINDINGS: usize = 40;
-const MOST_OBJECTS: usize = 60;
-const MOST_LOG_LINES: usize = 50;
+/// Maximum size of one result, in bytes; longer results are truncated.
+const MAX_RESULT_BYTES: usize = 12_000;
+const MAX_FINDINGS: usize = 40;
+const MAX_OBJECTS: usize = 60;
+const MAX_LOG_LINES: usize = 50;
 
-/// What the tools look at.
+/// The data that the tools access.
 pub struct Tools<'a> {
     pub cluster: &'a Cluster,
     pub analysis: &'a Analysis,
     pub masker: &'a Masker,
-    /// Where a log can be fetched that was not read so far; none for files.
+    /// The connection for fetching logs that were not read yet; none for files.
     pub connection: Option<Connection>,
-    /// Where no namespace is named.
+    /// The default namespace.
     pub namespace: String,
 }
 
-/// The tools as the chat protocol describes them.
+/// The tool definitions in the chat protocol.
 pub fn definitions() -> Value {
     let text = |description: &str| json!({"type": "string", "description": description});
     let object = json!({
-        "kind": text("such as Pod, Deployment, Service"),
-        "namespace": text("empty for objects of cluster scope"),
+        "kind": text("for example Pod, Deployment, Service"),
+        "namespace": text("empty for cluster-scoped objects"),
         "name": text("the name or its placeholder")
     });
     let tool = |name: &str, description: &str, properties: Value, required: &[&str]| {
@@ -44,31 +44,36 @@ pub fn definitions() -> Value {
             "parameters": {"type": "object", "properties": properties, "required": required}}})
     };
     json!([
-        tool("list_findings", "Everything that is wrong, root causes and consequences, numbered.", json!({}), &[]),
-        tool("get_finding", "One finding with its evidence.", json!({"number": {"type": "integer"}}), &["number"]),
+        tool("list_findings", "Lists all findings, root causes and consequences, with numbers.", json!({}), &[]),
+        tool(
+            "get_finding",
+            "Returns one finding with its evidence.",
+            json!({"number": {"type": "integer"}}),
+            &["number"]
+        ),
         tool(
             "list_objects",
-            "The names of the objects of a kind.",
-            json!({"kind": object["kind"], "namespace": text("only this one")}),
+            "Lists the names of all objects of a kind.",
+            json!({"kind": object["kind"], "namespace": text("limits the list to one namespace")}),
             &["kind"]
         ),
         tool(
             "get_object",
-            "One object without annotations, environment values and the data of Secrets and ConfigMaps.",
+            "Returns one object, without annotations, values of environment variables, and data of Secrets and ConfigMaps.",
             object.clone(),
             &["kind", "name"]
         ),
-        tool("get_events", "The Warning events about one object.", object, &["kind", "name"]),
+        tool("get_events", "Returns the Warning events of one object.", object, &["kind", "name"]),
         tool(
             "get_logs",
-            "The last lines of a container's log.",
-            json!({"namespace": text(""), "pod": text(""), "container": text("may be left out"),
-            "previous": {"type": "boolean", "description": "of the run before the current one"}}),
+            "Returns the last log lines of a container.",
+            json!({"namespace": text(""), "pod": text(""), "container": text("optional"),
+            "previous": {"type": "boolean", "description": "whether to return the log of the previous run"}}),
             &["pod"]
         ),
         tool(
             "trace",
-            "Walks one connection: DNS, Service, endpoints, policies, ports; says where it stops.",
+            "Traces a connection through DNS, Service, endpoints, network policies and ports, and returns where it is blocked.",
             json!({"from": text("pod/NAME, deploy/NAME, ingress/NAME or internet"), "to": text("svc/NAME:PORT, pod/NAME:PORT or a host"), "namespace": text("")}),
             &["from"]
         ),
@@ -76,7 +81,7 @@ pub fn definitions() -> Value {
 }
 
 impl Tools<'_> {
-    /// The result of a call, and how it is shown to the user.
+    /// Runs a call; returns how it is shown to the user, and the result.
     pub async fn call(&self, call: &ToolCall) -> (String, Value) {
         let arguments: Value = match call.arguments.trim() {
             "" => json!({}),
@@ -89,34 +94,34 @@ impl Tools<'_> {
             "get_finding" => self.get_finding(&arguments),
             "list_objects" => self.list_objects(&arguments),
             "get_object" => self.object_of(&arguments).and_then(|of| {
-                prompt::object(self.cluster, &of, self.masker).ok_or_else(|| "no such object was read".to_string())
+                prompt::object(self.cluster, &of, self.masker).ok_or_else(|| "no such object found".to_string())
             }),
             "get_events" => {
                 self.object_of(&arguments).map(|of| prompt::events(self.cluster, &[of], self.masker).into())
             }
             "get_logs" => self.get_logs(&arguments).await,
             "trace" => self.trace(&arguments),
-            _ => Err("there is no such tool".to_string()),
+            _ => Err("no such tool".to_string()),
         };
         (shown.trim_end().to_string(), bounded(result.unwrap_or_else(|error| json!({ "error": error }))))
     }
 
-    /// All findings in short: root causes first, each with what follows from it.
+    /// A short list of all findings: root causes first, each followed by its consequences.
     pub fn list_findings(&self) -> Result<Value, String> {
         let findings = self.numbered();
-        let told = findings.iter().take(MOST_FINDINGS).enumerate().map(|(n, (distance, finding))| {
+        let listed = findings.iter().take(MAX_FINDINGS).enumerate().map(|(n, (distance, finding))| {
             json!({
                 "number": n + 1,
-                "is": if *distance == 0 { "root cause" } else { "consequence" },
+                "role": if *distance == 0 { "root cause" } else { "consequence" },
                 "severity": finding.severity,
                 "object": prompt::named(&finding.object, self.masker),
                 "message": self.masker.mask(&words::shorten(&finding.message, 300)),
             })
         });
-        let told: Vec<Value> = told.collect();
-        let more = findings.len().saturating_sub(MOST_FINDINGS);
+        let listed: Vec<Value> = listed.collect();
+        let more = findings.len().saturating_sub(MAX_FINDINGS);
         let gaps = self.analysis.not_evaluated.len();
-        Ok(json!({"findings": told, "more findings": more, "checks that could not be made": gaps}))
+        Ok(json!({"findings": listed, "more findings": more, "checks that could not be evaluated": gaps}))
     }
 
     fn numbered(&self) -> Vec<(usize, &Finding)> {
@@ -135,7 +140,7 @@ impl Tools<'_> {
         let number = arguments.arguments["number"].as_u64().or_else(|| arguments.text("number").parse().ok());
         let at = number.and_then(|number| usize::try_from(number).ok()?.checked_sub(1));
         let findings = self.numbered();
-        let (_, finding) = at.and_then(|at| findings.get(at)).ok_or("there is no finding of this number")?;
+        let (_, finding) = at.and_then(|at| findings.get(at)).ok_or("no finding with this number")?;
         Ok(prompt::finding(finding, self.masker))
     }
 
@@ -147,7 +152,7 @@ impl Tools<'_> {
             if of != kind || (!namespace.is_empty() && namespace != in_namespace) {
                 return;
             }
-            if names.len() < MOST_OBJECTS {
+            if names.len() < MAX_OBJECTS {
                 names.push(prompt::named(&ObjectRef::new(kind, in_namespace, name), self.masker));
             } else {
                 more += 1;
@@ -172,14 +177,14 @@ impl Tools<'_> {
             namespace = self.namespace.clone();
         }
         let found = self.cluster.get::<kubectl_gpt_analyzers::snapshot::model::Pod>(&namespace, &pod).found();
-        let found = found.ok_or("no such pod was read")?;
+        let found = found.ok_or("no such pod found")?;
         let container = match arguments.text("container") {
             container if container.is_empty() => {
                 found.spec.containers.first().map(|c| c.name.to_string()).unwrap_or_default()
             }
             container => container,
         };
-        // A path is made of this: it must be one of the pod's.
+        // The name becomes part of a URL path, so it must be a container of the pod.
         let containers = found.spec.init_containers.iter().chain(found.spec.containers.iter());
         if !containers.into_iter().any(|known| container == known.name) {
             return Err("the pod has no such container".to_string());
@@ -192,16 +197,16 @@ impl Tools<'_> {
                 let request =
                     LogRequest { namespace, pod: pod.clone(), container: container.clone(), previous_first: previous };
                 let (logs, _) = logs::fetch(connection, &[request]).await;
-                logs.into_iter().next().map(|(_, log)| log).ok_or("its log could not be read")?
+                logs.into_iter().next().map(|(_, log)| log).ok_or("the log could not be read")?
             }
-            (None, None) => return Err("its log was not recorded".to_string()),
+            (None, None) => return Err("the log was not recorded".to_string()),
         };
-        let from = log.lines.len().saturating_sub(MOST_LOG_LINES);
+        let from = log.lines.len().saturating_sub(MAX_LOG_LINES);
         let lines: Vec<String> =
             log.lines[from..].iter().map(|line| self.masker.mask(&prompt::log_line(line))).collect();
         let pod = self.masker.name(&pod, Sort::Name);
         Ok(
-            json!({"pod": pod, "container": self.masker.name(&container, Sort::Name), "of the run before": log.previous, "last lines": lines}),
+            json!({"pod": pod, "container": self.masker.name(&container, Sort::Name), "previous run": log.previous, "last lines": lines}),
         )
     }
 
@@ -210,7 +215,7 @@ impl Tools<'_> {
             namespace if namespace.is_empty() => self.namespace.clone(),
             namespace => namespace,
         };
-        // What is wrong with them may repeat names.
+        // Error messages may contain names.
         let masked = |error: String| self.masker.mask(&error);
         let end = |text: &str| TraceEnd::parse(text, &namespace).map_err(masked);
         let (from, to) = (end(&arguments.text("from"))?, arguments.text("to"));
@@ -220,7 +225,7 @@ impl Tools<'_> {
     }
 }
 
-/// What the model passes, with names instead of placeholders.
+/// The arguments of a call, with restored names.
 struct Arguments<'a> {
     arguments: &'a Value,
     masker: &'a Masker,
@@ -241,16 +246,16 @@ impl Arguments<'_> {
     }
 }
 
-/// The kind of this name: `Pod`, `pods`, `po`.
+/// Finds a kind by name: `Pod`, `pods`, `po`.
 fn kind(name: &str) -> Result<Kind, String> {
-    Kind::from_name(name).ok_or_else(|| "objects of this kind are not read".to_string())
+    Kind::from_name(name).ok_or_else(|| "unsupported kind".to_string())
 }
 
 fn bounded(result: Value) -> Value {
     let text = result.to_string();
-    match text.char_indices().nth(LARGEST_RESULT) {
+    match text.char_indices().nth(MAX_RESULT_BYTES) {
         None => result,
-        Some((at, _)) => json!({"cut, because it is too long": text[..at]}),
+        Some((at, _)) => json!({"truncated": text[..at]}),
     }
 }
 
@@ -282,7 +287,7 @@ mod tests {
             connection: None,
             namespace: "crash-loop".into(),
         };
-        // As a model would: names that it has seen as placeholders.
+        // Like a model, passes placeholders instead of names.
         let arguments = match arguments {
             Value::Object(fields) => fields
                 .into_iter()
@@ -300,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tool_that_is_offered_is_there_and_only_reads() {
+    fn all_tools_are_implemented_and_read_only() {
         for tool in definitions().as_array().unwrap() {
             let name = tool["function"]["name"].as_str().unwrap();
             assert!(["list_", "get_", "trace"].iter().any(|verb| name.starts_with(verb)), "{name}");
@@ -311,13 +316,13 @@ mod tests {
     }
 
     #[test]
-    fn they_find_what_they_are_asked_for() {
+    fn tools_return_the_requested_data() {
         let (shown, result) = call("get_object", json!({"kind": "deployments", "name": "worker"}));
         assert_eq!(shown, "get_object kind=deployments name=worker");
         assert!(result.contains("\"replicas\":2"), "{result}");
         assert!(call("list_findings", json!({})).1.contains("Deployment worker crash-loops"));
         assert!(call("get_finding", json!({"number": 1})).1.contains("DATABASE_URL is not set"));
-        assert!(call("get_finding", json!({"number": 99})).1.contains("no finding of this number"));
+        assert!(call("get_finding", json!({"number": 99})).1.contains("no finding with this number"));
         let pods = call("list_objects", json!({"kind": "Pod", "namespace": "crash-loop"})).1;
         let start = pods.find("worker-").unwrap();
         let pod = pods[start..].split('"').next().unwrap().to_string();

@@ -1,5 +1,4 @@
-//! The words that may leave the machine: what Kubernetes, its components and plain English call things. Whatever is not
-//! here stands for something of the user's.
+//! The public vocabulary: words of Kubernetes, its components and plain English, which are not masked.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -11,7 +10,7 @@ static KUBERNETES: LazyLock<HashSet<&str>> =
 static NAMES: LazyLock<HashSet<&str>> =
     LazyLock::new(|| include_str!("vocabulary/names.txt").split_whitespace().collect());
 
-/// A word of plain English, as logs and events use it: `refused`, `Refused`, `REFUSED`.
+/// Whether the token is a plain English word of logs and events: `refused`, `Refused`, `REFUSED`.
 pub fn is_word(token: &str) -> bool {
     let lower = token.to_ascii_lowercase();
     let first = token.chars().next().map_or(0, char::len_utf8);
@@ -19,17 +18,17 @@ pub fn is_word(token: &str) -> bool {
     regular && WORDS.contains(lower.as_str())
 }
 
-/// A kind, a field, a reason or another term of Kubernetes, in its own spelling.
+/// Whether the token is a kind, field, reason or other term of Kubernetes, in its exact spelling.
 pub fn is_term(token: &str) -> bool {
     KUBERNETES.contains(token)
 }
 
-/// A term that no object can be called: names are in lower case.
+/// Whether the token is a term that cannot be an object name, because names are in lower case.
 pub fn is_proper_term(token: &str) -> bool {
     token.starts_with(|c: char| c.is_ascii_uppercase()) && is_term(token)
 }
 
-/// A name that every cluster has, or the registry that every cluster starts from.
+/// Whether the token is a name or registry that every cluster has.
 pub fn is_public_name(token: &str) -> bool {
     NAMES.contains(token)
 }
@@ -39,7 +38,7 @@ mod tests {
     use super::{is_proper_term, is_public_name, is_term, is_word};
 
     #[test]
-    fn what_is_public() {
+    fn public_vocabulary() {
         for word in ["refused", "Refused", "REFUSED", "a", "the"] {
             assert!(is_word(word), "{word}");
         }

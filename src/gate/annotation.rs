@@ -1,4 +1,4 @@
-//! The annotation `kubectl-gpt.io/ignore`: what its owner decided to live with, on the object itself.
+//! The annotation `kubectl-gpt.io/ignore`, which marks findings as accepted on the object itself.
 //!
 //! ```text
 //! kubectl-gpt.io/ignore: "service/no-ready-endpoints=waiting for team X until 2027-01-01; pod/*=a test"
@@ -16,27 +16,25 @@ pub struct Entry {
     pub expires: Option<Expiry>,
 }
 
-/// The entries, or what is wrong with each that cannot be understood.
+/// The entries; an invalid one is an error message.
 pub fn entries(value: &str) -> impl Iterator<Item = Result<Entry, String>> {
     value.split(';').map(str::trim).filter(|entry| !entry.is_empty()).map(entry)
 }
 
 fn entry(text: &str) -> Result<Entry, String> {
     let Some((rules, reason)) = text.split_once('=') else {
-        return Err(format!(
-            "{text:?} gives no reason; expected RULE=REASON, with `until DATE` at its end if it expires"
-        ));
+        return Err(format!("{text:?} has no reason; expected RULE=REASON or RULE=REASON until DATE"));
     };
     let rules = Globs::one(rules.trim()).map_err(|error| error.to_string())?;
     let (reason, expires) = until(reason.trim())?;
     if reason.is_empty() {
-        return Err(format!("{text:?} gives no reason; expected RULE=REASON"));
+        return Err(format!("{text:?} has no reason; expected RULE=REASON"));
     }
     Ok(Entry { rules, reason: reason.to_string(), expires })
 }
 
-/// Splits `until DATE` off. A reason may well end with `until further notice`; but what begins like a date and is none
-/// would be an ignore that never ends.
+/// Splits off `until DATE`. A reason may end with `until further notice`, but an invalid date is an error: otherwise
+/// the entry would never expire.
 fn until(reason: &str) -> Result<(&str, Option<Expiry>), String> {
     let Some((before, word)) = reason.rsplit_once(char::is_whitespace) else { return Ok((reason, None)) };
     let before = before.trim_end();
@@ -64,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_with_and_without_an_end() {
+    fn entries_with_and_without_expiry() {
         assert_eq!(
             read("service/no-ready-endpoints=waiting for team X until 2027-01-01; pod/*=a = b;"),
             [
@@ -78,11 +76,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_ignore_is_told() {
+    fn invalid_entries_are_reported() {
         for (value, expected) in [
-            ("pod/*", "gives no reason"),
-            ("pod/*=", "gives no reason"),
-            ("pod/*= until 2027-01-01", "gives no reason"),
+            ("pod/*", "has no reason"),
+            ("pod/*=", "has no reason"),
+            ("pod/*= until 2027-01-01", "has no reason"),
             ("pod/[=x", "unclosed character class"),
             ("pod/*=x until 2027-13-01", "expected a date"),
             ("pod/*=x until 01.02.2027", "expected a date"),

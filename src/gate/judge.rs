@@ -1,4 +1,4 @@
-//! Which findings count.
+//! Decides which findings count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,36 +12,36 @@ use crate::exit::Failure;
 use crate::gate::annotation::{self, ANNOTATION};
 use crate::gate::{Baseline, By, Ignored, Notice};
 
-/// Everything that says of a finding that it does not count.
+/// The sources of ignored findings.
 #[derive(Debug)]
 pub struct Gate {
-    /// Of the configuration file, each with its place.
+    /// The entries of the configuration file, each with its location.
     entries: Vec<(Ignore, Location)>,
     baseline: Option<Baseline>,
-    /// The time where the input has none.
+    /// The current time, for input without a timestamp.
     clock: Timestamp,
 }
 
-/// What was looked at, which decides what can be said about ignores that match nothing.
+/// What was analyzed, which determines whether an unmatched ignore can be reported as unused.
 pub struct LookedAt {
-    /// The rules that somebody left out of this looked.
+    /// The rules that were excluded.
     pub left_out: Vec<&'static dyn Rule>,
-    /// Whether it was limited to some namespaces.
+    /// Whether the analysis was limited to some namespaces.
     pub is_narrowed: bool,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Default)]
 pub struct Judged {
-    /// With the findings that count, and notices about the ignores.
+    /// The findings that count, and notices about ignores.
     pub analysis: Analysis,
-    /// The findings that do not count, in their order.
+    /// The findings that do not count, in order.
     pub ignored: Vec<Ignored>,
-    /// What is to be said about the baseline.
+    /// Notes about the baseline.
     pub notes: Vec<String>,
 }
 
-/// An entry that matches a finding.
+/// An ignore entry that matches a finding.
 struct Match {
     key: Key,
     reason: String,
@@ -49,15 +49,15 @@ struct Match {
     by: By,
 }
 
-/// Which entry it is.
+/// Identifies an entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Config(usize),
-    /// The object and the number of the entry in its annotation.
+    /// The object and the index of the entry in its annotation.
     Annotation(ObjectRef, usize),
 }
 
-/// How many findings each entry matches.
+/// The number of findings that each entry matches.
 type Matched = BTreeMap<Key, usize>;
 
 impl Judged {
@@ -74,21 +74,21 @@ impl Judged {
 
 impl Gate {
     /// # Errors
-    /// When `SOURCE_DATE_EPOCH` is no number of seconds.
+    /// When `SOURCE_DATE_EPOCH` is not a number of seconds.
     pub fn new(config: &Config, baseline: Option<Baseline>) -> Result<Gate, Failure> {
         Ok(Gate { entries: config.ignores(), baseline, clock: clock()? })
     }
 
-    /// The time by which it is decided whether an ignore is over.
+    /// The time at which expiry dates are evaluated.
     ///
-    /// Of a cluster it is the cluster's, so that a recording says the same forever. Manifests have no time, and in a few
-    /// objects the newest time stamp may be years old: there it is this machine's.
+    /// For a cluster this is the cluster's time, so that a recording always gives the same result. Manifests have no
+    /// time, and in a few objects the newest timestamp may be years old: for these it is the local time.
     fn now(&self, cluster: &Cluster) -> Timestamp {
         let is_cluster = cluster.origin() == Origin::Cluster && cluster.now() > Timestamp::UNIX_EPOCH;
         if is_cluster { cluster.now() } else { self.clock }
     }
 
-    /// Takes out of an analysis what does not count, and adds what is to be said about the ignores themselves.
+    /// Removes findings that do not count, and adds notices about the ignores themselves.
     pub fn judge(&self, cluster: &Cluster, mut analysis: Analysis, looked: &LookedAt) -> Judged {
         let now = self.now(cluster);
         let notes = self.resolved(&analysis, looked);
@@ -112,7 +112,7 @@ impl Gate {
         Judged { analysis, ignored, notes }
     }
 
-    /// The entries that speak of a finding: its object's own first.
+    /// The entries that match a finding, starting with those on its object.
     fn matches(&self, cluster: &Cluster, finding: &Finding) -> Vec<Match> {
         let value = cluster.annotation_of(&finding.object, ANNOTATION).unwrap_or_default();
         let own = annotation::entries(value).enumerate().filter_map(|(n, entry)| {
@@ -130,7 +130,7 @@ impl Gate {
         own.chain(configured).collect()
     }
 
-    /// The finding if it counts.
+    /// Returns the finding if it counts.
     fn verdict(&self, mut finding: Finding, matches: Vec<Match>, now: Timestamp) -> Result<Finding, Box<Ignored>> {
         let (over, in_force): (Vec<Match>, Vec<Match>) =
             matches.into_iter().partition(|entry| entry.expires.is_some_and(|date| date.is_over(now)));
@@ -139,17 +139,17 @@ impl Gate {
         }
         if let Some(baseline) = self.baseline.as_ref().filter(|baseline| baseline.contains(&finding)) {
             let from = By::Baseline { file: baseline.file.clone() };
-            return Err(Box::new(Ignored { reason: "known before".to_string(), expires: None, from, finding }));
+            return Err(Box::new(Ignored { reason: "in the baseline".to_string(), expires: None, from, finding }));
         }
         for entry in over {
             let until = entry.expires.map(|date| date.to_string()).unwrap_or_default();
-            let text = format!("it was ignored until {until}: {}", entry.reason);
+            let text = format!("was ignored until {until}: {}", entry.reason);
             finding.evidence.push(Evidence { text, object: None, path: None });
         }
         Ok(finding)
     }
 
-    /// What is to be said about the entries themselves.
+    /// The notices about the entries themselves.
     fn notices(&self, cluster: &Cluster, analysis: &Analysis, looked: &LookedAt, matched: &Matched) -> Vec<Finding> {
         let complete =
             |rules: Option<&Globs>| cluster.origin() == Origin::Cluster && is_complete(analysis, looked, rules, true);
@@ -158,8 +158,9 @@ impl Gate {
             let count = matched.get(&Key::Config(n)).copied().unwrap_or_default();
             let subject = format!("{} ignores {entry}", place.file);
             let key = format!("{entry}: {}", entry.reason);
-            let said = self.say(cluster, &subject, &entry.reason, entry.expires, count, complete(entry.rules.as_ref()));
-            notices.extend(said.map(|(notice, text)| {
+            let notice =
+                self.notice(cluster, &subject, &entry.reason, entry.expires, count, complete(entry.rules.as_ref()));
+            notices.extend(notice.map(|(notice, text)| {
                 let mut finding = Finding::info(configuration(&place.file), text).fix(fix(notice));
                 finding.location = Some(place.clone());
                 notice.about(finding, &key)
@@ -168,28 +169,35 @@ impl Gate {
         for (object, value) in cluster.annotated(ANNOTATION) {
             for (n, entry) in annotation::entries(value).enumerate() {
                 let title = object.title();
-                let said = match &entry {
-                    Err(error) => Some((
-                        Notice::Unreadable,
-                        format!("the annotation {ANNOTATION} of {title} ignores nothing: {error}"),
-                    )),
+                let notice = match &entry {
+                    Err(error) => {
+                        Some((Notice::Unreadable, format!("invalid annotation {ANNOTATION} on {title}: {error}")))
+                    }
                     Ok(entry) => {
                         let count = matched.get(&Key::Annotation(object.clone(), n)).copied().unwrap_or_default();
-                        let subject = format!("the annotation {ANNOTATION} of {title} ignores {}", entry.rules);
-                        self.say(cluster, &subject, &entry.reason, entry.expires, count, complete(Some(&entry.rules)))
+                        let subject = format!("annotation {ANNOTATION} on {title} ignores {}", entry.rules);
+                        self.notice(
+                            cluster,
+                            &subject,
+                            &entry.reason,
+                            entry.expires,
+                            count,
+                            complete(Some(&entry.rules)),
+                        )
                     }
                 };
                 let key = value.split(';').map(str::trim).filter(|text| !text.is_empty()).nth(n).unwrap_or_default();
                 notices.extend(
-                    said.map(|(notice, text)| notice.about(Finding::info(object.clone(), text).fix(fix(notice)), key)),
+                    notice
+                        .map(|(notice, text)| notice.about(Finding::info(object.clone(), text).fix(fix(notice)), key)),
                 );
             }
         }
         notices
     }
 
-    /// What is to be said about one entry that matches `count` findings.
-    fn say(
+    /// The notice about one entry that matches `count` findings, if any.
+    fn notice(
         &self,
         cluster: &Cluster,
         subject: &str,
@@ -205,16 +213,16 @@ impl Gate {
                     1 => "; 1 finding is reported again".to_string(),
                     count => format!("; {count} findings are reported again"),
                 };
-                Some((Notice::Expired, format!("{subject} until {date} ({reason}), which is over{again}")))
+                Some((Notice::Expired, format!("{subject} ({reason}), but expired after {date}{again}")))
             }
             _ if count == 0 && is_complete => {
-                Some((Notice::Unused, format!("{subject} ({reason}), but there is no such finding any more")))
+                Some((Notice::Unused, format!("{subject} ({reason}), but matches no findings")))
             }
             _ => None,
         }
     }
 
-    /// Entries of the baseline that do not occur any more.
+    /// A note about entries of the baseline that are no longer found.
     fn resolved(&self, analysis: &Analysis, looked: &LookedAt) -> Vec<String> {
         let Some(baseline) = &self.baseline else { return Vec::new() };
         let found: BTreeSet<&str> = analysis.findings.iter().map(|finding| finding.id.as_str()).collect();
@@ -228,14 +236,14 @@ impl Gate {
             return Vec::new();
         }
         let count = match gone.len() {
-            1 => "1 finding of the baseline does not occur any more".to_string(),
-            count => format!("{count} findings of the baseline do not occur any more"),
+            1 => "1 baseline finding is resolved".to_string(),
+            count => format!("{count} baseline findings are resolved"),
         };
-        vec![format!("{count}, write {} anew: {}", baseline.file, words::list(&gone, 5))]
+        vec![format!("{count}, update {}: {}", baseline.file, words::list(&gone, 5))]
     }
 }
 
-/// This machine's time, or `SOURCE_DATE_EPOCH` where that is set, the convention of reproducible builds.
+/// The local time, or `SOURCE_DATE_EPOCH` if set, the convention of reproducible builds.
 fn clock() -> Result<Timestamp, Failure> {
     let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(Timestamp::now()) };
     let seconds = text.to_str().and_then(|text| text.parse().ok());
@@ -243,8 +251,8 @@ fn clock() -> Result<Timestamp, Failure> {
     time.ok_or_else(|| Failure::usage(anyhow!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds since 1970")))
 }
 
-/// Whether everything was looked at that these rules (all, if none are named) could find. `not_in_input` says whether a
-/// kind of which a file merely holds no object counts as not looked at.
+/// Whether these rules (all, if none are named) were evaluated completely. `not_in_input` is whether a kind that does
+/// not occur in the files counts as unread.
 fn is_complete(analysis: &Analysis, looked: &LookedAt, rules: Option<&Globs>, not_in_input: bool) -> bool {
     let named = |id: &str| id == "*" || rules.is_none_or(|rules| rules.matches(id));
     let gap =
@@ -254,16 +262,16 @@ fn is_complete(analysis: &Analysis, looked: &LookedAt, rules: Option<&Globs>, no
 
 fn fix(notice: Notice) -> &'static str {
     match notice {
-        Notice::Expired => "Remove the entry, or give it a new date and say why",
+        Notice::Expired => "Remove the entry, or extend its date and state the reason",
         Notice::Unused => "Remove the entry",
-        Notice::Unreadable => "Write RULE=REASON, or RULE=REASON until YYYY-MM-DD; several with ; between them",
+        Notice::Unreadable => "Use RULE=REASON or RULE=REASON until YYYY-MM-DD, with entries separated by ;",
     }
 }
 
-/// The kind of the object that a notice about kubectl-gpt.yaml is about.
+/// The object kind of notices about kubectl-gpt.yaml.
 pub const CONFIGURATION: &str = "Configuration";
 
-/// The configuration file, as an object that a finding can be about.
+/// The configuration file, as the object of a finding.
 fn configuration(file: &str) -> ObjectRef {
     ObjectRef {
         api_version: "kubectl-gpt.io/v1".into(),
@@ -273,9 +281,9 @@ fn configuration(file: &str) -> ObjectRef {
     }
 }
 
-/// A finding whose cause is ignored stays: that somebody lives with a crashing pod does not mean that he lives with a shop
-/// that is down. It names what explained the ignored one; if nothing is left, it stands on its own and says what it follows
-/// from.
+/// A finding whose cause is ignored is kept: accepting a crashing pod does not mean accepting the outage that it
+/// causes. It is linked to the causes of the ignored finding; if none are left, it becomes a root cause and its
+/// evidence names the ignored one.
 fn relink(kept: &mut [Finding], ignored: &[Ignored]) {
     let ignored: BTreeMap<&str, &Ignored> =
         ignored.iter().map(|ignored| (ignored.finding.id.as_str(), ignored)).collect();
@@ -303,8 +311,8 @@ fn relink(kept: &mut [Finding], ignored: &[Ignored]) {
 
 fn cause(ignored: &Ignored) -> Evidence {
     let text = match ignored.is_baselined() {
-        true => format!("it follows from what the baseline knows: {}", ignored.finding.message),
-        false => format!("it follows from what is ignored ({}): {}", ignored.reason, ignored.finding.message),
+        true => format!("caused by a finding in the baseline: {}", ignored.finding.message),
+        false => format!("caused by an ignored finding ({}): {}", ignored.reason, ignored.finding.message),
     };
     Evidence { text, object: Some(ignored.finding.object.clone()), path: None }
 }

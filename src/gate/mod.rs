@@ -1,4 +1,4 @@
-//! What a finding means to a pipeline: what is ignored or known already, and the exit code of the rest.
+//! The gate of a pipeline: ignored and baselined findings, and the exit code.
 
 mod annotation;
 mod baseline;
@@ -23,14 +23,14 @@ use crate::exit::Exit;
 #[serde(rename_all = "camelCase")]
 pub struct Ignored {
     pub reason: String,
-    /// The last day on which that counts, in UTC.
+    /// The last day on which it is ignored, in UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<Expiry>,
     pub from: By,
     pub finding: Finding,
 }
 
-/// What says that a finding does not count.
+/// The source of an ignore.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum By {
@@ -63,11 +63,11 @@ impl fmt::Display for Ignored {
     }
 }
 
-/// The exit code: findings first, then what could not be looked at.
+/// The exit code: findings take precedence over rules that could not be evaluated.
 pub fn exit(settings: &Settings, analysis: &Analysis) -> Exit {
     let threshold = settings.fail_on.value.threshold();
-    let fails = threshold.is_some_and(|least| analysis.findings.iter().any(|f| f.severity >= least));
-    // That a file holds no Nodes is no failure to read them.
+    let fails = threshold.is_some_and(|min| analysis.findings.iter().any(|f| f.severity >= min));
+    // A kind that does not occur in a file is not a read failure.
     let incomplete = analysis.not_evaluated.iter().any(|gap| gap.reason != Reason::NotInInput);
     match (fails, incomplete && !settings.allow_partial.value) {
         (true, _) => Exit::Findings,

@@ -1,10 +1,10 @@
-//! What is said about ignores themselves: that one is over, needed no more, or not understood.
+//! Notices about ignores: expired, unused or invalid entries.
 
 use std::borrow::Cow;
 
 use kubectl_gpt_analyzers::{Finding, Profile, RuleMeta, Severity};
 
-/// The kinds of notices. They are no rules that look at a cluster, but are documented, named and left out like rules.
+/// The kinds of notices. They do not analyze a cluster, but are documented, selected and skipped like rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     Expired,
@@ -15,7 +15,7 @@ pub enum Notice {
 impl Notice {
     pub const ALL: [Notice; 3] = [Notice::Expired, Notice::Unreadable, Notice::Unused];
 
-    /// Whether a finding of this name is a notice.
+    /// Whether a rule id is that of a notice.
     pub fn is(rule: &str) -> bool {
         Notice::ALL.iter().any(|notice| notice.meta().id == rule)
     }
@@ -28,7 +28,7 @@ impl Notice {
         }
     }
 
-    /// `finding` as this notice; `key` tells apart several about one object.
+    /// Turns `finding` into this notice; `key` distinguishes several notices about one object.
     pub(super) fn about(self, finding: Finding, key: &str) -> Finding {
         finding.key(key).identified(self.meta())
     }
@@ -50,66 +50,68 @@ const fn meta(id: &'static str, summary: &'static str, documentation: &'static s
 
 static EXPIRED: RuleMeta = meta(
     "ignore/expired",
-    "an ignore whose last day is over: what it ignored is reported again",
+    "an expired ignore entry: the findings it matches are reported again",
     "## What it checks
-Entries of `ignore` in kubectl-gpt.yaml, and of the annotation `kubectl-gpt.io/ignore`, that say until when they count.
+Entries with an expiry date, in `ignore` of kubectl-gpt.yaml and in the annotation `kubectl-gpt.io/ignore`.
 
 ## Why it matters
-Somebody expected this to be solved by now. Findings that the entry would still ignore are reported again, and count.
+The problem was expected to be fixed by the expiry date. Matching findings are reported again and affect the exit code.
 
 ## How to confirm
-The findings that it matches name it among their evidence. A date is the last day on which an ignore counts, in UTC. Of a
-cluster, live or recorded, the time is the cluster's; of manifests and other files it is this machine's, or
-`SOURCE_DATE_EPOCH` where that is set.
+Matching findings list the entry in their evidence. The date is the last day on which the entry applies, in UTC. For a
+live or recorded cluster it is compared with the cluster's time; for manifests and other files with the local time, or
+with `SOURCE_DATE_EPOCH` if set.
 
 ## How to fix
-Solve what was ignored and remove the entry; or give it a new date and say why.
+Fix the problem and remove the entry, or extend the date and state the reason.
 
 ## Exceptions
-Until the last day is over, and of entries without a date.
+The rule does not fire on the expiry date itself, nor for entries without a date.
 ",
 );
 
 static UNUSED: RuleMeta = meta(
     "ignore/unused",
-    "an ignore that matches no finding any more",
+    "an ignore entry that matches no findings",
     "## What it checks
-Entries of `ignore` in kubectl-gpt.yaml, and of the annotation `kubectl-gpt.io/ignore`, that matched no finding.
+Entries of `ignore` in kubectl-gpt.yaml and of the annotation `kubectl-gpt.io/ignore` that match no findings.
 
 ## Why it matters
-What was ignored is solved, or has another name now. An entry that is left behind hides the next trouble of that kind.
+The problem is fixed, or the object has been renamed. A stale entry hides the next problem of the same kind.
 
 ## How to confirm
-`kubectl-gpt analyze --show-ignored` lists what is ignored, and by which entry.
+`kubectl-gpt analyze --show-ignored` lists the ignored findings and the entry that matches each.
 
 ## How to fix
 Remove the entry.
 
 ## Exceptions
-It is said only of a whole cluster, live or recorded: not of manifests, not with `--namespace`, not if a rule that the
-entry names was left out by `--rule` or `--skip-rule` or could not be evaluated completely. Annotations of objects that
-another object controls, such as the pods of a Deployment, are not checked: they come from a template.
+The rule fires only for a whole live or recorded cluster. It does not fire:
+
+- for manifests, or with `--namespace`;
+- if a rule that the entry names was excluded by `--rule` or `--skip-rule`, or could not be evaluated completely;
+- for annotations on objects with a controller, such as the pods of a Deployment, because those come from a template.
 ",
 );
 
 static UNREADABLE: RuleMeta = meta(
     "ignore/unreadable",
-    "an annotation kubectl-gpt.io/ignore that cannot be understood",
+    "an invalid kubectl-gpt.io/ignore annotation",
     "## What it checks
-The entries of the annotation `kubectl-gpt.io/ignore`, which are separated by `;` and each of the form
-`RULE=REASON` or `RULE=REASON until DATE`, such as `service/no-ready-endpoints=waiting for team X until 2027-01-01`.
+The entries of the annotation `kubectl-gpt.io/ignore`. Entries are separated by `;` and have the form `RULE=REASON` or
+`RULE=REASON until DATE`, for example `service/no-ready-endpoints=waiting for team X until 2027-01-01`.
 
 ## Why it matters
-An entry without a reason, or with a date that is none, ignores nothing.
+An entry without a reason or with an invalid date has no effect: its findings are still reported.
 
 ## How to confirm
 `kubectl get KIND NAME -o yaml` shows the annotation.
 
 ## How to fix
-Give the rule (`*` stands for any characters), the reason, and the date as YYYY-MM-DD.
+Specify the rule (`*` matches any characters), the reason, and optionally the date as YYYY-MM-DD.
 
 ## Exceptions
-Where every entry is understood. Mistakes in kubectl-gpt.yaml end the program with exit code 2 instead. Annotations of
-objects that another object controls are not checked.
+The rule does not fire for objects with a controller, whose annotations come from a template. Errors in kubectl-gpt.yaml
+end the program with exit code 2 instead.
 ",
 );

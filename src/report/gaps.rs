@@ -1,4 +1,4 @@
-//! What could not be looked at, one line for everything that one missing kind kept from being looked at.
+//! What could not be evaluated, grouped by the object or kind that could not be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,10 +6,10 @@ use std::fmt;
 use kubectl_gpt_analyzers::text::words;
 use kubectl_gpt_analyzers::{NotEvaluated, Reason};
 
-/// How many rules are named that one gap concerns.
-const MOST_RULES: usize = 4;
+/// How many affected rules are named per gap.
+const MAX_RULES: usize = 4;
 
-/// One thing that could not be looked at, and the rules that miss it.
+/// An object or kind that could not be read, and the rules that need it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unread<'a> {
     /// `Pod`, `Pod shop/cart-0`, or `a rule`.
@@ -26,12 +26,12 @@ impl fmt::Display for Unread<'_> {
         write!(f, "{} ({})", self.what, self.why)?;
         match self.rules.as_slice() {
             ["*"] => Ok(()),
-            rules => write!(f, "; rules: {}", words::list(rules, MOST_RULES)),
+            rules => write!(f, "; rules: {}", words::list(rules, MAX_RULES)),
         }
     }
 }
 
-/// The gaps that matter: not those that only say that the files hold no such kind. Sorted.
+/// The gaps that affect the exit code, sorted; excludes kinds that merely do not occur in the files.
 pub fn unread(lines: &[NotEvaluated]) -> Vec<Unread<'_>> {
     let mut by_cause: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
     let interrupted: Vec<&NotEvaluated> = lines.iter().filter(|line| line.reason == Reason::Interrupted).collect();
@@ -47,25 +47,25 @@ pub fn unread(lines: &[NotEvaluated]) -> Vec<Unread<'_>> {
     by_cause.into_iter().map(|((what, why), missing)| Unread { what, why, rules: rules(missing) }).collect()
 }
 
-/// Whoever interrupts does not want to read a line for every kind that was not read by then.
+/// After an interrupt, all unread kinds are summarized in one line.
 fn whole(lines: &[&NotEvaluated]) -> String {
-    const MOST_KINDS: usize = 8;
+    const MAX_KINDS: usize = 8;
     let kinds: BTreeSet<String> = lines.iter().map(|line| what(line)).collect();
-    words::list(&kinds.into_iter().collect::<Vec<_>>(), MOST_KINDS)
+    words::list(&kinds.into_iter().collect::<Vec<_>>(), MAX_KINDS)
 }
 
-/// The kinds that the files do not hold.
+/// The kinds that do not occur in the files.
 pub fn not_in_the_input(lines: &[NotEvaluated]) -> Vec<&str> {
     let absent = lines.iter().filter(|line| line.reason == Reason::NotInInput).map(|line| line.kind.as_str());
     absent.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// What one line is about, for people.
+/// A human-readable name of what could not be read.
 pub fn what(line: &NotEvaluated) -> String {
     match (&line.name, line.kind.as_str(), &line.namespace) {
         (Some(name), "", _) => name.clone(),
         (Some(name), kind, Some(namespace)) => format!("{kind} {namespace}/{name}"),
-        // It was named by whoever could not read it: `Pod shop/cart-0`, `item 3 of the list of Pod`.
+        // The name already includes the kind: `Pod shop/cart-0`, `item 3 of the list of Pod`.
         (Some(name), _, None) if name.contains(' ') => name.clone(),
         (Some(name), kind, None) => format!("{kind} {name}"),
         (None, "", _) => "a rule".to_string(),
@@ -73,7 +73,7 @@ pub fn what(line: &NotEvaluated) -> String {
     }
 }
 
-/// Why: `forbidden: listing pods in all namespaces: forbidden: …`.
+/// The reason: `forbidden: listing pods in all namespaces: forbidden: …`.
 pub fn why(line: &NotEvaluated) -> String {
     match line.message.as_str() {
         "" => line.reason.to_string(),

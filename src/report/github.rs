@@ -1,4 +1,4 @@
-//! `-o github`: workflow commands that become annotations of a GitHub Actions run.
+//! `-o github`: workflow commands for annotations in a GitHub Actions run.
 //! <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>
 
 use std::fmt::Write as _;
@@ -9,11 +9,11 @@ use kubectl_gpt_analyzers::{Finding, Severity};
 use crate::report::{Report, gaps, problems, table};
 use crate::terminal::plain;
 
-/// GitHub keeps so many annotations of each kind a step, and drops the rest without a word.
-const MOST_ANNOTATIONS: usize = 10;
+/// GitHub keeps this many annotations of each level per step and silently drops the rest.
+const MAX_ANNOTATIONS: usize = 10;
 
-/// Annotations, the worst first and root causes before their consequences; what GitHub would drop is printed as plain
-/// lines of the log, and the last lines say what there is in all.
+/// Annotations, worst first and root causes before consequences. Those beyond GitHub's limit are printed as plain log
+/// lines, followed by the summary.
 pub fn render(report: &Report) -> String {
     let mut log = Log::default();
     for unread in gaps::unread(report.not_evaluated) {
@@ -34,8 +34,8 @@ pub fn render(report: &Report) -> String {
 #[derive(Default)]
 struct Log<'a> {
     text: String,
-    /// The findings so far: one with two causes stands under both.
-    told: Vec<&'a str>,
+    /// The ids of reported findings: a finding with two causes is listed under both.
+    reported: Vec<&'a str>,
     errors: usize,
     warnings: usize,
     notices: usize,
@@ -43,10 +43,10 @@ struct Log<'a> {
 
 impl<'a> Log<'a> {
     fn finding(&mut self, finding: &'a Finding) {
-        if self.told.contains(&finding.id.as_str()) {
+        if self.reported.contains(&finding.id.as_str()) {
             return;
         }
-        self.told.push(&finding.id);
+        self.reported.push(&finding.id);
         let level = match finding.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
@@ -71,7 +71,7 @@ impl<'a> Log<'a> {
             _ => &mut self.notices,
         };
         *count += 1;
-        if *count > MOST_ANNOTATIONS {
+        if *count > MAX_ANNOTATIONS {
             let title = properties.last().map(|(_, title)| *title).unwrap_or_default();
             self.say(&format!("{level}: {title}: {}", message.replace('\n', "; ")));
             return;
@@ -81,15 +81,14 @@ impl<'a> Log<'a> {
         let _ = writeln!(self.text, "::{level} {}::{}", properties.join(","), data(message));
     }
 
-    /// A line of the log that is no command, whatever stands in it: not `::…`, and not the older `##[…]`, which the
-    /// runner finds in the middle of a line too.
+    /// A plain log line. Escapes `::…` and the older `##[…]`, which the runner also recognizes in the middle of a line.
     fn say(&mut self, line: &str) {
         let line = plain(line).replace("##[", "##\u{200b}[");
         let _ = writeln!(self.text, "{}", line.trim_start().trim_start_matches(':'));
     }
 }
 
-/// What is wrong, the first facts and the first thing to do.
+/// The message, the first pieces of evidence and the first fix.
 fn message(finding: &Finding) -> String {
     let mut lines = vec![plain(&finding.message)];
     let facts = finding.evidence.iter().map(|evidence| plain(&evidence.text));
@@ -116,13 +115,13 @@ mod tests {
     use super::{Log, data, property};
 
     #[test]
-    fn commands_cannot_be_broken_out_of() {
+    fn commands_are_escaped() {
         assert_eq!(data("100%\r\n::error::x"), "100%25%0D%0A::error::x");
         assert_eq!(property("a,line=1::b\nc"), "a%2Cline=1%3A%3Ab c");
     }
 
     #[test]
-    fn plain_lines_are_no_commands() {
+    fn plain_lines_are_not_commands() {
         let mut log = Log::default();
         log.say("  ::stop-commands::x");
         log.say("note ##[error]x");
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_github_would_drop_is_a_plain_line() {
+    fn annotations_beyond_the_limit_are_plain_lines() {
         let mut log = Log::default();
         for n in 0..12 {
             log.annotate("error", &[("title", "t")], &format!("m{n}"));

@@ -1,4 +1,4 @@
-//! `-o html`: one page without anything from elsewhere. The template is `report.html` beside this file.
+//! `-o html`: a self-contained page. The template is `report.html` in this directory.
 
 use kubectl_gpt_analyzers::Finding;
 use minijinja::value::Serde;
@@ -10,7 +10,7 @@ use crate::report::{Problem, Report, gaps, problems, table};
 use crate::terminal::plain;
 
 /// # Errors
-/// When the template and this file do not agree.
+/// When the template does not match the data.
 pub fn render(report: &Report) -> Result<String, Error> {
     let problems: Vec<Value> = problems(report.findings).iter().map(|problem| tree(report, problem)).collect();
     let unread: Vec<String> = gaps::unread(report.not_evaluated).iter().map(ToString::to_string).collect();
@@ -24,11 +24,11 @@ pub fn render(report: &Report) -> Result<String, Error> {
         "unread": unread,
         "last_lines": last_lines,
     });
-    // The name's ending turns on the escaping of everything that the template prints.
-    Environment::new().render_named_str("report.html", include_str!("report.html"), Serde(harmless(page)))
+    // The file extension enables HTML escaping.
+    Environment::new().render_named_str("report.html", include_str!("report.html"), Serde(escaped(page)))
 }
 
-/// A root cause with its consequences, each beneath the nearest finding that causes it.
+/// A root cause with its consequences, each below the nearest finding that causes it.
 fn tree(report: &Report, problem: &Problem) -> Value {
     let mut tree = node(problem.root, 1, &problem.consequences, &mut Vec::new());
     let lines = report.explained(problem.root).into_iter().map(|line| match line {
@@ -56,12 +56,12 @@ fn node<'a>(
     json!({ "finding": finding, "object": finding.object.to_string(), "effects": effects })
 }
 
-/// Control characters and those that reorder text are shown, not obeyed.
-fn harmless(value: Value) -> Value {
+/// Escapes control characters and characters that reorder text.
+fn escaped(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(plain(&text)),
-        Value::Array(items) => items.into_iter().map(harmless).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(name, field)| (name, harmless(field))).collect(),
+        Value::Array(items) => items.into_iter().map(escaped).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, field)| (name, escaped(field))).collect(),
         other => other,
     }
 }

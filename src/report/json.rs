@@ -1,8 +1,8 @@
-//! `-o json`: for programs, versioned, described by `docs/findings.schema.json`.
+//! `-o json`: machine-readable and versioned; the schema is `docs/findings.schema.json`.
 
 use crate::report::Report;
 
 pub fn render(report: &Report) -> String {
-    // Strings and numbers in plain structures: there is nothing that could fail to serialize.
+    // Serializing plain structures of strings and numbers cannot fail.
     serde_json::to_string_pretty(report).map(|json| json + "\n").unwrap_or_default()
 }

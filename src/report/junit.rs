@@ -1,6 +1,6 @@
-//! `-o junit`: JUnit XML, which every CI system shows. A suite is a rule, a test case one of its findings, or that there
-//! are none. What fails is what `--fail-on` fails on; what could not be evaluated is an error, and skipped where
-//! `--allow-partial` takes it: never a success.
+//! `-o junit`: JUnit XML for CI systems. One suite per rule; each finding is a test case, and a rule without findings
+//! is one passing test case. Findings at or above `--fail-on` are failures. Rules that could not be evaluated are
+//! errors, or skipped with `--allow-partial`, but never successes.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::report::{Report, gaps};
 use crate::terminal::plain;
 
 /// # Errors
-/// None is known: the report is written to memory.
+/// None are known: the report is written to memory.
 pub fn render(report: &Report) -> Result<String, SerializeError> {
     let mut suites = quick_junit::Report::new(report.tool.name);
     for (rule, cases) in cases(report) {
@@ -34,7 +34,7 @@ fn cases<'a>(report: &'a Report) -> BTreeMap<&'a str, Vec<TestCase>> {
         cases.entry(&line.rule).or_default().push(unread(report, line));
     }
     for meta in &report.run.rules {
-        let about = || vec![TestCase::new(format!("no finding: {}", meta.summary), TestCaseStatus::success())];
+        let about = || vec![TestCase::new(format!("no findings: {}", meta.summary), TestCaseStatus::success())];
         cases.entry(&meta.id).or_insert_with(about);
     }
     cases
@@ -59,7 +59,7 @@ fn case(report: &Report, finding: &Finding) -> TestCase {
     case
 }
 
-/// Why, and what to do, a line each.
+/// Evidence, causes and fixes, one line each.
 fn details(finding: &Finding) -> String {
     let because = finding.evidence.iter().map(|evidence| format!("because {}\n", plain(&evidence.text)));
     let causes = finding.caused_by.iter().map(|id| format!("caused by {id}\n"));

@@ -1,4 +1,4 @@
-//! `-o markdown`: for pull requests and chats. What is wrong and what to do is in view, the evidence unfolds.
+//! `-o markdown`: for pull requests and chat. Problems and fixes are visible, evidence is collapsed.
 
 use std::fmt::Write as _;
 
@@ -10,10 +10,10 @@ use crate::explain::command::MARK;
 use crate::report::{Problem, Report, problems, table};
 use crate::terminal::plain;
 
-/// GitHub refuses comments of more than 65,536 characters; some room is left for the last lines.
-const MOST_BYTES: usize = 60_000;
-/// How many consequences are listed for one cause.
-const MOST_CONSEQUENCES: usize = 20;
+/// GitHub rejects comments of more than 65,536 characters; this leaves room for the summary.
+const MAX_BYTES: usize = 60_000;
+/// How many consequences are listed per root cause.
+const MAX_CONSEQUENCES: usize = 20;
 
 pub fn render(report: &Report) -> String {
     let summary = &report.summary;
@@ -26,7 +26,7 @@ pub fn render(report: &Report) -> String {
     let problems = problems(report.findings);
     for (n, problem) in problems.iter().enumerate() {
         let block = block(problem, &report.explained(problem.root));
-        if text.len() + block.len() > MOST_BYTES {
+        if text.len() + block.len() > MAX_BYTES {
             let _ = writeln!(text, "And {} more, in the full report.\n", words::count(problems.len() - n, "problem"));
             break;
         }
@@ -55,16 +55,16 @@ fn block(problem: &Problem, explained: &[Line]) -> String {
     text + &explanation(explained) + &details(problem)
 }
 
-/// What a language model said, set apart from what was found.
+/// The explanation by a language model.
 fn explanation(lines: &[Line]) -> String {
     let mut text = String::new();
     for line in lines {
         match line {
-            Line::Text { label: "", text: said } => {
-                let _ = writeln!(text, "{}\n", escaped(said));
+            Line::Text { label: "", text: line } => {
+                let _ = writeln!(text, "{}\n", escaped(line));
             }
-            Line::Text { label, text: said } => {
-                let _ = writeln!(text, "*{label}:* {}\n", escaped(said));
+            Line::Text { label, text: line } => {
+                let _ = writeln!(text, "*{label}:* {}\n", escaped(line));
             }
             Line::Command(command) => {
                 if !command.read_only {
@@ -82,7 +82,7 @@ fn title(finding: &Finding) -> String {
     severity[..1].to_uppercase() + &severity[1..]
 }
 
-/// The blank line after the summary makes GitHub read the list as Markdown.
+/// The blank line after the summary makes GitHub render the list as Markdown.
 fn details(problem: &Problem) -> String {
     let root = problem.root;
     let mut summary = format!("Evidence ({})", root.rule);
@@ -96,25 +96,25 @@ fn details(problem: &Problem) -> String {
     if !problem.consequences.is_empty() {
         text.push_str("\nSo also:\n\n");
     }
-    for (distance, finding) in problem.consequences.iter().take(MOST_CONSEQUENCES) {
+    for (distance, finding) in problem.consequences.iter().take(MAX_CONSEQUENCES) {
         let indent = "  ".repeat(distance - 1);
         let _ = writeln!(text, "{indent}- {}: {}", finding.severity, escaped(&finding.message));
     }
-    if problem.consequences.len() > MOST_CONSEQUENCES {
-        let _ = writeln!(text, "- and {} more", problem.consequences.len() - MOST_CONSEQUENCES);
+    if problem.consequences.len() > MAX_CONSEQUENCES {
+        let _ = writeln!(text, "- and {} more", problem.consequences.len() - MAX_CONSEQUENCES);
     }
     text + "\n</details>\n\n"
 }
 
 fn fact(evidence: &Evidence) -> String {
-    let said = escaped(&evidence.text);
+    let text = escaped(&evidence.text);
     match &evidence.object {
-        Some(object) if !evidence.text.contains(&object.name) => format!("{said} ({})", escaped(&object.to_string())),
-        _ => said,
+        Some(object) if !evidence.text.contains(&object.name) => format!("{text} ({})", escaped(&object.to_string())),
+        _ => text,
     }
 }
 
-/// A fence longer than every run of backticks within.
+/// A code fence longer than any run of backticks in the command.
 fn fenced(command: &str) -> String {
     let command = plain(command);
     let longest = command.split(|c| c != '`').map(str::len).max().unwrap_or_default();
@@ -122,8 +122,8 @@ fn fenced(command: &str) -> String {
     format!("{fence}sh\n{command}\n{fence}\n\n")
 }
 
-/// Text that somebody else wrote, as text: no markup, no HTML, no table cell, no picture. A zero-width space keeps
-/// GitHub from notifying `@people` and from linking `#1`, which no backslash does.
+/// Escapes untrusted text: no markup, HTML, table cells or images. A zero-width space keeps GitHub from notifying
+/// `@people` and linking `#1`, which a backslash does not prevent.
 pub(super) fn escaped(text: &str) -> String {
     let text = plain(text);
     let mut safe = String::with_capacity(text.len() + 16);
@@ -135,7 +135,7 @@ pub(super) fn escaped(text: &str) -> String {
             '@' => safe.push_str("@\u{200b}"),
             '#' => safe.push_str("\\#\u{200b}"),
             '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '$' => safe.extend(['\\', c]),
-            // At the beginning of a line these make lists and headings.
+            // At the start of a line these would begin lists and headings.
             '-' | '+' | '=' if n == 0 => safe.extend(['\\', c]),
             '.' | ')' if text.chars().take(n).all(|c| c.is_ascii_digit()) => safe.extend(['\\', c]),
             _ => safe.push(c),
@@ -149,7 +149,7 @@ mod tests {
     use super::{escaped, fenced};
 
     #[test]
-    fn hostile_text_stays_text() {
+    fn untrusted_text_is_escaped() {
         assert_eq!(escaped("a|b `c` *d* <img src=x>"), "a\\|b \\`c\\` \\*d\\* &lt;img src=x&gt;");
         assert_eq!(escaped("@admins see #12 &lt;"), "@\u{200b}admins see \\#\u{200b}12 &amp;lt;");
         assert_eq!(escaped("![x](javascript:y)\n# z"), "!\\[x\\](javascript:y) \\#\u{200b} z");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_cannot_leave_its_fence() {
+    fn commands_cannot_close_their_fence() {
         assert_eq!(fenced("kubectl get pods"), "```sh\nkubectl get pods\n```\n\n");
         assert_eq!(fenced("echo '```\n</details>'"), "````sh\necho '``` </details>'\n````\n\n");
     }

@@ -1,4 +1,4 @@
-//! What is printed, a file a format.
+//! The report formats, one file per format.
 
 pub mod gaps;
 pub mod github;
@@ -23,7 +23,7 @@ use crate::cli::Format;
 use crate::explain::answer::{Explanation, Line};
 use crate::gate::Ignored;
 
-/// Everything that a format may print. Its JSON form is the output of `-o json`.
+/// The data of a report. Its JSON form is the output of `-o json`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report<'a> {
@@ -33,32 +33,32 @@ pub struct Report<'a> {
     pub summary: Summary,
     pub findings: &'a [Finding],
     pub not_evaluated: &'a [NotEvaluated],
-    /// With `--show-ignored`, what is ignored or in the baseline.
+    /// With `--show-ignored`, the ignored and baselined findings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ignored: Option<&'a [Ignored]>,
-    /// What a language model said about root causes; only with `--explain`.
+    /// Explanations of root causes by a language model; only with `--explain`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub explanations: Vec<Explanation>,
     #[serde(skip)]
     pub run: Run<'a>,
 }
 
-/// How the report came about. Some formats have a place for it; it is no part of the JSON.
+/// How the report was produced. Some formats include this; the JSON does not.
 #[derive(Debug, Default)]
 pub struct Run<'a> {
-    /// The rules that were chosen.
+    /// The selected rules.
     pub rules: Vec<&'a RuleMeta>,
-    /// The least severity that fails, if any does.
+    /// The minimum severity that fails, if any does.
     pub fail_on: Option<Severity>,
-    /// Whether what could not be evaluated is no failure.
+    /// Whether rules that could not be evaluated are tolerated.
     pub allow_partial: bool,
-    /// The namespaces and the labels to which it was limited.
+    /// The namespace and label filters.
     pub namespaces: Vec<String>,
     pub selector: Option<String>,
-    /// Whether it is read on a terminal, where long lines are better broken between words.
+    /// Whether the report is printed to a terminal, where long lines are wrapped between words.
     pub on_terminal: bool,
-    /// How long it took to read a cluster and to look at it; `None` for files, whose report is the same every time. It
-    /// is told in the last line for people.
+    /// The duration of reading and analyzing a cluster, shown in the summary line; `None` for files, whose report is
+    /// reproducible.
     pub took: Option<Duration>,
 }
 
@@ -68,7 +68,7 @@ pub struct Tool {
     pub version: &'static str,
 }
 
-/// Where the objects come from.
+/// The source of the objects.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
@@ -80,9 +80,9 @@ pub struct Source {
     pub files: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
-    /// The time by which ages are reckoned; of files, the newest time stamp in them.
+    /// The reference time for ages; for files, the newest timestamp in them.
     pub time: String,
-    /// What the reader should know about how it was read.
+    /// Notes about how the input was read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -93,9 +93,9 @@ pub struct Summary {
     pub error: usize,
     pub warning: usize,
     pub info: usize,
-    /// Findings that an entry of the configuration file or an annotation ignores.
+    /// Findings ignored by the configuration file or an annotation.
     pub ignored: usize,
-    /// Findings that are in the baseline.
+    /// Findings in the baseline.
     pub baselined: usize,
     pub objects: usize,
     pub rules_run: usize,
@@ -148,12 +148,12 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Says how it was run.
+    /// Sets how the report was produced.
     pub fn run(self, run: Run<'a>) -> Report<'a> {
         Report { run, ..self }
     }
 
-    /// Counts what does not count as a finding, and has it listed if that is asked for.
+    /// Counts ignored and baselined findings, and lists them if `show` is set.
     pub fn ignoring(mut self, ignored: &'a [Ignored], show: bool) -> Report<'a> {
         self.summary.baselined = ignored.iter().filter(|ignored| ignored.is_baselined()).count();
         self.summary.ignored = ignored.len() - self.summary.baselined;
@@ -166,7 +166,7 @@ impl<'a> Report<'a> {
         self.run.fail_on.is_some_and(|least| finding.severity >= least)
     }
 
-    /// How a language model explains a root cause, line by line.
+    /// The explanation of a root cause, line by line.
     pub fn explained(&self, finding: &Finding) -> Vec<Line> {
         self.explanations.iter().filter(|e| e.finding == finding.id).flat_map(Explanation::lines).collect()
     }
@@ -175,7 +175,7 @@ impl<'a> Report<'a> {
 /// The report in one of the formats; `width` is the terminal's.
 ///
 /// # Errors
-/// When a format cannot express the report: a defect of this program.
+/// When the report cannot be rendered, which is a bug.
 pub fn render(report: &Report, format: Format, width: usize) -> anyhow::Result<String> {
     Ok(match format {
         Format::Table => table::render(report, width),
@@ -191,16 +191,16 @@ pub fn render(report: &Report, format: Format, width: usize) -> anyhow::Result<S
     })
 }
 
-/// A root cause with everything that follows from it.
+/// A root cause with its consequences.
 #[derive(Debug)]
 pub struct Problem<'a> {
     pub root: &'a Finding,
-    /// Each with how many steps it is away from the root, at least 1; nearer ones first.
+    /// Each with its distance from the root, at least 1; nearest first.
     pub consequences: Vec<(usize, &'a Finding)>,
 }
 
-/// The findings as problems: root causes by severity, then by how much follows from them. A finding with several root
-/// causes stands under each of them.
+/// Groups findings by root cause, sorted by severity, then by number of consequences. A finding with several root
+/// causes is listed under each.
 pub fn problems(findings: &[Finding]) -> Vec<Problem<'_>> {
     let mut effects: BTreeMap<&str, Vec<&Finding>> = BTreeMap::new();
     for finding in findings {
@@ -212,7 +212,7 @@ pub fn problems(findings: &[Finding]) -> Vec<Problem<'_>> {
     let roots = findings.iter().filter(|finding| !finding.caused_by.iter().any(known));
     let mut problems: Vec<Problem> =
         roots.map(|root| Problem { root, consequences: reached(root, &effects) }).collect();
-    // The findings are sorted already; a stable sort keeps that order among equals.
+    // The findings are already sorted; a stable sort keeps that order among equals.
     problems.sort_by_key(|p| {
         let worst = p.consequences.iter().map(|(_, f)| f.severity).chain([p.root.severity]).max();
         std::cmp::Reverse((worst, p.root.severity, p.consequences.len()))

@@ -1,4 +1,4 @@
-//! `-o prometheus`: metrics in the text exposition format, for node_exporter's textfile collector or a push gateway.
+//! `-o prometheus`: metrics in the text exposition format, for node_exporter's textfile collector or a Pushgateway.
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
 use std::collections::BTreeMap;
@@ -16,29 +16,34 @@ pub fn render(report: &Report) -> String {
     gauge(
         &mut text,
         "build_info",
-        "The version of the program, always 1.",
+        "Version of kubectl-gpt, always 1.",
         [(vec![("version", report.tool.version.to_string())], 1)],
     );
-    gauge(&mut text, "findings", "Findings, by rule and severity; 0 for a rule that found nothing.", findings(report));
+    gauge(
+        &mut text,
+        "findings",
+        "Number of findings by rule and severity; 0 for rules without findings.",
+        findings(report),
+    );
     let not_evaluated = not_evaluated(report);
     gauge(
         &mut text,
         "not_evaluated",
-        "What could not be looked at, by kind and reason: how many rules miss it.",
+        "Number of rules that could not be evaluated completely, by unreadable kind and reason.",
         not_evaluated,
     );
-    gauge(&mut text, "objects", "Objects that were looked at.", [(Vec::new(), report.summary.objects)]);
-    gauge(&mut text, "rules", "Rules that were evaluated, at least in part.", [(Vec::new(), report.summary.rules_run)]);
-    // Always there, so that an alert can tell an old report from a good one.
+    gauge(&mut text, "objects", "Number of objects analyzed.", [(Vec::new(), report.summary.objects)]);
+    gauge(&mut text, "rules", "Number of rules evaluated, at least in part.", [(Vec::new(), report.summary.rules_run)]);
+    // Always present, so that an alert can detect a stale report.
     if let Ok(time) = report.source.time.parse::<Timestamp>() {
-        let help = "When the cluster was read, in seconds since 1970.";
+        let help = "Unix time at which the cluster was read.";
         gauge(&mut text, "time_seconds", help, [(Vec::new(), time.as_second())]);
     }
     text
 }
 
-/// Zero for the rules that found nothing, so that a series does not vanish when things are well again; nothing for the
-/// rules that could not be evaluated at all, which is not well.
+/// Rules without findings report 0, so that the series does not disappear when a problem is resolved. Rules that could
+/// not be evaluated at all report nothing.
 fn findings(report: &Report) -> BTreeMap<Labels, usize> {
     let labels = |rule: &str, severity: String| vec![("rule", rule.to_string()), ("severity", severity)];
     let mut found: BTreeMap<Labels, usize> = BTreeMap::new();
@@ -80,7 +85,7 @@ mod tests {
     use super::label;
 
     #[test]
-    fn labels_cannot_be_broken_out_of() {
+    fn labels_are_escaped() {
         assert_eq!(label("a\"} 1\n\\"), "a\\\"} 1 \\\\");
     }
 }

@@ -1,4 +1,4 @@
-//! `-o sarif`: SARIF 2.1.0, for code scanning and editors.
+//! `-o sarif`: SARIF 2.1.0 for code scanning and editors.
 //! <https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html>
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::terminal::plain;
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
-/// What the fingerprint is made of: rule, object (its owner instead of a pod), and what tells apart several findings.
+/// The fingerprint covers rule, object (the owner instead of a pod) and the key that distinguishes several findings.
 const FINGERPRINT: &str = "kubectlGptFinding/v1";
 
 pub fn render(report: &Report) -> String {
@@ -28,7 +28,7 @@ pub fn render(report: &Report) -> String {
         .properties(properties([("source", json!(report.source)), ("summary", json!(report.summary))]))
         .build();
     let log = Sarif::builder().schema(SCHEMA).version(Version::V2_1_0.to_string()).runs(vec![run]).build();
-    // Strings and numbers in plain structures: there is nothing that could fail to serialize.
+    // Serializing plain structures of strings and numbers cannot fail.
     serde_json::to_string_pretty(&log).map(|json| json + "\n").unwrap_or_default()
 }
 
@@ -58,12 +58,12 @@ fn descriptor(meta: &RuleMeta) -> ReportingDescriptor {
         .build()
 }
 
-/// What counts, and with `--show-ignored` what does not, as suppressed results. Only then, for not every reader knows
-/// `suppressions`: GitHub opens an alert for a suppressed result as for any other.
+/// The findings and, with `--show-ignored`, the suppressed ones. Not every consumer supports `suppressions`: GitHub
+/// opens alerts for suppressed results too.
 fn results(report: &Report) -> Vec<sarif::Result> {
     let mut results: Vec<_> = report.findings.iter().map(|finding| result(report, finding)).collect();
     let Some(ignored) = report.ignored else { return results };
-    // In a run either all results have the property or none (§3.27.23).
+    // Either all results of a run have the property or none (§3.27.23).
     results.iter_mut().for_each(|result| result.suppressions = Some(Vec::new()));
     results.extend(ignored.iter().map(|ignored| sarif::Result {
         suppressions: Some(vec![suppression(ignored)]),
@@ -121,7 +121,7 @@ fn level(severity: Severity) -> ResultLevel {
     }
 }
 
-/// The object by its name in the cluster and, of a manifest, the line where it stands.
+/// The object by name and, for a manifest, its line.
 fn location(finding: &Finding) -> sarif::Location {
     let logical = sarif::Location::builder().logical_locations(vec![logical(&finding.object)]);
     match finding.location.as_ref().filter(|location| location.file != "-") {
@@ -145,7 +145,7 @@ fn whole(file: &str) -> PhysicalLocation {
     PhysicalLocation::builder().artifact_location(ArtifactLocation::builder().uri(uri(file)).build()).build()
 }
 
-/// A path as a URI reference: relative ones stay relative, to the root of the repository in most pipelines.
+/// A path as a URI reference: relative paths stay relative, in most pipelines to the root of the repository.
 fn uri(path: &str) -> String {
     let mut uri = String::from(if path.starts_with('/') { "file://" } else { "" });
     for byte in path.strip_prefix("./").unwrap_or(path).bytes() {
@@ -157,7 +157,7 @@ fn uri(path: &str) -> String {
     uri
 }
 
-/// What could not be looked at is no result, but the run was not a success.
+/// Incomplete evaluation is not a result, but makes the run unsuccessful.
 fn invocation(report: &Report) -> Invocation {
     let lines = report.not_evaluated;
     let complete = lines.iter().all(|line| line.reason == Reason::NotInInput);
@@ -184,7 +184,7 @@ fn message(text: &str) -> Message {
     Message::builder().text(literal(&plain(text))).build()
 }
 
-/// Text that is only text: SARIF reads `{0}` as a placeholder (§3.11.5) and `[text](place)` as a link (§3.11.6).
+/// Escapes plain text: SARIF interprets `{0}` as a placeholder (§3.11.5) and `[text](place)` as a link (§3.11.6).
 fn literal(text: &str) -> String {
     text.replace('{', "{{").replace('}', "}}").replace("](", "] (")
 }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_no_placeholder_and_no_link() {
+    fn text_is_neither_placeholder_nor_link() {
         assert_eq!(literal("{0} [a](https://evil)"), "{{0}} [a] (https://evil)");
     }
 }

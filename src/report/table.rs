@@ -1,4 +1,4 @@
-//! `-o table`: for people. Root causes first, each with what convinced us, what to do, and what follows from it.
+//! `-o table`: human-readable. Root causes first, each with evidence, fixes and consequences.
 
 use std::fmt::Write as _;
 
@@ -13,12 +13,12 @@ use crate::explain::command::MARK;
 use crate::report::{Problem, Report, gaps, problems};
 use crate::terminal::plain;
 
-/// The width of the column of labels, with the gap behind it.
-const LABEL: usize = 9;
-/// How many consequences are shown beneath one cause.
-const MOST_CONSEQUENCES: usize = 20;
-/// How many facts are shown for one finding; the rest is in the JSON.
-const MOST_EVIDENCE: usize = 8;
+/// The width of the label column, including the gap after it.
+const LABEL: usize = 15;
+/// How many consequences are shown per root cause.
+const MAX_CONSEQUENCES: usize = 20;
+/// How many pieces of evidence are shown per finding; the JSON has all.
+const MAX_EVIDENCE: usize = 8;
 
 pub fn render(report: &Report, width: usize) -> String {
     let mut text = String::new();
@@ -31,12 +31,12 @@ pub fn render(report: &Report, width: usize) -> String {
     text + &if report.run.on_terminal { paragraphs(&last_lines, width) } else { last_lines }
 }
 
-/// What a language model said.
+/// The explanation by a language model.
 pub fn explained(lines: &[Line], width: usize) -> String {
     let mut text = String::new();
     for line in lines {
         match line {
-            Line::Text { label, text: said } => text.push_str(&columns(&[(label.to_string(), plain(said))], width)),
+            Line::Text { label, text: line } => text.push_str(&columns(&[(label.to_string(), plain(line))], width)),
             Line::Command(Command { line, read_only: true }) => {
                 let _ = writeln!(text, "{:LABEL$}{BOLD}{}{BOLD:#}", "", plain(line));
             }
@@ -49,14 +49,14 @@ pub fn explained(lines: &[Line], width: usize) -> String {
     text
 }
 
-/// One problem: label and text in two columns. Commands are not wrapped, so that they can be pasted.
+/// One problem: labels and text in two columns. Commands are not wrapped, so that they can be pasted.
 pub(crate) fn block(problem: &Problem, width: usize) -> String {
     let root = problem.root;
     let mut text = heading(root, width);
     let mut rows = vec![(String::new(), plain(&root.message))];
     rows.extend(root.location.iter().map(|place| ("at".to_string(), plain(&place.to_string()))));
     let facts = root.evidence.iter().map(|evidence| plain(&evidence.text)).filter(|fact| !root.message.contains(fact));
-    for (n, fact) in facts.take(MOST_EVIDENCE).enumerate() {
+    for (n, fact) in facts.take(MAX_EVIDENCE).enumerate() {
         rows.push((if n == 0 { "because" } else { "" }.to_string(), fact));
     }
     text.push_str(&columns(&rows, width));
@@ -85,10 +85,10 @@ fn heading(finding: &Finding, width: usize) -> String {
 
 fn consequences(problem: &Problem, width: usize) -> String {
     let mut text = String::new();
-    for (n, (distance, finding)) in problem.consequences.iter().take(MOST_CONSEQUENCES).enumerate() {
-        let label = if n == 0 { "so also" } else { "" };
+    for (n, (distance, finding)) in problem.consequences.iter().take(MAX_CONSEQUENCES).enumerate() {
+        let label = if n == 0 { "also affected" } else { "" };
         let indent = "  ".repeat(distance - 1);
-        // The message names its object, but not where that is.
+        // The message names its object, but not the namespace.
         let elsewhere = finding.object.namespace() != problem.root.object.namespace();
         let place = if elsewhere { format!(" ({})", finding.object) } else { String::new() };
         let sentence = plain(&format!("{}{place}", finding.message));
@@ -100,13 +100,13 @@ fn consequences(problem: &Problem, width: usize) -> String {
             let _ = writeln!(text, "{:LABEL$}{line}", if m == 0 { label } else { "" });
         }
     }
-    if problem.consequences.len() > MOST_CONSEQUENCES {
-        let _ = writeln!(text, "{:LABEL$}and {} more", "", problem.consequences.len() - MOST_CONSEQUENCES);
+    if problem.consequences.len() > MAX_CONSEQUENCES {
+        let _ = writeln!(text, "{:LABEL$}and {} more", "", problem.consequences.len() - MAX_CONSEQUENCES);
     }
     text
 }
 
-/// Names with hyphens stay whole, to be copied.
+/// Hyphenated names are not split, so that they can be copied.
 fn wrapping<'a>(width: usize) -> textwrap::Options<'a> {
     textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation)
 }
@@ -133,19 +133,21 @@ pub(crate) fn color(severity: Severity) -> Style {
     }
 }
 
-/// What was found in numbers, what was looked at, and what was not.
+/// The summary: counts, scope, notes, and what could not be evaluated.
 pub(crate) fn last_lines(report: &Report) -> String {
-    let apart = apart(report);
+    let suppressed = suppressed(report);
     let found = match report.findings {
-        [] if !gaps::unread(report.not_evaluated).is_empty() => "Nothing found, but not everything could be looked at",
-        [] if !apart.is_empty() => "Nothing new is wrong",
-        [] if report.not_evaluated.is_empty() => "Nothing is wrong",
-        // It may be wrong all the same: with what is in the cluster already, or in files that were not given.
-        [] => "Nothing is wrong in what these files hold",
+        [] if !gaps::unread(report.not_evaluated).is_empty() => {
+            "No problems found, but some checks could not be evaluated"
+        }
+        [] if !suppressed.is_empty() => "No new problems found",
+        [] if report.not_evaluated.is_empty() => "No problems found",
+        // There may still be problems in combination with the cluster, or with files that were not given.
+        [] => "No problems found in these files",
         _ => &counts(report),
     };
-    let apart = if apart.is_empty() { apart } else { format!(" ({apart})") };
-    let mut text = format!("{found}{apart}: {}.\n", looked_at(report));
+    let suppressed = if suppressed.is_empty() { suppressed } else { format!(" ({suppressed})") };
+    let mut text = format!("{found}{suppressed}: {}.\n", checked(report));
     for ignored in report.ignored.unwrap_or_default() {
         let _ = writeln!(text, "ignored: {}", plain(&ignored.to_string()));
     }
@@ -155,8 +157,8 @@ pub(crate) fn last_lines(report: &Report) -> String {
     text + &not_evaluated(report.not_evaluated)
 }
 
-/// How much does not count: `2 ignored, 1 in the baseline`.
-fn apart(report: &Report) -> String {
+/// The findings that do not count: `2 ignored, 1 in the baseline`.
+fn suppressed(report: &Report) -> String {
     let counts = [(report.summary.ignored, "ignored"), (report.summary.baselined, "in the baseline")];
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     counts.collect::<Vec<_>>().join(", ")
@@ -173,7 +175,7 @@ fn counts(report: &Report) -> String {
 }
 
 /// `250 objects checked by 90 rules (namespace shop, context prod, 1.2s)`.
-fn looked_at(report: &Report) -> String {
+fn checked(report: &Report) -> String {
     let run = &report.run;
     let scope = match run.namespaces.as_slice() {
         [] => None,
@@ -185,18 +187,17 @@ fn looked_at(report: &Report) -> String {
     let took = run.took.map(|took| format!("{:.1}s", took.as_secs_f64()));
     let facts: Vec<String> = [scope, labels, context, took].into_iter().flatten().map(|fact| plain(&fact)).collect();
     let (objects, rules) = (report.summary.objects, report.summary.rules_run);
-    let looked = format!("{} checked by {}", words::count(objects, "object"), words::count(rules, "rule"));
-    if facts.is_empty() { looked } else { format!("{looked} ({})", facts.join(", ")) }
+    let checked = format!("{} checked by {}", words::count(objects, "object"), words::count(rules, "rule"));
+    if facts.is_empty() { checked } else { format!("{checked} ({})", facts.join(", ")) }
 }
 
-/// Long lines as paragraphs: the terminal would break them in the middle of a word. Elsewhere each fact stays in one line,
-/// for `grep`.
+/// Wraps long lines between words for a terminal. Elsewhere each fact stays on one line, for `grep`.
 pub(crate) fn paragraphs(lines: &str, width: usize) -> String {
     let options = wrapping(width).subsequent_indent("  ").break_words(false);
     lines.lines().fold(String::new(), |text, line| text + &textwrap::fill(line, &options) + "\n")
 }
 
-/// One line for everything that one missing kind kept from being looked at.
+/// One line per unreadable kind, with the rules that need it.
 fn not_evaluated(lines: &[NotEvaluated]) -> String {
     let mut text = String::new();
     for unread in gaps::unread(lines) {

@@ -1,4 +1,4 @@
-//! `-o wide`: one line a finding, with all columns, like `kubectl get -o wide`.
+//! `-o wide`: one line per finding, with all columns, like `kubectl get -o wide`.
 
 use kubectl_gpt_analyzers::Finding;
 use tabled::builder::Builder;

@@ -1,5 +1,5 @@
-//! An API server for tests: it serves a recorded or made-up cluster over HTTP on the local machine, fails in the ways
-//! that real ones fail, and remembers what it was asked.
+//! A fake API server for tests: serves a recorded or synthetic cluster over HTTP on localhost, injects faults of real
+//! servers, and records requests.
 //!
 //! ```ignore
 //! let server = ApiServer::start(objects);
@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub mod tls;
 
-/// Which requests a fault meets. Everything that is not stated matches.
+/// Which requests a fault applies to. Unset conditions match all requests.
 #[derive(Clone, Debug, Default)]
 pub struct When {
     path: Option<String>,
@@ -39,7 +39,7 @@ pub struct When {
     continued: bool,
     watches_only: bool,
     times: Option<usize>,
-    /// How many such requests pass before.
+    /// How many matching requests succeed first.
     after: usize,
 }
 
@@ -58,22 +58,22 @@ impl When {
         When { watches_only: true, ..When::listing(resource) }
     }
 
-    /// Requests for one object.
+    /// Requests for a single object.
     pub fn getting(resource: &str, name: &str) -> When {
         When { resource: Some(resource.to_string()), name: Some(name.to_string()), ..When::default() }
     }
 
-    /// Requests whose path is this one or begins with it and a slash.
+    /// Requests with this path or path prefix.
     pub fn path(path: &str) -> When {
         When { path: Some(path.to_string()), ..When::default() }
     }
 
-    /// Only what concerns one namespace.
+    /// Only requests for one namespace.
     pub fn in_namespace(self, namespace: &str) -> When {
         When { namespace: Some(Some(namespace.to_string())), ..self }
     }
 
-    /// Only what concerns all namespaces, or none.
+    /// Only cluster-wide requests.
     pub fn cluster_wide(self) -> When {
         When { namespace: Some(None), ..self }
     }
@@ -83,12 +83,12 @@ impl When {
         When { continued: true, ..self }
     }
 
-    /// Only the first so many.
+    /// Only the first `n` requests.
     pub fn times(self, times: usize) -> When {
         When { times: Some(times), ..self }
     }
 
-    /// Only after so many have passed.
+    /// Only after `n` requests.
     pub fn after(self, after: usize) -> When {
         When { after, ..self }
     }
@@ -107,12 +107,12 @@ impl When {
     }
 }
 
-/// What happens then.
+/// The injected fault.
 #[derive(Clone, Debug)]
 pub enum Then {
     Forbidden,
     Unauthorized,
-    /// No such API: the plain-text 404 that API servers give for unknown paths.
+    /// Unknown API: the plain-text 404 of real API servers.
     NotFound,
     /// The continue token expired.
     Gone,
@@ -121,38 +121,38 @@ pub enum Then {
     },
     Unavailable,
     InternalError,
-    /// The normal answer, later.
+    /// The normal response, delayed.
     Slow(Duration),
-    /// No answer ever.
+    /// No response.
     Hang,
-    /// Half an answer, then the connection breaks.
+    /// Half a response, then the connection breaks.
     Cut,
-    /// Half an answer, as if it were all.
+    /// Half a response, as if it were complete.
     Half,
-    /// An answer that is not JSON.
+    /// A response that is not JSON.
     Garbage,
-    /// The first item of the list does not fit its kind.
+    /// The first item of the list does not match its kind.
     BrokenItem,
     /// The same continue token on every page.
     SamePage,
-    /// The normal answer, of a cluster in which in the meantime these objects came, before all others, and so many of the
-    /// first ones went.
+    /// The normal response, but of a cluster in which these objects have been added at the front, and the given number
+    /// of first objects removed.
     Meanwhile {
         come: Vec<Value>,
         go: usize,
     },
 }
 
-/// How the server tells what it serves.
+/// The discovery format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Discovery {
     #[default]
     Aggregated,
-    /// As servers before Kubernetes 1.26 do.
+    /// As in servers before Kubernetes 1.26.
     Plain,
 }
 
-/// A request that came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub method: String,
@@ -170,7 +170,7 @@ impl Asked {
         self.query.get("watch").is_some_and(|watch| watch == "true" || watch == "1")
     }
 
-    /// `/api/v1/pods?limit=500`, the parameters in order.
+    /// `/api/v1/pods?limit=500`, with sorted parameters.
     pub fn line(&self) -> String {
         let query: BTreeMap<_, _> = self.query.iter().collect();
         let query: Vec<String> = query.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -189,7 +189,7 @@ struct Target {
 }
 
 impl Target {
-    /// Takes `/apis/apps/v1/namespaces/shop/deployments/cart` apart.
+    /// Parses `/apis/apps/v1/namespaces/shop/deployments/cart`.
     fn of(path: &str) -> Option<Target> {
         let mut parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let (group, version, at) = match *parts.first()? {
@@ -220,18 +220,18 @@ struct World {
     kinds: BTreeMap<Resource, (String, bool)>,
     stale: BTreeSet<String>,
     discovery: Discovery,
-    /// What may be asked for, where not everything may: `(verb, group, resource)`.
+    /// The allowed requests, if restricted: `(verb, group, resource)`.
     allowed: Option<BTreeSet<(String, String, String)>>,
     logs: HashMap<(String, String, String, bool), String>,
-    /// What happened, for those who watch: the version after it, the resource, the type of the event and the object.
+    /// Events for watches: resource version, resource, event type and object.
     history: Vec<(u64, Resource, &'static str, Value)>,
     version: u64,
-    /// What happened up to this version is forgotten.
+    /// Events up to this version have been discarded.
     compacted: u64,
-    /// How often all watches were cut.
+    /// How often all watches have been disconnected.
     cuts: usize,
     faults: Vec<(When, Then, usize)>,
-    /// How far its clock is ahead of this machine's.
+    /// How far its clock is ahead of the local clock.
     ahead: SignedDuration,
     asked: Vec<Asked>,
     busy: usize,
@@ -254,12 +254,12 @@ impl Drop for ApiServer {
 }
 
 impl ApiServer {
-    /// Serves these objects, and all kinds that every cluster has. The context's namespace is `shop`.
+    /// Serves these objects and all built-in kinds. The context's namespace is `shop`.
     pub fn start(objects: Vec<Value>) -> ApiServer {
         ApiServer::listen(objects, None)
     }
 
-    /// The same over TLS. Its kubeconfig trusts no authority; [`tls::Authority`] makes what one needs.
+    /// The same over TLS. Its kubeconfig trusts no authority; use [`tls::Authority`].
     pub fn start_tls(objects: Vec<Value>, acceptor: TlsAcceptor) -> ApiServer {
         ApiServer::listen(objects, Some(acceptor))
     }
@@ -317,22 +317,22 @@ impl ApiServer {
         self.world().add(object);
     }
 
-    /// Makes or changes an object, and tells whoever watches.
+    /// Creates or changes an object, and notifies watches.
     pub fn change(&self, object: Value) {
         self.world().change(object);
     }
 
-    /// Takes an object away, and tells whoever watches.
+    /// Deletes an object, and notifies watches.
     pub fn delete(&self, api_version: &str, kind: &str, namespace: &str, name: &str) {
         self.world().delete(api_version, kind, namespace, name);
     }
 
-    /// Breaks the connections of all who watch.
+    /// Disconnects all watches.
     pub fn cut_watches(&self) {
         self.world().cuts += 1;
     }
 
-    /// Forgets what happened, as etcd does: who watches from before is told to begin again.
+    /// Discards old events, like etcd compaction: older watches get 410 Gone.
     pub fn forget_history(&self) {
         let mut world = self.world();
         world.version += 1;
@@ -340,29 +340,29 @@ impl ApiServer {
         world.history.clear();
     }
 
-    /// Forgets all but the last events; who is up to date does not notice.
+    /// Discards all but the latest events; current watches are not affected.
     pub fn forget_delivered_history(&self, keep: usize) {
         let mut world = self.world();
         let beyond = world.history.len().saturating_sub(keep);
         world.history.drain(..beyond);
     }
 
-    /// Sets its clock: how far it is ahead of this machine's.
+    /// Sets its clock relative to the local clock.
     pub fn clock(&self, ahead: SignedDuration) {
         self.world().ahead = ahead;
     }
 
-    /// No request fails any more.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.world().faults.clear();
     }
 
-    /// Serves a kind that it did not serve, or another version of it.
+    /// Serves an additional kind or version.
     pub fn serve(&self, kind: Kind, version: &str) {
         self.world().serve(kind, version);
     }
 
-    /// Serves no kind of a group any more.
+    /// Removes all kinds of a group.
     pub fn drop_group(&self, group: &str) {
         self.world().kinds.retain(|(g, _, _), _| g != group);
     }
@@ -371,7 +371,7 @@ impl ApiServer {
         self.world().discovery = discovery;
     }
 
-    /// Refuses every resource that this ClusterRole, in YAML, does not grant.
+    /// Denies every resource that this ClusterRole (YAML) does not grant.
     pub fn allow_only(&self, role: &str) {
         let role: Value = serde_saphyr::from_str(role).unwrap();
         let words = |rule: &Value, field: &str| -> Vec<String> {
@@ -390,7 +390,7 @@ impl ApiServer {
         self.world().allowed = Some(allowed);
     }
 
-    /// Marks a group as stale: the aggregated server behind it does not answer.
+    /// Marks a group as stale: its aggregated server does not respond.
     pub fn stale(&self, group: &str) {
         self.world().stale.insert(group.to_string());
     }
@@ -400,7 +400,7 @@ impl ApiServer {
         self.world().logs.insert(key, text.to_string());
     }
 
-    /// The newest fault that matches a request counts.
+    /// Adds a fault; the newest matching fault applies.
     pub fn fail(&self, when: When, then: Then) {
         self.world().faults.push((when, then, 0));
     }
@@ -417,7 +417,7 @@ impl ApiServer {
         about.map(Asked::line).collect()
     }
 
-    /// How many requests there were at the same time.
+    /// The maximum number of concurrent requests.
     pub fn most_at_a_time(&self) -> usize {
         self.world().busiest
     }
@@ -496,7 +496,7 @@ impl World {
         objects.splice(..0, come.iter().cloned());
     }
 
-    /// The next event for a watch after a version, as a line, and the version after it.
+    /// The next event after a version as a line, and its version.
     fn event_after(&self, version: u64, asked: &Asked) -> Option<(u64, String)> {
         if version < self.compacted {
             let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
@@ -520,7 +520,7 @@ impl World {
         Some((*at, event_line(event, &object)))
     }
 
-    /// The newest fault that matches and is not used up.
+    /// The newest matching fault that is not used up.
     fn fault(&mut self, asked: &Asked) -> Option<Then> {
         self.faults.iter_mut().rev().filter(|(when, ..)| when.matches(asked)).find_map(|(when, then, met)| {
             *met += 1;
@@ -680,7 +680,7 @@ fn list(asked: &Asked, target: &Target, kind: &str, objects: &[Value], version: 
         if metadata_only {
             return json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": item["metadata"]});
         }
-        // As in lists of the real server.
+        // As in lists of a real server.
         let fields =
             item.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "kind" | "apiVersion"));
         fields.map(|(key, value)| (key.clone(), value.clone())).collect()
@@ -729,7 +729,7 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, request: Request) -> Res
     response
 }
 
-/// Everything that happens from the version on that is asked for, until the watches are cut.
+/// All events from the requested version on, until the watches are disconnected.
 fn watch(world: &Arc<Mutex<World>>, asked: Asked) -> Response {
     let from = asked.query.get("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or_default();
     let cuts = world.lock().unwrap().cuts;
@@ -758,7 +758,7 @@ fn watch(world: &Arc<Mutex<World>>, asked: Asked) -> Response {
     Response::builder().header(CONTENT_TYPE, "application/json").body(Body::from_stream(events)).unwrap()
 }
 
-/// The type comes first, as API servers write it.
+/// The type comes first, as in real API servers.
 fn event_line(event: &str, object: &Value) -> String {
     format!("{{\"type\":\"{event}\",\"object\":{object}}}\n")
 }
@@ -862,7 +862,7 @@ fn forbidden(asked: &Asked) -> String {
     }
 }
 
-/// Half of the body, and then the connection breaks.
+/// Half of the body, then the connection breaks.
 fn cut(body: &str) -> Response {
     let half = body.as_bytes()[..body.len() / 2].to_vec();
     let pieces = futures::stream::iter([Ok(half), Err(std::io::Error::other("cut"))]);

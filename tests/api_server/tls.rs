@@ -1,5 +1,4 @@
-//! Certificates as a cluster's authority issues them to servers and clients, and a server that shows one and asks for
-//! another.
+//! A certificate authority for server and client certificates, and a TLS server that uses and requests them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-/// Who issues certificates.
+/// A certificate authority.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, both as PEM.
@@ -38,7 +37,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A certificate for an address or a name, valid from one new year's day to another.
+    /// A certificate for an address or a name, valid from January 1st of one year to that of another.
     pub fn issue(&self, name: &str, from: i32, to: i32) -> Issued {
         let mut params = CertificateParams::new(vec![name.to_string()]).unwrap();
         (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
@@ -47,7 +46,8 @@ impl Authority {
         Issued { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().clone() }
     }
 
-    /// For a server that shows this certificate; with `of_clients` it lets in nobody without one of this authority.
+    /// The configuration of a server with this certificate; with `of_clients`, it requires client certificates of this
+    /// authority.
     pub fn acceptor(&self, server: &Issued, of_clients: bool) -> TlsAcceptor {
         let provider = Arc::new(ring::default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
@@ -69,7 +69,7 @@ impl Authority {
     }
 }
 
-/// Connections whose handshake succeeded.
+/// Connections with a completed handshake.
 pub(super) struct Encrypted {
     pub listener: TcpListener,
     pub acceptor: TlsAcceptor,

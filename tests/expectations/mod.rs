@@ -1,4 +1,4 @@
-//! What is truly wrong in a recorded cluster (`expect.yaml`), and how far a report is from it.
+//! The expected findings of a recorded cluster (`expect.yaml`), and their comparison with a report.
 
 #![allow(dead_code, reason = "not every test that includes it needs all of it")]
 
@@ -44,9 +44,9 @@ struct Expectation {
     _cause: Option<String>,
     /// What the message or the evidence must contain (a regular expression).
     r#match: String,
-    /// The object that explains it.
+    /// The object of the cause.
     because: Option<String>,
-    /// Other kinds on which the same trouble may be reported.
+    /// Other kinds on which the problem may be reported.
     #[serde(default)]
     also: Vec<String>,
     #[serde(default)]
@@ -131,11 +131,11 @@ pub fn folders(of: &str) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.retain(|path| path.is_dir());
     folders.sort();
-    assert!(folders.len() > 10, "{of} is there");
+    assert!(folders.len() > 10, "{of} is complete");
     folders
 }
 
-/// All findings that explain one, near and far.
+/// All direct and indirect causes of a finding.
 fn causes<'a>(finding: &'a Value, by_id: &BTreeMap<&str, &'a Value>) -> Vec<&'a Value> {
     let (mut todo, mut seen) = (vec![finding], BTreeSet::new());
     let mut causes = Vec::new();

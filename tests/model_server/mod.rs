@@ -1,4 +1,4 @@
-//! A server of the OpenAI chat protocol that answers, or fails, as a test says.
+//! A fake OpenAI-compatible server that responds or fails as configured by a test.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,28 +13,28 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-/// What the server does with one request.
+/// The response to one request.
 #[derive(Clone, Debug)]
 pub enum Does {
     /// Streams this text in small pieces.
     Says(String),
-    /// Streams a call of a tool: name and arguments.
+    /// Streams a tool call: name and arguments.
     Calls(&'static str, Value),
-    /// Answers at once, without streaming.
+    /// Responds without streaming.
     SaysWhole(String),
-    /// Refuses with this status, this body and this Retry-After.
+    /// Responds with this status, body and `Retry-After`.
     Refuses(u16, Value, Option<&'static str>),
-    /// Waits before it says this.
+    /// Responds after a delay.
     Slow(Duration, String),
-    /// Streams half of the text, and then the connection breaks.
+    /// Streams half of the text, then breaks the connection.
     Cut(String),
-    /// Streams half of the text and ends as if that were all.
+    /// Streams half of the text and ends without a finish reason.
     EndsEarly(String),
-    /// An event that is no JSON.
+    /// Sends an event that is not JSON.
     Malformed,
-    /// A page of HTML.
+    /// Responds with an HTML page.
     Html,
-    /// Text without an end.
+    /// Streams endless text.
     Huge,
     RedirectsTo(String),
 }
@@ -50,9 +50,9 @@ pub struct Asked {
 struct World {
     does: VecDeque<Does>,
     otherwise: Option<Does>,
-    /// Structured output is not known here.
+    /// Rejects structured output.
     plain: bool,
-    /// Tools are not known here.
+    /// Rejects tools.
     toolless: bool,
     asked: Vec<Asked>,
     busy: usize,
@@ -68,12 +68,12 @@ pub struct ModelServer {
 }
 
 impl ModelServer {
-    /// One that always does this.
+    /// A server that always responds in this way.
     pub fn that(does: Does) -> ModelServer {
         ModelServer::start(World { otherwise: Some(does), ..World::default() })
     }
 
-    /// One that does these one after the other, and then the last one always.
+    /// A server that responds in these ways in order, then repeats the last one.
     pub fn first(does: Vec<Does>) -> ModelServer {
         let otherwise = does.last().cloned();
         ModelServer::start(World { does: does.into(), otherwise, ..World::default() })
@@ -107,7 +107,7 @@ impl ModelServer {
         self.world.lock().unwrap().asked.clone()
     }
 
-    /// How many requests were under way at the same time.
+    /// The maximum number of concurrent requests.
     pub fn busiest(&self) -> usize {
         self.world.lock().unwrap().busiest
     }
@@ -129,7 +129,7 @@ async fn answer(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body:
             world.does.pop_front().or(world.otherwise.clone()).unwrap()
         }
     };
-    // Long enough for others to come in between.
+    // Long enough for concurrent requests to overlap.
     tokio::time::sleep(Duration::from_millis(20)).await;
     let response = respond(does).await;
     world.lock().unwrap().busy -= 1;

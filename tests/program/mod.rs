@@ -1,18 +1,18 @@
-//! The program as a user runs it, without anything of the environment it is tested in, and what it said.
+//! Runs the program with an empty environment, and returns its output.
 
 use std::process::Output;
 
 use assert_cmd::Command;
 use serde_json::Value;
 
-/// Started at the project's root, so that paths in what it prints are the same everywhere.
+/// Runs in the project root, so that paths in the output are reproducible.
 pub fn kubectl_gpt(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("kubectl-gpt").unwrap();
     command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
     command
 }
 
-/// The objects of a cluster that ships with the tests.
+/// The path of a recorded cluster.
 pub fn recorded(scenario: &str) -> String {
     format!("tests/scenarios/{scenario}/cluster.json")
 }
@@ -25,7 +25,7 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// What it said on either.
+/// Standard output and standard error.
 pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

@@ -1,5 +1,5 @@
-//! Packed files: gzip, zstd and tar, written by anybody. Nothing is ever extracted to disk, and nothing that a file
-//! says of itself decides how much memory or time it takes.
+//! Compressed files and archives (gzip, zstd, tar) from untrusted sources. Nothing is extracted to disk, and sizes
+//! stated in a file do not determine memory or time.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
@@ -11,20 +11,20 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::tree::{DEEPEST, Tree, is_log, is_read};
 
-/// The most that one file, or all files of an archive that are read, may hold once they are unpacked, in bytes.
-pub(super) const LARGEST: u64 = 2 << 30;
-/// The most that one file of an archive may hold.
-const LARGEST_ENTRY: u64 = 1 << 30;
-/// The most that an archive may unpack to, with what is passed over: disk images, audit logs.
-const LARGEST_ARCHIVE: u64 = 16 << 30;
-/// How many files, folders and links an archive may have.
-const ENTRIES: usize = 200_000;
-/// The most that stands between two files of an archive: headers, long names.
-const HEADERS: u64 = 1 << 20;
-/// Of a log only the end is kept.
+/// Maximum uncompressed size of a file, or of all files read from an archive, in bytes.
+pub(super) const MAX_BYTES: u64 = 2 << 30;
+/// Maximum size of one file in an archive.
+const MAX_ENTRY_BYTES: u64 = 1 << 30;
+/// Maximum uncompressed size of an archive, including skipped files: disk images, audit logs.
+const MAX_ARCHIVE_BYTES: u64 = 16 << 30;
+/// Maximum number of entries in an archive.
+const MAX_ENTRIES: usize = 200_000;
+/// Maximum size of metadata between two files of an archive: headers, long names.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
+/// How much of the end of a log is kept.
 pub(super) const LOG_END: usize = 1 << 20;
-/// A stream that grows more than this many times, past [`BOMB_FROM`] bytes, is no cluster but a bomb: JSON of Kubernetes
-/// objects shrinks ten to forty times. In archives there may be many files that are nearly the same.
+/// A stream that expands by more than this factor, beyond [`BOMB_FROM`] bytes, is a decompression bomb: JSON of
+/// Kubernetes objects compresses ten to forty times. Archives may contain many nearly identical files.
 const BOMB_RATIO: u64 = 200;
 const ARCHIVE_BOMB_RATIO: u64 = 500;
 const BOMB_FROM: u64 = 64 << 20;
@@ -32,18 +32,17 @@ const BOMB_FROM: u64 = 64 << 20;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// What a file turned out to be.
+/// The detected content.
 #[derive(Debug)]
 pub(super) enum Unpacked {
     Text(Vec<u8>),
     Archive(Tree),
 }
 
-/// Reads a file, unpacked if it is gzipped or packed with zstd; an archive (tar) is read into memory.
+/// Reads a file, decompressing gzip and zstd; an archive (tar) is read into memory.
 ///
 /// # Errors
-/// When it cannot be read or unpacked, when it is larger than a recorded cluster can be, and when an archive holds what
-/// no honest one does.
+/// When the file cannot be read or decompressed, exceeds the limits, or is a malicious archive.
 pub(super) fn unpack(source: &mut dyn Read, name: &str) -> Result<Unpacked> {
     let packed = Rc::new(Cell::new(0));
     let mut source = BufReader::with_capacity(64 << 10, Counted { source, count: Rc::clone(&packed) });
@@ -57,23 +56,23 @@ pub(super) fn unpack(source: &mut dyn Read, name: &str) -> Result<Unpacked> {
     } else {
         Box::new(source)
     };
-    let left = Rc::new(Cell::new(LARGEST));
+    let left = Rc::new(Cell::new(MAX_BYTES));
     let limits = Limits { packed: is_packed.then_some(packed), ratio: BOMB_RATIO, left: Rc::clone(&left) };
     let mut stream = BufReader::with_capacity(64 << 10, Limited { stream, unpacked: 0, limits });
-    let said = |error: io::Error| match (error.get_ref().is_some_and(|inner| inner.is::<TooLarge>()), is_packed) {
-        (false, true) => anyhow!(error).context("unpacking it"),
+    let described = |error: io::Error| match (error.get_ref().is_some_and(|inner| inner.is::<TooLarge>()), is_packed) {
+        (false, true) => anyhow!(error).context("decompressing"),
         _ => anyhow!(error),
     };
-    if is_tar(stream.fill_buf().map_err(said)?, name) {
+    if is_tar(stream.fill_buf().map_err(described)?, name) {
         stream.get_mut().limits.ratio = ARCHIVE_BOMB_RATIO;
         return Ok(Unpacked::Archive(read_tar(stream, &left, name)?));
     }
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).map_err(said)?;
+    stream.read_to_end(&mut bytes).map_err(described)?;
     Ok(Unpacked::Text(bytes))
 }
 
-/// By the magic of POSIX and GNU archives; older ones have none.
+/// Checks the magic bytes of POSIX and GNU archives; older formats have none.
 fn is_tar(head: &[u8], name: &str) -> bool {
     let name = name.to_lowercase();
     let named = [".tar", ".tgz", ".tar.gz", ".tar.zst", ".tzst"].iter().any(|ending| name.ends_with(ending));
@@ -86,44 +85,44 @@ fn read_tar(stream: impl Read, left: &Rc<Cell<u64>>, name: &str) -> Result<Tree>
     let mut archive = tar::Archive::new(stream);
     let mut files = archive.entries()?;
     loop {
-        left.set(HEADERS);
+        left.set(MAX_HEADER_BYTES);
         let Some(entry) = files.next() else { break };
-        let mut entry = entry.context("it is no intact archive")?;
+        let mut entry = entry.context("archive is corrupted")?;
         entries += 1;
-        if entries > ENTRIES {
-            bail!("the archive has more than {ENTRIES} entries, more than a recorded cluster can have");
+        if entries > MAX_ENTRIES {
+            bail!("archive has more than {MAX_ENTRIES} entries, more than any recorded cluster");
         }
         let path = entry_path(&entry.path_bytes())?;
         let size = entry.size();
-        if size > LARGEST_ENTRY {
-            bail!("{path} in the archive is larger than {} MiB", LARGEST_ENTRY >> 20);
+        if size > MAX_ENTRY_BYTES {
+            bail!("{path} in the archive is larger than {} MiB", MAX_ENTRY_BYTES >> 20);
         }
         unpacked += size;
-        if unpacked > LARGEST_ARCHIVE {
-            bail!("the archive unpacks to more than {} GiB", LARGEST_ARCHIVE >> 30);
+        if unpacked > MAX_ARCHIVE_BYTES {
+            bail!("archive is larger than {} GiB uncompressed", MAX_ARCHIVE_BYTES >> 30);
         }
-        left.set(size + HEADERS);
+        left.set(size + MAX_HEADER_BYTES);
         let kind = entry.header().entry_type();
         if kind.is_symlink() || kind.is_hard_link() {
             tree.links += 1;
         }
         if !kind.is_file() || !is_read(&path) {
-            io::copy(&mut entry, &mut io::sink()).context("it is no intact archive")?;
+            io::copy(&mut entry, &mut io::sink()).context("archive is corrupted")?;
             continue;
         }
         let reading = || format!("reading {path} in the archive");
         let bytes = if is_log(&path) { end_of(&mut entry, LOG_END) } else { whole(&mut entry) };
         let bytes = bytes.with_context(reading)?;
         kept += bytes.len() as u64;
-        if kept > LARGEST {
-            bail!("the archive holds more than {} MiB of objects and logs", LARGEST >> 20);
+        if kept > MAX_BYTES {
+            bail!("archive contains more than {} MiB of objects and logs", MAX_BYTES >> 20);
         }
         tree.add(path, bytes);
     }
     Ok(tree)
 }
 
-/// The path of an entry, relative and without `.`; one that leads out of the archive is refused.
+/// The path of an entry, relative and without `.`; a path outside the archive is an error.
 fn entry_path(bytes: &[u8]) -> Result<String> {
     let text = String::from_utf8_lossy(bytes).replace('\\', "/");
     let mut parts = Vec::new();
@@ -132,40 +131,40 @@ fn entry_path(bytes: &[u8]) -> Result<String> {
             Component::Normal(part) => parts.push(part.to_string_lossy().to_string()),
             Component::CurDir => {}
             _ => {
-                bail!("the archive has an entry {text:?}, which leads out of it; such an archive is not to be trusted")
+                bail!("archive entry {text:?} points outside the archive; the archive may be malicious")
             }
         }
     }
     if parts.len() > DEEPEST {
-        bail!("the archive has folders nested more than {DEEPEST} deep");
+        bail!("archive has directories nested more than {DEEPEST} levels deep");
     }
     Ok(parts.join("/"))
 }
 
-/// All of it, gzipped or not: bundles hold rotated logs and lists that are packed once more.
+/// Reads the whole entry without decompressing it: bundles may contain gzipped logs and lists.
 fn whole(entry: &mut impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     entry.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The last bytes of a stream.
-pub(super) fn end_of(source: &mut impl Read, most: usize) -> Result<Vec<u8>> {
+/// Reads the last bytes of a stream.
+pub(super) fn end_of(source: &mut impl Read, max: usize) -> Result<Vec<u8>> {
     let (mut end, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
     loop {
         match source.read(&mut chunk)? {
             0 => break,
             n => end.extend_from_slice(&chunk[..n]),
         }
-        if end.len() > 2 * most {
-            end.drain(..end.len() - most);
+        if end.len() > 2 * max {
+            end.drain(..end.len() - max);
         }
     }
-    end.drain(..end.len().saturating_sub(most));
+    end.drain(..end.len().saturating_sub(max));
     Ok(end)
 }
 
-/// Counts what was read of the packed stream.
+/// Counts the bytes read from the compressed stream.
 struct Counted<'a> {
     source: &'a mut dyn Read,
     count: Rc<Cell<u64>>,
@@ -180,14 +179,14 @@ impl Read for Counted<'_> {
 }
 
 struct Limits {
-    /// How much of the packed stream was read; `None` if it is not packed.
+    /// The number of bytes read from the compressed stream; `None` if it is not compressed.
     packed: Option<Rc<Cell<u64>>>,
     ratio: u64,
     /// How much more may be read.
     left: Rc<Cell<u64>>,
 }
 
-/// The unpacked stream, which ends in an error where it goes too far.
+/// The decompressed stream, which fails when it exceeds a limit.
 struct Limited<'a> {
     stream: Box<dyn Read + 'a>,
     unpacked: u64,
@@ -200,9 +199,9 @@ impl Read for Limited<'_> {
         self.unpacked += n as u64;
         let Limits { packed, ratio, left } = &self.limits;
         if let Some(packed) = packed {
-            let most = packed.get().saturating_mul(*ratio).max(BOMB_FROM);
-            if self.unpacked > most {
-                return Err(io::Error::other(TooLarge(most)));
+            let max = packed.get().saturating_mul(*ratio).max(BOMB_FROM);
+            if self.unpacked > max {
+                return Err(io::Error::other(TooLarge(max)));
             }
         }
         match left.get().checked_sub(n as u64) {
@@ -214,7 +213,7 @@ impl Read for Limited<'_> {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("it is larger than {} MiB, more than a recorded cluster can be", .0 >> 20)]
+#[error("file is larger than {} MiB, more than any recorded cluster", .0 >> 20)]
 struct TooLarge(u64);
 
 #[cfg(test)]
@@ -226,7 +225,7 @@ mod tests {
 
     use super::{Unpacked, entry_path, unpack};
 
-    /// An archive with one entry of any name, which the library's own writer would refuse.
+    /// An archive with arbitrary entry names, which the library's own writer rejects.
     fn archive(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
         for (path, kind, data) in entries {
@@ -253,15 +252,15 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_lead_out_of_the_archive() {
+    fn entries_outside_the_archive() {
         for path in ["../x.json", "a/../../x.json", "/etc/x.json", "..\\x.json"] {
-            refused(&archive(&[(path, tar::EntryType::Regular, b"{}")]), "leads out of it");
+            refused(&archive(&[(path, tar::EntryType::Regular, b"{}")]), "points outside the archive");
         }
         assert_eq!(entry_path(b"./a/./b.json").unwrap(), "a/b.json");
     }
 
     #[test]
-    fn links_and_devices_are_passed_over() {
+    fn links_and_devices_are_skipped() {
         let mut builder = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
@@ -278,14 +277,14 @@ mod tests {
     }
 
     #[test]
-    fn archives_that_never_end() {
-        // A header that promises more than there may be.
+    fn archives_beyond_the_size_limits() {
+        // A header that states a size beyond the limit.
         let mut header = tar::Header::new_gnu();
         header.set_path("a.json").unwrap();
         header.set_size(1 << 40);
         header.set_cksum();
         refused(header.as_bytes(), "larger than 1024 MiB");
-        // A long name of many megabytes.
+        // A long name of several megabytes.
         let name = vec![b'a'; 8 << 20];
         refused(&archive(&[("x", tar::EntryType::GNULongName, &name)]), "larger than");
         let zeros = vec![0; 80 << 20];
@@ -295,19 +294,19 @@ mod tests {
     }
 
     #[test]
-    fn archives_that_are_too_deep() {
+    fn archives_beyond_the_depth_limit() {
         let path = "a/".repeat(40) + "x.json";
         refused(&archive(&[(&path, tar::EntryType::Regular, b"{}")]), "nested more than");
     }
 
     #[test]
-    fn half_an_archive() {
+    fn truncated_archives() {
         let whole = gzip(&archive(&[("a.json", tar::EntryType::Regular, &[b'x'; 5000])]));
         refused(&whole[..whole.len() / 2], "");
     }
 
     #[test]
-    fn too_many_entries() {
+    fn archives_beyond_the_entry_limit() {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Directory);
         header.set_path("a/").unwrap();
@@ -318,7 +317,7 @@ mod tests {
         assert!(error.contains("more than 200000 entries"), "{error}");
     }
 
-    /// The same block for ever.
+    /// Repeats the same block endlessly.
     struct Endless {
         block: [u8; 512],
         at: usize,

@@ -1,7 +1,7 @@
-//! Support bundles of Troubleshoot (`kubectl support-bundle`), folder or archive.
+//! Troubleshoot support bundles (`kubectl support-bundle`), as a directory or archive.
 //!
-//! `cluster-resources/KIND.json` for kinds of cluster scope, `cluster-resources/KIND/NAMESPACE.json` for the others, and
-//! `cluster-resources/KIND-errors.json` for what could not be read. Whoever made it could often read a few namespaces only.
+//! `cluster-resources/KIND.json` for cluster-scoped kinds, `cluster-resources/KIND/NAMESPACE.json` for others, and
+//! `cluster-resources/KIND-errors.json` for errors. The collector often has access to a few namespaces only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use super::{Reader, not_in_input};
 
 const RESOURCES: &str = "cluster-resources/";
 
-/// The folder of a bundle inside of a folder or archive, with `/` at the end; empty for the root.
+/// The directory of a bundle inside a directory or archive, with a trailing `/`; empty for the root.
 pub(super) fn root(tree: &Tree) -> Option<String> {
     const ONE_OF: [&str; 3] = ["nodes.json", "namespaces.json", "pods/"];
     let is_bundle = |rest: &str| ONE_OF.iter().any(|name| rest.starts_with(name));
@@ -42,8 +42,8 @@ pub(super) fn read(reader: &mut Reader, tree: &Tree, root: &str) -> Result<()> {
     }
     for kind in Kind::ALL.iter().filter(|kind| kind.bundle_names().is_empty()) {
         let extent = match (kind, reader.declared.get(&Kind::Deployment)) {
-            // Bundles hold none, and hardly any cluster does. To take them for unread would silence every rule that has
-            // to know all workloads.
+            // Bundles do not include ReplicationControllers, which are rarely used. Treating them as unread would
+            // disable every rule that needs all workloads.
             (Kind::ReplicationController, Some(extent)) => extent.clone(),
             (kind, _) => not_in_input(*kind),
         };
@@ -69,8 +69,8 @@ impl Bundle<'_> {
         reader.list_of(&kind.api_version(), kind.api().kind, utf8(&bytes, &name)?, &name)
     }
 
-    /// Whether all namespaces of the cluster are known: a list of them is the API's answer, an array or a single object
-    /// those that somebody chose (in old versions an array is all, and then has the ones that every cluster has).
+    /// Whether all namespaces of the cluster are known: a List is the API's response, while an array or a single object
+    /// contains selected namespaces (in old versions an array is complete, and then includes kube-system).
     fn read_namespaces(&self, reader: &mut Reader) -> Result<bool> {
         let path = format!("{}namespaces.json", self.root);
         let errors = self.errors("namespaces")?;
@@ -97,7 +97,7 @@ impl Bundle<'_> {
         let mut gap = None;
         for name in names {
             for path in [format!("{}{name}.json", self.root), format!("{}{name}", self.root)] {
-                // A list that could not be made is written as nothing.
+                // A failed list is written as an empty file.
                 if self.tree.has(&path) && !self.tree.read(&path)?.trim_ascii().is_empty() {
                     self.list(reader, kind, &path)?;
                     found = true;
@@ -126,7 +126,7 @@ impl Bundle<'_> {
         let (mut read, mut gap, mut was_tried) = (BTreeSet::new(), None, false);
         for name in names {
             let folder = format!("{}{name}/", self.root);
-            // `pods/logs/` lies in the folder of pods.
+            // The directory of pods also contains `pods/logs/`.
             for file in self.tree.below(&folder).filter(|file| is_objects(file) && !file.contains('/')) {
                 let Some(namespace) = file.strip_suffix(".json").or(file.strip_suffix(".yaml")) else { continue };
                 if namespace.ends_with("-errors") {
@@ -144,9 +144,9 @@ impl Bundle<'_> {
             (Some(gap), _) if read.is_empty() => Extent::Failed(gap),
             (Some(gap), _) => Extent::Partly(read, gap),
             (None, _) if read.is_empty() && !(was_tried && namespaces.is_empty()) => not_in_input(kind),
-            // What the collector may not read it leaves out without a word.
+            // The collector silently omits lists that are forbidden.
             (None, Some(namespace)) => {
-                let message = format!("the bundle holds no list of {kind} of namespace {namespace}");
+                let message = format!("the bundle has no list of {kind} in namespace {namespace}");
                 Extent::Partly(read, Gap { reason: Reason::Forbidden, message })
             }
             (None, None) if whole => Extent::Everything,
@@ -195,7 +195,7 @@ impl Bundle<'_> {
         }
     }
 
-    /// `KIND-errors.json`: an object by namespace, or an array; `null` or nothing where all went well.
+    /// `KIND-errors.json`: an object by namespace or an array; `null` or empty if there were no errors.
     fn errors(&self, name: &str) -> Result<Errors> {
         let path = format!("{}{name}-errors.json", self.root);
         if !self.tree.has(&path) {
@@ -218,7 +218,7 @@ impl Bundle<'_> {
     }
 }
 
-/// What the collector could not read of one kind.
+/// The errors of the collector for one kind.
 #[derive(Default)]
 struct Errors {
     exists: bool,

@@ -1,7 +1,7 @@
-//! `kubectl cluster-info dump`: a folder (`--output-directory`), or all in one stream on standard output.
+//! `kubectl cluster-info dump`: a directory (`--output-directory`), or a single stream on standard output.
 //!
-//! `nodes.json`, and for each namespace seven lists and the logs of its pods. It never holds anything else, so of all
-//! other kinds nothing is known.
+//! Contains `nodes.json`, and for each namespace seven lists and the logs of its pods. Nothing is known about other
+//! kinds.
 
 use std::collections::BTreeSet;
 
@@ -25,12 +25,12 @@ const LISTS: [(&str, Kind); 7] = [
     ("pods", Kind::Pod),
 ];
 const ENDINGS: [&str; 2] = [".json", ".yaml"];
-/// Nobody asks for this namespace: it is dumped with `--all-namespaces` only.
+/// This namespace is dumped only with `--all-namespaces`.
 const NEVER_ASKED_FOR: &str = "kube-node-lease";
 const START: &str = "==== START logs for container ";
 const END: &str = "==== END logs for container ";
 
-/// The folder of a dump inside of a folder or archive, with `/` at the end; empty for the root.
+/// The directory of a dump inside a directory or archive, with a trailing `/`; empty for the root.
 pub(super) fn root(tree: &Tree) -> Option<String> {
     let root = tree.paths().find_map(|path| {
         let root = ENDINGS.iter().find_map(|ending| path.strip_suffix(&format!("nodes{ending}")))?;
@@ -39,7 +39,7 @@ pub(super) fn root(tree: &Tree) -> Option<String> {
     (!namespaces(tree, root).is_empty()).then(|| root.to_string())
 }
 
-/// The namespaces that were dumped: each has all lists, be they empty.
+/// The dumped namespaces: each has all lists, even if they are empty.
 fn namespaces(tree: &Tree, root: &str) -> BTreeSet<String> {
     let folders: BTreeSet<&str> =
         tree.below(root).filter_map(|path| path.split_once('/')).map(|(folder, _)| folder).collect();
@@ -88,14 +88,14 @@ fn declare(reader: &mut Reader, namespaces: BTreeSet<String>, is_there: impl Fn(
     }
 }
 
-/// Logs of the containers of one pod or of many, between marks.
+/// Reads container logs of one or more pods, which are delimited by marker lines.
 fn read_logs(reader: &mut Reader, text: &str) {
     let mut log: Option<(Mark, Vec<&str>)> = None;
     for line in text.lines() {
         if let Some(mark) = line.strip_prefix(START).and_then(mark) {
             log = Some((mark, Vec::new()));
         } else if line.contains(END) {
-            // The last line of a log may lack its end.
+            // The last line of a log may lack a newline.
             if let Some((mark, mut lines)) = log.take() {
                 lines.extend(line.split(END).next().filter(|rest| !rest.is_empty()));
                 lines.retain(|line| {
@@ -122,7 +122,7 @@ fn mark(rest: &str) -> Option<Mark<'_>> {
     Some(Mark { container, namespace, pod })
 }
 
-/// Whether a text is what the dump prints on standard output: JSON and logs between marks.
+/// Whether a text is a dump from standard output: JSON, and logs delimited by marker lines.
 pub(super) fn is_stream(text: &str) -> bool {
     text.trim_start().starts_with('{') && text.contains(&format!("\n{START}"))
         || first_list(text).is_some_and(|kind| kind == "NodeList")
@@ -155,13 +155,14 @@ struct ItemMeta {
     namespace: String,
 }
 
-/// The stream: `nodes`, then the lists of one namespace after the other, each set beginning with events. Lists that are
-/// empty do not say of which namespace they are; the others of their set do.
+/// Reads a stream: `nodes`, then the lists of each namespace, each set beginning with events. Empty lists do not state
+/// their namespace; the other lists of the set do.
 pub(super) fn read_stream(reader: &mut Reader, text: &str, name: &str) -> Result<()> {
     let (json, logs) = apart(text);
     let (mut namespaces, mut kinds) = (BTreeSet::new(), BTreeSet::new());
     for document in serde_json::Deserializer::from_str(&json).into_iter::<&RawValue>() {
-        let document = document.map_err(|error| anyhow::anyhow!("reading {name}: it is no whole dump: {error}"))?.get();
+        let document =
+            document.map_err(|error| anyhow::anyhow!("reading {name}: incomplete cluster-info dump: {error}"))?.get();
         if let Ok(head) = serde_json::from_str::<Head>(document) {
             kinds.insert(head.kind);
             namespaces.extend(head.items.into_iter().flatten().map(|item| item.metadata.namespace));
@@ -174,7 +175,7 @@ pub(super) fn read_stream(reader: &mut Reader, text: &str, name: &str) -> Result
     Ok(())
 }
 
-/// The JSON and the logs of a stream.
+/// Splits a stream into JSON and logs.
 fn apart(text: &str) -> (String, String) {
     let (mut json, mut logs, mut in_log) = (String::new(), String::new(), false);
     for line in text.split_inclusive('\n') {

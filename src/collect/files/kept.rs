@@ -1,4 +1,4 @@
-//! Where the objects of a snapshot stand in the manifests that it was made of: its entry `places.json`.
+//! The source locations of a snapshot's objects in the original manifests: its entry `places.json`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use serde_json::Value;
 use super::super::recorder::Identity;
 use super::places::{Document, Field, Node, Place};
 
-/// The place of one object.
+/// The location of one object.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Kept {
     #[serde(flatten)]
     pub object: Identity,
     /// As in [`kubectl_gpt_analyzers::Location`].
     file: String,
-    /// `None` where lines of the file are not known.
+    /// `None` if the lines are unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lines: Option<Lines>,
 }
 
-/// The line of an object or a field, and those of what is in it. Values are not repeated: the object has them, without what
-/// is secret.
+/// The line of an object or a field, and of nested fields. Values are not stored: they are in the object, without
+/// secrets.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Lines {
@@ -32,7 +32,7 @@ enum Lines {
 }
 
 impl Kept {
-    /// Of an object that is recorded as `json`.
+    /// The location of an object that is recorded as `json`.
     pub fn new(object: &Identity, json: &str, place: &Place) -> Kept {
         let document = &place.document;
         let lines = document.first_line.map(|first| match (place.object(), serde_json::from_str(json)) {
@@ -42,7 +42,7 @@ impl Kept {
         Kept { object: object.clone(), file: document.file.clone(), lines }
     }
 
-    /// For an object that was recorded as `json`.
+    /// Restores the location of an object that was recorded as `json`.
     pub fn place(&self, json: &str) -> Place {
         let recorded = serde_json::from_str(json).unwrap_or_default();
         let document = match &self.lines {
@@ -54,7 +54,7 @@ impl Kept {
 }
 
 impl Lines {
-    /// Of what is recorded; `first` is the line of the file at which the document starts.
+    /// The lines of recorded fields; `first` is the line of the file at which the document starts.
     fn new(first: usize, line: usize, node: &Node, recorded: &Value) -> Lines {
         let here = narrow(first + line - 1);
         match (node, recorded) {

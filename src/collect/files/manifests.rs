@@ -1,4 +1,4 @@
-//! Manifests in a folder: what is none, what is not meant to be applied as it is, and what Helm makes of them.
+//! Directories of manifests: skips files that are not manifests, charts and kustomize patches, and handles Helm output.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +11,12 @@ use super::Reader;
 use super::text::{Text, utf8};
 use super::tree::{Tree, is_objects};
 
-/// How kustomize looks for its file.
+/// The file names that kustomize recognizes.
 const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 const HOOK: &str = "helm.sh/hook";
 
-/// Reads all `.json`, `.yaml`, `.yml` files of a folder and the folders in it, and `logs/POD_CONTAINER.log`. Left alone
-/// are hidden folders, charts, and of kustomizations what they do not list as resources: patches are no whole objects.
+/// Reads all `.json`, `.yaml` and `.yml` files of a directory recursively, and `logs/POD_CONTAINER.log`. Skips hidden
+/// directories, charts, and files of kustomizations that are not listed as resources: patches are not complete objects.
 pub(super) fn read(reader: &mut Reader, tree: &Tree) -> Result<()> {
     reader.in_folder = true;
     let charts = charts(tree);
@@ -39,12 +39,12 @@ pub(super) fn read(reader: &mut Reader, tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-/// Files whose names start with a dot, and in archives the folders too.
+/// Whether the path is in a hidden file or directory.
 fn is_hidden(path: &str) -> bool {
     path.split('/').any(|part| part.starts_with('.'))
 }
 
-/// Folders of Helm charts, with `/` at the end; empty for the root.
+/// Directories of Helm charts, with a trailing `/`; empty for the root.
 fn charts(tree: &Tree) -> Vec<String> {
     let folders = tree.paths().filter_map(|path| path.strip_suffix("Chart.yaml"));
     let folders = folders.filter(|folder| folder.is_empty() || folder.ends_with('/'));
@@ -52,10 +52,10 @@ fn charts(tree: &Tree) -> Vec<String> {
 }
 
 struct Kustomization {
-    /// With `/` at the end; empty for the root.
+    /// With a trailing `/`; empty for the root.
     folder: String,
     resources: BTreeSet<String>,
-    /// Whether what is applied differs from the resources.
+    /// Whether the rendered objects differ from the listed resources.
     transforms: bool,
 }
 
@@ -74,7 +74,7 @@ fn kustomizations(reader: &mut Reader, tree: &Tree) -> Result<Vec<Kustomization>
         let name = tree.display(path);
         let bytes = tree.read(path)?;
         let Ok(Value::Object(fields)) = serde_saphyr::from_str::<Value>(utf8(&bytes, &name)?) else {
-            reader.broken(name, "it is no kustomization that can be understood".to_string());
+            reader.broken(name, "invalid kustomization".to_string());
             continue;
         };
         let folder = path[..path.rfind('/').map_or(0, |at| at + 1)].to_string();
@@ -86,7 +86,7 @@ fn kustomizations(reader: &mut Reader, tree: &Tree) -> Result<Vec<Kustomization>
     Ok(found)
 }
 
-/// A path below the root; `None` for one outside of it, and for addresses.
+/// Resolves a path below the root; `None` for paths outside it and for URLs.
 fn join(folder: &str, entry: &str) -> Option<String> {
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     for part in entry.split('/') {
@@ -112,25 +112,26 @@ fn note_what_is_left_out(reader: &mut Reader, tree: &Tree, charts: &[String], ku
     };
     for chart in charts.iter().filter(|chart| !charts.iter().any(|c| c != *chart && chart.starts_with(c.as_str()))) {
         let chart = shown(chart);
-        let hint = format!("{chart} is a chart; render it: helm template {chart} | kubectl-gpt analyze -f -");
-        reader.notes.push(format!("not read: {hint}"));
+        let hint =
+            format!("{chart} is a Helm chart; render it first: helm template {chart} | kubectl-gpt analyze -f -");
+        reader.notes.push(format!("skipped: {hint}"));
         reader.hints.push(hint);
     }
     for kustomization in kustomizations.iter().filter(|kustomization| kustomization.transforms) {
         let folder = shown(&kustomization.folder);
-        let hint =
-            format!("{folder} is a kustomization; render it: kubectl kustomize {folder} | kubectl-gpt analyze -f -");
-        reader.notes.push(format!("only the resources that it lists were read: {hint}"));
+        let hint = format!(
+            "{folder} is a kustomization; render it first: kubectl kustomize {folder} | kubectl-gpt analyze -f -"
+        );
+        reader.notes.push(format!("only the listed resources were read: {hint}"));
         reader.hints.push(hint);
     }
     if !tree.hidden.is_empty() {
         let hidden: Vec<String> = tree.hidden.iter().map(|folder| tree.display(folder)).collect();
-        reader.notes.push(format!("not read, for it is hidden: {}", words::list(&hidden, 3)));
+        reader.notes.push(format!("skipped hidden directories: {}", words::list(&hidden, 3)));
     }
 }
 
-/// `POD_CONTAINER.log`, or `POD_CONTAINER.previous.log` for the run before. A log that cannot be read is only a log that
-/// is not there.
+/// Reads `POD_CONTAINER.log`, or `POD_CONTAINER.previous.log` for the previous run. Unreadable logs are skipped.
 fn read_log(reader: &mut Reader, tree: &Tree, path: &str) {
     let name = path.rsplit('/').next().unwrap_or(path);
     let Some(stem) = name.strip_suffix(".log") else { return };
@@ -142,14 +143,14 @@ fn read_log(reader: &mut Reader, tree: &Tree, path: &str) {
     }
 }
 
-/// The template that a document of `helm template` comes from: `# Source: shop/templates/cart.yaml`.
+/// The template that a document of `helm template` was rendered from: `# Source: shop/templates/cart.yaml`.
 pub(super) fn helm_source(document: &str) -> Option<&str> {
     let comments =
         document.lines().take_while(|line| line.is_empty() || line.starts_with('#') || line.starts_with("---"));
     comments.filter_map(|line| line.strip_prefix("# Source:")).map(str::trim).next()
 }
 
-/// Whether an installation does not make it: a test, or a hook for the way back. What the others make is there.
+/// Whether an installation does not create the object: a test, or a hook that runs only on deletion or rollback.
 pub(super) fn is_helm_test(json: &str) -> bool {
     const INSTALLED: [&str; 5] = ["pre-install", "post-install", "pre-upgrade", "post-upgrade", "crd-install"];
     if !json.contains(HOOK) {
@@ -161,7 +162,7 @@ pub(super) fn is_helm_test(json: &str) -> bool {
         && object["metadata"]["uid"].is_null()
 }
 
-/// An object that the API server is to name (`kubectl create` with `generateName`) goes by the beginning of its name.
+/// An object named by the API server (`generateName`) is identified by the name prefix.
 pub(super) fn with_generated_name(json: &str) -> Option<String> {
     if !json.contains("\"generateName\"") {
         return None;
@@ -176,14 +177,14 @@ pub(super) fn with_generated_name(json: &str) -> Option<String> {
     Some(object.to_string())
 }
 
-/// Whether a name still waits to be filled in: text in other fields may rightly hold braces (alerts, workflows).
+/// Whether a name contains a template action. Other fields may legitimately contain braces (alerts, workflows).
 pub(super) fn is_template(object: &Value) -> bool {
     let fields = ["/metadata/name", "/metadata/namespace", "/kind"];
     fields.iter().any(|field| object.pointer(field).and_then(Value::as_str).is_some_and(|text| text.contains("{{")))
 }
 
-/// The configuration of a program in the form of an object (kubeconfig, kind, kubeadm, Skaffold): it has no name, and is
-/// of no kind that a cluster has.
+/// Whether the object is a configuration file of a tool (kubeconfig, kind, kubeadm, Skaffold): it has no name and no
+/// known kind.
 pub(super) fn is_configuration(json: &str) -> bool {
     let Ok(object) = serde_json::from_str::<Value>(json) else { return false };
     let text = |field: &str| object[field].as_str().unwrap_or_default().to_string();

@@ -1,20 +1,20 @@
-//! Objects from files instead of a cluster: snapshots and other recordings, the output of `kubectl get -o json|yaml`,
-//! manifests.
+//! Reads objects from files instead of a cluster: snapshots and other recordings, the output of `kubectl get -o
+//! json|yaml`, manifests.
 //!
-//! | file | what it reads |
+//! | module | input |
 //! |---|---|
 //! | [`text`] | JSON and YAML: lists, many documents, manifests |
-//! | [`manifests`] | a folder of these; what of a chart or a kustomization is no manifest |
+//! | [`manifests`] | directories of manifests; skips charts and kustomize patches |
 //! | [`dump`] | `kubectl cluster-info dump` |
-//! | [`bundle`] | support bundles of Troubleshoot |
+//! | [`bundle`] | Troubleshoot support bundles |
 //! | [`must_gather`] | OpenShift's `oc adm must-gather` and `oc adm inspect` |
-//! | [`snapshot`] | what `kubectl-gpt snapshot` wrote |
-//! | [`archive`], [`tree`] | packed files and folders |
-//! | [`places`], [`kept`] | the lines at which manifests stand, as a snapshot keeps them too |
+//! | [`snapshot`] | snapshots written by `kubectl-gpt snapshot` |
+//! | [`archive`], [`tree`] | compressed files, archives and directories |
+//! | [`places`], [`kept`] | source locations of manifests, also stored in snapshots |
 //!
-//! What files cover (the product's contract): a snapshot, a bundle and a dump say by their layout which kinds were read. A
-//! List with Nodes and Namespaces in it is a recording of a whole cluster, so a kind that does not occur has no objects.
-//! Any other input is partial: of a kind that does not occur at all nothing is called missing.
+//! Coverage of files: the layout of a snapshot, a bundle or a dump determines which kinds were read. A List with Nodes
+//! and Namespaces is a recording of a whole cluster, so a kind that does not occur has no objects. Any other input is
+//! partial: objects of a kind that does not occur are never reported as missing.
 
 mod archive;
 mod bundle;
@@ -47,36 +47,36 @@ use super::recorder::Recorder;
 
 /// How many lines of a log are kept.
 const LOG_LINES: usize = 50;
-/// What the kubelet answers when the log is gone.
+/// The response of the kubelet if the log has been removed.
 const NO_LOG: &str = "unable to retrieve container logs";
 
-/// What the files hold.
+/// The content of the files.
 #[derive(Debug)]
 pub struct Input {
     pub builder: Builder,
     pub origin: Origin,
     /// The time of the recording.
     pub now: Now,
-    /// For people: what was left out.
+    /// Notes, for example about skipped files.
     pub notes: Vec<String>,
-    /// Where manifests stand.
+    /// The source locations of manifests.
     pub places: Places,
 }
 
-/// How to read files.
+/// Options for reading files.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// The namespace of manifests that name none; `default` if it is not given.
+    /// The namespace of manifests that do not specify one; `default` if not given.
     pub namespace: Option<String>,
-    /// Keeps the objects as they are.
+    /// Records whole objects.
     pub recorder: Option<Recorder>,
 }
 
-/// Reads files and folders as they come: see the module.
+/// Reads files and directories of any supported layout.
 ///
 /// # Errors
-/// When a file cannot be read or is not what it seems to be, or when there is no object in any of them. Single objects
-/// that cannot be understood are noted in the builder instead.
+/// When a file cannot be read or parsed, or when none contains an object. Single objects that cannot be decoded are
+/// recorded in the builder instead.
 pub fn read(paths: &[PathBuf]) -> Result<Input> {
     read_with(paths, Options::default())
 }
@@ -101,31 +101,31 @@ pub fn read_with(paths: &[PathBuf], options: Options) -> Result<Input> {
     reader.finish(paths)
 }
 
-/// The path with `/`, on every system, and without `./`, as code hosts know it.
+/// The path with `/` on all platforms and without `./`, as code hosts expect it.
 fn slashes(path: &Path) -> String {
     let path = path.display().to_string();
     let path = if cfg!(windows) { path.replace('\\', "/") } else { path };
     path.strip_prefix("./").map(str::to_string).unwrap_or(path)
 }
 
-/// Takes in what the files hold, whatever their layout.
+/// Collects the objects of all files.
 #[derive(Default)]
 struct Reader {
     options: Options,
     builder: Builder,
     places: Places,
     notes: Vec<String>,
-    /// What a layout says about its kinds.
+    /// The coverage of kinds, as determined by the layout.
     declared: BTreeMap<Kind, Extent>,
-    /// Said by a snapshot.
+    /// Set by a snapshot.
     origin: Option<Origin>,
     now: Option<Timestamp>,
-    /// Whether a folder was read whose manifests may lie beside a recording.
+    /// Whether a directory was read that may contain manifests next to a recording.
     in_folder: bool,
     objects: usize,
     lists: usize,
     helm_tests: usize,
-    /// What to do where there is nothing to read.
+    /// Hints for the error if nothing could be read.
     hints: Vec<String>,
 }
 
@@ -136,7 +136,7 @@ impl Reader {
             Unpacked::Text(bytes) => {
                 let text = text::utf8(&bytes, name)?;
                 if text.trim().is_empty() {
-                    bail!("reading {name}: it is empty");
+                    bail!("reading {name}: file is empty");
                 }
                 if dump::is_stream(text) {
                     return dump::read_stream(self, text, name);
@@ -146,7 +146,7 @@ impl Reader {
         }
     }
 
-    /// A folder or an archive, by its layout.
+    /// Reads a directory or an archive according to its layout.
     fn tree(&mut self, tree: &Tree) -> Result<()> {
         if tree.links > 0 {
             self.notes.push(format!("{}: {} not followed", tree.name, words::count(tree.links, "link")));
@@ -167,7 +167,7 @@ impl Reader {
         manifests::read(self, tree)
     }
 
-    /// One object; `n` is its place in the list it stands in, for people.
+    /// Adds one object; `n` is its index in a list, for messages.
     fn object(&mut self, json: &str, n: usize, text: &Text, place: impl FnOnce(&ObjectRef) -> Option<Place>) {
         if manifests::is_helm_test(json) {
             self.helm_tests += 1;
@@ -211,7 +211,7 @@ impl Reader {
         self.builder.add_broken(Broken { kind: None, name, message });
     }
 
-    /// Says how much of a kind a layout holds; where several inputs do, the fuller one counts.
+    /// Sets the coverage of a kind; of several inputs, the more complete one counts.
     fn declare(&mut self, kind: Kind, extent: Extent) {
         use Extent::{Everything, Failed, Namespaces, NotRequested, NotServed, Partly};
         let merged = match (self.declared.remove(&kind), extent) {
@@ -231,7 +231,7 @@ impl Reader {
         self.declared.insert(kind, merged);
     }
 
-    /// The last lines of a log.
+    /// Adds the last lines of a log.
     fn log(&mut self, namespace: &str, pod: &str, container: &str, text: &str, previous: bool) {
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with(NO_LOG)).collect();
         let lines: Vec<String> =
@@ -245,17 +245,17 @@ impl Reader {
         let is_empty = self.objects == 0 && self.lists == 0 && self.declared.is_empty();
         let broken = self.builder.coverage().broken.first();
         if let Some(broken) = broken.filter(|_| self.objects == 0) {
-            bail!("no Kubernetes object could be read: {}: {}", broken.name, broken.message);
+            bail!("no Kubernetes objects could be read: {}: {}", broken.name, broken.message);
         }
         if is_empty {
             let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
             let hint = self.hints.first().map(|hint| format!(": {hint}")).unwrap_or_default();
-            bail!("no Kubernetes object in {}{hint}", names.join(", "));
+            bail!("no Kubernetes objects found in {}{hint}", names.join(", "));
         }
-        self.leave_out_manifests();
+        self.drop_manifests();
         if self.helm_tests > 0 {
             let tests = words::count(self.helm_tests, "object");
-            self.notes.push(format!("{tests} of Helm hooks that an installation does not run left out"));
+            self.notes.push(format!("skipped {tests} with Helm hooks that an installation does not run"));
         }
         let origin = cover(&mut self.builder, &self.declared);
         let now = self.now.map_or(Now::NewestInData, Now::At);
@@ -263,8 +263,8 @@ impl Reader {
         Ok(Input { builder: self.builder, origin, now, notes: self.notes, places: self.places })
     }
 
-    /// A folder may hold the manifests beside the recording of the cluster that they were applied to.
-    fn leave_out_manifests(&mut self) {
+    /// A directory may contain manifests next to the recording of the cluster they were applied to.
+    fn drop_manifests(&mut self) {
         if !self.in_folder || !is_recording(self.builder.objects()) || !self.builder.objects().any_live() {
             return;
         }
@@ -274,12 +274,12 @@ impl Reader {
         }
         if dropped > 0 {
             let dropped = words::count(dropped, "object");
-            self.notes.push(format!("{dropped} in manifests beside the recording left out"));
+            self.notes.push(format!("skipped {dropped} in manifests next to the recording"));
         }
     }
 }
 
-/// Says how much of each kind the files hold, as far as their layout does not.
+/// Sets the coverage of kinds that the layout does not determine.
 fn cover(builder: &mut Builder, declared: &BTreeMap<Kind, Extent>) -> Origin {
     let objects = builder.objects();
     let whole = declared.is_empty() && is_recording(objects);
@@ -310,31 +310,31 @@ fn partial(kind: Kind, objects: &Objects) -> Extent {
     }
 }
 
-/// What people write to run pods.
+/// The workload kinds that users write.
 const WORKLOADS: [Kind; 5] =
     [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::ReplicationController, Kind::CronJob];
 
-/// Whoever hands over the Deployments of a namespace hands over its StatefulSets too, if there are any: a Service that
-/// selects none of them can be told, as something worth knowing.
+/// Manifests that include the Deployments of a namespace are assumed to include its StatefulSets too, so that a Service
+/// that selects none of them can be reported.
 fn workloads(objects: &Objects) -> Extent {
     let namespaces: BTreeSet<String> = WORKLOADS.iter().flat_map(|kind| objects.namespaces(*kind)).collect();
     if namespaces.is_empty() {
-        let message = "the input has no workload".to_string();
+        let message = "the input contains no workloads".to_string();
         return Extent::Failed(Gap { reason: Reason::NotInInput, message });
     }
     Extent::Namespaces(namespaces)
 }
 
 fn not_in_input(kind: Kind) -> Extent {
-    Extent::Failed(Gap { reason: Reason::NotInInput, message: format!("the input has no {kind}") })
+    Extent::Failed(Gap { reason: Reason::NotInInput, message: format!("the input contains no {kind}") })
 }
 
-/// Whether the objects are those of a whole cluster.
+/// Whether the objects are a recording of a whole cluster.
 fn is_recording(objects: &Objects) -> bool {
     objects.count(Kind::Node) > 0 && objects.count(Kind::Namespace) > 0
 }
 
-/// What nobody writes in a manifest: rules look at the templates instead, and none being there says nothing.
+/// Kinds that are not written in manifests: rules check the templates instead, and their absence has no meaning.
 fn made_by_controllers(kind: Kind, origin: Origin) -> bool {
     origin == Origin::Manifests && matches!(kind, Kind::Pod | Kind::ReplicaSet | Kind::Job | Kind::Event)
 }

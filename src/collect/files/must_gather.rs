@@ -1,8 +1,8 @@
-//! `oc adm must-gather` and `oc adm inspect`, folder or archive.
+//! `oc adm must-gather` and `oc adm inspect`, as a directory or archive.
 //!
-//! `namespaces/NAMESPACE/GROUP/RESOURCE.yaml` is the whole list of a namespace, `…/GROUP/RESOURCE/NAME.yaml` one object that
-//! something referred to; `cluster-scoped-resources/GROUP/RESOURCE/NAME.yaml` is one object of cluster scope. `core` stands
-//! for the core group. Namespaces are gathered as operators name them, hardly ever all.
+//! `namespaces/NAMESPACE/GROUP/RESOURCE.yaml` is the complete list of a namespace, `…/GROUP/RESOURCE/NAME.yaml` a
+//! single referenced object, and `cluster-scoped-resources/GROUP/RESOURCE/NAME.yaml` a cluster-scoped object. `core` is
+//! the core group. Operators determine which namespaces are gathered; it is rarely all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,8 @@ use super::{Reader, not_in_input};
 const NAMESPACES: &str = "namespaces/";
 const CLUSTER_SCOPED: &str = "cluster-scoped-resources/";
 
-/// The folders in which gathered resources lie, one an image, with `/` at the end; empty for the root. Repositories of
-/// manifests are laid out much like this, but they hold no lists.
+/// The directories of gathered resources, one per image, with a trailing `/`; empty for the root. Repositories of
+/// manifests have a similar layout, but contain no lists.
 pub(super) fn roots(tree: &Tree) -> BTreeSet<String> {
     let split = |path: &str, folder: &str| {
         let at = path.find(folder).filter(|at| *at == 0 || path[..*at].ends_with('/'))?;
@@ -62,9 +62,9 @@ pub(super) fn read(reader: &mut Reader, tree: &Tree, roots: &BTreeSet<String>) -
 
 #[derive(Default)]
 struct Gathered {
-    /// The namespaces of which the whole list of a kind is there.
+    /// The namespaces with a complete list, by kind.
     lists: BTreeMap<Kind, BTreeSet<String>>,
-    /// Kinds of which at least some objects are there.
+    /// Kinds with at least some objects.
     some: BTreeSet<Kind>,
 }
 
@@ -74,7 +74,7 @@ impl Gathered {
             Some(_) if !kind.api().namespaced => Extent::Everything,
             Some(namespaces) => Extent::Namespaces(namespaces.clone()),
             None if self.some.contains(&kind) && kind.is_gathered_whole() => Extent::Everything,
-            // Some are there, and others may be.
+            // Some objects are present, others may be missing.
             None if self.some.contains(&kind) => Extent::Namespaces(BTreeSet::new()),
             None => not_in_input(kind),
         }
@@ -110,7 +110,7 @@ impl Gathered {
                     };
                     reader.log(namespace, pod, container, &log_text(tree, &path), previous);
                 }
-                // The same pods as in the list, once more.
+                // The same pods as in the list.
                 [_, "pods", ..] => {}
                 [namespace, file] if stem(file) == *namespace => {
                     self.some.insert(Kind::Namespace);
@@ -139,7 +139,7 @@ impl Gathered {
     }
 }
 
-/// The kubelet's time stamp stands before each line.
+/// Removes the kubelet's timestamp at the start of each line.
 fn log_text(tree: &Tree, path: &str) -> String {
     let text = tree.read_log(path).unwrap_or_default();
     let without_time = |line: &str| match line.split_once(' ') {

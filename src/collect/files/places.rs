@@ -1,4 +1,4 @@
-//! Where objects and their fields stand in files: file and line for the findings about manifests.
+//! Source locations of objects and fields, used to report file and line of findings about manifests.
 
 use std::collections::BTreeMap;
 use std::iter::Peekable;
@@ -9,13 +9,13 @@ use kubectl_gpt_analyzers::{Finding, Location, ObjectRef};
 
 use super::super::recorder::Identity;
 
-/// The places of the objects that nobody applied yet.
+/// The source locations of objects from manifests.
 #[derive(Debug, Default)]
 pub struct Places {
     objects: BTreeMap<Identity, Place>,
 }
 
-/// One object: an item of a document, or the whole of it.
+/// The location of one object: an item of a document, or the whole document.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub document: Arc<Document>,
@@ -27,11 +27,10 @@ pub(super) struct Place {
 pub(super) struct Document {
     /// As in [`Location`].
     pub file: String,
-    /// The line of the file at which the document starts; `None` where lines of the file are not known: only the whole
-    /// of it can be pointed at.
+    /// The line at which the document starts; `None` if lines are unknown, so that only the file can be reported.
     pub first_line: Option<usize>,
     pub text: String,
-    /// With the line that it starts at.
+    /// The parsed document and its first line.
     tree: OnceLock<Option<(usize, Node)>>,
 }
 
@@ -40,7 +39,7 @@ impl Document {
         Document { file, first_line, text: text.to_string(), tree: OnceLock::new() }
     }
 
-    /// One that consists of an object whose lines are known, counted from the start of the file.
+    /// A document of one object whose lines are known, counted from the start of the file.
     pub fn parsed(file: String, tree: (usize, Node)) -> Document {
         Document { file, first_line: Some(1), text: String::new(), tree: Some(tree).into() }
     }
@@ -63,9 +62,8 @@ impl Places {
         self.objects.get(object)
     }
 
-    /// Fills in where the objects of findings stand: the line of the field that the first piece of evidence about the
-    /// object names, else the line of the object. A finding about an object that is in no file (it is missing) points
-    /// at the first one in its evidence that is.
+    /// Sets the location of findings: the line of the field in the first evidence about the object, else the line of
+    /// the object. A finding about a missing object gets the location of the first object in its evidence that has one.
     pub fn locate(&self, findings: &mut [Finding]) {
         for finding in findings {
             finding.location = self.location(finding);
@@ -85,7 +83,8 @@ impl Places {
 }
 
 impl Place {
-    /// The field at this path, or as far as the path leads; a path of a pod is also looked for in the template.
+    /// The line of the field at this path, or of its deepest existing parent; a path in a pod is also looked up in the
+    /// pod template.
     fn location(&self, path: &str) -> Location {
         let file = self.document.file.clone();
         let Some(first_line) = self.document.first_line else { return Location { file, line: 1 } };
@@ -94,7 +93,7 @@ impl Place {
             let reached = TEMPLATES.map(|template| {
                 let steps = steps(&format!("{template}{path}"));
                 let (depth, line) = object.follow(&steps, line);
-                // Steps of the template do not count, so that the shorter way wins where both lead nowhere.
+                // Steps of the template prefix do not count, so that the shorter path wins if neither exists.
                 (depth.saturating_sub(template.matches('.').count()), line)
             });
             let deepest = reached.iter().map(|(depth, _)| *depth).max().unwrap_or_default();
@@ -117,7 +116,7 @@ impl Place {
     }
 }
 
-/// A document with the lines of its fields, from 1.
+/// A parsed document with the lines of its fields, starting at 1.
 #[derive(Debug)]
 pub(super) enum Node {
     Map(Vec<Field>),
@@ -132,7 +131,7 @@ pub(super) struct Field {
     pub value: Node,
 }
 
-/// One step of a path: `spec`, or what stands in brackets.
+/// One step of a path: a field name, or an index or name in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     Field(String),
@@ -159,7 +158,7 @@ fn steps(path: &str) -> Vec<Step> {
 }
 
 impl Node {
-    /// The tree of the first document of a text; `None` if the text is not understood. JSON is YAML, nearly.
+    /// Parses the first document of a text; `None` if the text is invalid. JSON is parsed as YAML.
     fn parse(text: &str) -> Option<(usize, Node)> {
         let options = granit_parser::options! { emit_comments: false };
         let mut events = Parser::new_from_str_with_options(text, options)
@@ -209,7 +208,7 @@ impl Node {
         }
     }
 
-    /// How many steps lead somewhere, and the line there.
+    /// The number of steps that exist, and the line of the last one.
     fn follow(&self, steps: &[Step], line: usize) -> (usize, usize) {
         let found = steps.split_first().and_then(|(step, rest)| Some((self.step(step)?, rest)));
         let Some(((line, node), rest)) = found else { return (0, line) };
@@ -231,7 +230,7 @@ impl Node {
         }
     }
 
-    /// Items of lists are known by their name, or by what they have instead of one.
+    /// List items are identified by name, or by an equivalent field.
     fn is_called(&self, item: &str) -> bool {
         const NAMES: [&str; 3] = ["name", "type", "key"];
         let Node::Map(fields) = self else { return false };
@@ -287,13 +286,13 @@ data:
     }
 
     #[test]
-    fn a_path_of_a_pod_leads_into_the_template() {
+    fn pod_paths_are_found_in_the_template() {
         assert_eq!(line(DEPLOYMENT, None, "spec.containers[app].image"), 13);
         assert_eq!(line(DEPLOYMENT, None, "spec.containers[app].env[A].valueFrom"), 16);
     }
 
     #[test]
-    fn a_path_that_leads_nowhere_is_the_object() {
+    fn missing_paths_give_the_line_of_the_object() {
         assert_eq!(line(DEPLOYMENT, None, "status.readyReplicas"), 3);
         assert_eq!(line("not: [closed", None, "not"), 1);
     }

@@ -1,16 +1,16 @@
-//! Snapshots: what `analyze` would read, as one file for later, for a colleague, for a bug report.
+//! Snapshots: everything that `analyze` reads, in a single file.
 //!
-//! A tar archive packed with zstd, which other tools can open:
+//! A zstd-compressed tar archive:
 //!
-//! | entry | what |
+//! | entry | content |
 //! |---|---|
-//! | `snapshot.json` | format and time; how much of each kind was read, and what was not |
+//! | `snapshot.json` | format, time, and coverage of each kind |
 //! | `objects/KIND.GROUP.json` | a v1 List of whole objects |
-//! | `metadata/KIND.GROUP.json` | a v1 List of objects of which only the metadata was read |
-//! | `places.json` | file and lines of objects that come from manifests |
-//! | `logs/NAMESPACE/POD/CONTAINER.log` | the last lines of what crashed; `.previous.log` for the run before |
+//! | `metadata/KIND.GROUP.json` | a v1 List of objects that were read as metadata only |
+//! | `places.json` | file and lines of objects from manifests |
+//! | `logs/NAMESPACE/POD/CONTAINER.log` | last lines of a crashed container; `.previous.log` for the previous run |
 //!
-//! Entries are sorted and carry no time, so that the same input gives the same bytes.
+//! Entries are sorted and have no timestamps, so that the output is reproducible.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -33,7 +33,7 @@ use crate::whole_file::{self, Readers};
 const HEADER: &str = "snapshot.json";
 const PLACES: &str = "places.json";
 const FORMAT: &str = "kubectl-gpt.io/snapshot";
-/// Raised when an older program would misread a snapshot.
+/// Incremented when older versions would misread a snapshot.
 const VERSION: u32 = 1;
 /// zstd's own default.
 const LEVEL: i32 = 3;
@@ -45,7 +45,7 @@ struct Header {
     version: u32,
     /// The program that wrote it.
     tool: String,
-    /// The time by which ages are reckoned.
+    /// The reference time for ages.
     time: String,
     origin: Whence,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ enum Whence {
     Manifests,
 }
 
-/// [`Extent`], as it is written.
+/// The serialized form of [`Extent`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Covered {
@@ -167,7 +167,7 @@ impl Header {
     }
 }
 
-/// Writes a snapshot of a cluster whose objects were recorded.
+/// Writes a snapshot of a cluster from its recorded objects.
 ///
 /// # Errors
 /// When `out` cannot be written.
@@ -205,7 +205,7 @@ pub fn write(
     Ok(())
 }
 
-/// An object a line, in order; `None` if none comes from a manifest.
+/// One object per line, in order; `None` if none comes from a manifest.
 fn kept(objects: &BTreeMap<Identity, Recorded>, places: &Places) -> Result<Option<String>> {
     let known = objects.iter().filter_map(|(object, recorded)| Some((object, recorded, places.of(object)?)));
     let lines = known.map(|(object, recorded, place)| serde_json::to_string(&Kept::new(object, &recorded.json, place)));
@@ -213,7 +213,7 @@ fn kept(objects: &BTreeMap<Identity, Recorded>, places: &Places) -> Result<Optio
     Ok((!lines.is_empty()).then(|| format!("[{}]", lines.join(",\n"))))
 }
 
-/// The objects by the entry that they go into.
+/// Groups the objects by archive entry.
 fn lists(objects: &BTreeMap<Identity, Recorded>) -> BTreeMap<String, Vec<&str>> {
     let mut lists: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (identity, recorded) in objects {
@@ -225,12 +225,12 @@ fn lists(objects: &BTreeMap<Identity, Recorded>) -> BTreeMap<String, Vec<&str>> 
     lists
 }
 
-/// A name as part of a path, whatever somebody put there.
+/// Sanitizes a name for use in a path.
 fn plain(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '_' }).collect()
 }
 
-/// The folder of a snapshot inside of a folder or archive, with `/` at the end; empty for the root.
+/// The directory of a snapshot inside a directory or archive, with a trailing `/`; empty for the root.
 pub(super) fn root(tree: &Tree) -> Option<String> {
     let root = tree.paths().find_map(|path| path.strip_suffix(HEADER).filter(|r| r.is_empty() || r.ends_with('/')))?;
     let bytes = tree.read(&format!("{root}{HEADER}")).ok()?;
@@ -272,31 +272,29 @@ fn header(tree: &Tree, root: &str) -> Result<Header> {
     let head: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("reading {name}"))?;
     if head["version"].as_u64().is_none_or(|version| version > u64::from(VERSION)) {
         let tool = head["tool"].as_str().unwrap_or("a newer kubectl-gpt");
-        bail!(
-            "reading {name}: it was written by {tool}, in a form that this version does not read; update kubectl-gpt"
-        );
+        bail!("reading {name}: written by {tool} in a newer format; update kubectl-gpt");
     }
-    serde_json::from_value(head).with_context(|| format!("reading {name}: it is no intact snapshot"))
+    serde_json::from_value(head).with_context(|| format!("reading {name}: snapshot is corrupted"))
 }
 
-/// Sorted; empty where none come from manifests, or the snapshot was made before places were kept.
+/// Sorted; empty if no object comes from a manifest, or if the snapshot predates source locations.
 fn read_places(tree: &Tree, root: &str) -> Result<Vec<Kept>> {
     let path = format!("{root}{PLACES}");
     if !tree.paths().any(|known| known == path) {
         return Ok(Vec::new());
     }
-    let broken = || format!("reading {}: it is no intact snapshot", tree.display(&path));
+    let broken = || format!("reading {}: snapshot is corrupted", tree.display(&path));
     let mut kept: Vec<Kept> = serde_json::from_slice(&tree.read(&path)?).with_context(broken)?;
     kept.sort_by(|a, b| a.object.cmp(&b.object));
     Ok(kept)
 }
 
-/// Objects of which a cluster gave only the metadata: what else they hold is not known, which is not the same as nothing.
+/// Reads objects that were listed as metadata only: the rest is unknown, which differs from empty.
 fn read_metadata(reader: &mut Reader, file: &str, bytes: &[u8], name: &str) -> Result<()> {
     let stem = file.strip_suffix(".json").unwrap_or(file);
     let (kind, group) = stem.split_once('.').unwrap_or((stem, ""));
     let known = Kind::ALL.iter().find(|known| known.api().kind == kind && known.api().group == group);
-    let Some(kind) = known else { bail!("reading {name}: no kind {stem} is known") };
+    let Some(kind) = known else { bail!("reading {name}: unknown kind {stem}") };
     let page = list_page(*kind, bytes, Content::MetadataOnly).with_context(|| format!("reading {name}"))?;
     reader.objects += page.batch.len();
     reader.builder.add(page.batch);
@@ -327,7 +325,7 @@ fn take_over(reader: &mut Reader, header: Header) -> Result<()> {
         reader.builder.server_version(version);
     }
     reader.notes.extend(header.notes);
-    let time = header.time.parse().map_err(|error| anyhow!("the snapshot's time {:?}: {error}", header.time))?;
+    let time = header.time.parse().map_err(|error| anyhow!("invalid snapshot time {:?}: {error}", header.time))?;
     reader.now = reader.now.max(Some(time));
     reader.origin = Some(match header.origin {
         Whence::Cluster => Origin::Cluster,
@@ -337,7 +335,7 @@ fn take_over(reader: &mut Reader, header: Header) -> Result<()> {
     Ok(())
 }
 
-/// Writes a snapshot to a file, whole or not at all, readable for its owner only; `-` is standard output.
+/// Writes a snapshot to a file atomically, readable only by its owner; `-` is standard output.
 ///
 /// # Errors
 /// When it cannot be written.

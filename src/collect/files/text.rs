@@ -1,4 +1,4 @@
-//! JSON and YAML: one document or many, single objects, lists of them.
+//! JSON and YAML: single or multiple documents, objects and lists.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -13,14 +13,14 @@ use super::kept::Kept;
 use super::places::{Document, Place};
 use super::{Reader, manifests};
 
-/// Where a text comes from.
+/// The source of a text.
 #[derive(Clone, Debug)]
 pub(super) struct Text {
-    /// For people: the path, or `standard input`.
+    /// For messages: the path, or `standard input`.
     pub name: String,
     /// For findings: the path, or `-`.
     pub file: String,
-    /// Whether it was found in a folder, where there may be other things beside objects.
+    /// Whether it was found in a directory, which may contain other files.
     pub in_folder: bool,
 }
 
@@ -30,7 +30,7 @@ impl Text {
     }
 }
 
-/// A v1 List, or the list of one kind.
+/// A v1 List, or a list of one kind.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Outline<'a> {
@@ -50,11 +50,11 @@ struct OutlineMeta {
     name: Option<serde_json::Value>,
 }
 
-/// One document of a text, kept only once an object of it has to be found again.
+/// One document of a text, stored only when the location of an object in it is needed.
 struct Part<'a> {
     text: &'a Text,
     source: &'a str,
-    /// Where it starts in the file, from 1.
+    /// The line at which it starts in the file, from 1.
     first_line: usize,
     document: OnceCell<Arc<Document>>,
 }
@@ -69,7 +69,7 @@ impl<'a> Part<'a> {
         Place { document: Arc::clone(document), item }
     }
 
-    /// In a stream nobody can look up a line; but `helm template` says which template each document comes from.
+    /// Lines of standard input are not useful, but `helm template` states the template of each document.
     fn document(&self) -> Document {
         match manifests::helm_source(self.source).filter(|_| self.text.file == "-") {
             Some(template) => Document::new(template.to_string(), None, self.source),
@@ -78,20 +78,22 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The text in it.
+/// Decodes UTF-8.
 ///
 /// # Errors
-/// When it is none.
+/// When the bytes are not UTF-8.
 pub(super) fn utf8<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
-        anyhow!("reading {name}: it is not text (byte {at} is not UTF-8); expected Kubernetes objects in JSON or YAML")
+        anyhow!(
+            "reading {name}: not a text file (invalid UTF-8 at byte {at}); expected Kubernetes objects in JSON or YAML"
+        )
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 impl Reader {
-    /// Objects in JSON or YAML.
+    /// Reads objects in JSON or YAML.
     pub(super) fn text(&mut self, text: &Text, content: &str) -> Result<()> {
         match content.trim_start().chars().next() {
             None => Ok(()),
@@ -100,7 +102,7 @@ impl Reader {
         }
     }
 
-    /// One JSON document, or several one after the other.
+    /// Reads one or more concatenated JSON documents.
     fn json(&mut self, text: &Text, content: &str) -> Result<()> {
         let mut documents = serde_json::Deserializer::from_str(content).into_iter::<&RawValue>();
         let (mut start, mut line) = (0, 1);
@@ -115,7 +117,7 @@ impl Reader {
         Ok(())
     }
 
-    /// YAML documents between lines of `---`; one that is broken is named, the others count.
+    /// Reads YAML documents separated by `---`; an invalid one is recorded, the others are read.
     fn yaml(&mut self, text: &Text, content: &str) -> Result<()> {
         let mut problems = Vec::new();
         let mut read = 0;
@@ -130,18 +132,16 @@ impl Reader {
                     self.document(&value.to_string(), &Part::new(text, document, line))?;
                 }
                 Ok(_) | Err(_) if document.contains("{{") => return Err(unrendered(&text.name, line, document)),
-                Ok(_) => problems.push((line, "it is a plain text, not an object".to_string())),
+                Ok(_) => problems.push((line, "plain text, not an object".to_string())),
                 Err(error) => problems.push((line, first_line(&error))),
             }
         }
         if read == 0 && !problems.is_empty() {
             let (name, (line, problem)) = (&text.name, &problems[0]);
-            bail!(
-                "reading {name}: it is neither JSON nor YAML of Kubernetes objects: the document at line {line}: {problem}"
-            );
+            bail!("reading {name}: expected Kubernetes objects in JSON or YAML: document at line {line}: {problem}");
         }
         for (line, message) in problems {
-            self.broken(format!("the document at line {line} of {}", text.name), message);
+            self.broken(format!("document at line {line} of {}", text.name), message);
         }
         Ok(())
     }
@@ -164,7 +164,7 @@ impl Reader {
                 self.lists += 1;
                 self.items(items, None, part);
             }
-            // The API's own answer: a PodList, whose items do not say what they are.
+            // A response of the API, such as a PodList, whose items have no apiVersion and kind.
             items if kind.ends_with("List") && !is_named => {
                 self.lists += 1;
                 let api_version = outline.api_version.unwrap_or_default();
@@ -187,7 +187,7 @@ impl Reader {
         }
     }
 
-    /// A v1 List, as the program writes it; what is said of manifests' places stands beside it.
+    /// Reads a v1 List of a snapshot, with the source locations stored next to it.
     pub(super) fn list_in_snapshot(&mut self, text: &Text, content: &str, kept: &[Kept]) -> Result<()> {
         let outline: Outline = serde_json::from_str(content).map_err(|error| not_json(&text.name, &error))?;
         self.lists += 1;
@@ -201,7 +201,7 @@ impl Reader {
         Ok(())
     }
 
-    /// A list of one kind from a layout that says which, whether or not the items do: an object, an array or a list.
+    /// Reads objects of one kind, which is determined by the layout: an object, an array or a list.
     pub(super) fn list_of(&mut self, api_version: &str, kind: &str, content: &str, name: &str) -> Result<()> {
         let text = Text::new(name, name);
         let mut documents: Vec<Cow<str>> = Vec::new();
@@ -212,7 +212,7 @@ impl Reader {
                 for (line, document) in yaml_documents(content) {
                     match serde_saphyr::from_str::<serde_json::Value>(document) {
                         Ok(value) => documents.push(value.to_string().into()),
-                        Err(error) => self.broken(format!("the document at line {line} of {name}"), first_line(&error)),
+                        Err(error) => self.broken(format!("document at line {line} of {name}"), first_line(&error)),
                     }
                 }
             }
@@ -240,7 +240,7 @@ impl Reader {
     }
 }
 
-// A folder may hold other things beside objects: a chart's values, a kustomization, results of other tools.
+// Whether a file in a directory is not a Kubernetes object: values of a chart, a kustomization, output of other tools.
 fn is_foreign(json: &str, text: &Text) -> bool {
     let Ok(outline) = serde_json::from_str::<Outline>(json) else { return false };
     let api_version = outline.api_version.unwrap_or_default();
@@ -248,7 +248,7 @@ fn is_foreign(json: &str, text: &Text) -> bool {
     api_version.starts_with("kustomize.config.k8s.io/") || (text.in_folder && untyped)
 }
 
-/// `{{ if … }}` at the start is no JSON.
+/// `{{ if … }}` at the start is not JSON.
 fn starts_with_template(content: &str) -> bool {
     content.trim_start().starts_with("{{")
 }
@@ -256,13 +256,13 @@ fn starts_with_template(content: &str) -> bool {
 fn unrendered(name: &str, first_line: usize, document: &str) -> anyhow::Error {
     let line = document.lines().position(|line| line.contains("{{")).unwrap_or_default() + first_line;
     anyhow!(
-        "reading {name}: line {line} holds a template action ({{{{ … }}}}), so it is not YAML yet; render it first, for \
-         example: helm template CHART | kubectl-gpt analyze -f -"
+        "reading {name}: line {line} contains a template action ({{{{ … }}}}); render the template first: helm template \
+         CHART | kubectl-gpt analyze -f -"
     )
 }
 
-/// The documents of a YAML stream with the line that each starts at, counted from 1. A `---` at the start of a line is a
-/// border wherever it stands: text inside a block scalar is indented (YAML 1.2, 9.1.2).
+/// Splits a YAML stream into documents, each with its first line, starting at 1. `---` at the start of a line is always
+/// a separator: text in a block scalar is indented (YAML 1.2, 9.1.2).
 fn yaml_documents(text: &str) -> Vec<(usize, &str)> {
     let mut documents = Vec::new();
     let (mut start, mut first_line, mut offset) = (0, 1, 0);
@@ -294,7 +294,7 @@ struct Typed<'a> {
     kind: Option<Cow<'a, str>>,
 }
 
-/// An item of a typed list, given the type that the list says.
+/// Adds the apiVersion and kind of a typed list to an item.
 fn with_type<'a>(json: &'a str, api_version: &str, kind: &str) -> Cow<'a, str> {
     let Ok(typed) = serde_json::from_str::<Typed>(json) else { return json.into() };
     let is_given = |field: &Option<Cow<str>>| field.as_ref().is_some_and(|text| !text.is_empty());
@@ -310,12 +310,11 @@ fn with_type<'a>(json: &'a str, api_version: &str, kind: &str) -> Cow<'a, str> {
 }
 
 fn not_json(name: &str, error: &serde_json::Error) -> anyhow::Error {
-    let what =
-        if error.is_eof() { "it ends in the middle of the JSON, so part of it is missing" } else { "it is not JSON" };
+    let what = if error.is_eof() { "unexpected end of JSON, the file is truncated" } else { "invalid JSON" };
     anyhow!("reading {name}: {what}: {error}")
 }
 
-/// The reader's message without the excerpt of the file that it draws beneath.
+/// The first line of the parser's message, without the source excerpt.
 fn first_line(error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The files of a folder or an archive, by their paths.
+//! The files of a directory or an archive, by path.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,20 +12,20 @@ use anyhow::{Context, Result, bail};
 use super::archive::{LOG_END, Unpacked, end_of, unpack};
 use super::slashes;
 
-/// How deep folders are followed.
+/// Maximum depth of nested directories.
 pub(super) const DEEPEST: usize = 32;
-/// How many files a folder may hold.
-const FILES: usize = 500_000;
+/// Maximum number of files in a directory.
+const MAX_FILES: usize = 500_000;
 
-/// Files by their paths below the folder or in the archive, with `/`.
+/// Files by path, relative to the directory or archive, with `/`.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    /// As the user named it.
+    /// The name as given by the user.
     pub name: String,
     files: BTreeMap<String, Content>,
-    /// Folders whose names start with a dot, which are left alone; `.git` is not worth a word.
+    /// Hidden directories, which are skipped; `.git` is skipped without a note.
     pub hidden: Vec<String>,
-    /// How many links of an archive were not followed.
+    /// The number of links in an archive, which are not followed.
     pub links: usize,
 }
 
@@ -48,7 +48,7 @@ impl Tree {
         Tree { name: name.to_string(), ..Tree::default() }
     }
 
-    /// The files of a folder, links to other folders not followed.
+    /// The files of a directory; links to directories are not followed.
     pub fn folder(path: &Path) -> Result<Tree> {
         let mut tree = Tree::new(slashes(path).trim_end_matches('/'));
         tree.walk(path, "", 0)?;
@@ -56,9 +56,9 @@ impl Tree {
     }
 
     fn walk(&mut self, folder: &Path, below: &str, depth: usize) -> Result<()> {
-        let reading = || format!("reading the folder {}", folder.display());
+        let reading = || format!("reading directory {}", folder.display());
         if depth > DEEPEST {
-            bail!("{}: folders are nested more than {DEEPEST} deep", reading());
+            bail!("{}: directories are nested more than {DEEPEST} levels deep", reading());
         }
         let entries: io::Result<Vec<_>> = fs::read_dir(folder).with_context(reading)?.collect();
         for entry in entries.with_context(reading)? {
@@ -76,8 +76,8 @@ impl Tree {
             } else if is_read(&inside) {
                 self.files.insert(inside, Content::Disk(path));
             }
-            if self.files.len() > FILES {
-                bail!("{}: it holds more than {FILES} files", reading());
+            if self.files.len() > MAX_FILES {
+                bail!("{}: directory contains more than {MAX_FILES} files", reading());
             }
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Tree {
         self.files.keys().map(String::as_str)
     }
 
-    /// The paths below a folder (which ends in `/`), without it, sorted.
+    /// The paths below a directory (with a trailing `/`), relative to it, sorted.
     pub fn below<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = &'a str> {
         self.files.range(folder.to_string()..).map_while(move |(path, _)| path.strip_prefix(folder))
     }
@@ -101,16 +101,16 @@ impl Tree {
         self.files.contains_key(path)
     }
 
-    /// The file as the user can find it: `bundle.tar.gz/cluster-resources/nodes.json`.
+    /// The path for messages: `bundle.tar.gz/cluster-resources/nodes.json`.
     pub fn display(&self, path: &str) -> String {
         if matches!(self.name.as_str(), "." | "") { path.to_string() } else { format!("{}/{path}", self.name) }
     }
 
-    /// A file's content, unpacked.
+    /// The decompressed content of a file.
     pub fn read(&self, path: &str) -> Result<Cow<'_, [u8]>> {
         let name = self.display(path);
         let unpacked = match self.files.get(path) {
-            None => bail!("{name} does not exist"),
+            None => bail!("{name} not found"),
             Some(Content::Memory(bytes)) if !path.ends_with(".gz") => return Ok(Cow::Borrowed(bytes)),
             Some(Content::Memory(bytes)) => unpack(&mut bytes.as_slice(), path),
             Some(Content::Disk(file)) => {
@@ -120,11 +120,11 @@ impl Tree {
         };
         match unpacked.with_context(|| format!("reading {name}"))? {
             Unpacked::Text(bytes) => Ok(Cow::Owned(bytes)),
-            Unpacked::Archive(_) => bail!("reading {name}: it is an archive inside of another or of a folder"),
+            Unpacked::Archive(_) => bail!("reading {name}: nested archives are not supported"),
         }
     }
 
-    /// The end of a log. One that cannot be read is only a log that is not there.
+    /// Reads the end of a log; `None` if it cannot be read.
     pub fn read_log(&self, path: &str) -> Option<String> {
         let bytes = match self.files.get(path)? {
             Content::Memory(bytes) => bytes.clone(),
@@ -134,12 +134,12 @@ impl Tree {
     }
 }
 
-/// Whether a file of this name may hold objects or logs.
+/// Whether a file of this name may contain objects or logs.
 pub(super) fn is_read(path: &str) -> bool {
     is_objects(path) || is_log(path) || has_no_ending(path)
 }
 
-/// Troubleshoot writes some lists without an ending, and kustomize has a `Kustomization`.
+/// Troubleshoot writes some lists without an extension, and kustomize uses `Kustomization`.
 fn has_no_ending(path: &str) -> bool {
     const NAMES: [&str; 5] = ["pvs", "clusterroles", "clusterrolebindings", "clusterRoleBindings", "Kustomization"];
     NAMES.contains(&path.rsplit('/').next().unwrap_or(path))

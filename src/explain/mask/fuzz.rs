@@ -1,5 +1,5 @@
-//! Whatever a text says around it, nothing that identifies gets through. `PROPTEST_CASES=100000 cargo test --lib
-//! mask::fuzz` looks longer; what it finds is kept in `proptest-regressions`, and tried first.
+//! Fuzzing: identifying data is masked in any context. `PROPTEST_CASES=100000 cargo test --lib mask::fuzz` runs longer;
+//! failures are stored in `proptest-regressions` and tried first.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,29 +11,29 @@ use serde_json::{Value, json};
 use super::{LENGTH, Masker, Names, PLACEHOLDER, PUBLIC_ADDRESSES, Sort};
 use crate::explain::vocabulary;
 
-/// Something that must not be read in what leaves the machine.
+/// Data that must not appear in masked text.
 #[derive(Clone, Debug)]
 struct Planted {
-    /// As it stands in the text: `password=hunter2`.
+    /// As it appears in the text: `password=hunter2`.
     text: String,
-    /// What of it identifies, wherever it stands: `hunter2`.
+    /// The identifying parts: `hunter2`.
     secrets: Vec<String>,
-    /// What the text is the name of in the cluster, if it is one.
+    /// The type of name in the cluster, if it is one.
     name: Option<Sort>,
 }
 
 impl Planted {
-    /// All of it identifies.
+    /// All of it is identifying.
     fn whole(text: String) -> Planted {
         Planted { secrets: vec![text.clone()], text, name: None }
     }
 
-    /// Each of these parts of it does.
+    /// Each of these parts is identifying.
     fn parts(text: String, secrets: &[&str]) -> Planted {
         Planted { text, secrets: secrets.iter().map(ToString::to_string).collect(), name: None }
     }
 
-    /// It is random from end to end, so that a piece of it would already be too much.
+    /// Random data, of which any piece is identifying.
     fn random(text: String) -> Planted {
         const PIECE: usize = 8;
         let characters: Vec<char> = text.chars().collect();
@@ -42,18 +42,18 @@ impl Planted {
     }
 }
 
-/// A word that nobody's vocabulary holds.
+/// A word that is not in the vocabulary.
 fn strange() -> impl Strategy<Value = String> {
     "[a-z]{2,5}[0-9][a-z]{2,5}(-[a-z0-9]{1,5}[a-z]){0,2}"
 }
 
-/// Words that stay elsewhere, and must not where something makes them names or secrets.
+/// Public words, which must be masked where they are names or secrets.
 fn word() -> impl Strategy<Value = String> {
     let words = ["web", "api", "cart", "error", "gateway", "node", "pod", "service", "the", "correct", "connection"];
     select(words.to_vec()).prop_map(str::to_string)
 }
 
-/// What objects are called.
+/// Names of objects.
 fn named() -> impl Strategy<Value = Planted> {
     let name = prop_oneof![
         word().prop_map(Planted::whole),
@@ -71,7 +71,7 @@ fn address() -> impl Strategy<Value = Planted> {
         any::<Ipv4Addr>().prop_map(|address| address.to_string()),
         any::<Ipv6Addr>().prop_map(|address| address.to_string()),
     ];
-    // All digits, as numbers are that stay.
+    // Only digits, like numbers, which are not masked.
     let parts = prop::collection::vec(1000u16..10_000, 8).prop_map(|parts| {
         let parts: Vec<String> = parts.iter().map(u16::to_string).collect();
         let halves = [parts[..4].join(":"), parts[4..].join(":")];
@@ -81,7 +81,7 @@ fn address() -> impl Strategy<Value = Planted> {
     prop_oneof![3 => any_address.prop_filter("everybody's", everybodys).prop_map(Planted::whole), 1 => parts]
 }
 
-/// Keys, tokens and digests, by their looks.
+/// Keys, tokens and digests in common formats.
 fn token() -> impl Strategy<Value = Planted> {
     let token = prop_oneof![
         "[0-9a-f]{16,64}",
@@ -101,7 +101,7 @@ fn token() -> impl Strategy<Value = Planted> {
     prop_oneof![8 => token.prop_map(Planted::random), 1 => pem]
 }
 
-/// Words that are secrets because of what stands before them.
+/// Words that are secrets by context.
 fn assigned() -> impl Strategy<Value = Planted> {
     let value = prop_oneof![word(), "[a-zA-Z0-9]{4,12}[!-~&&[^\"'\\\\\\s]]{0,6}[a-zA-Z0-9]"];
     let before =
@@ -116,14 +116,14 @@ fn assigned() -> impl Strategy<Value = Planted> {
     let quoted = (select(around.to_vec()), prop::collection::vec(word(), 1..4))
         .prop_map(|((before, after), words)| (before, words.join(" "), after, words));
     prop_oneof![plain, quoted].prop_map(|(before, value, after, secrets)| Planted {
-        // Whatever stands before may end where it likes: a URL ends at white space, and at little else.
+        // The leading space ends a preceding URL.
         text: format!(" {before}{value}{after}"),
         secrets,
         name: None,
     })
 }
 
-/// Names of objects, words among them, and what else identifies.
+/// Names of objects, including public words, and other identifying data.
 fn planted() -> impl Strategy<Value = Planted> {
     let host = (strange(), select(vec!["com", "internal", "co.uk", "svc"]));
     let url = (select(vec!["https", "postgres", "redis"]), strange(), strange());
@@ -141,7 +141,7 @@ fn planted() -> impl Strategy<Value = Planted> {
     ]
 }
 
-/// What may stand between: words that stay, numbers, placeholders that somebody wrote, any character at all.
+/// Surrounding text: public words, numbers, literal placeholders, arbitrary characters.
 fn noise() -> impl Strategy<Value = String> {
     let words =
         ["failed", "Deployment", "GET", ":8080/ready", "0/3", "spec.containers[0]", "NAME_abcdef", "512Mi", "v1.36.3"];
@@ -152,10 +152,10 @@ fn noise() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What separates one thing from the next.
+/// Separators of tokens.
 const SEPARATORS: &[&str] =
     &[" ", "\"", "'", "(", ")", "[", "]", "{", "}", "<", ">", ",", ";", "=", "|", "\n", "\t", "`"];
-/// What may also stand beside a name without being a part of it.
+/// Characters that may be adjacent to a name without being part of it.
 const JOINTS: &[&str] = &[":", "/", ".", "@", "%", "~", "+"];
 
 fn separator(of: &'static [&'static [&'static str]]) -> impl Strategy<Value = &'static str> {
@@ -185,7 +185,7 @@ fn masker(planted: &[Planted]) -> Masker {
     Masker::new(names)
 }
 
-/// What can be read of the planted in a text: words only where they stand alone, everything else anywhere.
+/// The planted data that is readable in a text: words only as whole tokens, everything else anywhere.
 fn leaks(masked: &str, planted: &[Planted]) -> Vec<String> {
     let rest = PLACEHOLDER.replace_all(masked, " ").to_lowercase();
     let tokens: Vec<&str> = rest.split(|c: char| !(c.is_alphanumeric() || "-_".contains(c))).collect();
@@ -211,21 +211,21 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn nothing_planted_is_read((text, planted) in text(&[SEPARATORS])) {
+    fn planted_data_is_masked((text, planted) in text(&[SEPARATORS])) {
         let masked = masker(&planted).mask(&text);
         prop_assert_eq!(leaks(&masked, &planted), Vec::<String>::new(), "{:?} became {:?}", text, masked);
     }
 
     #[test]
-    fn nothing_planted_is_read_beside_punctuation((text, planted) in text(&[SEPARATORS, JOINTS])) {
+    fn planted_data_next_to_punctuation_is_masked((text, planted) in text(&[SEPARATORS, JOINTS])) {
         let masked = masker(&planted).mask(&text);
         prop_assert_eq!(leaks(&masked, &planted), Vec::<String>::new(), "{:?} became {:?}", text, masked);
     }
 
-    /// Restored, it is what it was; masked once more and restored twice, too. (Masking is not idempotent on purpose: a
-    /// placeholder that stands in the data is data.)
+    /// Restoring reverts masking, also after masking twice. Masking is intentionally not idempotent: a literal
+    /// placeholder in the data is data.
     #[test]
-    fn what_is_masked_can_be_restored((text, planted) in text(&[SEPARATORS, JOINTS])) {
+    fn masked_text_can_be_restored((text, planted) in text(&[SEPARATORS, JOINTS])) {
         let masker = masker(&planted);
         let masked = masker.mask(&text);
         prop_assert_eq!(masker.restore(&masked), text.as_str());
@@ -233,10 +233,9 @@ proptest! {
         prop_assert_eq!(masker.restore(&twice), masked.as_str());
     }
 
-    /// The same text is masked in the same way whatever was masked before it; but for the sort of a value that stood in
-    /// another place before.
+    /// Masking does not depend on earlier masking, except for the type of a value that appeared in another context.
     #[test]
-    fn masking_does_not_depend_on_what_came_before(
+    fn masking_is_independent_of_earlier_masking(
         (first, planted) in text(&[SEPARATORS]),
         (second, _) in text(&[SEPARATORS]),
     ) {
@@ -251,7 +250,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_planted_is_read_in_json((text, planted) in text(&[SEPARATORS]), (key, more) in text(&[SEPARATORS])) {
+    fn planted_data_in_json_is_masked((text, planted) in text(&[SEPARATORS]), (key, more) in text(&[SEPARATORS])) {
         let all: Vec<Planted> = planted.into_iter().chain(more).collect();
         let masker = masker(&all);
         let labels: Value = json!({all[0].text.as_str(): text});
@@ -264,9 +263,9 @@ proptest! {
         }
     }
 
-    /// Words of a question stay, names of the cluster do not.
+    /// Words of a question are kept, names of the cluster are not.
     #[test]
-    fn nothing_planted_is_read_in_questions((text, planted) in text(&[SEPARATORS])) {
+    fn planted_data_in_questions_is_masked((text, planted) in text(&[SEPARATORS])) {
         let masker = masker(&planted);
         let masked = masker.question(&text);
         prop_assert_eq!(leaks(&masked, &planted), Vec::<String>::new(), "{:?} became {:?}", text, masked);
