@@ -5,6 +5,15 @@ use std::process::ExitCode;
 
 use crate::collect::ConnectError;
 
+/// The table in the help.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  all rules evaluated, no findings at or above --fail-on
+  1  findings at or above --fail-on
+  2  invalid usage or configuration
+  3  no findings at or above --fail-on, but some rules could not be evaluated
+  4  cluster unreachable, or the input could not be read";
+
 /// The exit codes. Pipelines depend on them, so they are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {

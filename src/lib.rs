@@ -6,14 +6,18 @@ pub mod cli;
 pub mod collect;
 pub mod commands;
 pub mod config;
+pub mod duration;
 pub mod exit;
 pub mod explain;
 pub mod gate;
+pub mod glob;
 pub mod interrupt;
 pub mod load;
 pub mod output;
+pub mod problems;
 pub mod progress;
 pub mod report;
+pub mod retry;
 pub mod scope;
 pub mod terminal;
 pub mod user_rules;
@@ -21,7 +25,7 @@ pub mod whole_file;
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
 use crate::exit::Exit;
@@ -40,8 +44,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Config(arguments) => commands::config::run(arguments),
         Command::Ask(arguments) => commands::ask::run(arguments),
         Command::Cache(arguments) => commands::cache::run(arguments),
-        Command::Completions(arguments) => commands::completions::run(arguments),
-        Command::Man(arguments) => commands::man::run(arguments),
+        Command::Completions(arguments) => commands::completions::run(arguments, Cli::command()),
+        Command::Man(arguments) => commands::man::run(arguments, Cli::command()),
         Command::Snapshot(arguments) => commands::snapshot::run(arguments),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,8 +1,12 @@
 //! Loads the snapshot that a command analyzes, from a cluster or from files.
 
+use crate::duration::duration;
+use clap::Args;
 use std::collections::BTreeSet;
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use kubectl_gpt_analyzers::kubernetes::workloads::logs::logs_wanted;
@@ -10,7 +14,6 @@ use kubectl_gpt_analyzers::snapshot::model;
 use kubectl_gpt_analyzers::{Builder, Cluster, Extent, GroupKind, Kind, Lookup, Now, Origin, Reason};
 use tokio::runtime::Runtime;
 
-use crate::cli::{ConnectionArgs, InputArgs};
 use crate::collect::files::places::Places;
 use crate::collect::overlay::Overlay;
 use crate::collect::{ConnectOptions, Connection, Crds, Recorder, connect, custom, files, live, logs};
@@ -19,6 +22,65 @@ use crate::interrupt::Interrupt;
 use crate::progress::ProgressLine;
 use crate::report::Source;
 use crate::terminal;
+
+/// How to reach the cluster: kubectl's flags with kubectl's semantics.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct ConnectionArgs {
+    /// Path to the kubeconfig file [default: $KUBECONFIG or ~/.kube/config].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig context to use.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The kubeconfig cluster to use.
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// The kubeconfig user to use.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Username to impersonate.
+    #[arg(long = "as", value_name = "NAME")]
+    pub as_user: Option<String>,
+    /// Group to impersonate (repeatable).
+    #[arg(long = "as-group", value_name = "NAME", requires = "as_user")]
+    pub as_groups: Vec<String>,
+    /// Timeout of a single request: 30s, 1m, or a number of seconds; 0 disables it [default: 30s].
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub request_timeout: Option<Duration>,
+    /// Log verbosity for API requests on standard error: 1 warnings, 6 each request, 8 everything.
+    #[arg(short = 'v', long = "v", value_name = "LEVEL", num_args = 0..=1, default_value_t = 0, default_missing_value = "6")]
+    pub verbosity: u8,
+}
+
+/// The input of a run.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Scope")]
+pub struct InputArgs {
+    /// Read files instead of a cluster: manifests, `kubectl get -o json|yaml`, a snapshot, a `kubectl cluster-info
+    /// dump`, a Troubleshoot support bundle, an OpenShift must-gather. Accepts a file, a directory, an archive, or `-`
+    /// for standard input (repeatable).
+    #[arg(short, long, value_name = "PATH")]
+    pub filename: Vec<PathBuf>,
+    /// Analyze the manifests of --filename as if they were applied to the cluster: references are resolved against the
+    /// cluster, and problems that the manifests cause there are reported.
+    #[arg(long, requires = "filename")]
+    pub with_cluster: bool,
+    /// Only this namespace (repeatable).
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub namespace: Vec<String>,
+    /// All namespaces. This is the default, but with this flag there is no fallback to a single namespace if listing is
+    /// forbidden.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// Custom resources to read from the cluster: `all` (default), `none`, or API groups such as `*.example.com`
+    /// (repeatable).
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    pub crds: Vec<String>,
+    /// Only report findings about objects that match this label selector.
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub selector: Option<String>,
+}
 
 /// Runs requests and decodes pages. Each decoding thread keeps its own memory, so there are few of them.
 ///

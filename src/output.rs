@@ -8,8 +8,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use tempfile::{NamedTempFile, TempPath};
 
-use crate::cli::Format;
 use crate::exit::Failure;
+use crate::report::Format;
 use crate::report::{self, Report};
 use crate::terminal;
 use crate::whole_file::{self, Readers};

@@ -1,9 +1,16 @@
 //! Output to a terminal: escapes untrusted text from a cluster, and determines width, colors and encoding.
 
+use clap::ValueEnum;
 use std::io::{self, IsTerminal, Write};
 
-use crate::cli::Color;
 use anstream::{AutoStream, ColorChoice};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
 
 /// The output width: the terminal's, else `COLUMNS`, else 80.
 pub fn width() -> usize {

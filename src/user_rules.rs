@@ -2,6 +2,7 @@
 //!
 //! The format is documented in docs/user-rules.md; expressions are evaluated by `kubectl_gpt_analyzers::user_rules`.
 
+use kubectl_gpt_analyzers::Severity;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 
-use crate::cli::Level;
 use crate::collect::custom::holds_credentials;
 use crate::config::{FILE, Strings};
 
@@ -51,7 +51,7 @@ struct Document {
 #[serde(deny_unknown_fields)]
 struct RuleFields {
     id: String,
-    severity: Level,
+    severity: Severity,
     #[serde(default)]
     summary: Option<String>,
     #[serde(default)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
-use kubectl_gpt::cli::ModelArgs;
 use kubectl_gpt::explain::mask::Masker;
+use kubectl_gpt::explain::provider::ModelArgs;
 use kubectl_gpt::explain::provider::{Configured, Settings};
 use kubectl_gpt::explain::{Explainer, Prepared};
 use serde_json::{Value, json};

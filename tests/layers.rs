@@ -21,6 +21,20 @@ const ANALYZERS: &[&[&str]] = &[
     &["text"],
 ];
 
+/// The rooms of `src`.
+const PROGRAM: &[&[&str]] = &[
+    &["cli"],
+    &["commands"],
+    &["load", "output"],
+    &["report"],
+    &["explain"],
+    &["gate", "user_rules"],
+    &["config"],
+    &["exit", "progress"],
+    &["collect"],
+    &["duration", "glob", "interrupt", "problems", "retry", "scope", "terminal", "whole_file"],
+];
+
 /// The modules of a crate and what each imports, by their paths: `snapshot/model/pod`.
 struct Imports(BTreeMap<String, BTreeSet<String>>);
 
@@ -31,11 +45,13 @@ impl Imports {
         let known: BTreeSet<String> = modules.keys().cloned().collect();
         let resolve = |path: &String| {
             let segments: Vec<&str> = path.split('/').collect();
-            (1..=segments.len()).rev().map(|n| segments[..n].join("/")).find(|module| known.contains(module))
+            (0..=segments.len()).rev().map(|n| segments[..n].join("/")).find(|module| known.contains(module))
         };
         let imports = modules.iter().map(|(module, paths)| {
             // A module and those above it are one room: `super::` is no import.
-            let is_outside = |other: &String| other != module && !module.starts_with(&format!("{other}/"));
+            let is_outside = |other: &String| {
+                other != module && !module.starts_with(&format!("{other}/")) || other.is_empty() && !module.is_empty()
+            };
             (module.clone(), paths.iter().filter_map(resolve).filter(is_outside).collect())
         });
         Imports(imports.collect())
@@ -64,6 +80,7 @@ impl Imports {
             for other in imported {
                 match floor(other) {
                     Some((floor, room)) if floor > own_floor || room == own_room => {}
+                    _ if other.is_empty() => wrong.push(format!("{module} imports from the root of the crate")),
                     _ => wrong.push(format!("{module} imports {other}")),
                 }
             }
@@ -134,7 +151,8 @@ impl Paths {
     fn add(&mut self, segments: &[String]) {
         let up = segments.iter().take_while(|segment| *segment == "super").count();
         match segments.first().map(String::as_str) {
-            Some("crate") => drop(self.found.insert(segments[1..].join("/"))),
+            // Alone it is `pub(crate)`.
+            Some("crate") if segments.len() > 1 => drop(self.found.insert(segments[1..].join("/"))),
             Some("super") if up <= self.module.len() => {
                 let above = &self.module[..self.module.len() - up];
                 self.found.insert([above, &segments[up..]].concat().join("/"));
@@ -201,6 +219,12 @@ fn assert_layers(source: &str, rooms: &[&[&str]]) {
 #[test]
 fn the_rooms_of_the_rules_know_only_those_below() {
     assert_layers("analyzers/src", ANALYZERS);
+}
+
+#[test]
+fn the_rooms_of_the_program_know_only_those_below() {
+    let imports = Imports::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert_eq!(imports.upward(PROGRAM), [""; 0]);
 }
 
 #[test]

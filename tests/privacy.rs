@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use kubectl_gpt::cli::ModelArgs;
 use kubectl_gpt::collect::files;
 use kubectl_gpt::explain::mask::Masker;
 use kubectl_gpt::explain::prompt::{self, Prompts};
+use kubectl_gpt::explain::provider::ModelArgs;
 use kubectl_gpt::explain::provider::{Configured, Settings};
 use kubectl_gpt::explain::{masker, prepare};
-use kubectl_gpt::report::problems;
+use kubectl_gpt::problems::problems;
 use kubectl_gpt_analyzers::engine::analyze;
 use kubectl_gpt_analyzers::{Cluster, Kind, ObjectRef, rules};
 use regex::Regex;

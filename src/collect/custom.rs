@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
-use kubectl_gpt_analyzers::engine::id_matches;
 use kubectl_gpt_analyzers::snapshot::decode::{Content, continue_token, custom_page};
 use kubectl_gpt_analyzers::snapshot::model::CustomResource;
 use kubectl_gpt_analyzers::{Builder, Extent, Gap, GroupKind, Kind, Reason};
@@ -17,6 +16,7 @@ use super::live::{LISTS_AT_A_TIME, Scope};
 use super::page::segment;
 use super::recorder::Recorder;
 use super::request::{Failure, JSON};
+use crate::glob::Glob;
 
 /// kubectl's own page size.
 const LIMIT: usize = 500;
@@ -84,7 +84,7 @@ pub enum Crds {
     All,
     None,
     /// The groups that match these patterns.
-    Groups(Vec<String>),
+    Groups(Vec<Glob>),
 }
 
 impl Crds {
@@ -99,7 +99,10 @@ impl Crds {
             [word] if word == "none" => Ok(Crds::None),
             words => match words.iter().find(|word| matches!(word.as_str(), "all" | "none" | "")) {
                 Some(word) => Err(format!("--crds: {word:?} cannot be combined with groups")),
-                None => Ok(Crds::Groups(words.to_vec())),
+                None => {
+                    let glob = |word: &String| Glob::new(word).map_err(|error| format!("--crds: {error}"));
+                    Ok(Crds::Groups(words.iter().map(glob).collect::<Result<_, _>>()?))
+                }
             },
         }
     }
@@ -108,7 +111,7 @@ impl Crds {
         match self {
             Crds::All => true,
             Crds::None => false,
-            Crds::Groups(patterns) => patterns.iter().any(|pattern| id_matches(pattern, group)),
+            Crds::Groups(patterns) => patterns.iter().any(|pattern| pattern.is_match(group)),
         }
     }
 }
@@ -163,7 +166,7 @@ pub async fn collect(connection: &Connection, crds: &Crds, scope: &Scope, builde
 fn unserved_groups(crds: &Crds, builder: &Builder) -> Vec<String> {
     let Crds::Groups(patterns) = crds else { return Vec::new() };
     let groups: BTreeSet<&str> = builder.coverage().custom().keys().map(|kind| kind.group.as_str()).collect();
-    let is_unserved = |pattern: &&String| !groups.iter().any(|group| id_matches(pattern, group));
+    let is_unserved = |pattern: &&Glob| !groups.iter().any(|group| pattern.is_match(group));
     patterns
         .iter()
         .filter(is_unserved)

@@ -185,7 +185,7 @@ pub(super) fn path(kind: Kind, version: &str, namespace: Option<&str>) -> String
     }
 }
 
-/// Escapes a name for use in a path.
+/// Escapes a name for use in a path (RFC 3986, 2.1).
 pub(super) fn segment(name: &str) -> String {
-    form_urlencoded::byte_serialize(name.as_bytes()).collect()
+    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
 }

@@ -16,17 +16,17 @@ use serde::Deserialize;
 use super::connect::{Connection, credentials_cause};
 use super::plugin::PluginError;
 use super::tls;
+use crate::retry::{Policy, retry_after};
 
 pub(super) const JSON: &str = "application/json";
 
-/// Maximum attempts per request.
-const ATTEMPTS: u32 = 5;
-/// Maximum attempts if the server sends `Retry-After`; client-go uses the same number.
-const ATTEMPTS_IF_ASKED: u32 = 10;
-/// The delay before the first retry; it doubles with each retry.
-const FIRST_DELAY: Duration = Duration::from_millis(250);
-/// The total delay between attempts of one request.
-const RETRY_BUDGET: Duration = Duration::from_secs(30);
+/// client-go uses the same number of attempts if the server sends `Retry-After`.
+const RETRIES: Policy = Policy {
+    first_delay: Duration::from_millis(250),
+    attempts: 5,
+    attempts_if_asked: 10,
+    budget: Duration::from_secs(30),
+};
 /// The total delay between attempts of all requests of one run: half a minute for each of the concurrent lists. A
 /// server that throttles for longer is not retried kind by kind.
 const TOTAL_RETRY_BUDGET: Duration = Duration::from_secs(120);
@@ -98,26 +98,22 @@ impl Connection {
     }
 
     async fn attempts(&self, path: &str, accept: &str, patient: bool) -> Result<Vec<u8>, Failure> {
-        let (mut delay, mut waited) = (FIRST_DELAY, Duration::ZERO);
-        for attempt in 1.. {
+        let mut backoff = RETRIES.start();
+        loop {
             let failed = match self.attempt(path, accept).await {
                 Ok(body) => return Ok(body),
                 Err(failed) => failed,
             };
-            // A server may request a longer delay than the default, but not a shorter one.
-            let wait = failed.wait.map_or(delay, |asked| asked.max(FIRST_DELAY));
             let unreached = failed.failure.status.is_none() && !patient;
-            let attempts = if failed.wait.is_some() { ATTEMPTS_IF_ASKED } else { ATTEMPTS };
-            let may_wait = || waited + wait <= RETRY_BUDGET && self.may_wait(wait);
-            if !failed.repeat || unreached || attempt >= attempts || !may_wait() {
+            if !failed.repeat || unreached {
                 return Err(failed.failure);
             }
-            tracing::debug!(path, attempt, ?wait, "{}", failed.failure.message);
+            let Some(wait) = backoff.next(failed.wait).filter(|wait| self.may_wait(*wait)) else {
+                return Err(failed.failure);
+            };
+            tracing::debug!(path, ?wait, "{}", failed.failure.message);
             tokio::time::sleep(wait).await;
-            waited += wait;
-            delay *= 2;
         }
-        unreachable!("the loop has no end")
     }
 
     async fn attempt(&self, path: &str, accept: &str) -> Result<Vec<u8>, Attempt> {
@@ -151,10 +147,10 @@ impl Connection {
             return Ok(body);
         }
         let status = ApiStatus::read(&body);
-        let asked = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let asked = head.headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, Timestamp::now()));
         Err(Attempt {
             repeat: matches!(head.status.as_u16(), 429 | 500 | 502 | 503 | 504),
-            wait: asked.or(status.details.retry_after_seconds).map(Duration::from_secs),
+            wait: asked.or(status.details.retry_after_seconds.map(Duration::from_secs)),
             failure: refused(head.status, &status),
         })
     }

@@ -1,5 +1,9 @@
 //! `kubectl-gpt analyze`: collects objects, runs rules, reports findings and sets the exit code.
 
+use crate::commands::arguments::AnalyzeArgs;
+use crate::config::RuleArgs;
+use crate::load::InputArgs;
+use crate::report::Format;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -7,9 +11,8 @@ use kubectl_gpt_analyzers::engine::{Analysis, Rule, analyze};
 use kubectl_gpt_analyzers::snapshot::KindName;
 use kubectl_gpt_analyzers::{Cluster, Finding, Selector};
 
-use crate::cli::{AnalyzeArgs, Format, InputArgs, RuleArgs};
 use crate::commands::explain::{self, Shown};
-use crate::commands::rules;
+use crate::commands::rules::{self, Chosen};
 use crate::commands::watch::{self, Steps};
 use crate::config::{Config, Settings};
 use crate::exit::{Exit, Failure};
@@ -23,6 +26,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     let config = Config::load(&arguments.config)?;
     let settings = Settings::new(&config, &arguments.rules, &arguments.input.crds, &arguments.thresholds);
     let rules = rules::choose(&settings.rules())?;
+    let chosen = Chosen::new(&settings.rules())?;
     let explain = explain::plan(&arguments.explain, &config)?;
     let scope = scope(&arguments.input, &settings)?;
     arguments.files.check()?;
@@ -33,7 +37,7 @@ pub fn run(arguments: &AnalyzeArgs) -> Result<Exit, Failure> {
     let is_narrowed = !input.namespace.is_empty() || input.with_cluster;
     let looked = LookedAt { left_out: left_out(&rules, &settings)?, is_narrowed };
     quiet_panics();
-    let plan = Plan { arguments, settings, rules, scope, gate, input, looked };
+    let plan = Plan { arguments, settings, rules, chosen, scope, gate, input, looked };
     if arguments.watch.watch {
         if explain.is_some() {
             return Err(Failure::usage(anyhow!(
@@ -50,6 +54,7 @@ struct Plan<'a> {
     arguments: &'a AnalyzeArgs,
     settings: Settings,
     rules: Vec<&'static dyn Rule>,
+    chosen: Chosen,
     scope: Scope,
     gate: Gate,
     input: InputArgs,
@@ -82,7 +87,7 @@ impl Plan<'_> {
 
     /// Removes ignored and baselined findings, and those outside the requested scope.
     fn judge(&self, cluster: &Cluster, analysis: Analysis) -> Judged {
-        limit(&self.scope, &self.settings, cluster, self.gate.judge(cluster, analysis, &self.looked))
+        limit(&self.scope, &self.chosen, cluster, self.gate.judge(cluster, analysis, &self.looked))
     }
 
     fn watch(&self) -> Result<Exit, Failure> {
@@ -156,13 +161,12 @@ fn left_out(chosen: &[&dyn Rule], settings: &Settings) -> Result<Vec<&'static dy
 }
 
 /// Applies the filters of the command line.
-fn limit(scope: &Scope, settings: &Settings, cluster: &Cluster, mut judged: Judged) -> Judged {
+fn limit(scope: &Scope, chosen: &Chosen, cluster: &Cluster, mut judged: Judged) -> Judged {
     let (notices, findings) = judged.analysis.findings.into_iter().partition(|finding| Notice::is(&finding.rule));
     let (notices, findings): (Vec<Finding>, Vec<Finding>) = (notices, scope.apply(cluster, findings));
-    let chosen = settings.rules();
     let is_selected = |notice: &Finding| {
         let in_scope = notice.object.kind == gate::CONFIGURATION || scope.contains(cluster, notice);
-        in_scope && scope.is_severe(notice) && rules::is_chosen(&chosen, &notice.rule)
+        in_scope && scope.is_severe(notice) && chosen.includes(&notice.rule)
     };
     judged.analysis.findings = findings.into_iter().chain(notices.into_iter().filter(is_selected)).collect();
     judged.analysis.sort();
@@ -175,7 +179,7 @@ fn scope(input: &InputArgs, settings: &Settings) -> Result<Scope, Failure> {
         .selector
         .as_deref()
         .map(|text| text.parse::<Selector>().map_err(|error| Failure::usage(anyhow!("--selector {text:?}: {error}"))));
-    let least = settings.min_severity.value.into();
+    let least = settings.min_severity.value;
     // A run must not fail because of findings that it hides.
     if settings.fail_on.value.threshold().is_some_and(|fails| fails < least) {
         let message = "--min-severity hides findings that --fail-on fails on; lower --min-severity or raise --fail-on";

@@ -1,6 +1,12 @@
 //! `kubectl-gpt ask "QUESTION"`: asks a language model about the cluster.
 
+use crate::config::ConfigArgs;
+use crate::explain::provider::ModelArgs;
+use crate::load::{ConnectionArgs, InputArgs};
+use crate::terminal::Color;
+use clap::Args;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::anyhow;
@@ -10,7 +16,6 @@ use kubectl_gpt_analyzers::trace::READS;
 use kubectl_gpt_analyzers::{Profile, rules};
 use serde_json::{Value, json};
 
-use crate::cli::AskArgs;
 use crate::collect::{Connection, connect};
 use crate::commands::explain;
 use crate::config::Config;
@@ -24,6 +29,49 @@ use crate::explain::tools::{Tools, definitions};
 use crate::explain::{Prepared, dry_run, masker};
 use crate::load::{Loaded, Wanted, load, options, runtime};
 use crate::terminal::{self, plain};
+
+/// Ask a language model about the cluster's findings and objects. The model can call read-only tools; each call is
+/// logged to standard error. Secret data is never sent, and everything that is sent is masked.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kubectl-gpt ask 'why is checkout slow?'
+  kubectl-gpt ask -f cluster.json --provider ollama --model llama3.1 'what should I fix first?'
+
+Exit codes: 0 answered, 2 invalid usage or configuration, 4 cluster unreachable, unreadable input, or no answer")]
+pub struct AskArgs {
+    /// The question, in any language.
+    pub question: String,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// Read files instead of a cluster, as with analyze (repeatable).
+    #[arg(short, long, value_name = "PATH")]
+    pub filename: Vec<PathBuf>,
+    /// Only this namespace; also the default namespace for tool calls (repeatable).
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub namespace: Vec<String>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Print the first request without sending it.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// When to use colors; `auto` honors NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+}
+
+impl AskArgs {
+    pub fn input(&self) -> InputArgs {
+        InputArgs {
+            filename: self.filename.clone(),
+            namespace: self.namespace.clone(),
+            crds: vec!["all".to_string()],
+            ..InputArgs::default()
+        }
+    }
+}
 
 /// Maximum rounds of tool calls per question.
 const MAX_ROUNDS: usize = 10;

@@ -1,11 +1,24 @@
 //! `kubectl-gpt cache clear`: removes the cached answers of the language model.
 
 use anyhow::Context;
+use clap::{Args, Subcommand};
 use kubectl_gpt_analyzers::text::words;
 
-use crate::cli::{CacheArgs, CacheCommand};
 use crate::exit::{Exit, Failure};
 use crate::explain::cache::Cache;
+
+/// Manage cached answers of the language model.
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Remove all cached answers.
+    Clear,
+}
 
 pub fn run(arguments: &CacheArgs) -> Result<Exit, Failure> {
     let CacheCommand::Clear = arguments.command;

@@ -1,13 +1,29 @@
 //! `kubectl-gpt config`: shows the effective settings and their sources.
 
+use crate::config::{ConfigArgs, RuleArgs, ThresholdArgs};
 use anyhow::Context;
+use clap::Args;
 use serde::Serialize;
 
-use crate::cli::{Color, ConfigCommandArgs};
+use crate::config::Provider;
 use crate::config::{Config, Ignore, Setting, Settings};
 use crate::exit::{Exit, Failure};
-use crate::explain::provider::Provider;
 use crate::terminal;
+use crate::terminal::Color;
+
+/// Show the effective settings and the source of each: a flag, the configuration file, or the default.
+#[derive(Debug, Args)]
+pub struct ConfigCommandArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    #[command(flatten)]
+    pub thresholds: ThresholdArgs,
+    /// As with analyze.
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    pub crds: Vec<String>,
+}
 
 /// All effective settings, each with its source.
 #[derive(Serialize)]

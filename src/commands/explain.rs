@@ -1,12 +1,13 @@
 //! `kubectl-gpt analyze --explain`: lets a language model explain each root cause.
 
+use crate::explain::provider::ModelArgs;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use anyhow::anyhow;
 use kubectl_gpt_analyzers::Cluster;
 
-use crate::cli::{AnalyzeArgs, ExplainArgs, Format, ModelArgs};
+use crate::commands::arguments::{AnalyzeArgs, ExplainArgs};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::explain::answer::{Explanation, Line};
@@ -14,7 +15,9 @@ use crate::explain::prompt::Prompts;
 use crate::explain::provider::{Configured, Settings};
 use crate::explain::{Explainer, Prepared, dry_run, masker, prepare};
 use crate::load;
-use crate::report::{Problem, Report, problems, table};
+use crate::problems::{Problem, problems};
+use crate::report::Format;
+use crate::report::{Report, table};
 use crate::terminal;
 
 /// The settings, validated before the cluster is read.

@@ -1,15 +1,26 @@
 //! `kubectl-gpt man [COMMAND]`: prints a manual page.
 
 use anyhow::{Context, anyhow};
-use clap::CommandFactory;
+use clap::Args;
+use clap::Command;
 use clap_mangen::Man;
 
-use crate::cli::{Cli, Color, ManArgs};
 use crate::exit::{Exit, Failure};
 use crate::terminal;
+use crate::terminal::Color;
 
-pub fn run(arguments: &ManArgs) -> Result<Exit, Failure> {
-    let mut program = Cli::command();
+/// Print the manual page of the program or of one command.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  kubectl-gpt man analyze > ~/.local/share/man/man1/kubectl-gpt-analyze.1")]
+pub struct ManArgs {
+    /// Command to document.
+    pub command: Option<String>,
+}
+
+/// `program` is the whole command line.
+pub fn run(arguments: &ManArgs, mut program: Command) -> Result<Exit, Failure> {
     program.build();
     let command = match &arguments.command {
         None => program,

@@ -1,6 +1,7 @@
 //! The commands, one file per command.
 
 pub mod analyze;
+pub mod arguments;
 pub mod ask;
 pub mod cache;
 pub mod completions;

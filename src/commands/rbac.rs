@@ -59,9 +59,9 @@ pub fn cluster_role(rules: &[&dyn Rule], crds: &Crds, watch: bool) -> String {
 fn custom(role: &mut String, crds: &Crds) {
     match crds {
         Crds::None => {}
-        Crds::Groups(groups) if !groups.iter().any(|group| group.contains('*')) => {
+        Crds::Groups(groups) if !groups.iter().any(|group| group.as_str().contains(['*', '?', '[', '{'])) => {
             for group in groups {
-                entry(role, group, "\"*\"", "list");
+                entry(role, group.as_str(), "\"*\"", "list");
             }
         }
         _ => role.push_str(

@@ -1,25 +1,75 @@
 //! `kubectl-gpt rules`: lists the rules, or shows the documentation of one.
 
+use crate::config::{ConfigArgs, RuleArgs};
+use clap::{Args, Subcommand, ValueEnum};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use kubectl_gpt_analyzers::engine::{RuleMeta, id_matches};
+use kubectl_gpt_analyzers::RuleMeta;
 use kubectl_gpt_analyzers::rules::all as built_in;
+use kubectl_gpt_analyzers::text::similar;
 use kubectl_gpt_analyzers::text::words;
 use kubectl_gpt_analyzers::{Kind, Profile, Rule};
 use serde_json::json;
 use tabled::builder::Builder;
 use tabled::settings::{Padding, Style};
 
-use crate::cli::{Color, RuleArgs, RulesArgs, RulesCommand, RulesOutput};
 use crate::collect::Crds;
 use crate::commands::rbac;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::gate::Notice;
+use crate::glob::Glob;
 use crate::terminal;
+use crate::terminal::Color;
 use crate::user_rules;
+
+/// List the rules, or show the documentation of one rule.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
+pub struct RulesArgs {
+    #[command(subcommand)]
+    pub command: Option<RulesCommand>,
+    /// Rule to document.
+    pub id: Option<String>,
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// Print the minimum ClusterRole that the rules need.
+    #[arg(long, conflicts_with_all = ["id", "output"])]
+    pub rbac: bool,
+    /// With --rbac: include the permissions for `analyze --watch`.
+    #[arg(long, requires = "rbac")]
+    pub watch: bool,
+    /// With --rbac: API groups of custom resources, as with analyze.
+    #[arg(long, value_name = "GROUP", value_delimiter = ',', default_values_t = vec!["all".to_string()])]
+    pub crds: Vec<String>,
+    /// Output format.
+    #[arg(short, long, value_enum, default_value_t = RulesOutput::Table)]
+    pub output: RulesOutput,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Run the tests of custom rules.
+    ///
+    /// Exit codes: 0 all tests passed, 1 a test failed, 2 invalid rule file.
+    Test {
+        /// Directories of YAML files, or single files.
+        #[arg(required = true, value_name = "DIR")]
+        paths: Vec<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RulesOutput {
+    Table,
+    /// Also the kinds that each rule reads, and all API requests of the rules combined.
+    Wide,
+    Json,
+}
 
 pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
     if let Some(RulesCommand::Test { paths }) = &arguments.command {
@@ -37,9 +87,10 @@ pub fn run(arguments: &RulesArgs) -> Result<Exit, Failure> {
     }
     let all = catalogue(&chosen.folders)?;
     // The table lists all rules unless a profile is given.
-    let rules = among(&all, &chosen, chosen.profile.map_or(Profile::Strict, Profile::from))?;
+    let rules = among(&all, &chosen, chosen.profile.unwrap_or(Profile::Strict))?;
+    let filter = Chosen::new(&chosen)?;
     let mut metas: Vec<&RuleMeta> = rules.iter().map(|rule| rule.meta()).collect();
-    metas.extend(Notice::ALL.map(Notice::meta).into_iter().filter(|meta| is_chosen(&chosen, &meta.id)));
+    metas.extend(Notice::ALL.map(Notice::meta).into_iter().filter(|meta| filter.includes(&meta.id)));
     let text = match (&arguments.id, arguments.output) {
         (Some(id), RulesOutput::Table | RulesOutput::Wide) => page(find(&all, id)?),
         (Some(id), RulesOutput::Json) => json_text(&description(find(&all, id)?)),
@@ -71,33 +122,52 @@ fn catalogue(folders: &[PathBuf]) -> Result<Vec<&'static dyn Rule>, Failure> {
 
 /// The rules of a profile, and those that are named in full.
 fn among(all: &[&'static dyn Rule], arguments: &RuleArgs, profile: Profile) -> Result<Vec<&'static dyn Rule>, Failure> {
-    for pattern in arguments.rules.iter().chain(&arguments.skip_rules) {
-        if !documented(all).any(|meta| id_matches(pattern, &meta.id)) {
-            return Err(unknown(all, pattern));
+    let chosen = Chosen::new(arguments)?;
+    for pattern in chosen.rules.iter().chain(&chosen.skipped) {
+        if !documented(all).any(|meta| pattern.is_match(&meta.id)) {
+            return Err(unknown(all, pattern.as_str()));
         }
     }
     let runs = |rule: &dyn Rule| {
         let meta = rule.meta();
         meta.profile <= profile || arguments.rules.iter().any(|id| *id == meta.id)
     };
-    for pattern in &arguments.rules {
-        let named: Vec<_> = all.iter().filter(|rule| id_matches(pattern, &rule.meta().id)).collect();
+    for pattern in &chosen.rules {
+        let named: Vec<_> = all.iter().filter(|rule| pattern.is_match(&rule.meta().id)).collect();
         if !named.is_empty() && !named.iter().any(|rule| runs(**rule)) {
             return Err(Failure::usage(anyhow!("--rule {pattern}: matching rules require --profile strict")));
         }
     }
     let mut rules = all.to_vec();
-    rules.retain(|rule| runs(*rule) && is_chosen(arguments, &rule.meta().id));
+    rules.retain(|rule| runs(*rule) && chosen.includes(&rule.meta().id));
     if rules.is_empty() {
         return Err(Failure::usage(anyhow!("no rules left to run after --rule and --skip-rule")));
     }
     Ok(rules)
 }
 
-/// Whether the flags select this rule.
-pub fn is_chosen(arguments: &RuleArgs, id: &str) -> bool {
-    let any = |patterns: &[String]| patterns.iter().any(|pattern| id_matches(pattern, id));
-    (arguments.rules.is_empty() || any(&arguments.rules)) && !any(&arguments.skip_rules)
+/// What --rule and --skip-rule select.
+pub struct Chosen {
+    rules: Vec<Glob>,
+    skipped: Vec<Glob>,
+}
+
+impl Chosen {
+    /// # Errors
+    /// When a pattern is invalid.
+    pub fn new(arguments: &RuleArgs) -> Result<Chosen, Failure> {
+        let globs = |flag: &str, patterns: &[String]| -> Result<Vec<Glob>, Failure> {
+            let invalid = |error| Failure::usage(anyhow!("{flag}: {error}"));
+            patterns.iter().map(|pattern| Glob::new(pattern).map_err(invalid)).collect()
+        };
+        Ok(Chosen { rules: globs("--rule", &arguments.rules)?, skipped: globs("--skip-rule", &arguments.skip_rules)? })
+    }
+
+    /// Whether this rule is selected.
+    pub fn includes(&self, id: &str) -> bool {
+        let any = |patterns: &[Glob]| patterns.iter().any(|pattern| pattern.is_match(id));
+        (self.rules.is_empty() || any(&self.rules)) && !any(&self.skipped)
+    }
 }
 
 /// The rules and the notices about ignores, which are documented like rules.
@@ -110,15 +180,10 @@ fn find(all: &[&'static dyn Rule], id: &str) -> Result<&'static RuleMeta, Failur
 }
 
 fn unknown(all: &[&'static dyn Rule], id: &str) -> Failure {
-    let word = id.rsplit('/').next().unwrap_or(id).trim_matches('*');
-    let similar: Vec<String> = documented(all)
-        .map(|meta| meta.id.to_string())
-        .filter(|known| !word.is_empty() && (known.contains(word) || known.rsplit('/').next() == Some(word)))
-        .take(3)
-        .collect();
-    let hint = match similar.as_slice() {
-        [] => "run `kubectl-gpt rules` to list all rules".to_string(),
-        similar => format!("did you mean {}?", similar.join(" or ")),
+    let ids: Vec<String> = documented(all).map(|meta| meta.id.to_string()).collect();
+    let hint = match similar::did_you_mean(id, ids.iter().map(String::as_str)) {
+        Some(hint) => hint,
+        None => "run `kubectl-gpt rules` to list all rules".to_string(),
     };
     Failure::usage(anyhow!("unknown rule {id:?} ({hint})"))
 }

@@ -1,16 +1,69 @@
 //! `kubectl-gpt trace FROM TO`: traces one connection hop by hop.
 
+use crate::load::{ConnectionArgs, InputArgs};
+use crate::terminal::Color;
+use clap::{Args, ValueEnum};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, anyhow};
 use kubectl_gpt_analyzers::text::words;
 use kubectl_gpt_analyzers::trace::{Hop, HopVerdict, READS, Trace, TraceEnd, trace};
 
-use crate::cli::{RulesFormat, TraceArgs};
 use crate::exit::{Exit, Failure};
 use crate::load::{Wanted, load};
 use crate::terminal::{self, plain};
+
+/// Trace a connection through DNS, Service, endpoints, readiness, network policies and ports, and report where it is
+/// blocked and by which object.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kubectl-gpt trace deploy/front svc/back:80
+  kubectl-gpt trace -n shop pod/web-0 db.data.svc.cluster.local:5432
+  kubectl-gpt trace ingress/shop
+  kubectl-gpt trace internet svc/front
+
+Exit codes: 0 open, 1 closed, 2 invalid usage, 3 undecided, 4 cluster unreachable or unreadable input")]
+pub struct TraceArgs {
+    /// Source: pod/NAME, deploy/NAME or another workload, ingress/NAME, or `internet`.
+    pub from: String,
+    /// Destination: svc/NAME[:PORT], pod/NAME[:PORT], a workload, or HOST[:PORT]. Optional if the source is an Ingress,
+    /// which names its backends.
+    pub to: Option<String>,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// Read files instead of a cluster, as with analyze (repeatable).
+    #[arg(short, long, value_name = "PATH")]
+    pub filename: Vec<PathBuf>,
+    /// Namespace of FROM and TO, unless they specify one.
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Output format.
+    #[arg(short, long, value_enum, default_value_t = TraceFormat::Table)]
+    pub output: TraceFormat,
+    /// When to use colors; `auto` honors NO_COLOR, CLICOLOR_FORCE and whether standard output is a terminal.
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+}
+
+impl TraceArgs {
+    /// Reads the whole cluster: policies in any namespace can affect the connection.
+    pub fn input(&self) -> InputArgs {
+        let crds = kubectl_gpt_analyzers::kubernetes::network::netpol::FOREIGN_GROUPS
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        InputArgs { filename: self.filename.clone(), crds, ..InputArgs::default() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TraceFormat {
+    Table,
+    Json,
+}
 
 /// The width of the hop column, including the gap after it.
 const HOP: usize = 18;
@@ -25,8 +78,8 @@ pub fn run(arguments: &TraceArgs) -> Result<Exit, Failure> {
     let to = arguments.to.as_deref().map(end).transpose()?;
     let trace = trace(&loaded.cluster, &from, to.as_ref()).map_err(|error| Failure::usage(anyhow!(error)))?;
     let text = match arguments.output {
-        RulesFormat::Table => render(&trace, terminal::width()),
-        RulesFormat::Json => serde_json::to_string_pretty(&trace).map_err(Failure::unreadable)? + "\n",
+        TraceFormat::Table => render(&trace, terminal::width()),
+        TraceFormat::Json => serde_json::to_string_pretty(&trace).map_err(Failure::unreadable)? + "\n",
     };
     terminal::write(&text, arguments.color).context("writing the trace").map_err(Failure::unreadable)?;
     Ok(match trace.verdict {

@@ -9,22 +9,24 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use clap::Args;
 use jiff::Timestamp;
 use kubectl_gpt_analyzers::engine::Analysis;
 use kubectl_gpt_analyzers::kubernetes::workloads::logs::{LogRequest, logs_wanted};
 use kubectl_gpt_analyzers::{Builder, Cluster, Extent, Finding, Gap, Kind, Now, Origin, Reason, Severity};
 use tokio::time::sleep;
 
-use crate::cli::{AnalyzeArgs, Format, InputArgs};
 use crate::collect::watch::{Watching, watched};
 use crate::collect::{Connection, Crds, connect, custom, live, logs};
+use crate::commands::arguments::AnalyzeArgs;
 use crate::exit::{Exit, Failure};
 use crate::gate::Judged;
 use crate::interrupt::Interrupt;
+use crate::load::InputArgs;
 use crate::load::{self, Wanted, runtime};
+use crate::problems::{Problem, problems};
 use crate::progress::ProgressLine;
-use crate::report::{self, Problem, Report, Run, Source, gaps, problems, table};
+use crate::report::Format;
+use crate::report::{self, Report, Run, Source, gaps, table};
 use crate::terminal::{self, plain};
 
 /// Changes come in bursts: a rollout is a hundred of them.
@@ -41,13 +43,6 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// Leases are read again for every run: leader election works in seconds.
 const FRESH: Kind = Kind::Lease;
 const LEASES: &str = "kube-system";
-
-#[derive(Clone, Debug, Default, Args)]
-pub struct WatchArgs {
-    /// Keep running and report new and resolved findings until Ctrl-C; the exit code reflects the last state.
-    #[arg(long, conflicts_with = "filename")]
-    pub watch: bool,
-}
 
 /// The steps that `analyze` performs on a snapshot.
 pub struct Steps<'a> {

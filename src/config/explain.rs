@@ -1,10 +1,26 @@
 //! `explain`: settings of the language model.
 
+use clap::ValueEnum;
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::{Deserializer, Error};
+use serde::{Deserialize, Serialize};
 
-use crate::explain::provider::Provider;
+/// Presets of base URL, authentication header and API key variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    Openai,
+    /// Azure OpenAI; requires --base-url https://RESOURCE.openai.azure.com, and the deployment name as --model.
+    Azure,
+    Ollama,
+    Anthropic,
+    Gemini,
+    Groq,
+    Openrouter,
+    Vllm,
+    Lmstudio,
+    Llamacpp,
+}
 
 /// The language model that explains findings.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

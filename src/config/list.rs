@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
-use globset::{GlobBuilder, GlobMatcher};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
+
+use crate::glob::Glob;
 
 /// A list of strings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,9 +17,6 @@ pub struct Strings(Vec<String>);
 /// Glob patterns, of which one must match. `*` matches any characters, `?` one, `[ab]` one of these, `{a,b}` either.
 #[derive(Clone, Debug)]
 pub struct Globs(Vec<Glob>);
-
-#[derive(Clone, Debug)]
-struct Glob(GlobMatcher);
 
 impl Globs {
     /// # Errors
@@ -29,15 +27,7 @@ impl Globs {
 
     /// Whether any pattern matches, ignoring case: `deployment` matches `Deployment`.
     pub fn matches(&self, text: &str) -> bool {
-        self.0.iter().any(|glob| glob.0.is_match(text))
-    }
-}
-
-impl Glob {
-    fn new(pattern: &str) -> Result<Glob, globset::Error> {
-        // Object names are in lower case, but kinds are not.
-        let glob = GlobBuilder::new(pattern).case_insensitive(true).build()?;
-        Ok(Glob(glob.compile_matcher()))
+        self.0.iter().any(|glob| glob.is_match(text))
     }
 }
 
@@ -57,13 +47,13 @@ impl FromIterator<String> for Strings {
 
 impl Serialize for Globs {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|glob| glob.0.glob().glob()))
+        serializer.collect_seq(self.0.iter().map(Glob::as_str))
     }
 }
 
 impl fmt::Display for Globs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let patterns: Vec<&str> = self.0.iter().map(|glob| glob.0.glob().glob()).collect();
+        let patterns: Vec<&str> = self.0.iter().map(Glob::as_str).collect();
         f.write_str(&patterns.join(", "))
     }
 }

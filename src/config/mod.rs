@@ -8,6 +8,8 @@ mod ignore;
 mod list;
 mod settings;
 
+use clap::Args;
+use kubectl_gpt_analyzers::{Profile, Severity};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -19,13 +21,22 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-pub use crate::config::explain::Explain;
+pub use crate::config::explain::{Explain, Provider};
 pub use crate::config::ignore::{Expiry, Ignore};
 pub use crate::config::list::{Globs, Strings};
-pub use crate::config::settings::{From, Setting, Settings};
+pub use crate::config::settings::{FailOn, From, RuleArgs, Setting, Settings, ThresholdArgs};
 
-use crate::cli::{ConfigArgs, FailOn, Level, Profile};
 use crate::exit::Failure;
+
+/// The configuration file.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct ConfigArgs {
+    /// Path to the configuration file [default: kubectl-gpt.yaml in the working directory, else in the user's
+    /// configuration directory].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
 
 /// The file name, in any directory.
 pub const FILE: &str = "kubectl-gpt.yaml";
@@ -47,7 +58,7 @@ pub struct Fields {
     /// Skip these rules, as with --skip-rule.
     pub skip_rule: Option<Strings>,
     /// Minimum severity to report.
-    pub min_severity: Option<Level>,
+    pub min_severity: Option<Severity>,
     /// Exit with code 1 if there are findings of at least this severity.
     pub fail_on: Option<FailOn>,
     /// Exit with code 0 instead of 3 if some rules could not be evaluated.

@@ -17,14 +17,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::provider::{Endpoint, Settings};
+use crate::retry::{Policy, retry_after};
 use crate::terminal::plain;
 
-/// Maximum attempts per request.
-const ATTEMPTS: u32 = 4;
-/// The delay before the first retry; it doubles with each retry.
-const FIRST_DELAY: Duration = Duration::from_millis(500);
-/// If `Retry-After` is longer, the request fails instead.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// If `Retry-After` is longer than the budget, the request fails instead.
+const RETRIES: Policy = Policy {
+    first_delay: Duration::from_millis(500),
+    attempts: 4,
+    attempts_if_asked: 4,
+    budget: Duration::from_secs(30),
+};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Limits on one answer, in bytes: on the body, and on the text in it.
 const MAX_BODY_BYTES: usize = 8 << 20;
@@ -180,8 +182,8 @@ impl ModelClient {
         on_text: &mut (dyn FnMut(&str) + Send),
     ) -> Result<Completion, Failed> {
         let mut request = request.clone();
-        let (mut delay, mut renamed) = (FIRST_DELAY, false);
-        for attempt in 1.. {
+        let (mut backoff, mut renamed) = (RETRIES.start(), false);
+        loop {
             if self.unstructured.load(Ordering::Relaxed) {
                 remove(&mut request, "response_format");
             }
@@ -191,22 +193,20 @@ impl ModelClient {
             };
             match failed.reason {
                 Why::NotUnderstood if self.simplify(&mut request, &failed, &mut renamed) => continue,
-                Why::Passing if attempt < ATTEMPTS => {}
+                Why::Passing => {}
                 Why::Hopeless => {
                     let _ = self.hopeless.set(failed.clone());
                     return Err(failed);
                 }
                 _ => return Err(failed),
             }
-            let wait = failed.wait.unwrap_or(delay);
-            if wait > MAX_RETRY_AFTER {
+            if let Some(wait) = failed.wait.filter(|wait| *wait > RETRIES.budget) {
                 let message = format!("{}; retry after {}s", failed.message, wait.as_secs());
                 return Err(Failed { message, ..failed });
             }
+            let Some(wait) = backoff.next(failed.wait) else { return Err(failed) };
             tokio::time::sleep(wait).await;
-            delay *= 2;
         }
-        unreachable!("the loop has no end")
     }
 
     /// Removes a parameter that older and smaller servers do not support. Returns false if there is nothing left to
@@ -439,16 +439,6 @@ fn unreached(host: &str, error: &reqwest::Error) -> Failed {
     Failed::new(reason, format!("cannot reach {host}: {}", deepest(error)))
 }
 
-/// A number of seconds, or a date (RFC 9110, 10.2.3).
-fn retry_after(value: &str, now: jiff::Timestamp) -> Option<Duration> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
-    Some(Duration::try_from(at.duration_since(now)).unwrap_or_default())
-}
-
 /// The message in an error body, in any known format; else its first line.
 fn error_message(body: &str) -> String {
     let json: Value = serde_json::from_str(body).unwrap_or_default();
@@ -487,7 +477,7 @@ pub fn chat(settings: &Settings, messages: Vec<Value>) -> Value {
 mod tests {
     use serde_json::json;
 
-    use super::{Chunk, Completion, error_message, retry_after};
+    use super::{Chunk, Completion, error_message};
 
     #[test]
     fn error_messages_in_all_formats() {
@@ -500,17 +490,6 @@ mod tests {
         assert_eq!(error_message("<html>\n<b>\nBad gateway\n"), "Bad gateway");
         assert_eq!(error_message("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
         assert_eq!(error_message(""), "");
-    }
-
-    #[test]
-    fn retry_after_in_seconds_or_as_a_date() {
-        let now = "2026-10-21T07:27:50Z".parse().unwrap();
-        assert_eq!(retry_after("2", now).unwrap().as_secs(), 2);
-        assert_eq!(retry_after("Wed, 21 Oct 2026 07:28:00 GMT", now).unwrap().as_secs(), 10);
-        assert_eq!(retry_after("Wed, 21 Oct 2026 07:27:00 GMT", now).unwrap().as_secs(), 0);
-        for wrong in ["-1", "inf", "1e300", "soon", ""] {
-            assert_eq!(retry_after(wrong, now), None, "{wrong}");
-        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ use names::Names;
 use prompt::Prompts;
 use provider::{Endpoint, Settings};
 
-use crate::report::Problem;
+use crate::problems::Problem;
 
 /// Maximum number of concurrent requests.
 const AT_A_TIME: usize = 4;

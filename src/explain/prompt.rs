@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::mask::{Masker, Sort};
-use crate::report::Problem;
+use crate::problems::Problem;
 
 /// The built-in templates.
 const TEMPLATES: &[(&str, &str)] = &[

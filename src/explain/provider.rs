@@ -1,6 +1,8 @@
 //! Selects the language model, endpoint and API key. There are no implicit defaults: without configuration, the program
 //! fails with instructions.
 
+use crate::duration::duration;
+use clap::Args;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,31 +10,52 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use async_openai::config::Config;
-use clap::ValueEnum;
 use http::Uri;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
 
-use crate::cli::ModelArgs;
-use crate::config::Explain;
+use crate::config::{Explain, Provider};
 
-/// Presets of base URL, authentication header and API key variable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    Openai,
-    /// Azure OpenAI; requires --base-url https://RESOURCE.openai.azure.com, and the deployment name as --model.
-    Azure,
-    Ollama,
-    Anthropic,
-    Gemini,
-    Groq,
-    Openrouter,
-    Vllm,
-    Lmstudio,
-    Llamacpp,
+/// Which language model to use, and its limits.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Language model")]
+pub struct ModelArgs {
+    /// Preset of base URL and API key variable, such as OPENAI_API_KEY.
+    #[arg(long, value_enum, value_name = "NAME", hide_possible_values = false)]
+    pub provider: Option<Provider>,
+    /// Base URL of an OpenAI-compatible API, including the version [default: $OPENAI_BASE_URL].
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// Name of the model.
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Language of the answers, such as German [default: English].
+    #[arg(long, value_name = "LANGUAGE")]
+    pub language: Option<String>,
+    /// Maximum tokens per answer [default: 1500].
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: Option<u32>,
+    /// Maximum requests per run, including retries [default: 20].
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_requests: Option<u32>,
+    /// Timeout of a single answer [default: 2m].
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub model_timeout: Option<Duration>,
+    /// Send names, addresses and log lines unmasked. Use only with a model that you trust with them.
+    #[arg(long, conflicts_with = "mask")]
+    pub no_mask: bool,
+    /// Mask names, addresses and log lines even for a local model.
+    #[arg(long)]
+    pub mask: bool,
+    /// Do not read or write cached answers.
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Allow plain HTTP to a remote server.
+    #[arg(long)]
+    pub allow_http: bool,
+    /// Directory with custom prompt templates.
+    #[arg(long, value_name = "DIR")]
+    pub prompts: Option<PathBuf>,
 }
 
 impl Provider {

@@ -12,7 +12,7 @@ use super::client::ToolCall;
 use super::mask::{Masker, Sort};
 use super::prompt;
 use crate::collect::{Connection, logs};
-use crate::report::problems;
+use crate::problems::problems;
 
 /// Maximum size of one result, in bytes; longer results are truncated.
 const MAX_RESULT_BYTES: usize = 12_000;

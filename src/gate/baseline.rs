@@ -1,14 +1,31 @@
 //! `--baseline`, `--write-baseline`: records known findings, so that a pipeline fails only on new ones.
 
+use clap::Args;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use kubectl_gpt_analyzers::Finding;
 use serde::{Deserialize, Serialize};
 
 use crate::whole_file::{self, Readers};
+
+/// Known findings.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Gate")]
+pub struct BaselineArgs {
+    /// Ignore findings recorded in this file; only new findings affect the exit code.
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Write the current findings to this file, for use with --baseline.
+    #[arg(long, value_name = "FILE", conflicts_with = "watch")]
+    pub write_baseline: Option<PathBuf>,
+    /// Also list ignored and baselined findings, with the reason.
+    #[arg(long)]
+    pub show_ignored: bool,
+}
 
 /// Known findings, by id.
 #[derive(Debug)]

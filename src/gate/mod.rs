@@ -11,7 +11,7 @@ use kubectl_gpt_analyzers::{Analysis, Finding, Location, Reason};
 use serde::Serialize;
 
 pub use crate::gate::annotation::ANNOTATION;
-pub use crate::gate::baseline::{Baseline, write as write_baseline};
+pub use crate::gate::baseline::{Baseline, BaselineArgs, write as write_baseline};
 pub use crate::gate::judge::{CONFIGURATION, Gate, Judged, LookedAt};
 pub use crate::gate::notice::Notice;
 

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use kubectl_gpt_analyzers::text::words;
 use kubectl_gpt_analyzers::{Finding, Severity};
 
-use crate::report::{Report, gaps, problems, table};
+use crate::problems::problems;
+use crate::report::{Report, gaps, table};
 use crate::terminal::plain;
 
 /// GitHub keeps this many annotations of each level per step and silently drops the rest.

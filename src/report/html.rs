@@ -6,7 +6,8 @@ use minijinja::{Environment, Error};
 use serde_json::{Value, json};
 
 use crate::explain::answer::Line;
-use crate::report::{Problem, Report, gaps, problems, table};
+use crate::problems::{Problem, problems};
+use crate::report::{Report, gaps, table};
 use crate::terminal::plain;
 
 /// # Errors

@@ -7,7 +7,8 @@ use kubectl_gpt_analyzers::{Evidence, Finding};
 
 use crate::explain::answer::Line;
 use crate::explain::command::MARK;
-use crate::report::{Problem, Report, problems, table};
+use crate::problems::{Problem, problems};
+use crate::report::{Report, table};
 use crate::terminal::plain;
 
 /// GitHub rejects comments of more than 65,536 characters; this leaves room for the summary.

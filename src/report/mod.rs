@@ -12,16 +12,46 @@ pub mod table;
 pub mod wide;
 pub mod yaml;
 
-use std::collections::BTreeMap;
+use clap::ValueEnum;
 use std::time::Duration;
 
 use kubectl_gpt_analyzers::engine::Analysis;
 use kubectl_gpt_analyzers::{Cluster, Finding, NotEvaluated, RuleMeta, Severity};
 use serde::Serialize;
 
-use crate::cli::Format;
 use crate::explain::answer::{Explanation, Line};
 use crate::gate::Ignored;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Human-readable: root causes first, consequences below them.
+    Table,
+    /// One line per finding, with all columns.
+    Wide,
+    /// JSON; the schema is docs/findings.schema.json.
+    Json,
+    /// YAML with the same schema.
+    Yaml,
+    /// Markdown for pull requests and chat.
+    Markdown,
+    /// A single self-contained page.
+    Html,
+    /// SARIF 2.1.0 for code scanning and editors.
+    Sarif,
+    /// JUnit XML: one suite per rule, one failure per finding at or above --fail-on.
+    Junit,
+    /// GitHub Actions annotations.
+    Github,
+    /// Metrics for node_exporter's textfile collector or a Pushgateway.
+    Prometheus,
+}
+
+impl Format {
+    /// The name of the format on the command line: `sarif`.
+    pub fn word(&self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default()
+    }
+}
 
 /// The data of a report. Its JSON form is the output of `-o json`.
 #[derive(Debug, Serialize)]
@@ -189,49 +219,4 @@ pub fn render(report: &Report, format: Format, width: usize) -> anyhow::Result<S
         Format::Github => github::render(report),
         Format::Prometheus => prometheus::render(report),
     })
-}
-
-/// A root cause with its consequences.
-#[derive(Debug)]
-pub struct Problem<'a> {
-    pub root: &'a Finding,
-    /// Each with its distance from the root, at least 1; nearest first.
-    pub consequences: Vec<(usize, &'a Finding)>,
-}
-
-/// Groups findings by root cause, sorted by severity, then by number of consequences. A finding with several root
-/// causes is listed under each.
-pub fn problems(findings: &[Finding]) -> Vec<Problem<'_>> {
-    let mut effects: BTreeMap<&str, Vec<&Finding>> = BTreeMap::new();
-    for finding in findings {
-        for cause in &finding.caused_by {
-            effects.entry(cause).or_default().push(finding);
-        }
-    }
-    let known = |id: &String| findings.iter().any(|f| f.id == *id);
-    let roots = findings.iter().filter(|finding| !finding.caused_by.iter().any(known));
-    let mut problems: Vec<Problem> =
-        roots.map(|root| Problem { root, consequences: reached(root, &effects) }).collect();
-    // The findings are already sorted; a stable sort keeps that order among equals.
-    problems.sort_by_key(|p| {
-        let worst = p.consequences.iter().map(|(_, f)| f.severity).chain([p.root.severity]).max();
-        std::cmp::Reverse((worst, p.root.severity, p.consequences.len()))
-    });
-    problems
-}
-
-fn reached<'a>(root: &'a Finding, effects: &BTreeMap<&str, Vec<&'a Finding>>) -> Vec<(usize, &'a Finding)> {
-    let mut found: Vec<(usize, &Finding)> = vec![(0, root)];
-    let mut next = 0;
-    while next < found.len() {
-        let (distance, finding) = found[next];
-        for effect in effects.get(finding.id.as_str()).into_iter().flatten() {
-            if !found.iter().any(|(_, f)| f.id == effect.id) {
-                found.push((distance + 1, effect));
-            }
-        }
-        next += 1;
-    }
-    found.remove(0);
-    found
 }

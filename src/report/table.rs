@@ -10,7 +10,8 @@ use tabled::settings::{Padding, Style as Lines};
 
 use crate::explain::answer::{Command, Line};
 use crate::explain::command::MARK;
-use crate::report::{Problem, Report, gaps, problems};
+use crate::problems::{Problem, problems};
+use crate::report::{Report, gaps};
 use crate::terminal::plain;
 
 /// The width of the label column, including the gap after it.

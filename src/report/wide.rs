@@ -5,7 +5,8 @@ use tabled::builder::Builder;
 use tabled::settings::object::Columns;
 use tabled::settings::{Modify, Padding, Style};
 
-use crate::report::{Report, problems, table};
+use crate::problems::problems;
+use crate::report::{Report, table};
 use crate::terminal::plain;
 
 pub fn render(report: &Report) -> String {

@@ -2,13 +2,15 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::snapshot::ObjectRef;
 use crate::snapshot::model::Timestamp;
 
 /// How bad a finding is. The order is from good to bad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing.
@@ -31,6 +33,7 @@ impl fmt::Display for Severity {
 
 /// One fact that convinced the rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Evidence {
     pub text: String,
     /// Where it was read.
@@ -43,6 +46,7 @@ pub struct Evidence {
 
 /// One way to make it right.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Fix {
     pub text: String,
     /// A command for a shell, complete and quoted.
@@ -52,6 +56,7 @@ pub struct Fix {
 
 /// Where an object stands in a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Location {
     /// The path as it was given or found, with `/`; `-` for standard input.
     pub file: String,
@@ -71,6 +76,7 @@ impl fmt::Display for Location {
 
 /// One thing that is wrong, about one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// Twelve hexadecimal digits: a fingerprint of rule, object and [`Finding::key`], stable over restarts.

@@ -9,6 +9,7 @@ use crate::snapshot::kind::Kind;
 
 /// Why something could not be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum Reason {
     /// The API server refused (403), or did not know who asks (401).
     #[serde(rename = "forbidden")]
@@ -82,6 +83,7 @@ pub enum Extent {
 
 /// One thing that could not be looked at; as a line of the report.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NotEvaluated {
     pub rule: String,

@@ -9,6 +9,7 @@ use crate::snapshot::kind::Kind;
 
 /// Names one object of the cluster, whether it exists or not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectRef {
     pub api_version: Cow<'static, str>,

@@ -3,6 +3,7 @@
 pub mod address;
 pub(crate) mod hash;
 mod kubectl;
+pub mod similar;
 pub mod words;
 
 pub use kubectl::kubectl;
