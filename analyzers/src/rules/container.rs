@@ -1,4 +1,4 @@
-//! What rules report of a container's end and log.
+//! Evidence and advice about the last termination and the log of a container.
 
 use crate::engine::Finding;
 use crate::kubernetes::time::human;
@@ -11,13 +11,13 @@ use crate::text::words::{plain, shorten};
 
 /// Evidence and advice from a container's last run.
 pub(crate) trait ContainerReport {
-    /// Adds how its last run ended: exit code, termination message, the last lines of its log.
+    /// Adds the last termination: exit code, termination message and the last log lines.
     fn tell_end(&self, cluster: &Cluster, finding: Finding) -> Finding;
-    /// Adds the last lines of its log.
+    /// Adds the last log lines.
     fn tell_log(&self, cluster: &Cluster, finding: Finding) -> Finding;
-    /// What it said last of why it ended: its termination message, or the telling line of its log; as `, saying "…"`.
+    /// The termination message or the error line of the log, as `: "…"`.
     fn saying(&self, cluster: &Cluster) -> String;
-    /// Reads the log of the run that ended.
+    /// The command for the log of the last run.
     fn log_command(&self, owner: &ObjectRef) -> String;
 }
 
@@ -27,7 +27,7 @@ impl ContainerReport for PodContainer<'_> {
         if let Some(end) = self.last_end() {
             let path = self.last_end_path();
             let ago = self.ended_ago(cluster).map(|ago| format!(" {} ago", human(ago))).unwrap_or_default();
-            let text = format!("{} ended{ago}: {}, {}", self.described(), describe(end), self.restarts());
+            let text = format!("{} exited{ago}: {}, {}", self.described(), describe(end), self.restarts());
             finding = finding.evidence(text, &pod, &path);
             let message = plain(&end.message);
             if !message.is_empty() {
@@ -47,10 +47,11 @@ impl ContainerReport for PodContainer<'_> {
 
     fn saying(&self, cluster: &Cluster) -> String {
         let end = self.last_end().filter(|end| end.exit_code != 0);
-        // With terminationMessagePolicy FallbackToLogsOnError the message is many lines, of which the last tells most.
+        // With terminationMessagePolicy FallbackToLogsOnError the message has many lines; the last one is the most
+        // specific.
         let message = end.and_then(|end| end.message.lines().map(plain).rfind(|line| !line.is_empty()));
-        let said = message.or_else(|| end.and_then(|_| telling_line(cluster, self)));
-        said.map(|said| format!(", saying \"{}\"", shorten(&said, 160))).unwrap_or_default()
+        let line = message.or_else(|| end.and_then(|_| telling_line(cluster, self)));
+        line.map(|line| format!(": \"{}\"", shorten(&line, 160))).unwrap_or_default()
     }
 
     fn log_command(&self, owner: &ObjectRef) -> String {

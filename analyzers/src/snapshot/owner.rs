@@ -1,4 +1,4 @@
-//! Pods by the workload that a person would name: the topmost owner.
+//! Pods by their topmost owner, the workload that users manage.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,22 +7,22 @@ use crate::snapshot::model::{Pod, PodSpec};
 use crate::snapshot::object_ref::ObjectRef;
 use crate::snapshot::objects::{Object, Objects};
 
-/// The label by which a Deployment tells the pods of its ReplicaSets apart.
+/// The label by which a Deployment distinguishes the pods of its ReplicaSets.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// The pods of one topmost owner, or one pod that nothing controls.
+/// The pods of one topmost owner, or one pod without a controller.
 #[derive(Debug)]
 pub struct PodGroup {
-    /// Deployment, StatefulSet, DaemonSet, Job, CronJob, ReplicaSet, ReplicationController, the custom resource that
-    /// makes pods itself, or the Pod.
+    /// Deployment, StatefulSet, DaemonSet, Job, CronJob, ReplicaSet, ReplicationController, a custom resource that
+    /// creates pods directly, or the Pod.
     pub owner: ObjectRef,
     /// Indexes into the table of pods, ascending.
     pub(crate) pods: Vec<u32>,
 }
 
-/// All pods, as their places in the table, by their topmost owner.
+/// All pods, as indexes into the table, by their topmost owner.
 pub(crate) fn by_owner(objects: &Objects) -> BTreeMap<ObjectRef, Vec<u32>> {
-    // Siblings have the same owner, which is looked up once for all of them.
+    // Pods of the same controller share a topmost owner, which is looked up once.
     let mut siblings: HashMap<_, (ObjectRef, Vec<u32>)> = HashMap::new();
     let mut groups: BTreeMap<ObjectRef, Vec<u32>> = BTreeMap::new();
     for (n, pod) in (0u32..).zip(objects.pods.iter()) {
@@ -43,14 +43,15 @@ pub(crate) fn by_owner(objects: &Objects) -> BTreeMap<ObjectRef, Vec<u32>> {
     groups
 }
 
-/// Whether two pods have the very same spec, as those of one template do: what follows from it is the same for both.
+/// Whether two pods share the same spec, as pods of one template do. Results that depend only on the spec can be
+/// reused.
 pub(crate) fn share_spec(one: &Pod, other: &Pod) -> bool {
     std::ptr::eq::<PodSpec>(&*one.spec, &*other.spec)
 }
 
 /// The workload at the top: Pod → ReplicaSet → Deployment, Pod → Job → CronJob. A custom resource that owns a
-/// Deployment, StatefulSet, DaemonSet, Job or CronJob is not climbed to: people look at the workload. One that owns
-/// pods or ReplicaSets directly (Argo Rollouts, Strimzi) is the workload.
+/// Deployment, StatefulSet, DaemonSet, Job or CronJob is not the topmost owner, because users manage the workload.
+/// One that owns pods or ReplicaSets directly (Argo Rollouts, Strimzi) is the workload.
 fn topmost(objects: &Objects, pod: &Pod) -> ObjectRef {
     let namespace = &pod.metadata.namespace;
     // A static pod is "owned" by its Node (kubernetes.io/docs/tasks/configure-pod-container/static-pod).
@@ -70,8 +71,8 @@ fn topmost(objects: &Objects, pod: &Pod) -> ObjectRef {
     owner
 }
 
-/// Where ReplicaSets could not be read: a Deployment names its ReplicaSets after itself and the template's hash, which
-/// its pods carry as a label.
+/// The Deployment of a ReplicaSet that could not be read: the name of the ReplicaSet consists of the Deployment's name
+/// and the template hash, which is also a label of its pods.
 fn deployment_of(pod: &Pod, replica_set: &ObjectRef) -> Option<ObjectRef> {
     let hash = pod.metadata.labels.get(TEMPLATE_HASH)?;
     let name = replica_set.name.strip_suffix(hash)?.strip_suffix('-')?;

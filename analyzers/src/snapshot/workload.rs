@@ -1,4 +1,4 @@
-//! One view of everything that makes pods from a template.
+//! A common view of all kinds that create pods from a template.
 
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::kind::Kind;
@@ -9,26 +9,26 @@ use crate::snapshot::object_ref::ObjectRef;
 use crate::snapshot::objects::{Object, Objects};
 use crate::snapshot::selector::{LabelIndex, Selector};
 
-/// A topmost workload: what makes pods and is not itself made by another workload.
+/// A topmost workload: it creates pods and has no controller that is a workload itself.
 #[derive(Debug)]
 pub struct Workload<'a> {
     pub object: ObjectRef,
     pub metadata: &'a Meta,
     pub template: &'a PodTemplate,
-    /// Which pods it counts as its own; Jobs and CronJobs have none that a person wrote.
+    /// The selector of its pods; `None` for Jobs and CronJobs, whose selectors are generated.
     pub selector: Option<Selector>,
-    /// How many pods it wants; `None` where that is not a number in its spec (DaemonSet, Job, CronJob).
+    /// The desired number of pods; `None` if the spec has no such number (DaemonSet, Job, CronJob).
     pub replicas: Option<i32>,
 }
 
 impl Workload<'_> {
-    /// Asked for no pods at all, or suspended.
+    /// Scaled to zero, or suspended.
     pub fn is_scaled_to_zero(&self) -> bool {
         self.replicas == Some(0)
     }
 }
 
-/// The kinds that workloads are of, in the order in which they are listed.
+/// The kinds of workloads, in the order of listing.
 const KINDS: [Kind; 7] = [
     Kind::Deployment,
     Kind::StatefulSet,
@@ -39,7 +39,7 @@ const KINDS: [Kind; 7] = [
     Kind::Job,
 ];
 
-/// The template of one object of a kind of [`KINDS`], by its place in the table; `None` if another workload made it.
+/// The template of an object of one of [`KINDS`], by its index in the table; `None` if another workload controls it.
 fn template_at(objects: &Objects, kind: Kind, n: usize) -> Option<&PodTemplate> {
     Some(match kind {
         Kind::Deployment => &objects.deployments.all().get(n)?.spec.template,
@@ -62,7 +62,7 @@ fn template_at(objects: &Objects, kind: Kind, n: usize) -> Option<&PodTemplate> 
 /// Workloads by the labels of their templates.
 #[derive(Debug, Default)]
 pub(crate) struct WorkloadIndex {
-    /// Places in [`KINDS`] and in the table of the kind.
+    /// Indexes into [`KINDS`] and into the table of the kind.
     by_label: LabelIndex<(u8, u32)>,
 }
 
@@ -80,8 +80,8 @@ impl WorkloadIndex {
 }
 
 impl Cluster {
-    /// The topmost workloads of a namespace, by kind and name. Of many, look for one with [`Cluster::workload`] and
-    /// for some with [`Cluster::workloads_matching`].
+    /// The topmost workloads of a namespace, by kind and name. To find one use [`Cluster::workload`], to find some use
+    /// [`Cluster::workloads_matching`].
     pub fn workloads_in(&self, namespace: &str) -> Vec<Workload<'_>> {
         let all = KINDS
             .into_iter()
@@ -94,13 +94,13 @@ impl Cluster {
         self.workload_namespaces().iter().flat_map(|namespace| self.workloads_in(namespace)).collect()
     }
 
-    /// The topmost workload that an object is, if it is one.
+    /// The object as a workload, if it is a topmost workload.
     pub fn workload(&self, object: &ObjectRef) -> Option<Workload<'_>> {
         let (kind, n) = self.place_of_workload(object)?;
         self.workload_at(kind, n)
     }
 
-    /// The template of the topmost workload that an object is, if it is one.
+    /// The pod template of the object, if it is a topmost workload.
     pub(crate) fn template(&self, object: &ObjectRef) -> Option<&PodTemplate> {
         let (kind, n) = self.place_of_workload(object)?;
         template_at(self.objects(), kind, n)
@@ -111,8 +111,8 @@ impl Cluster {
         Some((kind, self.objects().position(kind, object.namespace(), &object.name)?))
     }
 
-    /// The topmost workloads of a namespace whose templates' labels a selector matches, by kind and name. An empty
-    /// selector matches all of them.
+    /// The topmost workloads of a namespace whose template labels match a selector, by kind and name. An empty selector
+    /// matches all of them.
     pub fn workloads_matching(&self, namespace: &str, selector: &Selector) -> Vec<Workload<'_>> {
         let matches = |workload: &Workload| selector.matches(&workload.template.metadata.labels);
         let Some(places) =

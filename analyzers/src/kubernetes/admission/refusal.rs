@@ -1,19 +1,20 @@
-//! Why the API server refuses to make a pod, read from its own words.
+//! Why the API server rejects a pod, parsed from its error message.
 //!
-//! Controllers hand the refusal on in a `ReplicaFailure` condition or a `FailedCreate` event; the wording is that of the
-//! admission plugins in kubernetes/kubernetes (`plugin/pkg/admission`, `staging/src/k8s.io/apiserver/pkg/admission`).
+//! Controllers report the rejection in a `ReplicaFailure` condition or a `FailedCreate` event; the wording is that of
+//! the admission plugins in kubernetes/kubernetes (`plugin/pkg/admission`,
+//! `staging/src/k8s.io/apiserver/pkg/admission`).
 
 use crate::text::words;
 
-/// What refused a pod.
+/// The cause of a rejection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A ResourceQuota is used up.
+    /// A ResourceQuota would be exceeded.
     Quota {
         name: String,
         resources: Vec<Shortage>,
     },
-    /// A ResourceQuota wants an amount to be stated: resource and containers.
+    /// A ResourceQuota requires requests or limits that are not set, as (resource, containers).
     QuotaUnspecified {
         name: String,
         missing: Vec<(String, String)>,
@@ -55,17 +56,17 @@ pub enum Refusal {
     },
 }
 
-/// One resource of which a quota has too little.
+/// One resource that exceeds a quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
     pub resource: String,
-    pub asked: String,
+    pub requested: String,
     pub used: String,
     pub hard: String,
 }
 
 impl Refusal {
-    /// Reads the message of a condition or event.
+    /// Parses the message of a condition or event.
     pub fn read(message: &str) -> Refusal {
         let core = core(message);
         (read_quota(core))
@@ -78,15 +79,15 @@ impl Refusal {
             .unwrap_or_else(|| Refusal::Other { message: core.to_string() })
     }
 
-    /// Half a sentence: what refuses the pods, and by how much.
+    /// The cause as a clause, with the amounts.
     pub fn text(&self) -> String {
         match self {
             Refusal::Quota { name, resources } => {
                 let amounts: Vec<String> = resources
                     .iter()
-                    .map(|r| format!("{} {} of {} used, {} more asked", r.resource, r.used, r.hard, r.asked))
+                    .map(|r| format!("{} {} of {} used, {} requested", r.resource, r.used, r.hard, r.requested))
                     .collect();
-                format!("ResourceQuota {name} allows no more: {}", amounts.join("; "))
+                format!("ResourceQuota {name} exceeded: {}", amounts.join("; "))
             }
             Refusal::QuotaUnspecified { name, missing } => {
                 let missing: Vec<String> = missing
@@ -99,20 +100,20 @@ impl Refusal {
                         container => format!("{resource} (container {container})"),
                     })
                     .collect();
-                format!("ResourceQuota {name} refuses pods that do not specify {}", words::list(&missing, 4))
+                format!("ResourceQuota {name} requires pods to specify {}", words::list(&missing, 4))
             }
-            Refusal::LimitRange { limits } => format!("a LimitRange refuses them: {}", words::shorten(limits, 300)),
+            Refusal::LimitRange { limits } => format!("LimitRange violated: {}", words::shorten(limits, 300)),
             Refusal::PodSecurity { level, violations } => {
-                format!("Pod Security {level} forbids them: {}", words::shorten(violations, 400))
+                format!("Pod Security level {level} violated: {}", words::shorten(violations, 400))
             }
             Refusal::WebhookDenied { webhook, message } => {
-                format!("admission webhook {webhook} denies them: {}", words::shorten(message, 300))
+                format!("admission webhook {webhook} denied the request: {}", words::shorten(message, 300))
             }
             Refusal::WebhookFailed { webhook, message } => {
-                format!("admission webhook {webhook} cannot be called: {}", words::shorten(message, 300))
+                format!("calling admission webhook {webhook} failed: {}", words::shorten(message, 300))
             }
             Refusal::Policy { policy, message, .. } => {
-                format!("ValidatingAdmissionPolicy {policy} denies them: {}", words::shorten(message, 300))
+                format!("ValidatingAdmissionPolicy {policy} denied the request: {}", words::shorten(message, 300))
             }
             Refusal::ServiceAccount { name } => format!("ServiceAccount {name} does not exist"),
             Refusal::PriorityClass { name } => format!("PriorityClass {name} does not exist"),
@@ -123,12 +124,12 @@ impl Refusal {
     }
 }
 
-/// The message without what controllers put before it and without the pod's name.
+/// The message without the prefixes of controllers and the pod's name.
 fn core(message: &str) -> &str {
     let mut rest = message.trim();
     rest = rest.strip_prefix("(combined from similar events): ").unwrap_or(rest);
-    for lead in ["Error creating job: ", "Error creating: ", "failed error: ", "Failed to create new replica set "] {
-        if let Some((_, tail)) = rest.split_once(lead) {
+    for prefix in ["Error creating job: ", "Error creating: ", "failed error: ", "Failed to create new replica set "] {
+        if let Some((_, tail)) = rest.split_once(prefix) {
             rest = tail;
         }
     }
@@ -146,7 +147,7 @@ fn core(message: &str) -> &str {
 fn read_quota(core: &str) -> Option<Refusal> {
     if let Some((_, rest)) = core.split_once("exceeded quota: ") {
         let (name, rest) = rest.split_once(", requested: ")?;
-        let (asked, rest) = rest.split_once(", used: ")?;
+        let (requested, rest) = rest.split_once(", used: ")?;
         let (used, hard) = rest.split_once(", limited: ")?;
         let amount = |list: &str, resource: &str| {
             let found =
@@ -154,9 +155,9 @@ fn read_quota(core: &str) -> Option<Refusal> {
             found.map_or_else(|| "?".to_string(), |(_, value)| value.to_string())
         };
         let resources =
-            asked.split(',').filter_map(|pair| pair.trim().split_once('=')).map(|(resource, asked)| Shortage {
+            requested.split(',').filter_map(|pair| pair.trim().split_once('=')).map(|(resource, requested)| Shortage {
                 resource: resource.to_string(),
-                asked: asked.to_string(),
+                requested: requested.to_string(),
                 used: amount(used, resource),
                 hard: amount(hard, resource),
             });
@@ -166,7 +167,7 @@ fn read_quota(core: &str) -> Option<Refusal> {
     let (name, rest) = rest.split_once(": must specify ")?;
     let missing = rest.split(';').flat_map(|part| match part.trim().split_once(" for: ") {
         Some((resource, containers)) => vec![(resource.to_string(), containers.trim().to_string())],
-        // Before 1.23 it was a list of resources alone.
+        // Before 1.23 the message listed only the resources.
         None => part.split(',').map(|resource| (resource.trim().to_string(), String::new())).collect(),
     });
     Some(Refusal::QuotaUnspecified { name: name.to_string(), missing: missing.collect() })
@@ -217,8 +218,8 @@ fn read_missing(core: &str) -> Option<Refusal> {
     rest.contains("not found").then(|| Refusal::RuntimeClass { name: name.to_string() })
 }
 
-/// The LimitRanger's sentences: `maximum cpu usage per Container is 500m, but limit is 1`, `minimum memory …`, `cpu max
-/// limit to request ratio per Container is 2, but provided ratio is 4.000000`.
+/// The messages of the LimitRanger: `maximum cpu usage per Container is 500m, but limit is 1`, `minimum memory …`, `cpu
+/// max limit to request ratio per Container is 2, but provided ratio is 4.000000`.
 fn is_limit_range(core: &str) -> bool {
     let bounds = core.contains(" usage per ") && (core.contains("maximum ") || core.contains("minimum "));
     bounds || core.contains(" max limit to request ratio per ")
@@ -243,17 +244,17 @@ mod tests {
             "(combined from similar events): Error creating: pods \"capped-584444d68c-84s4b\" is forbidden: exceeded \
              quota: small, requested: pods=1,requests.cpu=150m, used: pods=3,requests.cpu=150m, limited: \
              pods=3,requests.cpu=200m",
-            "ResourceQuota small allows no more: pods 3 of 3 used, 1 more asked; requests.cpu 150m of 200m used, 150m \
-             more asked",
+            "ResourceQuota small exceeded: pods 3 of 3 used, 1 requested; requests.cpu 150m of 200m used, 150m \
+             requested",
         );
         reads(
             "pods \"x\" is forbidden: failed quota: small: must specify limits.cpu for: a,b; requests.cpu for: a",
-            "ResourceQuota small refuses pods that do not specify limits.cpu (containers a, b) and requests.cpu \
+            "ResourceQuota small requires pods to specify limits.cpu (containers a, b) and requests.cpu \
              (container a)",
         );
         reads(
             "failed quota: small: must specify limits.cpu,requests.cpu",
-            "ResourceQuota small refuses pods that do not specify limits.cpu and requests.cpu",
+            "ResourceQuota small requires pods to specify limits.cpu and requests.cpu",
         );
     }
 
@@ -263,27 +264,27 @@ mod tests {
             "create Pod web-0 in StatefulSet web failed error: pods \"web-0\" is forbidden: violates PodSecurity \
              \"restricted:latest\": allowPrivilegeEscalation != false (container \"c\" must set \
              securityContext.allowPrivilegeEscalation=false)",
-            "Pod Security restricted forbids them: allowPrivilegeEscalation != false (container \"c\" must set \
+            "Pod Security level restricted violated: allowPrivilegeEscalation != false (container \"c\" must set \
              securityContext.allowPrivilegeEscalation=false)",
         );
         reads(
             "Error creating: admission webhook \"policy.example.com\" denied the request: no latest tag",
-            "admission webhook policy.example.com denies them: no latest tag",
+            "admission webhook policy.example.com denied the request: no latest tag",
         );
         reads(
             "Error creating: Internal error occurred: failed calling webhook \"policy.example.com\": failed to call \
              webhook: Post \"https://policy.ops.svc:443/v?timeout=10s\": no endpoints available for service \"policy\"",
-            "admission webhook policy.example.com cannot be called: no endpoints available for service \"policy\"",
+            "calling admission webhook policy.example.com failed: no endpoints available for service \"policy\"",
         );
         reads(
             "Error creating: pods \"a-\" is forbidden: ValidatingAdmissionPolicy 'owners' with binding 'all' denied \
              request: label owner is missing",
-            "ValidatingAdmissionPolicy owners denies them: label owner is missing",
+            "ValidatingAdmissionPolicy owners denied the request: label owner is missing",
         );
         reads(
             "Error creating: pods \"a-1\" is forbidden: [maximum cpu usage per Container is 500m, but limit is 1, \
              maximum memory usage per Pod is 1Gi, but limit is 2Gi]",
-            "a LimitRange refuses them: maximum cpu usage per Container is 500m, but limit is 1, maximum memory usage \
+            "LimitRange violated: maximum cpu usage per Container is 500m, but limit is 1, maximum memory usage \
              per Pod is 1Gi, but limit is 2Gi",
         );
     }

@@ -1,5 +1,5 @@
-//! Why a Service has nothing that it could send traffic to: asked by the rules about Services, the cluster's DNS,
-//! Ingresses, routes, webhooks and APIServices, so that all of them give the same answer.
+//! Why a Service has no ready endpoints. The rules about Services, cluster DNS, Ingresses, routes, webhooks and
+//! APIServices share this code, so that all of them report the same cause.
 
 use crate::kubernetes::nearest::NearestExt;
 use crate::kubernetes::network::endpoints::EndpointsExt;
@@ -13,34 +13,34 @@ use crate::snapshot::model::{DaemonSet, LabelSet, Labels, Pod, Service, Timestam
 use crate::snapshot::{Cluster, Extent, Gap, Kind, Object, ObjectRef, Origin, Selector, Workload};
 use crate::text::words;
 
-/// Why a Service has no endpoint that takes traffic.
+/// Why a Service has no ready endpoints.
 #[derive(Debug)]
 pub enum Outage<'a> {
-    /// Its selector matches no pod and no workload's template.
+    /// The selector matches no pods and no pod template of a workload.
     SelectsNothing,
-    /// Pods are there, but none has the label that something gives to their leader at run time (`role=master`).
+    /// Pods exist, but none has the label that marks the leader at run time (`role=master`).
     NoLeader {
         label: String,
     },
-    /// The workload that would make its pods is asked for none; `why` is what is to be read after its name.
+    /// The workload of its pods is scaled down; `why` is the predicate after its name.
     Parked {
         workload: ObjectRef,
         why: String,
     },
-    /// Workloads that should have made pods have none.
+    /// The workloads should have pods but have none.
     NoPods(Vec<ObjectRef>),
     NotReady(NotReady<'a>),
-    /// Pods have been ready for a while, yet no EndpointSlice lists them.
+    /// Pods have been ready for a while, but no EndpointSlice lists them.
     NotPublished(Vec<&'a Pod>),
-    /// It has no selector, and nothing gave it an address.
+    /// The Service has no selector and no addresses.
     NoAddress,
 }
 
-/// Pods that a Service selects, none of which is ready, and some of which should be by now.
+/// The pods of a Service, none of which is ready and some of which are overdue.
 #[derive(Debug)]
 pub struct NotReady<'a> {
     pods: Vec<&'a Pod>,
-    /// Their topmost owners, whose findings explain it.
+    /// Their topmost owners, whose findings explain the outage.
     pub owners: Vec<ObjectRef>,
     /// When the last one stopped being ready.
     pub since: Option<Timestamp>,
@@ -52,7 +52,7 @@ impl NotReady<'_> {
     }
 
     /// `both pods of Deployment cart are not ready`.
-    fn who(&self) -> String {
+    fn describe(&self) -> String {
         let owners = names(&self.owners);
         let are = if self.pods.len() == 1 { "is" } else { "are" };
         let all = match self.pods.len() {
@@ -72,30 +72,30 @@ fn names(objects: &[ObjectRef]) -> String {
 }
 
 impl Outage<'_> {
-    /// A clause that says it, to go after "has no endpoint: ".
+    /// The cause as a clause, to be used after "has no ready endpoints: ".
     pub fn why(&self) -> String {
         match self {
-            Outage::SelectsNothing => "its selector matches no pod".to_string(),
-            Outage::NoLeader { label } => format!("no pod has the label {label}"),
+            Outage::SelectsNothing => "its selector matches no pods".to_string(),
+            Outage::NoLeader { label } => format!("no pod has label {label}"),
             Outage::Parked { workload, why } => format!("{} {} {why}", workload.kind, workload.name),
             Outage::NoPods(workloads) => {
                 let has = if workloads.len() == 1 { "has" } else { "have" };
-                format!("{} {has} no pod", names(workloads))
+                format!("{} {has} no pods", names(workloads))
             }
-            Outage::NotReady(not_ready) => not_ready.who(),
+            Outage::NotReady(not_ready) => not_ready.describe(),
             Outage::NotPublished(pods) => {
-                format!("nothing puts its {} into an EndpointSlice", words::count(pods.len(), "ready pod"))
+                format!("no EndpointSlice lists its {}", words::count(pods.len(), "ready pod"))
             }
             Outage::NoAddress => "it has no selector and no EndpointSlice".to_string(),
         }
     }
 
-    /// The objects whose findings explain it, apart from the Service.
+    /// The objects whose findings explain the outage, apart from the Service.
     pub fn causes(&self) -> Vec<ObjectRef> {
         match self {
             Outage::NoPods(workloads) => workloads.clone(),
             Outage::NotReady(not_ready) => {
-                // Of those that are not marked yet nothing else is said.
+                // No other finding covers pods on a node that is down before they are marked as not ready.
                 let nodes = not_ready.pods.iter().filter(|pod| readiness::is_lost(pod) || pod.is_ready());
                 let nodes = nodes.map(|pod| ObjectRef::new(Kind::Node, "", &pod.spec.node_name));
                 not_ready.owners.iter().cloned().chain(nodes).collect()
@@ -107,16 +107,16 @@ impl Outage<'_> {
 
 /// What keeps the Services of a cluster from taking traffic.
 pub trait OutageExt {
-    /// Why a Service has no endpoint that takes traffic. `None` if it has one, if too little was read to tell, and as
-    /// long as its pods have not had the time that they take.
+    /// Why a Service has no ready endpoints. `None` if it has one, if not enough was read to tell, and while its pods
+    /// are within their startup time.
     fn outage(&self, service: &Service) -> Option<Outage<'_>>;
-    /// Why not all workloads of a namespace are known, if so.
+    /// The first kind of workload that could not be read in a namespace, with the reason.
     fn unread_workloads(&self, namespace: &str) -> Option<(Kind, Option<Gap>)>;
-    /// Whether the selector of a Service in manifests misses a workload beside it by a slip of the pen. Manifests need not
-    /// hold every workload, so what merely matches nothing may be elsewhere; but not if it is all but spelled out, and
-    /// nothing else selects that workload.
+    /// Whether the selector of a Service in manifests misses a workload of the same namespace because of a typo.
+    /// Manifests may be incomplete, so a selector without a match is an error only if it differs from a workload's
+    /// labels by a typo and no other Service selects that workload.
     fn is_misspelled(&self, service: &Service) -> bool;
-    /// Whether a selector matches nothing only because it asks for a mark that pods are given at run time: that of a
+    /// Whether a selector matches nothing only because it requires a label that is set on pods at run time: that of a
     /// leader, or a flag like `critical-operation=true`, which no template has.
     fn asks_for_mark(&self, namespace: &str, selector: &Selector) -> bool;
 }
@@ -170,34 +170,34 @@ impl OutageExt for Cluster {
             return false;
         };
         let workloads = self.workloads_in(namespace);
-        let meant = workloads.iter().find(|workload| workload.object == nearest.object);
+        let intended = workloads.iter().find(|workload| workload.object == nearest.object);
         let is_selected = |labels: &Labels| {
             let others = self.in_namespace::<Service>(namespace).iter().map(|other| &other.spec.selector);
-            others.filter(|asked| !asked.is_empty()).any(|asked| Selector::equals(asked).matches(labels))
+            others.filter(|selector| !selector.is_empty()).any(|selector| Selector::equals(selector).matches(labels))
         };
-        meant.is_some_and(|workload| !is_selected(&workload.template.metadata.labels))
+        intended.is_some_and(|workload| !is_selected(&workload.template.metadata.labels))
     }
 
     fn asks_for_mark(&self, namespace: &str, selector: &Selector) -> bool {
-        let asked: BTreeMap<&str, &str> = selector.equalities().collect();
+        let labels: BTreeMap<&str, &str> = selector.equalities().collect();
         let is_mark = |key: &str, value: &str| value == "true" || (is_given_at_run_time(key) && is_leader(value));
-        asked.len() == selector.len()
-            && missing_role(self, namespace, asked.into_iter(), &self.workloads_in(namespace), is_mark).is_some()
+        labels.len() == selector.len()
+            && missing_role(self, namespace, labels.into_iter(), &self.workloads_in(namespace), is_mark).is_some()
     }
 }
 
 fn without_selector<'a>(cluster: &'a Cluster, service: &Service) -> Option<Outage<'a>> {
     let (namespace, name) = (service.namespace(), service.name());
-    // Slices or Endpoints without an address are how some controllers keep their state (Patroni).
+    // Some controllers store their state in EndpointSlices or Endpoints without addresses (Patroni).
     let has_state = !cluster.endpoint_slices(namespace, name).is_empty()
         || cluster.get::<crate::snapshot::model::Endpoints>(namespace, name).found().is_some();
-    let made_by_operator = service.metadata.controller().is_some();
+    let is_operated = service.metadata.controller().is_some();
     let needs_none = service.is_headless() && service.spec.ports.is_empty();
-    let known = has_state || made_by_operator || needs_none;
+    let known = has_state || is_operated || needs_none;
     (!known && !is_younger(cluster, service.created(), time::START)).then_some(Outage::NoAddress)
 }
 
-/// For a Service that no active pod belongs to; `pods` are finished or on their way out.
+/// The outage of a Service without active pods; `pods` are finished or terminating.
 fn without_pods<'a>(cluster: &'a Cluster, service: &Service, pods: &[&Pod]) -> Option<Outage<'a>> {
     let namespace = service.namespace();
     if cluster.unread_workloads(namespace).is_some() {
@@ -217,28 +217,28 @@ fn without_pods<'a>(cluster: &'a Cluster, service: &Service, pods: &[&Pod]) -> O
     {
         return Some(Outage::Parked { workload: parked.object.clone(), why: "is scaled to zero".to_string() });
     }
-    let leaving = pods.iter().any(|pod| pod.is_terminating() && !readiness::is_overdue(cluster, pod));
-    let wanting = matching.iter().filter(|w| should_have_pods(cluster, w)).map(|w| w.object.clone());
-    let wanting: Vec<ObjectRef> = wanting.collect();
-    (!leaving && !wanting.is_empty()).then_some(Outage::NoPods(wanting))
+    let are_terminating = pods.iter().any(|pod| pod.is_terminating() && !readiness::is_overdue(cluster, pod));
+    let without = matching.iter().filter(|w| should_have_pods(cluster, w)).map(|w| w.object.clone());
+    let without: Vec<ObjectRef> = without.collect();
+    (!are_terminating && !without.is_empty()).then_some(Outage::NoPods(without))
 }
 
-/// Whether a workload that has no pod should have had one by now.
+/// Whether a workload without pods should have some.
 fn should_have_pods(cluster: &Cluster, workload: &Workload) -> bool {
-    // A DaemonSet for nodes that an autoscaler has not made yet runs nowhere, and rightly so.
-    let wants_none = cluster
+    // A DaemonSet for nodes that an autoscaler has not created yet has no pods, which is correct.
+    let desires_none = cluster
         .get::<DaemonSet>(workload.object.namespace(), &workload.object.name)
         .found()
         .is_some_and(|d| workload.object.is(Kind::DaemonSet) && d.status.desired_number_scheduled == 0);
     workload.metadata.is_live()
         && !workload.is_scaled_to_zero()
         && !is_batch(workload)
-        && !wants_none
+        && !desires_none
         && !is_younger(cluster, workload.metadata.creation_timestamp, time::START)
 }
 
 fn selects_nothing<'a>(cluster: &'a Cluster, service: &Service, workloads: &[Workload]) -> Option<Outage<'a>> {
-    // An operator makes the Service first and the pods in its own time.
+    // Operators create the Service before the pods.
     let grace = if service.metadata.controller().is_some() { time::START } else { time::START / 4 };
     if is_younger(cluster, service.created(), grace) || watches_absent_component(service) {
         return None;
@@ -246,33 +246,33 @@ fn selects_nothing<'a>(cluster: &'a Cluster, service: &Service, workloads: &[Wor
     if let Some(outage) = pod_of_set(service, workloads) {
         return Some(outage);
     }
-    let asked = service.spec.selector.pairs();
-    match missing_role(cluster, service.namespace(), asked, workloads, |key, _| is_given_at_run_time(key)) {
+    let labels = service.spec.selector.pairs();
+    match missing_role(cluster, service.namespace(), labels, workloads, |key, _| is_given_at_run_time(key)) {
         None => Some(Outage::SelectsNothing),
         Some(role) if role.is_follower => None,
         Some(role) => Some(Outage::NoLeader { label: role.label }),
     }
 }
 
-/// The label by which a selector follows a role that pods are given at run time, if the rest of it matches pods, or
-/// templates of pods.
+/// The label of a selector for a role that is set on pods at run time, if the rest of the selector matches pods or
+/// pod templates.
 fn missing_role<'s>(
     cluster: &Cluster,
     namespace: &str,
-    asked: impl Iterator<Item = (&'s str, &'s str)>,
+    labels: impl Iterator<Item = (&'s str, &'s str)>,
     workloads: &[Workload],
     is_mark: impl Fn(&str, &str) -> bool,
 ) -> Option<Role> {
     let in_templates = |key: &str| workloads.iter().any(|w| w.template.metadata.labels.get(key).is_some());
     let (roles, rest): (BTreeMap<&str, &str>, BTreeMap<&str, &str>) =
-        asked.partition(|(key, value)| is_mark(key, value) && !in_templates(key));
+        labels.partition(|(key, value)| is_mark(key, value) && !in_templates(key));
     let (key, value) = roles.first_key_value()?;
     let rest: BTreeMap<String, String> = rest.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let selector = Selector::equals(&rest);
-    let followed = !rest.is_empty()
+    let rest_matches = !rest.is_empty()
         && (cluster.any_pod_matches(namespace, &selector)
             || workloads.iter().any(|w| selector.matches(&w.template.metadata.labels)));
-    followed.then(|| Role { label: format!("{key}={value}"), is_follower: !is_leader(value) })
+    rest_matches.then(|| Role { label: format!("{key}={value}"), is_follower: !is_leader(value) })
 }
 
 fn with_pods<'a>(
@@ -282,7 +282,7 @@ fn with_pods<'a>(
     backends: &Backends<'_>,
 ) -> Option<Outage<'a>> {
     let active: Vec<&Pod> = pods.iter().copied().filter(|pod| pod.is_active()).collect();
-    // Those of a lost node are about to be marked as not ready.
+    // Pods on a node that is down are about to be marked as not ready.
     let is_ready = |pod: &&Pod| pod.is_ready() && !cluster.is_on_down_node(pod);
     let ready: Vec<&Pod> = active.iter().copied().filter(is_ready).collect();
     if !ready.is_empty() {
@@ -296,7 +296,7 @@ fn with_pods<'a>(
         return unlisted.then_some(Outage::NotPublished(ready));
     }
     let serving: Vec<&Pod> = active.into_iter().filter(|pod| !is_of_a_job(cluster, pod)).collect();
-    // It has been down since the node was lost, whose evicted pods these may have come after.
+    // These pods may be the replacements of pods that were evicted from a node that is down.
     let is_evicted = |pod: &&Pod| pod.is_terminating() && cluster.is_on_down_node(pod);
     if serving.is_empty()
         || !serving.iter().any(|pod| readiness::is_overdue(cluster, pod)) && !pods.iter().any(is_evicted)
@@ -328,7 +328,7 @@ fn is_batch(workload: &Workload) -> bool {
     workload.object.is(Kind::Job) || workload.object.is(Kind::CronJob)
 }
 
-/// A Service for one pod of a StatefulSet, by the label that the StatefulSet controller puts on it.
+/// The outage of a Service for one pod of a StatefulSet, selected by the label that the StatefulSet controller sets.
 fn pod_of_set<'a>(service: &Service, workloads: &[Workload]) -> Option<Outage<'a>> {
     let pod = service.spec.selector.get("statefulset.kubernetes.io/pod-name")?;
     let (set, ordinal) = pod.rsplit_once('-')?;
@@ -344,22 +344,23 @@ fn pod_of_set<'a>(service: &Service, workloads: &[Workload]) -> Option<Outage<'a
     })
 }
 
-/// Labels that no template has because something gives them to single pods at run time: Patroni, Vault,
-/// CloudNativePG, Redis operators and others mark the leader, Argo Rollouts the pods of one revision.
+/// Whether a label is set on individual pods at run time and therefore in no template: Patroni, Vault, CloudNativePG,
+/// Redis operators and others label the leader, Argo Rollouts labels the pods of one revision.
 fn is_given_at_run_time(key: &str) -> bool {
     let name = key.rsplit('/').next().unwrap_or(key).to_ascii_lowercase();
     let marks = ["role", "leader", "master", "primary", "active", "pod-name", "pod-index", "hash"];
     marks.iter().any(|mark| name.contains(mark))
 }
 
-/// Whether a role's value means the one that has to be there, and not the others, of which there may be none.
+/// Whether the value of a role label denotes the leader, which must exist, and not a follower, which need not.
 fn is_leader(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
     ["master", "primary", "leader", "main", "active", "true", "read-write", "rw"].contains(&value.as_str())
 }
 
-/// Headless Services of monitoring stacks for components that not every cluster runs as pods: managed clusters hide
-/// their control plane, some network plugins replace kube-proxy, and DNS is either kube-dns or CoreDNS.
+/// Whether a Service is one of the headless Services of monitoring stacks for components that not every cluster runs as
+/// pods: managed clusters hide their control plane, some network plugins replace kube-proxy, and DNS is either kube-dns
+/// or CoreDNS.
 fn watches_absent_component(service: &Service) -> bool {
     const COMPONENTS: [&str; 6] =
         ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "kube-proxy", "kube-dns"];
@@ -368,7 +369,7 @@ fn watches_absent_component(service: &Service) -> bool {
         && service.spec.selector.pairs().any(|(_, value)| COMPONENTS.contains(&value))
 }
 
-/// Endpoints in another cluster count, and cannot be seen from here (Cilium Cluster Mesh).
+/// Whether a Service may have endpoints in another cluster, which cannot be read (Cilium Cluster Mesh).
 fn is_shared_between_clusters(service: &Service) -> bool {
     ["service.cilium.io/global", "io.cilium/global-service"].iter().any(|key| service.annotation(key) == Some("true"))
 }
@@ -405,9 +406,9 @@ mod tests {
         spec: {replicas: 2, template: {metadata: {labels: {app: db, version: v2}}}}";
 
     #[test]
-    fn roles_that_are_given_at_run_time() {
+    fn roles_that_are_set_at_run_time() {
         assert_eq!(outage("{app: db, role: master}", &[SET]), "no leader role=master");
-        // There may well be no replica.
+        // A cluster may have no replica.
         assert_eq!(outage("{app: db, role: replica}", &[SET]), "none");
         assert_eq!(outage("{app: db, version: v1}", &[SET]), "selects nothing");
         assert_eq!(outage("{app: dbs, role: master}", &[SET]), "selects nothing");

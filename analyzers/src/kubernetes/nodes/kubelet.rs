@@ -1,4 +1,4 @@
-//! Whether the kubelets of nodes report, and what that means for the pods there.
+//! Whether the kubelets of nodes are reporting, and how that affects the pods on them.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::snapshot::{Cluster, Object};
 
 const PRESSURES: [&str; 3] = ["MemoryPressure", "DiskPressure", "PIDPressure"];
 
-/// A node that is not ready, and not only because it is new or its kubelet restarts.
+/// A node that is not ready for another reason than being new or a kubelet restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Down {
     pub since: Option<Timestamp>,
@@ -17,16 +17,16 @@ pub struct Down {
 
 /// Signs of life of kubelets.
 pub trait KubeletExt {
-    /// What the kubelet of a node renews.
+    /// The lease that the node's kubelet renews.
     fn node_lease(&self, node: &Node) -> Option<&Lease>;
-    /// When the kubelet of a node last gave a sign of life: it renews the node's lease every ten seconds, but writes the
-    /// node's status only every five minutes, or when something has changed.
+    /// When the kubelet of a node last reported: it renews the node's lease every ten seconds, but updates the node's
+    /// status only every five minutes or when it changes.
     fn last_sign_of_life(&self, node: &Node) -> Option<Timestamp>;
-    /// A kubelet that restarts says `False` for some seconds; `Unknown` is what the control plane writes after 40 seconds
-    /// of silence.
+    /// A restarting kubelet reports `False` for some seconds. The control plane sets `Unknown` after 40 seconds without
+    /// a heartbeat.
     fn down(&self, node: &Node) -> Option<Down>;
     fn is_on_down_node(&self, pod: &Pod) -> bool;
-    /// Since when the node of a pod is ready, if it is.
+    /// Since when the pod's node has been ready, if it is ready.
     fn node_ready_since(&self, pod: &Pod) -> Option<Timestamp>;
 }
 
@@ -36,7 +36,7 @@ impl KubeletExt for Cluster {
     }
 
     fn last_sign_of_life(&self, node: &Node) -> Option<Timestamp> {
-        // The control plane changes the status of Ready but leaves the kubelet's last heartbeat in it.
+        // The control plane changes the status of Ready but keeps the kubelet's last heartbeat.
         let status = node.condition("Ready").and_then(|ready| ready.last_update_time);
         let lease = self.node_lease(node).and_then(lease::renewed);
         status.max(lease)
@@ -64,19 +64,19 @@ fn node_of<'a>(cluster: &'a Cluster, pod: &Pod) -> Option<&'a Node> {
     cluster.get::<Node>("", &pod.spec.node_name).found()
 }
 
-/// Whether the kubelet of a node spoke again at this time after a silence, in which all conditions were `Unknown`. One that
-/// restarts finds the others as it left them; one that comes back corrects them at the same time, or some seconds later.
+/// Whether the kubelet of a node resumed reporting at this time after a period in which all conditions were `Unknown`.
+/// A kubelet that restarts leaves the other conditions unchanged; one that recovers updates them within a few seconds.
 fn was_silent_until(node: &Node, time: Timestamp) -> bool {
     const TOGETHER: Duration = Duration::from_secs(2);
-    let corrected_then = |condition: &Condition| {
+    let updated_then = |condition: &Condition| {
         condition.last_transition_time.is_some_and(|at| at.duration_since(time).unsigned_abs() <= TOGETHER)
     };
     let mut others = PRESSURES.iter().filter_map(|type_| node.condition(type_)).peekable();
-    others.peek().is_some() && others.all(|condition| condition.status == "Unknown" || corrected_then(condition))
+    others.peek().is_some() && others.all(|condition| condition.status == "Unknown" || updated_then(condition))
 }
 
-/// Whether it is not ready only because the control plane has written so when its node was lost. The last word of the
-/// kubelet stays in the other conditions.
+/// Whether a pod is not ready only because the control plane marked it when its node went down. The other conditions
+/// keep the state that the kubelet last reported.
 pub fn is_marked_not_ready(pod: &Pod) -> bool {
     let is = |type_: &str, what: fn(&Condition) -> bool| pod.condition(type_).is_some_and(what);
     pod.spec.readiness_gates.is_empty() && is("Ready", Condition::is_false) && is("ContainersReady", Condition::is_true)

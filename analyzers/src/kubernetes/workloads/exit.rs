@@ -1,48 +1,48 @@
-//! How containers end, in words: exit codes, signals, and what the container runtime says when one cannot even start.
+//! Descriptions of container terminations: exit codes, signals, and the errors of the container runtime.
 
 use crate::snapshot::model::ContainerStateTerminated;
 use crate::text::words::{plain, shorten};
 
-/// How a container ended: `exit code 1 (application error)`, `exit code 137 (SIGKILL)`, `OOMKilled (exit code 137)`.
+/// Describes a termination: `exit code 1 (application error)`, `exit code 137 (SIGKILL)`, `OOMKilled (exit code 137)`.
 pub(crate) fn describe(end: &ContainerStateTerminated) -> String {
     let code = end.exit_code;
     if end.reason == "OOMKilled" {
         return format!("OOMKilled (exit code {code})");
     }
     if end.exit_code == 0 && end.signal > 0 {
-        return format!("signal {}", signal(end.signal).unwrap_or("of unknown name"));
+        return format!("signal {}", signal(end.signal).unwrap_or("(unknown)"));
     }
     format!("exit code {code} ({})", meaning(code, &end.reason))
 }
 
-/// What an exit code means by the conventions of shells and container runtimes.
+/// The meaning of an exit code by the conventions of shells and container runtimes.
 pub(crate) fn meaning(code: i32, reason: &str) -> String {
     match code {
         0 => "completed".into(),
         1 => "application error".into(),
-        2 => "wrong usage, or a Go panic".into(),
-        126 => "found, but cannot be executed".into(),
+        2 => "incorrect usage or Go panic".into(),
+        126 => "command not executable".into(),
         127 => "command not found".into(),
         128 if matches!(reason, "StartError" | "ContainerCannotRun") => "could not be started".into(),
-        137 if reason == "ContainerStatusUnknown" => "its end was not seen".into(),
-        // Kubernetes writes 255 with reason Unknown where the runtime lost the container, as after a reboot.
+        137 if reason == "ContainerStatusUnknown" => "termination not observed".into(),
+        // Kubernetes reports 255 with reason Unknown if the runtime lost the container, as after a reboot.
         255 if reason == "Unknown" => "lost by the container runtime".into(),
-        134 => "SIGABRT: aborted itself".into(),
+        134 => "SIGABRT: aborted".into(),
         137 => "SIGKILL".into(),
         139 => "SIGSEGV: segmentation fault".into(),
-        143 => "SIGTERM: asked to stop".into(),
-        129..=192 => signal(code - 128).map_or_else(|| "ended by a signal".into(), String::from),
+        143 => "SIGTERM: termination requested".into(),
+        129..=192 => signal(code - 128).map_or_else(|| "terminated by a signal".into(), String::from),
         _ => "application error".into(),
     }
 }
 
-/// The signals that containers die of (Linux numbers on x86 and ARM).
+/// The signals that terminate containers (Linux numbers on x86 and ARM).
 fn signal(number: i32) -> Option<&'static str> {
     Some(match number {
         1 => "SIGHUP",
         2 => "SIGINT",
         3 => "SIGQUIT",
-        4 => "SIGILL: a CPU instruction that this node lacks",
+        4 => "SIGILL: CPU instruction not supported by the node",
         5 => "SIGTRAP",
         6 => "SIGABRT",
         7 => "SIGBUS",
@@ -56,26 +56,26 @@ fn signal(number: i32) -> Option<&'static str> {
         15 => "SIGTERM",
         24 => "SIGXCPU",
         25 => "SIGXFSZ",
-        31 => "SIGSYS: a system call that seccomp forbids",
+        31 => "SIGSYS: system call blocked by seccomp",
         _ => return None,
     })
 }
 
-/// What a runtime (containerd, CRI-O, runc, crun, Docker) says when it cannot start a container, reduced to its core.
+/// The innermost error of a runtime (containerd, CRI-O, runc, crun, Docker) that cannot start a container.
 pub(crate) fn runtime_error(message: &str) -> String {
     let message = plain(message).replace("\\\"", "\"");
     let core = innermost(&message);
     let lower = core.to_lowercase();
     let shown = match (program(core), lower) {
         (_, lower) if lower.contains("no command specified") => {
-            "the image names no program to run and neither does the container's command".to_string()
+            "no command specified in the image or the container".to_string()
         }
         (_, lower) if lower.contains("chdir to cwd") => match quoted(core) {
-            Some(folder) => format!("the working directory {folder} does not exist"),
+            Some(folder) => format!("working directory {folder} does not exist"),
             None => core.to_string(),
         },
         (Some(program), lower) if lower.contains("executable file") && lower.contains("not found") => {
-            format!("no such program in $PATH: {program}")
+            format!("executable not found in $PATH: {program}")
         }
         (Some(program), lower) if lower.contains("no such file or directory") => format!("no such file: {program}"),
         (Some(program), lower) if lower.contains("permission denied") => {
@@ -83,14 +83,14 @@ pub(crate) fn runtime_error(message: &str) -> String {
         }
         (Some(program), lower) if lower.contains("is a directory") => format!("{program} is a directory"),
         (Some(program), lower) if lower.contains("exec format error") => {
-            format!("exec format error: {program} is built for another CPU architecture, or a script without #!")
+            format!("exec format error: {program} is built for another CPU architecture or is a script without #!")
         }
         _ => core.to_string(),
     };
     shorten(&shown, 200)
 }
 
-/// Drops what the layers of a runtime put before and after the error itself.
+/// Strips the prefixes and suffixes that the layers of a runtime add to the error.
 fn innermost(message: &str) -> &str {
     const LAYERS: &[&str] = &[
         "failed to create containerd task: ",
@@ -114,7 +114,7 @@ fn innermost(message: &str) -> &str {
     if core.is_empty() { message } else { core }
 }
 
-/// The program that an error is about: `exec: "/bin/pyhton": …`, ``executable file `pyhton` not found``, `exec /bin/x: …`.
+/// The executable in an error: `exec: "/bin/pyhton": …`, ``executable file `pyhton` not found``, `exec /bin/x: …`.
 fn program(core: &str) -> Option<&str> {
     if let Some(at) = core.find("exec: ") {
         return quoted(&core[at..]);
@@ -127,7 +127,7 @@ fn program(core: &str) -> Option<&str> {
     (program.starts_with('/') || program.starts_with('.')).then_some(program)
 }
 
-/// The first piece in quotes of whatever kind.
+/// The first text in quotes of any kind.
 fn quoted(text: &str) -> Option<&str> {
     let open = text.find(['"', '`', '\''])?;
     let rest = text.get(open + 1..)?;
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_in_words() {
+    fn describes_terminations() {
         let end = |exit_code, reason: &str| {
             describe(&ContainerStateTerminated { exit_code, reason: reason.into(), ..Default::default() })
         };
@@ -153,12 +153,12 @@ mod tests {
         assert_eq!(end(128, "StartError"), "exit code 128 (could not be started)");
         assert_eq!(end(255, "Unknown"), "exit code 255 (lost by the container runtime)");
         assert_eq!(end(255, "Error"), "exit code 255 (application error)");
-        assert_eq!(end(180, "Error"), "exit code 180 (ended by a signal)");
+        assert_eq!(end(180, "Error"), "exit code 180 (terminated by a signal)");
         assert_eq!(end(i32::MIN, ""), format!("exit code {} (application error)", i32::MIN));
     }
 
     #[test]
-    fn runtime_errors_are_reduced_to_their_core() {
+    fn runtime_errors_are_reduced_to_the_innermost_error() {
         for (message, core) in [
             (
                 "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create \
@@ -170,11 +170,11 @@ mod tests {
                 "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create \
                  failed: unable to start container process: error during container init: exec: \"serve\": executable \
                  file not found in $PATH: unknown",
-                "no such program in $PATH: serve",
+                "executable not found in $PATH: serve",
             ),
             (
                 "container create failed: executable file `pyhton` not found in $PATH: No such file or directory",
-                "no such program in $PATH: pyhton",
+                "executable not found in $PATH: pyhton",
             ),
             (
                 "OCI runtime create failed: container_linux.go:380: starting container process caused: exec: \
@@ -184,16 +184,16 @@ mod tests {
             (
                 "container create failed: time=\"2026-11-21T12:00:00Z\" level=error msg=\"runc create failed: unable \
                  to start container process: exec: \\\"nope\\\": executable file not found in $PATH\"",
-                "no such program in $PATH: nope",
+                "executable not found in $PATH: nope",
             ),
             (
                 "OCI runtime create failed: runc create failed: unable to start container process: chdir to cwd \
                  (\"/srv\") set in config.json failed: no such file or directory: unknown",
-                "the working directory /srv does not exist",
+                "working directory /srv does not exist",
             ),
             (
                 "failed to generate container \"a1\" spec: failed to generate spec: no command specified",
-                "the image names no program to run and neither does the container's command",
+                "no command specified in the image or the container",
             ),
             ("context deadline exceeded", "context deadline exceeded"),
             ("", ""),
@@ -202,7 +202,7 @@ mod tests {
         }
         assert_eq!(
             runtime_error("exec /usr/bin/app: exec format error"),
-            "exec format error: /usr/bin/app is built for another CPU architecture, or a script without #!"
+            "exec format error: /usr/bin/app is built for another CPU architecture or is a script without #!"
         );
     }
 }

@@ -1,31 +1,31 @@
-//! Why an image cannot be pulled, told from what container runtimes and registries say.
+//! Why an image cannot be pulled, determined from the errors of container runtimes and registries.
 
 use std::fmt;
 
-/// Why a pull fails. Each has its own cure.
+/// Why a pull fails. Each cause has its own fix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullFailure {
-    /// The image's name cannot be parsed, or has no registry where the runtime wants one.
+    /// The image name cannot be parsed, or lacks a registry that the runtime requires.
     InvalidName,
-    /// The pull policy is Never and the node does not have the image.
+    /// The pull policy is Never and the image is not present on the node.
     Never,
     NoSuchTag,
     NoSuchRepository,
-    /// The registry refuses; many say so also for repositories that do not exist.
+    /// The registry denied access. Many registries also do so for repositories that do not exist.
     Denied,
     RateLimited,
     WrongPlatform,
     Dns,
     Unreachable,
     Tls,
-    /// The registry answers with an error of its own.
+    /// The registry returned a server error.
     RegistryError,
     DiskFull,
     BadSignature,
     Other,
 }
 
-/// The reasons of a waiting container that are about its image.
+/// Whether a waiting reason concerns the image.
 pub fn is_pull_reason(reason: &str) -> bool {
     matches!(
         reason,
@@ -41,7 +41,7 @@ pub fn is_pull_reason(reason: &str) -> bool {
 }
 
 impl PullFailure {
-    /// What a waiting reason and a message (of a waiting container or a `Failed` event) say about an image.
+    /// The cause according to a waiting reason and a message (of a waiting container or a `Failed` event).
     pub fn of(reason: &str, message: &str, image: &str) -> PullFailure {
         use PullFailure::*;
         match reason {
@@ -50,23 +50,23 @@ impl PullFailure {
             "SignatureValidationFailed" => return BadSignature,
             _ => {}
         }
-        // Image names may hold any of the words that are looked for.
+        // Image names may contain any of the keywords.
         let text = if image.is_empty() { message.to_string() } else { message.replace(image, "IMAGE") }.to_lowercase();
-        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        if says(&["signaturevalidationfailed", "source image rejected"]) {
+        let has_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        if has_any(&["signaturevalidationfailed", "source image rejected"]) {
             BadSignature
-        } else if says(&["pull policy of never", "errimageneverpull"]) {
+        } else if has_any(&["pull policy of never", "errimageneverpull"]) {
             Never
-        } else if says(&["toomanyrequests", "too many requests", "rate limit"]) {
+        } else if has_any(&["toomanyrequests", "too many requests", "rate limit"]) {
             RateLimited
-        } else if says(&[
+        } else if has_any(&[
             "no match for platform",
             "no matching manifest",
             "no image found in manifest list",
             "no image found in image index",
         ]) {
             WrongPlatform
-        } else if says(&[
+        } else if has_any(&[
             "invalid reference format",
             "couldn't parse image",
             "short-name",
@@ -74,9 +74,9 @@ impl PullFailure {
             "must be lowercase",
         ]) {
             InvalidName
-        } else if says(&["no such host", "server misbehaving", "name resolution", "lookup "]) {
+        } else if has_any(&["no such host", "server misbehaving", "name resolution", "lookup "]) {
             Dns
-        } else if says(&[
+        } else if has_any(&[
             "x509",
             "certificate",
             "http response to https client",
@@ -84,9 +84,9 @@ impl PullFailure {
             "tls: ",
         ]) {
             Tls
-        } else if says(&["no space left on device"]) {
+        } else if has_any(&["no space left on device"]) {
             DiskFull
-        } else if says(&[
+        } else if has_any(&[
             "unauthorized",
             "forbidden",
             "denied",
@@ -97,18 +97,18 @@ impl PullFailure {
             "anonymous token",
         ]) {
             Denied
-        } else if says(&[
+        } else if has_any(&[
             "name unknown",
             "name_unknown",
             "repository not found",
             "repository does not exist",
             "repository name not known",
-        ]) || (says(&["repository"]) && says(&["not found"]))
+        ]) || (has_any(&["repository"]) && has_any(&["not found"]))
         {
             NoSuchRepository
-        } else if says(&["manifest unknown", "manifest_unknown", "not found", "failed to find tag"]) {
+        } else if has_any(&["manifest unknown", "manifest_unknown", "not found", "failed to find tag"]) {
             NoSuchTag
-        } else if says(&[
+        } else if has_any(&[
             "connection refused",
             "timeout",
             "timed out",
@@ -121,7 +121,7 @@ impl PullFailure {
         ]) || text.ends_with("eof")
         {
             Unreachable
-        } else if says(&["internal server error", "bad gateway", "service unavailable"]) {
+        } else if has_any(&["internal server error", "bad gateway", "service unavailable"]) {
             RegistryError
         } else {
             Other
@@ -129,7 +129,7 @@ impl PullFailure {
     }
 }
 
-/// The core of a pull's error: what is left when every layer's own words are taken off.
+/// The innermost error of a pull, without the prefixes of the layers.
 pub fn core<'a>(message: &'a str, image: &str) -> &'a str {
     const LAYERS: [&str; 14] = [
         "Failed to pull image ",
@@ -154,7 +154,7 @@ pub fn core<'a>(message: &'a str, image: &str) -> &'a str {
             let Some(inner) = rest.strip_prefix(layer) else { continue };
             rest = match layer {
                 "rpc error: code = " => inner.split_once("desc = ").map_or(inner, |(_, desc)| desc),
-                // A quoted name follows, and a colon.
+                // A quoted name and a colon follow.
                 _ if layer.ends_with(": ") => inner,
                 _ => inner.split_once(": ").map_or("", |(_, cause)| cause),
             };
@@ -167,7 +167,7 @@ pub fn core<'a>(message: &'a str, image: &str) -> &'a str {
     }
 }
 
-/// The registry that an image comes from; `docker.io` where its name has none.
+/// The registry of an image; `docker.io` if its name has none.
 pub fn registry(image: &str) -> &str {
     match image.split_once('/') {
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
@@ -185,7 +185,7 @@ pub fn repository(image: &str) -> &str {
     }
 }
 
-/// The tag, `latest` where there is none, or the digest.
+/// The tag, `latest` if there is none, or the digest.
 pub fn tag(image: &str) -> &str {
     let rest = &image[repository(image).len()..];
     match rest.split_once('@') {
@@ -195,24 +195,24 @@ pub fn tag(image: &str) -> &str {
     }
 }
 
-/// What is wrong, as the end of a sentence; the caller adds what it knows of the pod.
+/// The cause as a clause; the caller adds the details of the pod.
 impl fmt::Display for PullFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            PullFailure::InvalidName => "its name is invalid",
-            PullFailure::Never => "imagePullPolicy is Never and the node does not have the image",
-            PullFailure::NoSuchTag => "the registry has no such tag",
-            PullFailure::NoSuchRepository => "the registry has no such repository",
-            PullFailure::Denied => "the registry refuses access",
-            PullFailure::RateLimited => "the registry's rate limit is reached",
-            PullFailure::WrongPlatform => "it is not built for the node's platform",
+            PullFailure::InvalidName => "the image name is invalid",
+            PullFailure::Never => "imagePullPolicy is Never and the image is not present on the node",
+            PullFailure::NoSuchTag => "tag not found in the registry",
+            PullFailure::NoSuchRepository => "repository not found in the registry",
+            PullFailure::Denied => "the registry denied access",
+            PullFailure::RateLimited => "rate limit of the registry exceeded",
+            PullFailure::WrongPlatform => "the image does not support the node's platform",
             PullFailure::Dns => "the node cannot resolve the registry's name",
-            PullFailure::Unreachable => "the registry cannot be reached",
-            PullFailure::Tls => "the TLS connection to the registry fails",
-            PullFailure::RegistryError => "the registry fails",
+            PullFailure::Unreachable => "the registry is unreachable",
+            PullFailure::Tls => "TLS connection to the registry failed",
+            PullFailure::RegistryError => "the registry returned an error",
             PullFailure::DiskFull => "the node's disk is full",
-            PullFailure::BadSignature => "its signature is not accepted",
-            PullFailure::Other => "the pull fails",
+            PullFailure::BadSignature => "the image signature was rejected",
+            PullFailure::Other => "pull failed",
         })
     }
 }
@@ -222,7 +222,7 @@ mod tests {
     use super::{PullFailure, core, registry, repository, tag};
 
     #[test]
-    fn tells_failures_apart() {
+    fn distinguishes_failures() {
         use PullFailure::*;
         let containerd = "failed to pull and unpack image \"docker.io/library/nginx:nope\": failed to resolve reference \
             \"docker.io/library/nginx:nope\": ";

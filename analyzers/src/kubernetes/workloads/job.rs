@@ -1,11 +1,11 @@
-//! What became of Jobs and of the runs of CronJobs.
+//! The outcome of Jobs and of the runs of CronJobs.
 
 use crate::kubernetes::workloads::schedule::Schedule;
 use crate::snapshot::model::{Condition, CronJob, Job, Pod, Timestamp, condition};
 use crate::snapshot::{Cluster, Kind, Object};
 
 impl Job {
-    /// The condition that says that it failed for good. `FailureTarget` comes before `Failed`, while pods still end.
+    /// The condition of a failed Job. `FailureTarget` is set before `Failed`, while pods are still terminating.
     pub(crate) fn failure(&self) -> Option<&Condition> {
         let conditions = &self.status.conditions;
         let failed = condition(conditions, "Failed").filter(|c| c.is_true());
@@ -20,7 +20,7 @@ impl Job {
         self.is_complete() || self.failure().is_some()
     }
 
-    /// When it was over.
+    /// When the Job finished.
     pub(crate) fn finished(&self) -> Option<Timestamp> {
         let failed = self.failure().and_then(|c| c.last_transition_time);
         let complete = condition(&self.status.conditions, "Complete").filter(|c| c.is_true());
@@ -30,9 +30,9 @@ impl Job {
 
 /// The runs of Jobs and CronJobs.
 pub trait JobExt {
-    /// The Jobs that a CronJob has made and that are still kept, the newest first.
+    /// The retained Jobs of a CronJob, newest first.
     fn runs_of(&self, cron: &CronJob) -> Vec<&Job>;
-    /// The pods of one Job, the newest first.
+    /// The pods of one Job, newest first.
     fn pods_of_job(&self, job: &Job) -> Vec<&Pod>;
 }
 
@@ -64,17 +64,17 @@ impl JobExt for Cluster {
 /// How the runs of a CronJob keep failing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failing {
-    /// All runs that are kept, or all that there ever were.
+    /// All retained runs, or all runs ever.
     All(usize),
     InARow(usize),
-    /// Only the newest failed runs are kept (`failedJobsHistoryLimit`), but the last success is long ago.
+    /// Only the newest failed runs are retained (`failedJobsHistoryLimit`), but the last success is old.
     Since(Timestamp),
 }
 
-/// How many scheduled times without a success are a habit.
-const HABIT: usize = 3;
+/// This many runs or scheduled times without a success count as repeated failure.
+const REPEATED: usize = 3;
 
-/// Whether the runs of a CronJob fail again and again, and not just once.
+/// How the runs of a CronJob fail, if more than one failed.
 pub(crate) fn keeps_failing(cluster: &Cluster, cron: &CronJob) -> Option<Failing> {
     let runs: Vec<&Job> = cluster.runs_of(cron).into_iter().filter(|run| run.is_over()).collect();
     let failed = runs.iter().take_while(|run| run.failure().is_some()).count();
@@ -83,10 +83,10 @@ pub(crate) fn keeps_failing(cluster: &Cluster, cron: &CronJob) -> Option<Failing
     if failed == runs.len() && (success.is_none() || failed > 1) {
         return Some(Failing::All(failed));
     }
-    if failed >= HABIT {
+    if failed >= REPEATED {
         return Some(Failing::InARow(failed));
     }
     let schedule = Schedule::of(cron)?;
-    let missed = schedule.times(success?, newest.created()?, HABIT);
-    (missed >= HABIT).then_some(Failing::Since(success?))
+    let missed = schedule.times(success?, newest.created()?, REPEATED);
+    (missed >= REPEATED).then_some(Failing::Since(success?))
 }

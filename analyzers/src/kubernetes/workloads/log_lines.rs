@@ -1,37 +1,37 @@
-//! What to show of a log.
+//! Which lines of a log to show.
 
 use crate::kubernetes::workloads::restarts::PodContainer;
 use crate::snapshot::Cluster;
 use crate::text::words::{plain, shorten};
 
-/// So many lines are shown.
-const SHOWN: usize = 5;
+/// The number of log lines to show.
+const SHOWN_LINES: usize = 5;
 
-/// The last lines of a container's log for evidence: plain text, shortened, no empty ones.
+/// The last log lines of a container as evidence: plain text, shortened, without empty lines.
 pub(crate) fn last_lines(cluster: &Cluster, container: &PodContainer) -> Vec<String> {
-    let lines = said(cluster, container);
-    let from = lines.len().saturating_sub(SHOWN);
+    let lines = log_lines(cluster, container);
+    let from = lines.len().saturating_sub(SHOWN_LINES);
     lines[from..].iter().map(|line| shorten(line, 200)).collect()
 }
 
-/// The line that most likely says why: the last one that speaks of an error, else the last one.
+/// The log line that most likely has the cause: the last one with an error, or else the last one.
 pub(crate) fn telling_line(cluster: &Cluster, container: &PodContainer) -> Option<String> {
-    const SIGNS: &[&str] =
+    const KEYWORDS: &[&str] =
         &["panic:", "fatal", "exception", "error", "failed", "cannot", "denied", "not found", "refused"];
-    let lines = said(cluster, container);
-    let speaks = |line: &&String| {
+    let lines = log_lines(cluster, container);
+    let is_error = |line: &&String| {
         let lower = line.to_lowercase();
-        SIGNS.iter().any(|sign| lower.contains(sign)) && !lower.starts_with("at ")
+        KEYWORDS.iter().any(|keyword| lower.contains(keyword)) && !lower.starts_with("at ")
     };
     let panic = lines.iter().rev().find(|line| line.starts_with("panic:"));
-    let line = panic.or_else(|| lines.iter().rev().find(speaks)).or(lines.last())?;
+    let line = panic.or_else(|| lines.iter().rev().find(is_error)).or(lines.last())?;
     Some(shorten(line, 160))
 }
 
-fn said(cluster: &Cluster, container: &PodContainer) -> Vec<String> {
+fn log_lines(cluster: &Cluster, container: &PodContainer) -> Vec<String> {
     let meta = &container.pod.metadata;
     let Some(log) = cluster.log(&meta.namespace, &meta.name, container.name()) else { return Vec::new() };
-    // What the kubelet answers in place of a log that is gone.
+    // The kubelet's response for a log that no longer exists.
     let gone = |line: &String| line.starts_with("unable to retrieve container logs for ");
     log.lines.iter().map(|line| plain(line)).filter(|line| !line.is_empty() && !gone(line)).collect()
 }

@@ -1,33 +1,34 @@
-//! Whose logs are worth reading, and what to show of them.
+//! Which container logs to read.
 
 use crate::kubernetes::time::{RECENT, to_start};
 use crate::kubernetes::workloads::restarts::{PodContainer, containers, judged};
 use crate::snapshot::model::{Job, Pod, condition};
 use crate::snapshot::{Cluster, Kind, Object, PodGroup};
 
-/// At most so many workloads have a log read.
-const MOST: usize = 20;
+/// The maximum number of logs to read.
+const MAX_LOGS: usize = 20;
 
-/// A log to fetch: the end of one container's output.
+/// A request for the last log lines of one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRequest {
     pub namespace: String,
     pub pod: String,
     pub container: String,
-    /// It runs again: the run before tells why it ended. Where that is gone (or this is false), the current one.
+    /// Read the log of the previous run, because the container is running again. If it does not exist (or if this is
+    /// false), read the current log.
     pub previous_first: bool,
 }
 
-/// The logs that would tell why something fails: one container a workload that crashes, fails or does not become
-/// ready, the worst workloads first, at most 20.
+/// The logs that may explain a failure: one container per workload that crashes, fails or does not become ready, the
+/// most severe problems first, at most 20.
 pub fn logs_wanted(cluster: &Cluster) -> Vec<LogRequest> {
     let wanted = cluster.pod_groups().iter().filter_map(|group| worst(cluster, group));
     let mut wanted: Vec<(Trouble, LogRequest)> = wanted.collect();
     wanted.sort_by_key(|(trouble, _)| *trouble);
-    wanted.into_iter().take(MOST).map(|(_, request)| request).collect()
+    wanted.into_iter().take(MAX_LOGS).map(|(_, request)| request).collect()
 }
 
-/// The order is from bad to less bad.
+/// Ordered from most to least severe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trouble {
     Loop,
@@ -110,12 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn one_container_a_workload_the_worst_first() {
+    fn one_container_per_workload_the_most_severe_first() {
         let once = pod("api-0", 1, "{running: {startedAt: '2026-11-21T11:59:46Z'}}");
-        let waits = pod("db-0", 3, "{waiting: {reason: CrashLoopBackOff}}");
+        let waiting = pod("db-0", 3, "{waiting: {reason: CrashLoopBackOff}}");
         let worse = pod("db-1", 5, "{running: {startedAt: '2026-11-21T11:59:55Z'}}");
-        assert_eq!(wanted(&[&once, &waits, &worse]), ["shop/db-1 app true", "shop/api-0 app true"]);
-        assert_eq!(wanted(&[&waits]), ["shop/db-0 app false"]);
+        assert_eq!(wanted(&[&once, &waiting, &worse]), ["shop/db-1 app true", "shop/api-0 app true"]);
+        assert_eq!(wanted(&[&waiting]), ["shop/db-0 app false"]);
     }
 
     #[test]
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_what_never_ran() {
+    fn nothing_for_containers_that_never_ran() {
         let pod = pod("db-0", 3, "{waiting: {reason: CrashLoopBackOff}}")
             .replace("exitCode: 1,", "exitCode: 128, reason: StartError,");
         assert!(wanted(&[&pod]).is_empty());

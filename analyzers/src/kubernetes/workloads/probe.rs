@@ -1,4 +1,4 @@
-//! Probes: what they ask, whether the container declares the port, and what the kubelet was answered.
+//! Probes: their actions, whether the container declares the port, and their results.
 
 use std::fmt;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl ProbeKind {
     }
 }
 
-/// What a probe asks: `GET :8080/healthz`, `TCP :5432`, `gRPC :50051`, `exec pg_isready`.
+/// The action of a probe: `GET :8080/healthz`, `TCP :5432`, `gRPC :50051`, `exec pg_isready`.
 pub(crate) fn describe(probe: &Probe) -> String {
     let port = probe.port().map(|port| port_text(&port)).unwrap_or_default();
     if let Some(http) = &probe.http_get {
@@ -55,19 +55,19 @@ pub(crate) fn describe(probe: &Probe) -> String {
     } else if let Some(exec) = &probe.exec {
         format!("exec {}", shorten(&plain(&exec.command.join(" ")), 80))
     } else {
-        "nothing".to_string()
+        "no action".to_string()
     }
 }
 
-/// What is wrong with the port that a probe asks, if something is: a name that the container does not declare, or a
-/// number that no container of the pod declares although this one declares others.
+/// The problem with the port of a probe, if any: a name that the container does not declare, or a number that no
+/// container of the pod declares although this container declares others.
 ///
-/// Declaring ports is optional, so an undeclared number alone proves nothing: it explains a probe that fails.
+/// Declaring ports is optional, so an undeclared number alone is not an error: it explains a probe that fails.
 pub(crate) fn port_mismatch(spec: &PodSpec, container: &Container, probe: &Probe) -> Option<String> {
     let http = probe.http_get.as_ref().map(|http| http.host.as_str());
     let tcp = probe.tcp_socket.as_ref().map(|tcp| tcp.host.as_str());
     if http.or(tcp).is_some_and(|host| !host.is_empty()) {
-        // It asks some other machine.
+        // The probe targets another host.
         return None;
     }
     mismatch(spec, container, &probe.port()?)
@@ -76,18 +76,19 @@ pub(crate) fn port_mismatch(spec: &PodSpec, container: &Container, probe: &Probe
 fn mismatch(spec: &PodSpec, container: &Container, port: &IntOrString) -> Option<String> {
     let declared: Vec<String> = container.ports.iter().map(declared_port).collect();
     let declares = match declared.len() {
-        0 => format!("container {} declares no port", container.name),
-        _ => format!("container {} declares {}", container.name, list(&declared, 4)),
+        0 => format!("container {} declares no ports", container.name),
+        1 => format!("container {} declares port {}", container.name, declared[0]),
+        _ => format!("container {} declares ports {}", container.name, list(&declared, 4)),
     };
     match port {
         IntOrString::String(name) => match name.parse::<i32>() {
             Ok(number) => mismatch(spec, container, &IntOrString::Int(number)),
             Err(_) if container.named_port(name).is_some() => None,
-            Err(_) => Some(format!("no port is named {name}, {declares}")),
+            Err(_) => Some(format!("no port is named {name}: {declares}")),
         },
         IntOrString::Int(number) => {
-            let somewhere = spec.running_containers().flat_map(|c| &c.ports).any(|p| p.container_port == *number);
-            (!somewhere && !container.ports.is_empty()).then_some(declares)
+            let is_declared = spec.running_containers().flat_map(|c| &c.ports).any(|p| p.container_port == *number);
+            (!is_declared && !container.ports.is_empty()).then_some(declares)
         }
     }
 }
@@ -99,25 +100,25 @@ fn declared_port(port: &crate::snapshot::model::ContainerPort) -> String {
     }
 }
 
-/// A probe that failed, by the kubelet's event.
+/// A failed probe, from the kubelet's event.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub kind: ProbeKind,
-    /// The answer, in few words: `connection refused`, `HTTP 404`.
+    /// The result in brief: `connection refused`, `HTTP 404`.
     pub answer: String,
     pub last_seen: Option<Timestamp>,
-    /// How often, as far as the events tell: the kubelet stops writing after 25 (its event rate limit).
+    /// How often, according to the events: the kubelet stops recording after 25 (its event rate limit).
     pub times: i64,
 }
 
-/// The failed probes of a container by the pod's `Unhealthy` events, the newest first.
+/// The failed probes of a container from the pod's `Unhealthy` events, newest first.
 pub(crate) fn failures(cluster: &Cluster, pod: &Pod, container: &str) -> Vec<Failure> {
-    let alone = pod.spec.running_containers().count() == 1;
+    let is_only_container = pod.spec.running_containers().count() == 1;
     let events = cluster.events(&pod.reference()).into_iter().filter(|event| {
         let same_pod = event.involved_object.uid.is_empty()
             || pod.metadata.uid.is_empty()
             || event.involved_object.uid == pod.metadata.uid;
-        same_pod && event.reason == "Unhealthy" && event.container().map_or(alone, |name| name == container)
+        same_pod && event.reason == "Unhealthy" && event.container().map_or(is_only_container, |name| name == container)
     });
     events
         .filter_map(|event| {
@@ -132,7 +133,7 @@ pub(crate) fn last_failure(cluster: &Cluster, pod: &Pod, container: &str, kind: 
     failures(cluster, pod, container).into_iter().find(|failure| failure.kind == kind)
 }
 
-/// `Readiness probe failed: …` and `Liveness probe errored: …`, as the kubelet's prober writes them.
+/// `Readiness probe failed: …` and `Liveness probe errored: …`, the formats of the kubelet's prober.
 fn parse(message: &str) -> Option<(ProbeKind, String)> {
     let message = message.strip_prefix("(combined from similar events): ").unwrap_or(message);
     let (probe, rest) = message.split_once(" probe ")?;
@@ -142,45 +143,45 @@ fn parse(message: &str) -> Option<(ProbeKind, String)> {
         "Readiness" => ProbeKind::Readiness,
         _ => return None,
     };
-    let said = rest.strip_prefix("failed").or_else(|| rest.strip_prefix("errored"))?;
-    let said = said.split_once(": ").map_or("", |(_, said)| said);
-    Some((kind, answer(said)))
+    let output = rest.strip_prefix("failed").or_else(|| rest.strip_prefix("errored"))?;
+    let output = output.split_once(": ").map_or("", |(_, output)| output);
+    Some((kind, result(output)))
 }
 
-/// The core of a probe's answer.
-fn answer(said: &str) -> String {
-    let said = plain(said);
-    if let Some(code) = said.split_once("statuscode: ").map(|(_, code)| code.trim()) {
+/// The result of a probe in brief.
+fn result(output: &str) -> String {
+    let output = plain(output);
+    if let Some(code) = output.split_once("statuscode: ").map(|(_, code)| code.trim()) {
         return format!("HTTP {}", shorten(code, 40));
     }
     for (sign, core) in [
         ("connection refused", "connection refused"),
         ("connection reset by peer", "connection reset"),
         ("no route to host", "no route to host"),
-        ("context deadline exceeded", "no answer in time"),
-        ("i/o timeout", "no answer in time"),
-        ("timed out after", "no answer in time"),
-        ("server gave HTTP response to HTTPS client", "it speaks HTTP, the probe HTTPS"),
-        ("malformed HTTP response", "the answer is not HTTP"),
+        ("context deadline exceeded", "timeout"),
+        ("i/o timeout", "timeout"),
+        ("timed out after", "timeout"),
+        ("server gave HTTP response to HTTPS client", "HTTP response to HTTPS probe"),
+        ("malformed HTTP response", "malformed HTTP response"),
         ("NOT_SERVING", "NOT_SERVING"),
     ] {
-        if said.contains(sign) {
+        if output.contains(sign) {
             return core.to_string();
         }
     }
-    if said.ends_with(": EOF") {
+    if output.ends_with(": EOF") {
         return "connection closed".to_string();
     }
-    match said.as_str() {
+    match output.as_str() {
         "" => "no output".to_string(),
         other => shorten(&crate::kubernetes::workloads::exit::runtime_error(other), 120),
     }
 }
 
-/// The startup or liveness probe that makes the kubelet kill a container again and again, with its last answer.
+/// The startup or liveness probe because of which the kubelet kills a container repeatedly, with its last result.
 ///
-/// The kubelet's word that it kills is an event of type `Normal`, which is not read. What is known is that the probe
-/// failed often enough and that the container lived long enough for the kubelet to lose its patience.
+/// The kubelet reports the kill in an event of type `Normal`, which is not read. Instead this checks that the probe
+/// failed often enough and that the container ran long enough to reach the failure threshold.
 pub(crate) fn kills(cluster: &Cluster, container: &PodContainer) -> Option<Failure> {
     let kinds = [ProbeKind::Startup, ProbeKind::Liveness];
     if container.ends() < 1 || !container.pod.is_active() || !kinds.iter().any(|kind| kind.of(container.spec).is_some())
@@ -193,14 +194,14 @@ pub(crate) fn kills(cluster: &Cluster, container: &PodContainer) -> Option<Failu
     let failures = failures(cluster, container.pod, container.name());
     let all: i64 = failures.iter().map(|failure| failure.times).sum();
     let failure = kinds.into_iter().find_map(|kind| {
-        let patience = Patience::of(kind.of(container.spec)?);
+        let threshold = KillThreshold::of(kind.of(container.spec)?);
         let times: i64 = failures.iter().filter(|f| f.kind == kind).map(|f| f.times).sum();
-        // The kubelet's client drops events after 25 about one object, so a few may stand for many.
-        let often = times >= patience.failures || (times > 0 && all >= 20);
-        let lived = container.last_run() + SLACK >= patience.least;
-        let asked_to_stop = matches!(end.exit_code, 0 | 137 | 143);
-        let told = often && lived && (asked_to_stop || times >= patience.failures);
-        failures.iter().position(|f| told && f.kind == kind)
+        // The kubelet's client drops events about one object after 25, so a few may represent many.
+        let often = times >= threshold.failures || (times > 0 && all >= 20);
+        let ran_long_enough = container.last_run() + SLACK >= threshold.min_run;
+        let was_stopped = matches!(end.exit_code, 0 | 137 | 143);
+        let is_kill = often && ran_long_enough && (was_stopped || times >= threshold.failures);
+        failures.iter().position(|f| is_kill && f.kind == kind)
     })?;
     let failure = failures.into_iter().nth(failure)?;
     let seen = failure.last_seen.filter(|seen| age(cluster.now(), *seen) < RECENT)?;
@@ -210,19 +211,19 @@ pub(crate) fn kills(cluster: &Cluster, container: &PodContainer) -> Option<Failu
     (recent && !recovered && (container.ends() >= 2 || failing_again)).then_some(failure)
 }
 
-/// How long a probe may fail before the kubelet kills.
-struct Patience {
+/// When the kubelet kills a container because of a failing probe.
+struct KillThreshold {
     failures: i64,
-    /// The shortest life of a container that is killed.
-    least: Duration,
+    /// The shortest run of a container that is killed.
+    min_run: Duration,
 }
 
-impl Patience {
-    fn of(probe: &Probe) -> Patience {
+impl KillThreshold {
+    fn of(probe: &Probe) -> KillThreshold {
         let failures = i64::from(probe.failure_threshold.unwrap_or(3).max(1));
         let period = i64::from(probe.period_seconds.unwrap_or(10).max(1));
-        let least = i64::from(probe.initial_delay_seconds.max(0)) + (failures - 1) * period;
-        Patience { failures, least: Duration::from_secs(least.clamp(0, 86_400) as u64) }
+        let min_run = i64::from(probe.initial_delay_seconds.max(0)) + (failures - 1) * period;
+        KillThreshold { failures, min_run: Duration::from_secs(min_run.clamp(0, 86_400) as u64) }
     }
 }
 
@@ -239,29 +240,32 @@ mod tests {
     }
 
     #[test]
-    fn probes_in_words() {
+    fn describes_probes() {
         for (yaml, text) in [
             ("{httpGet: {port: 8080, path: /healthz}}", "GET :8080/healthz"),
             ("{httpGet: {port: web, scheme: HTTPS}}", "GET https://:web/"),
             ("{tcpSocket: {port: 5432}}", "TCP :5432"),
             ("{grpc: {port: 50051}}", "gRPC :50051"),
             ("{exec: {command: [pg_isready, -U, app]}}", "exec pg_isready -U app"),
-            ("{}", "nothing"),
+            ("{}", "no action"),
         ] {
             assert_eq!(describe(&probe(yaml)), text);
         }
     }
 
     #[test]
-    fn ports_that_are_not_declared() {
+    fn undeclared_ports() {
         let web = container("{name: web, ports: [{containerPort: 8080, name: http}]}");
         let side = container("{name: side, ports: [{containerPort: 9090}]}");
         let spec = PodSpec { containers: [web.clone(), side].into(), ..Default::default() };
         let of = |yaml: &str| port_mismatch(&spec, &web, &probe(yaml));
-        assert_eq!(of("{httpGet: {port: 8081}}").unwrap(), "container web declares 8080 (http)");
-        assert_eq!(of("{tcpSocket: {port: 8081}}").unwrap(), "container web declares 8080 (http)");
-        assert_eq!(of("{grpc: {port: 8081}}").unwrap(), "container web declares 8080 (http)");
-        assert_eq!(of("{httpGet: {port: web}}").unwrap(), "no port is named web, container web declares 8080 (http)");
+        assert_eq!(of("{httpGet: {port: 8081}}").unwrap(), "container web declares port 8080 (http)");
+        assert_eq!(of("{tcpSocket: {port: 8081}}").unwrap(), "container web declares port 8080 (http)");
+        assert_eq!(of("{grpc: {port: 8081}}").unwrap(), "container web declares port 8080 (http)");
+        assert_eq!(
+            of("{httpGet: {port: web}}").unwrap(),
+            "no port is named web: container web declares port 8080 (http)"
+        );
         assert_eq!(of("{httpGet: {port: http}}"), None);
         assert_eq!(of("{httpGet: {port: 9090}}"), None, "another container of the pod declares it");
         assert_eq!(of("{httpGet: {port: 8081, host: 10.0.0.1}}"), None);
@@ -271,8 +275,8 @@ mod tests {
     }
 
     #[test]
-    fn answers_in_few_words() {
-        for (message, kind, answer) in [
+    fn summarizes_results() {
+        for (message, kind, expected) in [
             (
                 "Readiness probe failed: Get \"http://10.244.0.30:8081/ready\": dial tcp 10.244.0.30:8081: connect: \
                  connection refused",
@@ -284,7 +288,7 @@ mod tests {
                 "Startup probe failed: Get \"http://10.0.0.1:80/\": context deadline exceeded (Client.Timeout exceeded \
                  while awaiting headers)",
                 ProbeKind::Startup,
-                "no answer in time",
+                "timeout",
             ),
             (
                 "Readiness probe failed: cat: /tmp/ready: No such file",
@@ -297,10 +301,10 @@ mod tests {
                  in container: failed to start exec \"a1\": OCI runtime exec failed: exec failed: unable to start \
                  container process: exec: \"curl\": executable file not found in $PATH: unknown",
                 ProbeKind::Liveness,
-                "no such program in $PATH: curl",
+                "executable not found in $PATH: curl",
             ),
         ] {
-            assert_eq!(parse(message), Some((kind, answer.to_string())));
+            assert_eq!(parse(message), Some((kind, expected.to_string())));
         }
         assert_eq!(parse("something else"), None);
     }

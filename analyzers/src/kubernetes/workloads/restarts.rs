@@ -1,5 +1,5 @@
-//! Containers that end: when, how often, and whether that is a loop. The rules about crashes share these answers, so
-//! that exactly one of them speaks.
+//! Container terminations: when, how often, and whether they form a crash loop. The rules about crashes share these
+//! functions, so that exactly one of them reports a container.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::snapshot::model::{
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef, PodGroup};
 use crate::text::words::count;
 
-/// After this long a run the kubelet forgets its back-off (2 x the longest back-off of 5 minutes):
+/// The kubelet resets its back-off after a run of this length (2 x the longest back-off of 5 minutes):
 /// <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#restart-policy>
 pub(crate) const FORGIVEN: Duration = Duration::from_secs(600);
-/// How much longer than the run before a run may be and still be taken for the same story.
+/// How much longer than the previous run a run may be and still count as part of the same loop.
 pub(crate) const SLACK: Duration = Duration::from_secs(10);
 
-/// A container of a pod: what was asked for and what became of it.
+/// A container of a pod, with its spec and status.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PodContainer<'a> {
     pub pod: &'a Pod,
@@ -25,9 +25,9 @@ pub(crate) struct PodContainer<'a> {
     pub is_init: bool,
 }
 
-/// One container of the pods of a group: all pods that show the same trouble with it.
+/// One container of the pods of a group, in all pods with the same problem.
 pub(crate) struct Affected<'a> {
-    /// The one that serves as the sample comes first: one whose log is known, with the most restarts.
+    /// The sample comes first: a container whose log is known, with the most restarts.
     pub containers: Vec<PodContainer<'a>>,
 }
 
@@ -41,7 +41,7 @@ impl<'a> Affected<'a> {
     }
 }
 
-/// The containers of a group's pods that `is_affected` holds for, by container in the order of the spec.
+/// The containers of a group's pods that match `is_affected`, by container in the order of the spec.
 pub(crate) fn affected<'a>(
     cluster: &Cluster,
     pods: impl Iterator<Item = &'a Pod>,
@@ -86,18 +86,17 @@ pub(crate) fn unsteady_groups(cluster: &Cluster) -> impl Iterator<Item = &PodGro
     cluster.pod_groups().iter().zip(steady).filter(|(_, is_steady)| !**is_steady).map(|(group, _)| group)
 }
 
-/// Whether all containers of a pod have run since their start, and its init containers have done their work at the first
-/// attempt.
+/// Whether no container of a pod was ever restarted and its init containers completed at the first attempt.
 fn is_steady(pod: &Pod) -> bool {
     let never_ended = |status: &ContainerStatus| status.restart_count == 0 && status.last_state.terminated().is_none();
-    let has_done = |end: &ContainerStateTerminated| end.exit_code == 0 && end.reason == "Completed";
+    let is_completed = |end: &ContainerStateTerminated| end.exit_code == 0 && end.reason == "Completed";
     let (init, main) = (&pod.status.init_container_statuses, &pod.status.container_statuses);
     main.iter().all(|status| never_ended(status) && status.state.running().is_some())
-        && init.iter().all(|status| never_ended(status) && status.state.terminated().is_some_and(has_done))
+        && init.iter().all(|status| never_ended(status) && status.state.terminated().is_some_and(is_completed))
 }
 
-/// The pods of a group whose failures count: those that are neither finished nor on their way out, and the failed
-/// attempts of a Job that gave up or of which no attempt succeeded yet.
+/// The pods of a group whose failures count: those that are neither finished nor terminating, and the failed attempts
+/// of a Job that failed or of which no attempt has succeeded yet.
 pub(crate) fn judged<'a>(cluster: &'a Cluster, group: &'a PodGroup) -> impl Iterator<Item = &'a Pod> {
     let with_failed = group.owner.is(Kind::Job) && is_failing(cluster, &group.owner);
     let bare = group.owner.is(Kind::Pod);
@@ -107,7 +106,7 @@ pub(crate) fn judged<'a>(cluster: &'a Cluster, group: &'a PodGroup) -> impl Iter
     })
 }
 
-/// A Job that gave up, or of which two attempts or more failed and none succeeded.
+/// Whether a Job failed, or two or more of its attempts failed and none succeeded.
 fn is_failing(cluster: &Cluster, job: &ObjectRef) -> bool {
     let Some(job) = cluster.get::<Job>(job.namespace(), &job.name).found() else { return false };
     let is = |type_| condition(&job.status.conditions, type_).is_some_and(|c| c.is_true());
@@ -120,8 +119,8 @@ fn failed_recently(cluster: &Cluster, pod: &Pod) -> bool {
     ended.is_some_and(|ended| age(cluster.now(), ended) < RECENT)
 }
 
-/// How long a container ran. Zero where that is not known, or where it never began: the kubelet writes 1970 for the
-/// start of one that the runtime could not start.
+/// How long a container ran. Zero if that is unknown or the container never started: the kubelet sets the start time to
+/// 1970 if the runtime could not start the container.
 fn length(end: &ContainerStateTerminated) -> Duration {
     match (end.started_at, end.finished_at) {
         (Some(started), Some(finished)) if started.as_second() > 0 => age(finished, started),
@@ -134,7 +133,7 @@ impl<'a> PodContainer<'a> {
         &self.spec.name
     }
 
-    /// The field of the pod that tells its state: `status.containerStatuses[app]`.
+    /// The path of the container's status: `status.containerStatuses[app]`.
     pub(crate) fn status_path(&self) -> String {
         match self.is_init || self.spec.is_sidecar() {
             true => format!("status.initContainerStatuses[{}]", self.name()),
@@ -160,7 +159,7 @@ impl<'a> PodContainer<'a> {
         format!("{what} {}", self.name())
     }
 
-    /// Its last end: of the current state, or of the one before it.
+    /// The last termination: of the current state, or of the last state.
     pub(crate) fn last_end(&self) -> Option<&'a ContainerStateTerminated> {
         self.status.state.terminated().or_else(|| self.status.last_state.terminated())
     }
@@ -178,35 +177,35 @@ impl<'a> PodContainer<'a> {
         self.status.state.running().is_some()
     }
 
-    /// How long the current run lasts.
+    /// How long the container has been running.
     pub(crate) fn runs_for(&self, cluster: &Cluster) -> Option<Duration> {
         Some(age(cluster.now(), self.status.state.running()?.started_at?))
     }
 
-    /// How long the last run that ended took.
+    /// How long the last completed run lasted.
     pub(crate) fn last_run(&self) -> Duration {
         self.last_end().map(length).unwrap_or_default()
     }
 
-    /// When it last ended, as an age.
+    /// How long ago the container last terminated.
     pub(crate) fn ended_ago(&self, cluster: &Cluster) -> Option<Duration> {
         Some(age(cluster.now(), self.last_end()?.finished_at?))
     }
 
-    /// How often it ended: one more than it was restarted, unless it runs.
+    /// How often the container terminated: one more than its restarts, unless it is running.
     pub(crate) fn ends(&self) -> i64 {
         let restarts = i64::from(self.status.restart_count.max(0));
         if self.runs() || self.last_end().is_none() { restarts } else { restarts + 1 }
     }
 
-    /// Whether it is started again when it ends like this.
+    /// Whether the kubelet restarts the container after its last termination.
     pub(crate) fn is_restarted(&self) -> bool {
         if self.spec.is_sidecar() {
             return true;
         }
         match self.pod.spec.restart_policy.as_str() {
             "Never" => false,
-            // An init container that succeeded has done its work, whatever the policy.
+            // An init container that succeeded is not restarted, whatever the policy.
             "OnFailure" => self.last_end().is_none_or(|end| end.exit_code != 0),
             _ => !self.is_init || self.last_end().is_none_or(|end| end.exit_code != 0),
         }
@@ -217,25 +216,25 @@ impl<'a> PodContainer<'a> {
         since.map(|since| age(cluster.now(), since)).unwrap_or_default()
     }
 
-    /// Whether it ends and is restarted again and again: the same answer whether it waits for its next start, has just
-    /// ended, or runs for the few seconds that its runs last.
+    /// Whether the container is in a crash loop. The result is the same while it is waiting for its next start, has
+    /// just terminated, or is in one of its short runs.
     ///
-    /// One crash is none yet, nor are two at the start of a young pod, which often waits for another to come up. A Job's
-    /// retries are counted more patiently. A run that already lasts longer than the one before has recovered.
+    /// One crash is not a loop, nor are two crashes of a young pod, which is often waiting for a dependency to start.
+    /// Jobs are allowed more retries. A container whose current run is longer than the last one has recovered.
     pub(crate) fn loops(&self, cluster: &Cluster) -> bool {
         if self.ends() < 2 || !self.pod.is_active() || !self.is_restarted() {
             return false;
         }
         let of_job = cluster.owner_of(self.pod).is(Kind::Job) || cluster.owner_of(self.pod).is(Kind::CronJob);
         let often = self.ends() >= if of_job { 4 } else { 3 };
-        let enough = often || (!of_job && self.ends() >= 2 && self.pod_age(cluster) >= START);
+        let is_loop = often || (!of_job && self.ends() >= 2 && self.pod_age(cluster) >= START);
         if self.waits_for("CrashLoopBackOff") {
-            return enough;
+            return is_loop;
         }
         let short = self.last_run() < FORGIVEN;
         let recent = self.ended_ago(cluster).is_some_and(|ago| ago < 2 * FORGIVEN);
         if self.status.state.terminated().is_some() {
-            return enough && short && recent;
+            return is_loop && short && recent;
         }
         if self.runs_for(cluster).is_none() {
             return false;
@@ -247,18 +246,18 @@ impl<'a> PodContainer<'a> {
         again && short && recent && !lost && !self.has_recovered(cluster)
     }
 
-    /// Whether its current run is longer than the one before.
+    /// Whether the current run is longer than the last one.
     pub(crate) fn has_recovered(&self, cluster: &Cluster) -> bool {
         self.runs_for(cluster).is_some_and(|run| run > self.last_run() + self.last_run() / 2 + SLACK)
     }
 
-    /// The kubelet's event that it waits before it restarts the container, if that was a short time ago.
+    /// The kubelet's `BackOff` event for the container, if it is recent.
     fn back_off<'c>(&self, cluster: &'c Cluster) -> Option<&'c Event> {
         let recent = |event: &&Event| event.last_seen().is_some_and(|seen| age(cluster.now(), seen) < FORGIVEN);
         self.events(cluster, "BackOff").into_iter().find(recent)
     }
 
-    /// The events of one reason about this container, the newest first.
+    /// The events of one reason about this container, newest first.
     pub(crate) fn events<'c>(&self, cluster: &'c Cluster, reason: &str) -> Vec<&'c Event> {
         let events = cluster.events(&self.pod.reference()).into_iter();
         events
@@ -271,7 +270,7 @@ impl<'a> PodContainer<'a> {
             .collect()
     }
 
-    /// Since when it has been in a loop, as far as events or its last states tell.
+    /// When the crash loop started, according to events and the last states.
     pub(crate) fn loops_since(&self, cluster: &Cluster) -> Option<Timestamp> {
         let backed_off = self.events(cluster, "BackOff").into_iter().filter_map(|event| event.first_timestamp).min();
         let before = self.status.last_state.terminated().and_then(|end| end.finished_at);
@@ -279,31 +278,33 @@ impl<'a> PodContainer<'a> {
         [backed_off, before, last].into_iter().flatten().min()
     }
 
-    /// Whether the kernel killed its last run for memory.
+    /// Whether the last run was OOM-killed.
     pub(crate) fn was_oom_killed(&self) -> bool {
         self.last_end().is_some_and(|end| end.reason == "OOMKilled")
     }
 
-    /// Whether the runtime could not start it, or what it starts is not there (126 and 127 by the convention of shells).
+    /// Whether the runtime could not start the container, or its command does not exist (126 and 127 by shell
+    /// convention).
     pub(crate) fn cannot_start(&self, cluster: &Cluster) -> bool {
         let Some(trouble) = self.start_trouble(cluster) else { return false };
-        let patient = self.ends() >= 2 || self.pod_age(cluster) >= START || self.pod.is_finished();
+        let is_lasting = self.ends() >= 2 || self.pod_age(cluster) >= START || self.pod.is_finished();
         match trouble {
-            StartTrouble::Waiting => patient && !self.runs(),
+            StartTrouble::Waiting => is_lasting && !self.runs(),
             StartTrouble::Ended | StartTrouble::NotFound => {
-                patient && (self.loops(cluster) || !self.runs() && (self.pod.is_finished() || self.is_restarted()))
+                is_lasting && (self.loops(cluster) || !self.runs() && (self.pod.is_finished() || self.is_restarted()))
             }
             StartTrouble::PostStart => self.loops(cluster),
         }
     }
 
-    /// Whether the kubelet refuses the container for what it is (`runAsNonRoot` and an image that runs as root, a subPath
-    /// that leads outside), and not for a ConfigMap, Secret or key that is missing, or that it has not read yet.
+    /// Whether the kubelet refuses the container because of its configuration (`runAsNonRoot` and an image that runs as
+    /// root, a subPath outside the volume), and not because of a ConfigMap, Secret or key that is missing or not yet
+    /// cached.
     fn is_misconfigured(&self) -> bool {
-        const OTHERS: [&str; 5] =
+        const MISSING: [&str; 5] =
             ["not found", "couldn't find key", "cache", "have not yet been read", "references non-"];
         let message = self.status.state.waiting().map_or("", |waiting| waiting.message.as_str());
-        !message.is_empty() && !OTHERS.iter().any(|other| message.contains(other))
+        !message.is_empty() && !MISSING.iter().any(|text| message.contains(text))
     }
 
     pub(crate) fn start_trouble(&self, cluster: &Cluster) -> Option<StartTrouble> {
@@ -337,12 +338,12 @@ impl PodContainer<'_> {
 /// Why a container cannot start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StartTrouble {
-    /// The kubelet waits after the runtime refused to create or start it.
+    /// The container is waiting because the runtime could not create or start it.
     Waiting,
-    /// The runtime says so where others have an exit code.
+    /// The runtime reports the failure as a termination reason.
     Ended,
-    /// Exit code 126 or 127 at once.
+    /// Exit code 126 or 127 immediately after the start.
     NotFound,
-    /// Its `postStart` hook fails, and then the kubelet kills it.
+    /// The `postStart` hook fails, and the kubelet kills the container.
     PostStart,
 }

@@ -1,7 +1,7 @@
-//! When a CronJob is to run.
+//! The scheduled times of a CronJob.
 //!
-//! The controller parses schedules with robfig/cron's `ParseStandard`: five fields, the `@daily` family, `@every` with a
-//! Go duration, and (in objects from before Kubernetes 1.29) a `TZ=` or `CRON_TZ=` prefix.
+//! The controller parses schedules with robfig/cron's `ParseStandard`: five fields, the `@daily` family, `@every` with
+//! a Go duration, and (in objects from before Kubernetes 1.29) a `TZ=` or `CRON_TZ=` prefix.
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
@@ -15,8 +15,8 @@ use crate::snapshot::model::{CronJob, Timestamp};
 pub(crate) struct Schedule {
     pattern: Pattern,
     zone: TimeZone,
-    /// Whether the zone is the right one for sure. Without `timeZone` it is the one of the machine that the controller
-    /// manager runs on: mostly, but not always, UTC.
+    /// Whether the time zone is known. Without `timeZone` it is the local time zone of kube-controller-manager, which
+    /// is usually, but not always, UTC.
     is_certain: bool,
 }
 
@@ -27,7 +27,7 @@ enum Pattern {
 }
 
 impl Schedule {
-    /// `None` for a schedule or a time zone that is not understood.
+    /// `None` for a schedule or a time zone that cannot be parsed.
     pub fn of(cron: &CronJob) -> Option<Schedule> {
         let text = cron.spec.schedule.trim();
         let prefix = text.strip_prefix("CRON_TZ=").or_else(|| text.strip_prefix("TZ="));
@@ -45,7 +45,7 @@ impl Schedule {
         Some(schedule)
     }
 
-    /// The first time after another one.
+    /// The first scheduled time after a time.
     pub fn next_after(&self, time: Timestamp) -> Option<Timestamp> {
         match &self.pattern {
             Pattern::Every(period) => time.checked_add(*period).ok(),
@@ -56,8 +56,8 @@ impl Schedule {
         }
     }
 
-    /// How many times lie after one time and up to another one, counting to `most`. Where the time zone is not certain
-    /// it is the least that it is in any zone.
+    /// The number of scheduled times after one time and up to another, at most `most`. If the time zone is unknown,
+    /// this is the minimum over all time zones.
     pub fn times(&self, after: Timestamp, until: Timestamp, most: usize) -> usize {
         if self.is_certain {
             return self.count(after, until, most);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_robfig_cron_reads() {
+    fn parses_what_robfig_cron_parses() {
         next("0 3 * * *", None, "2026-11-21T12:00:00Z", "2026-11-22T03:00:00Z");
         next("*/15 * * * *", None, "2026-11-21T12:00:00Z", "2026-11-21T12:15:00Z");
         next("5/15 * * * *", None, "2026-11-21T12:06:00Z", "2026-11-21T12:20:00Z");
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads() {
+    fn rejects_invalid_schedules() {
         for text in ["", "every day", "* * * *", "0 0 3 * * *", "@every", "@every 0s", "61 * * * *"] {
             assert!(schedule(text, None).is_none(), "{text}");
         }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_with_care_where_the_zone_is_unknown() {
+    fn counts_the_minimum_if_the_zone_is_unknown() {
         let (after, until) = (at("2026-11-21T12:00:00Z"), at("2026-11-21T15:30:00Z"));
         assert_eq!(schedule("0 13,14 * * *", Some("UTC")).unwrap().times(after, until, 100), 2);
         assert_eq!(schedule("0 13,14 * * *", None).unwrap().times(after, until, 100), 0);

@@ -8,29 +8,29 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether the runs of a CronJob fail again and again: all Jobs of it that are kept failed, or the last three, or
-    /// three scheduled times have passed since its last success.
+    /// Checks for CronJobs whose runs fail repeatedly: all retained Jobs failed, the last three failed, or three
+    /// scheduled times have passed since the last success.
     ///
     /// ## Why it matters
     ///
-    /// Nobody waits for a CronJob, so its failures are noticed late: when the backup that it should have made is needed.
+    /// Failures of a CronJob are noticed late, often when the backup it should have created is needed.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get jobs` shows its Jobs with 0 of 1 completions, `kubectl -n NAMESPACE get cronjob NAME -o
-    /// jsonpath='{.status.lastSuccessfulTime}'` the last success.
+    /// `kubectl -n NAMESPACE get jobs` shows its Jobs with 0 of 1 completions. `kubectl -n NAMESPACE get cronjob NAME
+    /// -o jsonpath='{.status.lastSuccessfulTime}'` shows the last success.
     ///
     /// ## How to fix
     ///
-    /// Repair what the container complains about, then run it at once to see: `kubectl -n NAMESPACE create job NAME-test
-    /// --from=cronjob/NAME`.
+    /// Fix the error reported by the container, then run the CronJob immediately to verify: `kubectl -n NAMESPACE
+    /// create job NAME-test --from=cronjob/NAME`.
     ///
     /// ## Exceptions
     ///
-    /// When the CronJob is suspended, when its last finished run succeeded, and after a single failed run (which
-    /// `job/failed` says).
+    /// The rule does not fire for suspended CronJobs, if the last finished run succeeded, or after a single failed run
+    /// (see `job/failed`).
     "cronjob/failing": Error,
-    "the runs of a CronJob fail again and again",
+    "the runs of a CronJob fail repeatedly",
     needs: [CronJob, Job],
     optional: [Pod, ReplicaSet],
     explained_by: ["pod/*", "workload/cannot-create-pods"],
@@ -52,15 +52,15 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let object = cron.reference();
         let first = runs.iter().filter(|run| run.is_over()).take_while(|run| run.failure().is_some()).last();
         let since = first.and_then(|run| run.finished());
-        let mut finding = Finding::error(object.clone(), format!("{subject}; the last run: {}", failure.text()))
+        let mut finding = Finding::error(object.clone(), format!("{subject}, last run: {}", failure.text()))
             .since(since)
             .pods(failure.pods);
         if let Failing::Since(success) = failing {
-            finding = finding.evidence(format!("last success at {success:.0}"), &object, "status.lastSuccessfulTime");
+            finding = finding.evidence(format!("last success: {success:.0}"), &object, "status.lastSuccessfulTime");
         }
         let test = format!("{name}-test");
         report.add(failure.prove(cluster, finding).fix_command(
-            "Repair what the container complains about and run it at once",
+            "Fix the reported error, then run the CronJob immediately",
             kubectl(["-n", cron.namespace(), "create", "job", &test, &format!("--from=cronjob/{name}")]),
         ));
     }
@@ -103,7 +103,7 @@ mod tests {
     fn fires_when_all_runs_failed() {
         let said = check(&RULE, &[&cron("", ""), &run(20, "Failed"), &run(21, "Failed")]);
         said.finds(&[
-            "error CronJob shop/nightly: all 2 finished runs of CronJob nightly failed; the last run: DeadlineExceeded",
+            "error CronJob shop/nightly: all 2 finished runs of CronJob nightly failed, last run: DeadlineExceeded",
         ]);
         assert_eq!(said.finding().since.unwrap().to_string(), "2026-11-20T03:10:00Z");
     }
@@ -118,10 +118,10 @@ mod tests {
     }
 
     #[test]
-    fn fires_when_only_one_failed_run_is_kept_but_success_is_long_ago() {
+    fn fires_when_only_one_failed_run_is_retained_and_the_last_success_is_old() {
         let cron = cron("", ", lastSuccessfulTime: '2026-11-17T03:01:00Z'");
         check(&RULE, &[&cron, &run(17, "Complete"), &run(21, "Failed")]).finds(&[
-            "error CronJob shop/nightly: CronJob nightly has not succeeded since 2026-11-17T03:01:00Z; the last run: \
+            "error CronJob shop/nightly: CronJob nightly has not succeeded since 2026-11-17T03:01:00Z, last run: \
              DeadlineExceeded",
         ]);
     }

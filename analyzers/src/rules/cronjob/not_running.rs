@@ -8,52 +8,60 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether a CronJob misses its times: two or more have passed since its last start (or its making), by its schedule
-    /// and time zone. Also whether the controller says that it cannot read the schedule or the time zone.
+    /// Checks for CronJobs that miss their schedule: two or more scheduled times have passed since the last run (or
+    /// since the CronJob was created), according to the schedule and time zone. The rule also fires if the controller
+    /// reports that it cannot parse the schedule or the time zone.
     ///
     /// ## Why it matters
     ///
-    /// Nothing fails, so nothing alarms: the work is just not done. Usual reasons are a run that hangs while
-    /// `concurrencyPolicy` is `Forbid`, a `startingDeadlineSeconds` that is too short, or a controller manager that does
-    /// not work.
+    /// Nothing fails, so nothing triggers an alert: the work is not done. Common causes are a hung run while
+    /// `concurrencyPolicy` is `Forbid`, a `startingDeadlineSeconds` that is too short, or a kube-controller-manager
+    /// that does not work.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get cronjob NAME` shows LAST SCHEDULE and ACTIVE, `kubectl -n NAMESPACE describe cronjob
-    /// NAME` the events (`JobAlreadyActive`, `MissSchedule`, `FailedNeedsStart`).
+    /// `kubectl -n NAMESPACE get cronjob NAME` shows LAST SCHEDULE and ACTIVE.
+    /// `kubectl -n NAMESPACE describe cronjob NAME` shows the events (`JobAlreadyActive`, `MissSchedule`,
+    /// `FailedNeedsStart`).
     ///
     /// ## How to fix
     ///
-    /// Delete the Job that hangs, and give the Job template an `activeDeadlineSeconds`, so that it ends by itself next
-    /// time. Give `startingDeadlineSeconds` at least some minutes. Start what was missed with `kubectl create job NAME
-    /// --from=cronjob/NAME`.
+    /// Delete the hung Job, and set `activeDeadlineSeconds` in the Job template, so that a hung run is terminated. Set
+    /// `startingDeadlineSeconds` to several minutes or more. Start missed runs with
+    /// `kubectl create job NAME --from=cronjob/NAME`.
     ///
     /// ## Exceptions
     ///
-    /// When the CronJob is suspended, when fewer than two times were missed, when the schedule is not understood here, and
-    /// where the missed times may lie before somebody resumed or changed it (with a `startingDeadlineSeconds`, missed
-    /// runs are not made up for). Without `timeZone` a time counts as missed only if it is so in every time zone.
+    /// The rule does not fire if:
+    ///
+    /// - the CronJob is suspended;
+    /// - fewer than two scheduled times were missed;
+    /// - the rule cannot parse the schedule;
+    /// - the scheduled times may have been missed before the CronJob was resumed or changed (with
+    ///   `startingDeadlineSeconds`, missed runs are not started later).
+    ///
+    /// Without `timeZone` a scheduled time counts as missed only if it was missed in every time zone.
     "cronjob/not-running": Warning,
-    "a CronJob has missed two or more of its times",
+    "a CronJob has missed two or more scheduled runs",
     needs: [CronJob],
     optional: [Job, Event],
     explained_by: ["workload/cannot-create-pods", "pod/*", "controlplane/*"],
 }
 
-/// From here on the exact number says nothing more.
-const MANY: usize = 100;
+/// Missed runs are counted up to this number.
+const MAX_MISSED: usize = 100;
 
 fn check(cluster: &Cluster, report: &mut Report) {
     for cron in cluster.all::<CronJob>().iter().filter(|cron| !cron.spec.suspend && cron.deleted().is_none()) {
-        if let Some(finding) = not_understood(cluster, cron).or_else(|| late(cluster, cron)) {
+        if let Some(finding) = unparsable(cluster, cron).or_else(|| late(cluster, cron)) {
             report.add(finding);
         }
     }
 }
 
-/// The controller says that it cannot read schedule or time zone; both are checked when they are written, but by the
-/// time zones of the API server, not of the controller manager.
-fn not_understood(cluster: &Cluster, cron: &CronJob) -> Option<Finding> {
+/// The controller reports that it cannot parse the schedule or the time zone. The API server validates both, but with
+/// its own time zone database, not that of the controller manager.
+fn unparsable(cluster: &Cluster, cron: &CronJob) -> Option<Finding> {
     let object = cron.reference();
     let reasons = ["UnknownTimeZone", "UnparseableSchedule", "InvalidSchedule"];
     let event = cluster.events(&object).into_iter().find(|event| reasons.contains(&event.reason.as_str()))?;
@@ -76,33 +84,33 @@ fn late(cluster: &Cluster, cron: &CronJob) -> Option<Finding> {
     let last = cron.status.last_schedule_time;
     let base = last.or(cron.metadata.creation_timestamp)?;
     let hung = hung_run(cluster, cron);
-    // Missed runs are made up for as soon as a CronJob is resumed or the controller is back, unless a deadline forbids
-    // it: then nothing tells a CronJob that was just resumed from one that does not run.
+    // A missed run starts as soon as the CronJob is resumed or the controller is back, unless the deadline has passed.
+    // With a deadline a CronJob that was just resumed cannot be distinguished from one that does not run.
     if cron.spec.starting_deadline_seconds.is_some() && cron.metadata.generation > 1 && hung.is_none() {
         return None;
     }
     let until = cluster.now().checked_sub(jiff::SignedDuration::try_from(START).ok()?).ok()?;
-    let missed = schedule.times(base, until, MANY);
+    let missed = schedule.times(base, until, MAX_MISSED);
     if missed < 2 {
         return None;
     }
     let object = cron.reference();
-    let times = if missed == MANY { format!("{MANY} times or more") } else { format!("{missed} times") };
-    let since = match last {
-        Some(last) => format!("has not started since {last:.0} and missed its time {times}"),
-        None => format!("has never started and missed its time {times}"),
+    let or_more = if missed == MAX_MISSED { " or more" } else { "" };
+    let problem = match last {
+        Some(last) => format!("has not started since {last:.0} and missed {missed}{or_more} scheduled runs"),
+        None => format!("has never started and missed {missed}{or_more} scheduled runs"),
     };
     let why = why(cluster, cron, hung).map(|why| format!(": {why}")).unwrap_or_default();
-    let mut finding = Finding::warning(object.clone(), format!("CronJob {} {since}{why}", cron.name()))
+    let mut finding = Finding::warning(object.clone(), format!("CronJob {} {problem}{why}", cron.name()))
         .since(schedule.next_after(base))
         .evidence(format!("schedule {}", words::shorten(&cron.spec.schedule, 100)), &object, "spec.schedule");
     if let Some(next) = schedule.next_after(cluster.now()) {
-        finding = finding.evidence(format!("the next time is {next:.0}"), &object, "spec.schedule");
+        finding = finding.evidence(format!("next scheduled time is {next:.0}"), &object, "spec.schedule");
     }
     Some(with_fix(finding, cron, hung))
 }
 
-/// The run that is still active and for which `Forbid` makes the others wait.
+/// The active run that blocks the others because `concurrencyPolicy` is `Forbid`.
 fn hung_run<'a>(cluster: &Cluster, cron: &'a CronJob) -> Option<(&'a str, Option<Timestamp>)> {
     let active = cron.status.active.first().filter(|_| cron.spec.concurrency_policy == "Forbid")?;
     let job = cluster.get::<Job>(cron.namespace(), &active.name).found();
@@ -112,28 +120,25 @@ fn hung_run<'a>(cluster: &Cluster, cron: &'a CronJob) -> Option<(&'a str, Option
 fn why(cluster: &Cluster, cron: &CronJob, hung: Option<(&str, Option<Timestamp>)>) -> Option<String> {
     if let Some((job, start)) = hung {
         let age = start.map(|start| format!(" after {}", time::human(time::age(cluster.now(), start))));
-        return Some(format!(
-            "its Job {job} is still active{} and concurrencyPolicy is Forbid",
-            age.unwrap_or_default()
-        ));
+        return Some(format!("Job {job} is still active{} and concurrencyPolicy is Forbid", age.unwrap_or_default()));
     }
-    // The controller looks every 10 seconds at the latest (kubernetes.io/docs/concepts/workloads/controllers/cron-jobs).
+    // The controller may check only every 10 seconds (kubernetes.io/docs/concepts/workloads/controllers/cron-jobs).
     let deadline = cron.spec.starting_deadline_seconds.filter(|seconds| *seconds < 10)?;
-    Some(format!("startingDeadlineSeconds is {deadline}, and the controller may look only every 10 seconds"))
+    Some(format!("startingDeadlineSeconds is {deadline}, but the controller may check only every 10 seconds"))
 }
 
 fn with_fix(finding: Finding, cron: &CronJob, hung: Option<(&str, Option<Timestamp>)>) -> Finding {
     let namespace = cron.namespace();
     match hung {
         Some((job, _)) => finding
-            .fix_command("See what the run waits for", kubectl(["-n", namespace, "logs", &format!("job/{job}")]))
-            .fix_command("If it hangs, delete it", kubectl(["-n", namespace, "delete", "job", job]))
+            .fix_command("Check the logs of the active Job", kubectl(["-n", namespace, "logs", &format!("job/{job}")]))
+            .fix_command("If the Job hangs, delete it", kubectl(["-n", namespace, "delete", "job", job]))
             .fix_command(
-                "Give the Job template an activeDeadlineSeconds, so that a run ends by itself",
+                "Set activeDeadlineSeconds in the Job template, so that hung runs are terminated",
                 kubectl(["-n", namespace, "edit", "cronjob", cron.name()]),
             ),
         None => finding.fix_command(
-            "Look at its events; if there are none, see whether kube-controller-manager works",
+            "Check its events; if there are none, check that kube-controller-manager is working",
             kubectl(["-n", namespace, "describe", "cronjob", cron.name()]),
         ),
     }
@@ -171,27 +176,27 @@ mod tests {
         );
         let said = check(&RULE, &[&cron, job]);
         said.finds(&[
-            "warning CronJob shop/report: CronJob report has not started since 2026-11-21T09:00:00Z and missed its time 2 \
-             times: its Job report-1 is still active after 3h and concurrencyPolicy is Forbid",
+            "warning CronJob shop/report: CronJob report has not started since 2026-11-21T09:00:00Z and missed 2 \
+             scheduled runs: Job report-1 is still active after 3h and concurrencyPolicy is Forbid",
         ]);
-        assert!(said.text().contains("the next time is 2026-11-21T13:00:00Z"));
+        assert!(said.text().contains("next scheduled time is 2026-11-21T13:00:00Z"));
     }
 
     #[test]
     fn fires_when_it_never_started() {
         check(&RULE, &[&cron(OLD, "schedule: '0 3 * * *', timeZone: Europe/Berlin, startingDeadlineSeconds: 5", "")])
-            .finds(&["warning CronJob shop/report: CronJob report has never started and missed its time 52 times: \
-                      startingDeadlineSeconds is 5, and the controller may look only every 10 seconds"]);
+            .finds(&["warning CronJob shop/report: CronJob report has never started and missed 52 scheduled \
+                      runs: startingDeadlineSeconds is 5, but the controller may check only every 10 seconds"]);
     }
 
     #[test]
-    fn quiet_when_one_time_was_missed() {
+    fn quiet_when_one_run_was_missed() {
         let cron = cron(OLD, "schedule: '@hourly'", "lastScheduleTime: '2026-11-21T10:00:00Z'");
         check(&RULE, &[&cron]).finds_nothing();
     }
 
     #[test]
-    fn quiet_when_suspended_or_not_understood_or_not_live() {
+    fn quiet_when_suspended_or_unparsable_or_not_live() {
         check(&RULE, &[&cron(OLD, "schedule: '@hourly', suspend: true", "")]).finds_nothing();
         check(&RULE, &[&cron(OLD, "schedule: 'whenever'", "")]).finds_nothing();
         check(

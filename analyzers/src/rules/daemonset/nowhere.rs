@@ -10,30 +10,34 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// DaemonSets that want no pod at all (`desiredNumberScheduled` is 0) although there are nodes: their `nodeSelector`
-    /// asks for a label that no node has, or all nodes that it allows have a taint that it does not tolerate.
+    /// Checks for DaemonSets that match no node (`desiredNumberScheduled` is 0) although nodes exist: no node has the
+    /// label in their `nodeSelector`, or every matching node has a taint that they do not tolerate.
     ///
     /// ## Why it matters
     ///
-    /// The agent, driver or log collector runs nowhere, and nothing shows it: 0 of 0 pods counts as healthy.
+    /// The agent, driver or log collector does not run on any node, and its status does not show it: 0 of 0 pods counts
+    /// as healthy.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get daemonset NAME` shows DESIRED 0; compare its `nodeSelector` with `kubectl get nodes
-    /// --show-labels` and its tolerations with the taints of `kubectl describe node`.
+    /// `kubectl -n NAMESPACE get daemonset NAME` shows DESIRED 0. Compare its `nodeSelector` with
+    /// `kubectl get nodes --show-labels` and its tolerations with the taints in `kubectl describe node`.
     ///
     /// ## How to fix
     ///
-    /// Correct the selector, label the nodes, or add the toleration. A DaemonSet that waits for nodes of a kind that there
-    /// are none of yet is fine.
+    /// Correct the selector, label the nodes, or add the toleration. A DaemonSet for a type of node that the cluster
+    /// does not have yet needs no fix.
     ///
     /// ## Exceptions
     ///
-    /// Where the label is evidently a switch or a feature of some nodes only: a value like `true` or none, a label with a
-    /// domain (`kubernetes.io/os: windows`, accelerators, cloud providers), or any node affinity. Also in the first
-    /// two minutes.
+    /// The rule does not fire:
+    ///
+    /// - for labels that are switches or optional node features: an empty value or one like `true`, or a label with a
+    ///   domain (`kubernetes.io/os: windows`, accelerators, cloud providers);
+    /// - for DaemonSets with node affinity;
+    /// - in the first two minutes.
     "daemonset/nowhere": Warning,
-    "a DaemonSet fits no node",
+    "a DaemonSet cannot be scheduled on any node",
     needs: [DaemonSet, Node],
     optional: [],
     explained_by: [],
@@ -46,10 +50,10 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
     for set in cluster.all::<DaemonSet>() {
         let status = &set.status;
-        let nowhere = status.desired_number_scheduled == 0 && status.current_number_scheduled == 0;
+        let has_no_pods = status.desired_number_scheduled == 0 && status.current_number_scheduled == 0;
         let observed = status.observed_generation > 0 && status.observed_generation >= set.metadata.generation;
         let old = set.created().is_some_and(|created| time::age(cluster.now(), created) >= START);
-        if nowhere
+        if has_no_pods
             && observed
             && old
             && set.deleted().is_none()
@@ -70,34 +74,37 @@ fn judge(nodes: &[Node], set: &DaemonSet) -> Option<Finding> {
         let (key, value) = unmet_label(nodes, set)?;
         let has: BTreeSet<&str> = nodes.iter().filter_map(|node| node.metadata.labels.get(key)).collect();
         let has: Vec<&str> = has.into_iter().collect();
-        let instead = match has.is_empty() {
-            true => "no node has that label".to_string(),
-            false => format!("the nodes have {key}={}", words::list(&has, 3)),
+        let actual = match has.is_empty() {
+            true => "no node has this label".to_string(),
+            false => format!("nodes have {key}={}", words::list(&has, 3)),
         };
-        let message = format!("DaemonSet {} fits no node: it asks for {key}={value}, {instead}", set.name());
+        let message = format!("DaemonSet {} cannot be scheduled: nodeSelector is {key}={value}, {actual}", set.name());
         return Some(
             Finding::warning(object.clone(), message)
-                .evidence(format!("nodeSelector asks for {key}={value}"), &object, "spec.template.spec.nodeSelector")
-                .fix_command("Compare with the labels of the nodes", kubectl(["get", "nodes", "--show-labels"]))
-                .fix_command("Correct the selector", kubectl(["-n", set.namespace(), "edit", "daemonset", set.name()])),
+                .evidence(format!("nodeSelector is {key}={value}"), &object, "spec.template.spec.nodeSelector")
+                .fix_command(
+                    "Compare the selector with the labels of the nodes",
+                    kubectl(["get", "nodes", "--show-labels"]),
+                )
+                .fix_command("Correct nodeSelector", kubectl(["-n", set.namespace(), "edit", "daemonset", set.name()])),
         );
     }
-    // The controller tolerates the taints of node conditions and cordons by itself.
-    let mut in_the_way: BTreeSet<String> = BTreeSet::new();
+    // The DaemonSet controller adds tolerations for the taints of node conditions and cordons.
+    let mut blocking: BTreeSet<String> = BTreeSet::new();
     for node in &allowed {
         let mut hard = taints::untolerated(&pod, node)
             .filter(|taint| taint.effect != "PreferNoSchedule" && !taint.key.starts_with("node.kubernetes.io/"));
         let taint = hard.next()?;
-        in_the_way.insert(format!("{}:{}", taint.key, taint.effect));
+        blocking.insert(format!("{}:{}", taint.key, taint.effect));
     }
-    let taints: Vec<&String> = in_the_way.iter().collect();
+    let taints: Vec<&String> = blocking.iter().collect();
     let message = format!(
-        "DaemonSet {} fits no node: it does not tolerate {} on {}",
+        "DaemonSet {} cannot be scheduled: it does not tolerate {} on {}",
         set.name(),
         words::list(&taints, 3),
         match allowed.len() {
-            1 => "the only node that it may run on".to_string(),
-            n => format!("the {n} nodes that it may run on"),
+            1 => "the only matching node".to_string(),
+            n => format!("the {n} matching nodes"),
         }
     );
     Some(
@@ -107,7 +114,7 @@ fn judge(nodes: &[Node], set: &DaemonSet) -> Option<Finding> {
     )
 }
 
-/// The label that a person asked for by name and that no node has with that value; `None` where it may be a switch.
+/// The label of the nodeSelector that no node has with that value; `None` if it may be a switch.
 fn unmet_label<'a>(nodes: &[Node], set: &'a DaemonSet) -> Option<(&'a str, &'a str)> {
     let spec = &set.spec.template.spec;
     if spec.affinity.as_ref().is_some_and(|affinity| affinity.node_affinity.is_some()) {
@@ -152,19 +159,20 @@ mod tests {
     #[test]
     fn fires_when_no_node_has_the_label() {
         check(&RULE, &[&set("nodeSelector: {disk: ssd}"), NODE]).finds(&[
-            "warning DaemonSet shop/agent: DaemonSet agent fits no node: it asks for disk=ssd, the nodes have disk=hdd",
+            "warning DaemonSet shop/agent: DaemonSet agent cannot be scheduled: nodeSelector is disk=ssd, nodes have \
+             disk=hdd",
         ]);
         check(&RULE, &[&set("nodeSelector: {tier: db}"), NODE]).finds(&[
-            "warning DaemonSet shop/agent: DaemonSet agent fits no node: it asks for tier=db, no node has that label",
+            "warning DaemonSet shop/agent: DaemonSet agent cannot be scheduled: nodeSelector is tier=db, no node has \
+             this label",
         ]);
     }
 
     #[test]
     fn fires_for_a_taint() {
-        check(&RULE, &[&set("nodeSelector: {disk: ssd}"), TAINTED]).finds(&[
-            "warning DaemonSet shop/agent: DaemonSet agent fits no node: it does not tolerate dedicated:NoSchedule on the \
-             only node that it may run on",
-        ]);
+        check(&RULE, &[&set("nodeSelector: {disk: ssd}"), TAINTED])
+            .finds(&["warning DaemonSet shop/agent: DaemonSet agent cannot be scheduled: it does not tolerate \
+             dedicated:NoSchedule on the only matching node"]);
     }
 
     #[test]
@@ -175,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_it_is_tolerated_or_not_judged_yet() {
+    fn quiet_when_the_taint_is_tolerated_or_the_set_is_new() {
         check(&RULE, &[&set("tolerations: [{operator: Exists}]"), TAINTED]).finds_nothing();
         let new = set("nodeSelector: {disk: ssd}").replace("2026-11-01T00:00:00Z", "2026-11-21T11:58:30Z");
         check(&RULE, &[&new, NODE]).finds_nothing();

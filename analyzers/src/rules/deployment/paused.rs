@@ -6,27 +6,27 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether a Deployment is paused (`spec.paused`) while its pod template has changes that no pod runs yet.
+    /// Checks for paused Deployments (`spec.paused`) whose pod template has changes that are not rolled out.
     ///
     /// ## Why it matters
     ///
-    /// `kubectl rollout pause` is meant for a moment. If nobody resumes it, each later change, a security fix too, seems to
-    /// be applied and is not.
+    /// `kubectl rollout pause` is meant to be temporary. If the rollout is not resumed, later changes, including
+    /// security fixes, appear to be applied but are not.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get deployment NAME -o jsonpath='{.spec.paused}'` prints `true`, and `kubectl -n NAMESPACE get
-    /// deployment NAME` shows fewer pods under UP-TO-DATE than there are.
+    /// `kubectl -n NAMESPACE get deployment NAME -o jsonpath='{.spec.paused}'` prints `true`.
+    /// `kubectl -n NAMESPACE get deployment NAME` shows fewer pods under UP-TO-DATE than exist.
     ///
     /// ## How to fix
     ///
-    /// `kubectl -n NAMESPACE rollout resume deployment NAME`.
+    /// Run `kubectl -n NAMESPACE rollout resume deployment NAME`.
     ///
     /// ## Exceptions
     ///
-    /// When all pods run the current template.
+    /// The rule does not fire if all pods run the current template.
     "deployment/paused": Info,
-    "a Deployment is paused with changes waiting",
+    "a Deployment is paused with pending changes",
     needs: [Deployment],
     optional: [],
     explained_by: [],
@@ -37,9 +37,9 @@ fn check(cluster: &Cluster, report: &mut Report) {
     for deployment in paused {
         let status = &deployment.status;
         let (wanted, name) = (deployment.spec.replicas.unwrap_or(1), deployment.name());
-        let waits = status.updated_replicas < status.replicas;
+        let has_pending = status.updated_replicas < status.replicas;
         let never_ran = status.replicas == 0 && wanted > 0 && status.observed_generation > 0;
-        if !waits && !never_ran {
+        if !has_pending && !never_ran {
             continue;
         }
         let object = deployment.reference();
@@ -48,12 +48,12 @@ fn check(cluster: &Cluster, report: &mut Report) {
         } else {
             let (updated, all) = (status.updated_replicas.max(0), status.replicas);
             format!(
-                "Deployment {name} is paused with changes waiting: {updated} of {all} pods run its current template"
+                "Deployment {name} is paused with pending changes: {updated} of {all} pods run the current template"
             )
         };
         report.add(
             Finding::info(object.clone(), message).evidence("spec.paused is true", &object, "spec.paused").fix_command(
-                "Resume it",
+                "Resume the rollout",
                 kubectl(["-n", deployment.namespace(), "rollout", "resume", "deployment", name]),
             ),
         );
@@ -77,9 +77,10 @@ mod tests {
     }
 
     #[test]
-    fn fires_with_changes_waiting() {
+    fn fires_with_pending_changes() {
         check(&RULE, &[&deployment(true, 0)]).finds(&[
-            "info Deployment shop/web: Deployment web is paused with changes waiting: 0 of 2 pods run its current template",
+            "info Deployment shop/web: Deployment web is paused with pending changes: 0 of 2 pods run the current \
+             template",
         ]);
     }
 

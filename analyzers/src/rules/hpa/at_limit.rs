@@ -10,13 +10,13 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether a HorizontalPodAutoscaler has been at `maxReplicas` for 15 minutes while its metrics are still above their
+    /// Checks for HorizontalPodAutoscalers that have been at `maxReplicas` for 15 minutes with metrics above their
     /// targets (condition `ScalingLimited` with reason `TooManyReplicas`).
     ///
     /// ## Why it matters
     ///
-    /// The load is more than the workload may grow for. It answers slowly or not at all, and a node that fails now makes
-    /// it worse.
+    /// The load exceeds what the workload may scale to. The application responds slowly or not at all, and a node
+    /// failure makes it worse.
     ///
     /// ## How to confirm
     ///
@@ -24,13 +24,14 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Raise `spec.maxReplicas`, if the nodes have room; otherwise find out why the pods are so busy.
+    /// Raise `spec.maxReplicas`, if the nodes have capacity. Otherwise find out what causes the load.
     ///
     /// ## Exceptions
     ///
-    /// For shorter peaks, when the metrics are at or below their targets, and when `minReplicas` equals `maxReplicas`.
+    /// The rule does not fire for shorter peaks, if the metrics are at or below their targets, or if `minReplicas`
+    /// equals `maxReplicas`.
     "hpa/at-limit": Warning,
-    "a HorizontalPodAutoscaler is at its maximum and still above its target",
+    "a HorizontalPodAutoscaler is at maxReplicas with metrics above their targets",
     needs: [HorizontalPodAutoscaler],
     optional: [],
     explained_by: [],
@@ -50,7 +51,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
             continue;
         }
         let loads = loads(hpa);
-        // The controller leaves 10 % of difference alone (--horizontal-pod-autoscaler-tolerance).
+        // The controller tolerates a difference of 10 % (--horizontal-pod-autoscaler-tolerance).
         if !loads.is_empty() && loads.iter().all(|(_, now, target)| now.saturating_mul(10) <= target.saturating_mul(11))
         {
             continue;
@@ -83,11 +84,11 @@ fn finding(hpa: &HorizontalPodAutoscaler, max: i32, loads: &[(String, i32, i32)]
     let above: Vec<String> = loads
         .iter()
         .filter(|(_, now, target)| now > target)
-        .map(|(name, now, target)| format!("{name} is at {now}% with a target of {target}%"))
+        .map(|(name, now, target)| format!("{name} is at {now}% (target {target}%)"))
         .collect();
-    let above = if above.is_empty() { "more are wanted".to_string() } else { words::list(&above, 3) };
+    let above = if above.is_empty() { "more replicas are needed".to_string() } else { words::list(&above, 3) };
     let message = format!(
-        "HorizontalPodAutoscaler {} has {} {} at its maximum of {}, and still {above}",
+        "HorizontalPodAutoscaler {} has scaled {} {} to its maximum of {}, but {above}",
         hpa.name(),
         target.kind,
         target.name,
@@ -96,7 +97,7 @@ fn finding(hpa: &HorizontalPodAutoscaler, max: i32, loads: &[(String, i32, i32)]
     Finding::warning(object.clone(), message)
         .evidence(format!("spec.maxReplicas is {max}"), &object, "spec.maxReplicas")
         .fix_command(
-            "If the nodes have room, let it grow",
+            "Raise maxReplicas, if the nodes have capacity",
             kubectl([
                 "-n",
                 hpa.namespace(),
@@ -140,8 +141,8 @@ mod tests {
     #[test]
     fn fires_after_15_minutes_above_the_target() {
         check(&RULE, &[&hpa("2026-11-21T11:40:00Z", 95, 1)]).finds(&[
-            "warning HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web has Deployment web at its maximum of 3 \
-             replicas, and still cpu is at 95% with a target of 60%",
+            "warning HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web has scaled Deployment web to its \
+             maximum of 3 replicas, but cpu is at 95% (target 60%)",
         ]);
     }
 

@@ -12,31 +12,33 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether a HorizontalPodAutoscaler gets the metrics that it scales by: its condition `ScalingActive` is False for
-    /// more than two minutes, or it scales by utilization and a container of its pods has no request of that resource.
+    /// Checks for HorizontalPodAutoscalers without the metrics they scale on: the condition `ScalingActive` has been
+    /// False for more than two minutes, or the autoscaler uses utilization and a container of its pods has no request
+    /// for that resource.
     ///
     /// ## Why it matters
     ///
-    /// Without metrics the autoscaler does nothing. Where one of several metrics fails, it still scales up by the others,
-    /// but never down.
+    /// Without metrics the autoscaler does not scale. If one of several metrics fails, it still scales up on the others
+    /// but never scales down.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe hpa NAME` shows the condition and `<unknown>` as the metric; `kubectl top pods` and
-    /// `kubectl get apiservice v1beta1.metrics.k8s.io` tell whether there is a metrics server that answers.
+    /// `kubectl -n NAMESPACE describe hpa NAME` shows the condition and `<unknown>` as the metric. `kubectl top pods`
+    /// and `kubectl get apiservice v1beta1.metrics.k8s.io` show whether a metrics server is available.
     ///
     /// ## How to fix
     ///
-    /// Install or repair the metrics server (or the adapter of custom or external metrics). Utilization is a percentage of
-    /// the request: give every container of the pod a request of that resource, sidecars too, or scale by
-    /// `ContainerResource` or by `averageValue`.
+    /// Install or fix the metrics server (or the adapter for custom or external metrics). Utilization is a percentage
+    /// of the request: set a request for that resource on every container of the pod, including sidecars, or scale on
+    /// `ContainerResource` or `averageValue`.
     ///
     /// ## Exceptions
     ///
-    /// When the target is scaled to zero (`ScalingDisabled`) or does not exist (`hpa/target-missing` says so), and in the
-    /// first two minutes. Missing requests are looked for in the pods, because a LimitRange may have filled them in.
+    /// The rule does not fire if the target is scaled to zero (`ScalingDisabled`) or does not exist (see
+    /// `hpa/target-missing`), or in the first two minutes. Requests are read from the pods, because a LimitRange may
+    /// have set them.
     "hpa/no-metrics": Error,
-    "a HorizontalPodAutoscaler gets no metrics",
+    "a HorizontalPodAutoscaler has no metrics",
     needs: [HorizontalPodAutoscaler],
     optional: [
         Deployment, StatefulSet, ReplicaSet, ReplicationController, Pod, LimitRange, APIService,
@@ -71,12 +73,12 @@ fn judge(cluster: &Cluster, hpa: &HorizontalPodAutoscaler, target: &Target) -> O
             prove(finding.since(since), hpa, missing.as_ref(), Some(failed))
         });
     }
-    // With several metrics the others keep the condition True; with one the condition is right and we are not.
+    // Other metrics keep the condition True. With a single metric a True condition contradicts the missing request.
     let missing = missing?;
     if active.is_some() && metrics.len() < 2 || active.is_none() && hpa.is_live() {
         return None;
     }
-    let message = format!("{} cannot reckon its {} utilization: {}", subject(hpa), missing.resource, missing.text(hpa));
+    let message = format!("{} cannot compute {} utilization: {}", subject(hpa), missing.resource, missing.text(hpa));
     Some(prove(Finding::new(Severity::Warning, hpa.reference(), message), hpa, Some(&missing), None))
 }
 
@@ -90,29 +92,28 @@ fn without_metrics(
     failed: &HorizontalPodAutoscalerCondition,
     missing: Option<&MissingRequest>,
 ) -> Finding {
-    let said = failed.message.as_deref().unwrap_or_default();
+    let error = failed.message.as_deref().unwrap_or_default();
     let subject = subject(hpa);
-    if let Some(group) = absent_api(cluster, said) {
-        let besides = missing.map(|missing| format!("; besides, {}", missing.text(hpa))).unwrap_or_default();
-        let message =
-            format!("{subject} gets no metrics: the API {group} is not served, so nothing delivers them{besides}");
+    if let Some(group) = absent_api(cluster, error) {
+        let also = missing.map(|missing| format!("; also, {}", missing.text(hpa))).unwrap_or_default();
+        let message = format!("{subject} has no metrics: API {group} is not served{also}");
         return because_of_api(cluster, Finding::error(hpa.reference(), message), &group);
     }
     if let Some(missing) = missing {
-        let message = format!("{subject} cannot reckon its {} utilization: {}", missing.resource, missing.text(hpa));
+        let message = format!("{subject} cannot compute {} utilization: {}", missing.resource, missing.text(hpa));
         return Finding::error(hpa.reference(), message);
     }
-    // The name of one pod of many says nothing and changes with every pod.
-    let core = said.split(" of Pod ").next().unwrap_or(said);
+    // The name of a single pod is noise: it differs from pod to pod.
+    let core = error.split(" of Pod ").next().unwrap_or(error);
     let core = core.strip_prefix("the HPA was unable to compute the replica count: ").unwrap_or(core);
     let reason = failed.reason.as_deref().unwrap_or_default();
     let core = if core.is_empty() { reason } else { core };
     let mut finding =
-        Finding::error(hpa.reference(), format!("{subject} gets no metrics: {}", words::shorten(core, 250)));
-    if let Some(group) = api_in(said) {
+        Finding::error(hpa.reference(), format!("{subject} has no metrics: {}", words::shorten(core, 250)));
+    if let Some(group) = api_in(error) {
         finding = because_of_api(cluster, finding, &group);
     }
-    let unready = said.contains("unready") || said.contains("did not receive metrics");
+    let unready = error.contains("unready") || error.contains("did not receive metrics");
     if unready { finding.because(target_reference(hpa)) } else { finding }
 }
 
@@ -124,8 +125,8 @@ fn prove(
 ) -> Finding {
     let object = hpa.reference();
     if let Some(failed) = failed {
-        let (reason, said) = (failed.reason.as_deref(), failed.message.as_deref());
-        let text = format!("{}: {}", reason.unwrap_or_default(), words::shorten(said.unwrap_or_default(), 400));
+        let (reason, message) = (failed.reason.as_deref(), failed.message.as_deref());
+        let text = format!("{}: {}", reason.unwrap_or_default(), words::shorten(message.unwrap_or_default(), 400));
         finding = finding.evidence(text, &object, "status.conditions[ScalingActive]");
     }
     let Some(missing) = missing else {
@@ -137,17 +138,19 @@ fn prove(
     let target = target_reference(hpa);
     for container in &missing.containers {
         let path = format!("spec.containers[{container}].resources.requests");
-        finding = finding.evidence(format!("no request of {}", missing.resource), &missing.seen_in, &path);
+        finding = finding.evidence(format!("no {} request", missing.resource), &missing.seen_in, &path);
     }
     finding.fix_command(
-        format!("Give every container of the pod a request of {}", missing.resource),
+        format!("Set resources.requests.{} on every container of the pod", missing.resource),
         kubectl(["-n", hpa.namespace(), "edit", &target.kind.to_lowercase(), &target.name]),
     )
 }
 
 fn fix_api(finding: Finding) -> Finding {
-    finding
-        .fix_command("See whether the metrics APIs answer", kubectl(["get", "apiservices", "v1beta1.metrics.k8s.io"]))
+    finding.fix_command(
+        "Check whether the metrics API is available",
+        kubectl(["get", "apiservices", "v1beta1.metrics.k8s.io"]),
+    )
 }
 
 /// Containers without the request that a metric is a percentage of.
@@ -187,7 +190,7 @@ fn missing_requests(
         let lacks = |requests: &crate::snapshot::model::ResourceRequirements| {
             !requests.requests.contains_key(resource) && !requests.limits.contains_key(resource)
         };
-        // Requests of the pod as a whole stand in for those of its containers (KEP-2837).
+        // Pod-level requests replace those of the containers (KEP-2837).
         if !lacks(&spec.resources) {
             return None;
         }
@@ -202,7 +205,7 @@ fn missing_requests(
     })
 }
 
-/// Whether a template says what its pods will ask for: no LimitRange of the namespace fills in defaults.
+/// Whether the template has the final requests of its pods: no LimitRange in the namespace sets defaults.
 fn is_final(cluster: &Cluster, hpa: &HorizontalPodAutoscaler, template: &PodTemplate) -> bool {
     let namespace = hpa.namespace();
     !template.spec.containers.is_empty()
@@ -221,26 +224,26 @@ fn utilization(metric: &MetricSpec) -> Option<(&str, Option<&str>)> {
 
 const METRICS_APIS: [&str; 3] = ["custom.metrics.k8s.io", "external.metrics.k8s.io", "metrics.k8s.io"];
 
-/// The metrics API that a message speaks of.
+/// The metrics API in a message.
 fn api_in(message: &str) -> Option<String> {
     let named = METRICS_APIS.iter().find(|group| message.contains(*group));
-    let told = [
+    let described = [
         ("resource metrics API", "metrics.k8s.io"),
         ("custom metrics API", "custom.metrics.k8s.io"),
         ("external metrics API", "external.metrics.k8s.io"),
     ];
-    let told = told.iter().find(|(words, _)| message.contains(words)).map(|(_, group)| *group);
-    named.copied().or(told).map(str::to_string)
+    let described = described.iter().find(|(words, _)| message.contains(words)).map(|(_, group)| *group);
+    named.copied().or(described).map(str::to_string)
 }
 
-/// The same, if the API server does not serve it at all.
+/// The metrics API in a message, if the API server does not serve it.
 fn absent_api(cluster: &Cluster, message: &str) -> Option<String> {
     let group = api_in(message)?;
     let served = cluster.all::<APIService>().iter().any(|service| group_of(service) == Some(&group));
     (cluster.covers_all(Kind::APIService) && !served && is_not_served(message)).then_some(group)
 }
 
-/// How the client of an API that the server does not have puts it.
+/// Whether a message is a client's error for an API that the server does not serve.
 fn is_not_served(message: &str) -> bool {
     message.contains("could not find the requested resource") || message.contains("no matches for")
 }
@@ -304,8 +307,8 @@ mod tests {
     fn fires_without_a_metrics_api() {
         let condition = inactive("2026-11-21T11:01:00Z", "FailedGetResourceMetric", ABSENT);
         check(&RULE, &[&hpa(CPU, &condition), &deployment(1, "{cpu: 100m}")]).finds(&[
-            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web gets no metrics: the API metrics.k8s.io \
-             is not served, so nothing delivers them",
+            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web has no metrics: API metrics.k8s.io \
+             is not served",
         ]);
         let api = "
             apiVersion: apiregistration.k8s.io/v1
@@ -320,8 +323,8 @@ mod tests {
     fn fires_with_both_reasons_where_there_are_two() {
         let condition = inactive("2026-11-21T11:01:00Z", "FailedGetResourceMetric", ABSENT);
         check(&RULE, &[&hpa(CPU, &condition), &deployment(1, REQUESTS)]).finds(&[
-            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web gets no metrics: the API metrics.k8s.io \
-             is not served, so nothing delivers them; besides, container app of Deployment web has no cpu request",
+            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web has no metrics: API metrics.k8s.io \
+             is not served; also, container app of Deployment web has no cpu request",
         ]);
     }
 
@@ -329,12 +332,12 @@ mod tests {
     fn fires_when_a_container_has_no_request() {
         let condition = inactive("2026-11-21T11:01:00Z", "FailedGetResourceMetric", NO_REQUEST);
         check(&RULE, &[&hpa(CPU, &condition), &deployment(1, REQUESTS)]).finds(&[
-            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web cannot reckon its cpu utilization: \
+            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web cannot compute cpu utilization: \
              container app of Deployment web has no cpu request",
         ]);
-        // Where the objects cannot be read the condition is enough.
+        // If the objects cannot be read, the condition is sufficient.
         World::new(&[&hpa(CPU, &condition)]).forbid(Kind::Deployment).forbid(Kind::LimitRange).check(&RULE).finds(&[
-            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web gets no metrics: failed to get cpu \
+            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web has no metrics: failed to get cpu \
              utilization: missing request for cpu in container app",
         ]);
     }
@@ -366,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_before_the_controller_has_looked() {
+    fn quiet_before_the_controller_has_set_conditions() {
         check(&RULE, &[&hpa(CPU, ""), &deployment(1, REQUESTS)]).finds_nothing();
     }
 }

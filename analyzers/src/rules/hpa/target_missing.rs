@@ -8,12 +8,13 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That `spec.scaleTargetRef` of a HorizontalPodAutoscaler names a workload that exists. For kinds that are not known
-    /// here (custom resources) the controller's own words decide: `AbleToScale` False with `FailedGetScale`, not found.
+    /// Checks that `spec.scaleTargetRef` of a HorizontalPodAutoscaler references an existing workload. For kinds that
+    /// the rule does not read (custom resources) it uses the controller's condition: `AbleToScale` is False with reason
+    /// `FailedGetScale` and a not-found message.
     ///
     /// ## Why it matters
     ///
-    /// The autoscaler does nothing. Whatever was meant to be scaled keeps its number of replicas under any load.
+    /// The autoscaler does not scale. The intended workload keeps its number of replicas under any load.
     ///
     /// ## How to confirm
     ///
@@ -21,14 +22,15 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Correct kind, name or apiVersion in `spec.scaleTargetRef`, or delete an autoscaler whose workload is gone.
+    /// Correct kind, name or apiVersion in `spec.scaleTargetRef`, or delete the autoscaler if its workload no longer
+    /// exists.
     ///
     /// ## Exceptions
     ///
-    /// In the first minute of an autoscaler, where the workloads could not be read, and for custom resources of which the
-    /// controller does not complain.
+    /// The rule does not fire in the first minute of an autoscaler, if the workloads could not be read, or for custom
+    /// resources for which the controller reports no error.
     "hpa/target-missing": Error,
-    "a HorizontalPodAutoscaler scales something that does not exist",
+    "the target of a HorizontalPodAutoscaler does not exist",
     needs: [HorizontalPodAutoscaler],
     optional: [Deployment, StatefulSet, ReplicaSet, ReplicationController],
     explained_by: [],
@@ -41,30 +43,30 @@ fn check(cluster: &Cluster, report: &mut Report) {
         if young || hpa.deleted().is_some() {
             continue;
         }
-        let said = not_found(hpa);
+        let reported = not_found(hpa);
         match target(cluster, hpa) {
             Target::Missing => report.add(finding(cluster, hpa).rests_on_absence()),
-            Target::Unknown if said.is_some() => report.add(finding(cluster, hpa)),
+            Target::Unknown if reported.is_some() => report.add(finding(cluster, hpa)),
             _ => {}
         }
     }
 }
 
-/// The controller's words, if it did not find the target.
+/// The controller's message, if it did not find the target.
 fn not_found(hpa: &HorizontalPodAutoscaler) -> Option<&str> {
     let able = condition(hpa, "AbleToScale").filter(|c| c.status == "False")?;
     let message = able.message.as_deref().unwrap_or_default();
-    let says = message.contains("not found") || message.contains("no matches for kind");
-    (able.reason.as_deref() == Some("FailedGetScale") && says).then_some(message)
+    let is_not_found = message.contains("not found") || message.contains("no matches for kind");
+    (able.reason.as_deref() == Some("FailedGetScale") && is_not_found).then_some(message)
 }
 
 fn finding(cluster: &Cluster, hpa: &HorizontalPodAutoscaler) -> Finding {
     let object = hpa.reference();
     let target = target_reference(hpa);
     let namesake = namesake(cluster, &target);
-    let hint = namesake.as_ref().map(|other| format!(", but there is a {} of that name", other.kind));
+    let hint = namesake.as_ref().map(|other| format!(", but a {} with that name exists", other.kind));
     let message = format!(
-        "HorizontalPodAutoscaler {} scales {} {}, which does not exist{}",
+        "HorizontalPodAutoscaler {} targets {} {}, which does not exist{}",
         hpa.name(),
         target.kind,
         target.name,
@@ -82,16 +84,16 @@ fn finding(cluster: &Cluster, hpa: &HorizontalPodAutoscaler) -> Finding {
     }
     finding
         .fix_command(
-            "Name the workload that is to be scaled",
+            "Set spec.scaleTargetRef to an existing workload",
             kubectl(["-n", hpa.namespace(), "edit", "hpa", hpa.name()]),
         )
         .fix_command(
-            "Or delete the autoscaler, if its workload is gone for good",
+            "Or delete the autoscaler, if its workload was removed permanently",
             kubectl(["-n", hpa.namespace(), "delete", "hpa", hpa.name()]),
         )
 }
 
-/// A workload of another kind (or API group) with the name that was asked for.
+/// A workload of another kind (or API group) with the name of the target.
 fn namesake(cluster: &Cluster, target: &ObjectRef) -> Option<ObjectRef> {
     let workloads = cluster.workloads_in(target.namespace());
     let scalable = |object: &ObjectRef| [Kind::Deployment, Kind::StatefulSet].iter().any(|kind| object.is(*kind));
@@ -129,18 +131,20 @@ mod tests {
     #[test]
     fn fires_when_the_target_does_not_exist() {
         check(&RULE, &[&hpa("apps/v1", "Deployment", "")]).finds(&[
-            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web scales Deployment web, which does not exist",
+            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web targets Deployment web, which does \
+             not exist",
         ]);
         check(&RULE, &[&hpa("apps/v1", "StatefulSet", ""), WEB]).finds(&[
-            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web scales StatefulSet web, which does not \
-             exist, but there is a Deployment of that name",
+            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web targets StatefulSet web, which does \
+             not exist, but a Deployment with that name exists",
         ]);
     }
 
     #[test]
-    fn fires_for_a_custom_resource_when_the_controller_says_so() {
+    fn fires_for_a_custom_resource_when_the_controller_reports_it() {
         check(&RULE, &[&hpa("argoproj.io/v1alpha1", "Rollout", NOT_FOUND)]).finds(&[
-            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web scales Rollout web, which does not exist",
+            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web targets Rollout web, which does not \
+             exist",
         ]);
     }
 
@@ -151,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_for_a_custom_resource_without_complaint() {
+    fn quiet_for_a_custom_resource_without_an_error() {
         check(&RULE, &[&hpa("argoproj.io/v1alpha1", "Rollout", "")]).finds_nothing();
     }
 

@@ -11,39 +11,44 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// Jobs with condition `Failed`: too many failed pods (`BackoffLimitExceeded`), a deadline (`DeadlineExceeded`), a
-    /// pod failure policy (`PodFailurePolicy`), failed indexes. Also the last run of a CronJob, reported on the CronJob,
-    /// as a warning: the next run may succeed.
+    /// Checks for Jobs with condition `Failed`: too many failed pods (`BackoffLimitExceeded`), a deadline
+    /// (`DeadlineExceeded`), a pod failure policy (`PodFailurePolicy`) or failed indexes. The last run of a CronJob is
+    /// reported on the CronJob, as a warning, because the next run may succeed.
     ///
     /// ## Why it matters
     ///
-    /// Kubernetes has given up: what the Job was to do (a migration, an import, a backup) is not done and will not be.
+    /// Kubernetes does not retry a failed Job: its work (a migration, an import, a backup) is not done.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe job NAME` shows the condition, `kubectl -n NAMESPACE logs job/NAME` the log of its
-    /// pod, if that is still there.
+    /// `kubectl -n NAMESPACE describe job NAME` shows the condition. `kubectl -n NAMESPACE logs job/NAME` shows the log
+    /// of its pod, if the pod still exists.
     ///
     /// ## How to fix
     ///
-    /// Repair what the container complains about, then make the Job anew: a failed Job cannot be restarted. Run a CronJob
-    /// at once with `kubectl create job NAME --from=cronjob/NAME`. If it only needed more time or retries, raise
-    /// `activeDeadlineSeconds` or `backoffLimit`. A Job that nobody needs any more can be deleted;
-    /// `ttlSecondsAfterFinished` does that by itself.
+    /// Fix the error reported by the container, then recreate the Job; failed Jobs are not retried. Run a CronJob
+    /// immediately with `kubectl create job NAME --from=cronjob/NAME`. If the Job only needs more time or retries,
+    /// raise `activeDeadlineSeconds` or `backoffLimit`. Delete Jobs that are no longer needed, or set
+    /// `ttlSecondsAfterFinished` to delete them automatically.
     ///
     /// ## Exceptions
     ///
-    /// When retries went on to succeed, when a later Job with the same containers succeeded, when a later run of the
-    /// CronJob succeeded or the CronJob is suspended, and when its runs keep failing, which `cronjob/failing` says. A Job
-    /// that failed more than a day ago is a warning.
+    /// The rule does not fire if:
+    ///
+    /// - a retry succeeded;
+    /// - a later Job with the same containers succeeded;
+    /// - a later run of the CronJob succeeded, or the CronJob is suspended;
+    /// - the runs of the CronJob keep failing (see `cronjob/failing`).
+    ///
+    /// The severity is `warning` for a Job that failed more than a day ago.
     "job/failed": Error,
-    "a Job failed for good",
+    "a Job failed",
     needs: [Job],
     optional: [CronJob, Pod, ReplicaSet],
     explained_by: ["pod/*", "workload/cannot-create-pods"],
 }
 
-/// After this a failed Job is history rather than an outage.
+/// An older failure is a warning.
 const FRESH: Duration = Duration::from_secs(86_400);
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -68,21 +73,21 @@ fn check(cluster: &Cluster, report: &mut Report) {
 fn standalone(cluster: &Cluster, job: &Job, failure: &Failure) -> Finding {
     let old = failure.since().is_some_and(|since| time::age(cluster.now(), since) > FRESH);
     let severity = if old { Severity::Warning } else { Severity::Error };
-    let message = format!("Job {} failed, {}", job.name(), failure.text());
+    let message = format!("Job {} failed: {}", job.name(), failure.text());
     let finding = Finding::new(severity, job.reference(), message).since(failure.since()).pods(failure.pods);
     failure
         .prove(cluster, finding)
         .fix_command(
-            "Read what its container said, if the pod is still there",
+            "Check the container's logs, if the pod still exists",
             kubectl(["-n", job.namespace(), "logs", &format!("job/{}", job.name())]),
         )
         .fix_command(
-            "Repair the cause and create the Job again; a failed one does not start anew",
+            "Fix the cause, then recreate the Job; failed Jobs are not retried",
             kubectl(["-n", job.namespace(), "delete", "job", job.name()]),
         )
 }
 
-/// Whether somebody ran the same thing again, and it went well.
+/// Whether a later Job with the same containers succeeded.
 fn succeeded_later(cluster: &Cluster, job: &Job) -> bool {
     let containers = |job: &Job| -> Vec<_> {
         let containers = job.spec.template.spec.containers.iter();
@@ -94,7 +99,7 @@ fn succeeded_later(cluster: &Cluster, job: &Job) -> bool {
     !own.is_empty() && later.any(|other| containers(other) == own)
 }
 
-/// The last run of a CronJob, if it failed and did not do so again and again.
+/// The last run of a CronJob, if it failed and the runs do not keep failing.
 fn last_run(cluster: &Cluster, cron: &CronJob) -> Option<Finding> {
     if cron.spec.suspend || cron.deleted().is_some() {
         return None;
@@ -105,10 +110,10 @@ fn last_run(cluster: &Cluster, cron: &CronJob) -> Option<Finding> {
     if crate::kubernetes::workloads::job::keeps_failing(cluster, cron).is_some() || succeeded_later(cluster, run) {
         return None;
     }
-    let message = format!("the last finished run of CronJob {} failed, {}", cron.name(), failure.text());
+    let message = format!("last finished run of CronJob {} failed: {}", cron.name(), failure.text());
     let finding = Finding::warning(cron.reference(), message).since(failure.since()).pods(failure.pods);
     Some(failure.prove(cluster, finding).fix_command(
-        "Read what its container said, if the pod is still there",
+        "Check the container's logs, if the pod still exists",
         kubectl(["-n", run.namespace(), "logs", &format!("job/{}", run.name())]),
     ))
 }
@@ -152,15 +157,15 @@ mod tests {
         let job = job("import", "2026-11-21T11:00:00Z", "", BACKOFF);
         let said = World::new(&[&job, POD]).log("shop", "import-x", "app", &["no such table"]).check(&RULE);
         said.finds(&[
-            "error Job shop/import: Job import failed, BackoffLimitExceeded: container app ended with exit code 3 (application \
-             error), 2 failed pods with backoffLimit 1",
+            "error Job shop/import: Job import failed: BackoffLimitExceeded: container app ended with exit code 3 \
+             (application error), 2 failed pods, backoffLimit 1",
         ]);
         assert!(said.text().contains("log of app: no such table"));
         assert_eq!(said.finding().pods, 1);
     }
 
     #[test]
-    fn fires_with_what_did_the_work_and_not_with_the_sidecar_killed_after_it() {
+    fn fires_with_the_main_container_and_not_with_the_sidecar_killed_after_it() {
         let pod = POD.replace(
             "        status:\n",
             "        spec: {initContainers: [{name: proxy, restartPolicy: Always}]}\n        status:\n",
@@ -170,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn fires_without_its_pods_and_milder_when_old() {
+    fn fires_without_its_pods_and_as_a_warning_when_old() {
         let deadline = "type: Failed, reason: DeadlineExceeded, message: Job was active longer than specified deadline";
         check(&RULE, &[&job("import", "2026-11-19T11:00:00Z", "", deadline)])
-            .finds(&["warning Job shop/import: Job import failed, DeadlineExceeded: it was still active after \
+            .finds(&["warning Job shop/import: Job import failed: DeadlineExceeded: still active after \
              activeDeadlineSeconds 60"]);
         check(&RULE, &[&job("import", "2026-11-21T11:00:00Z", "", "type: Failed")])
-            .finds(&["error Job shop/import: Job import failed, no reason given"]);
+            .finds(&["error Job shop/import: Job import failed: no reason reported"]);
     }
 
     #[test]
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_the_same_job_went_well_later() {
+    fn quiet_when_the_same_job_succeeded_later() {
         let failed = job("import", "2026-11-21T11:00:00Z", "", BACKOFF);
         let again = job("import-2", "2026-11-21T11:30:00Z", "", "type: Complete");
         check(&RULE, &[&failed, &again]).finds_nothing();
@@ -205,8 +210,8 @@ mod tests {
         let good = job("nightly-1", "2026-11-20T03:00:00Z", OF_CRON, "type: Complete");
         let bad = job("nightly-2", "2026-11-21T03:00:00Z", OF_CRON, BACKOFF);
         check(&RULE, &[CRON, &good, &bad]).finds(&[
-            "warning CronJob shop/nightly: the last finished run of CronJob nightly failed, BackoffLimitExceeded: 2 \
-             failed pods with backoffLimit 1",
+            "warning CronJob shop/nightly: last finished run of CronJob nightly failed: BackoffLimitExceeded: 2 \
+             failed pods, backoffLimit 1",
         ]);
         let suspended = CRON.replace("schedule:", "suspend: true, schedule:");
         check(&RULE, &[&suspended, &good, &bad]).finds_nothing();

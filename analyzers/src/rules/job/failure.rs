@@ -1,4 +1,4 @@
-//! Why a Job failed, and what shows it.
+//! Why a Job failed, and the evidence for it.
 
 use crate::engine::Finding;
 use crate::kubernetes::workloads::exit;
@@ -11,7 +11,7 @@ use crate::text::words;
 pub(crate) struct Failure<'a> {
     job: &'a Job,
     condition: &'a Condition,
-    /// The last pod with a container that ended badly, where one is still there.
+    /// The last pod with a failed container, if one still exists.
     ended: Option<(&'a Pod, &'a str, &'a ContainerStateTerminated)>,
     /// How many pods have such a container.
     pub pods: usize,
@@ -21,7 +21,7 @@ impl<'a> Failure<'a> {
     /// `None` for a Job that did not fail.
     pub fn of(cluster: &'a Cluster, job: &'a Job) -> Option<Failure<'a>> {
         let condition = job.failure()?;
-        let ended: Vec<_> = cluster.pods_of_job(job).into_iter().filter_map(bad_end).collect();
+        let ended: Vec<_> = cluster.pods_of_job(job).into_iter().filter_map(failed_container).collect();
         Some(Failure { job, condition, pods: ended.len(), ended: ended.first().copied() })
     }
 
@@ -31,7 +31,7 @@ impl<'a> Failure<'a> {
 
     /// `BackoffLimitExceeded: container app ended with exit code 3`.
     pub fn text(&self) -> String {
-        let reason = if self.condition.reason.is_empty() { "no reason given" } else { &self.condition.reason };
+        let reason = if self.condition.reason.is_empty() { "no reason reported" } else { &self.condition.reason };
         match (self.end(), self.limit()) {
             (Some(end), Some(limit)) => format!("{reason}: {end}, {limit}"),
             (Some(text), None) | (None, Some(text)) => format!("{reason}: {text}"),
@@ -45,22 +45,22 @@ impl<'a> Failure<'a> {
         Some(format!("container {container} ended with {}{times}", exit::describe(state)))
     }
 
-    /// The limit that was reached, by the condition's reason (kubernetes.io/docs/concepts/workloads/controllers/job).
+    /// The exceeded limit, from the condition's reason (kubernetes.io/docs/concepts/workloads/controllers/job).
     fn limit(&self) -> Option<String> {
         let spec = &self.job.spec;
         match self.condition.reason.as_str() {
             "BackoffLimitExceeded" => {
                 let failed = match self.job.status.failed {
                     n @ 1.. => words::count(n as usize, "failed pod"),
-                    _ => "no more retries".to_string(),
+                    _ => "no retries left".to_string(),
                 };
-                Some(format!("{failed} with backoffLimit {}", spec.backoff_limit.unwrap_or(6)))
+                Some(format!("{failed}, backoffLimit {}", spec.backoff_limit.unwrap_or(6)))
             }
             "DeadlineExceeded" => {
                 let seconds = spec.active_deadline_seconds?;
-                Some(format!("it was still active after activeDeadlineSeconds {seconds}"))
+                Some(format!("still active after activeDeadlineSeconds {seconds}"))
             }
-            "PodFailurePolicy" => Some("its podFailurePolicy ends the Job there".to_string()),
+            "PodFailurePolicy" => Some("podFailurePolicy failed the Job".to_string()),
             "FailedIndexes" | "MaxFailedIndexesExceeded" => Some(words::shorten(&self.condition.message, 200)),
             _ if self.ended.is_none() => {
                 (!self.condition.message.is_empty()).then(|| words::shorten(&self.condition.message, 200))
@@ -69,7 +69,7 @@ impl<'a> Failure<'a> {
         }
     }
 
-    /// Adds the facts: the condition, the container's end and the last lines of its log.
+    /// Adds the evidence: the condition, the container's termination and its last log lines.
     pub fn prove(&self, cluster: &Cluster, finding: Finding) -> Finding {
         let job = self.job.reference();
         let text = format!("Job {}: {}", self.job.name(), words::shorten(&self.condition.message, 300));
@@ -95,15 +95,15 @@ impl<'a> Failure<'a> {
     }
 }
 
-/// The container of a pod that ended with another exit code than 0: now, or before its last restart.
-fn bad_end(pod: &Pod) -> Option<(&Pod, &str, &ContainerStateTerminated)> {
+/// The container of a pod with an exit code other than 0, in the current or the last state.
+fn failed_container(pod: &Pod) -> Option<(&Pod, &str, &ContainerStateTerminated)> {
     let statuses = || pod.container_statuses();
     let now = statuses().filter_map(|s| Some((s.name.as_str(), s.state.terminated()?)));
     let before = statuses().filter_map(|s| Some((s.name.as_str(), s.last_state.terminated()?)));
     let ended: Vec<_> = now.chain(before).filter(|(_, state)| state.exit_code != 0).collect();
-    // Native sidecars are killed after the containers that do the work have ended, so their exit codes say nothing.
+    // Native sidecars are killed after the main containers have terminated, so their exit codes are not relevant.
     let is_sidecar = |name: &str| pod.spec.init_containers.iter().any(|c| c.name == name && c.is_sidecar());
-    let work = ended.iter().find(|(name, _)| !is_sidecar(name)).or(ended.first());
-    let (container, state) = *work?;
+    let main = ended.iter().find(|(name, _)| !is_sidecar(name)).or(ended.first());
+    let (container, state) = *main?;
     Some((pod, container, state))
 }

@@ -9,33 +9,41 @@ use crate::text::words::{plain, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether the container runtime cannot create or start a container (`StartError`, `RunContainerError`,
-    /// `CreateContainerError`, `ContainerCannotRun`), whether the kubelet refuses it (`runAsNonRoot` and an image that runs as
-    /// root), whether it ends at once with exit code 126 or 127, which mean that
-    /// what it should run is not there or not executable, and whether its `postStart` hook fails.
+    /// Checks for containers that cannot start:
+    ///
+    /// - the container runtime cannot create or start the container (`StartError`, `RunContainerError`,
+    ///   `CreateContainerError`, `ContainerCannotRun`);
+    /// - the kubelet refuses it (`runAsNonRoot` is set and the image runs as root);
+    /// - it exits immediately with exit code 126 or 127, which mean that the command is not executable or does not
+    ///   exist;
+    /// - its `postStart` hook fails.
     ///
     /// ## Why it matters
     ///
-    /// Not a line of the program runs, so there is no log of its own. The cause is in the command, the image, a mount or
-    /// the node, and no restart makes it better.
+    /// The application never runs, so it has no log. The cause is in the command, the image, a mount or the node, and
+    /// restarts do not fix it.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe pod POD` shows the runtime's message under `Last State` and in the events. Compare
-    /// `command` and `args` of the container with what the image holds: `kubectl -n NAMESPACE debug POD -it --image=IMAGE
-    /// --target=CONTAINER -- sh`, if the image has a shell.
+    /// `kubectl -n NAMESPACE describe pod POD` shows the runtime's message under `Last State` and in the events.
+    /// Compare the container's `command` and `args` with the contents of the image: `kubectl -n NAMESPACE debug POD -it
+    /// --image=IMAGE --target=CONTAINER -- sh`, if the image has a shell.
     ///
     /// ## How to fix
     ///
     /// Correct `command` (it replaces the image's entrypoint; `args` replaces its arguments), the image's tag or
-    /// architecture, the file's executable bit, or the mount that hides the program.
+    /// architecture, the file's executable bit, or the mount that hides the executable.
     ///
     /// ## Exceptions
     ///
-    /// For one failed attempt of a pod younger than two minutes, for a container that runs by now, and for what is missing
-    /// before a container can be made at all (`pod/missing-reference`, `pod/image-pull`, `pod/volume`).
+    /// The rule does not fire for:
+    ///
+    /// - the first failed attempt of a pod that is less than two minutes old;
+    /// - a container that is running now;
+    /// - references that are missing before the container is created (see `pod/missing-reference`, `pod/image-pull` and
+    ///   `pod/volume`).
     "pod/cannot-start": Error,
-    "the container runtime cannot start a container, or its command does not exist",
+    "a container cannot start: the container runtime fails or its command does not exist",
     needs: [Pod],
     optional: [Event, ReplicaSet, Job],
     explained_by: [],
@@ -53,13 +61,13 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
     let container = affected.sample();
     let pod = container.pod.reference();
     let why = why(cluster, &container);
-    let message = format!("{} cannot start {}: {why}", owner.title(), container.described());
+    let message = format!("{} of {} cannot start: {why}", container.described(), owner.title());
     let mut finding = Finding::error(owner.clone(), message)
         .container(container.name())
         .pods(affected.pods())
         .since(container.loops_since(cluster));
     if let Some(waiting) = container.status.state.waiting().filter(|w| w.reason != "CrashLoopBackOff") {
-        let text = format!("waits with {}: {}", waiting.reason, shorten(&plain(&waiting.message), 300));
+        let text = format!("waiting ({}): {}", waiting.reason, shorten(&plain(&waiting.message), 300));
         finding = finding.evidence(text, &pod, &format!("{}.state.waiting", container.status_path()));
     }
     finding = container.tell_end(cluster, finding);
@@ -70,37 +78,38 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         }
     }
     finding = finding.evidence(
-        format!("the image is {}", container.spec.image),
+        format!("image is {}", container.spec.image),
         &pod,
         &format!("{}.image", container.spec_path()),
     );
     match container.start_trouble(cluster) {
         Some(StartTrouble::PostStart) => finding.fix(format!(
-            "Correct the hook ({}.lifecycle.postStart), or do its work in the program or an init container",
+            "Fix the hook ({}.lifecycle.postStart), or move its work into the application or an init container",
             container.spec_path()
         )),
         _ if why.contains("runAsNonRoot") => finding.fix(format!(
-            "Set {}.securityContext.runAsUser to a number other than 0, or use an image whose user is not root",
+            "Set {}.securityContext.runAsUser to a non-zero UID, or use an image with a numeric non-root user",
             container.spec_path()
         )),
-        _ if container.spec.command.is_empty() => finding
-            .fix("Check that the image is the right one, for this CPU architecture, with an entrypoint that exists"),
-        _ => finding.fix(format!("Correct {}.command to what the image holds and may run", container.spec_path())),
+        _ if container.spec.command.is_empty() => finding.fix(
+            "Check that the image is correct, supports the node's CPU architecture and has an existing entrypoint",
+        ),
+        _ => finding.fix(format!("Set {}.command to an executable that exists in the image", container.spec_path())),
     }
 }
 
-/// The cause in the runtime's words, reduced to their core.
+/// The cause as the container runtime reports it, without the wrapping of its layers.
 fn why(cluster: &Cluster, container: &PodContainer) -> String {
     let waiting = container.status.state.waiting();
-    let said = |text: &str| (!text.is_empty()).then(|| runtime_error(text));
+    let reported = |text: &str| (!text.is_empty()).then(|| runtime_error(text));
     match container.start_trouble(cluster) {
         Some(StartTrouble::Waiting) => {
-            let of_event = container.events(cluster, "Failed").first().map(|e| e.message.trim_start_matches("Error: "));
-            let of_end = container.last_end().map(|end| end.message.as_str());
+            let event = container.events(cluster, "Failed").first().map(|e| e.message.trim_start_matches("Error: "));
+            let end = container.last_end().map(|end| end.message.as_str());
             let reason = waiting.map(|w| w.reason.clone()).unwrap_or_default();
-            let texts = [waiting.map(|w| w.message.as_str()), of_end, of_event];
-            let text = texts.into_iter().flatten().find_map(said).unwrap_or(reason);
-            // The kubelet adds which pod and container it speaks of.
+            let texts = [waiting.map(|w| w.message.as_str()), end, event];
+            let text = texts.into_iter().flatten().find_map(reported).unwrap_or(reason);
+            // The kubelet appends the pod and container.
             text.split(" (pod: ").next().unwrap_or(&text).to_string()
         }
         Some(StartTrouble::PostStart) => {
@@ -108,13 +117,13 @@ fn why(cluster: &Cluster, container: &PodContainer) -> String {
             let waiting = waiting.filter(|w| w.reason == "PostStartHookError").map(|w| w.message.as_str());
             let text = waiting.filter(|text| !text.is_empty()).or(event).unwrap_or_default();
             match plain(text).as_str() {
-                "" => "its postStart hook fails".to_string(),
-                text => format!("its postStart hook fails: {}", shorten(text, 200)),
+                "" => "postStart hook failed".to_string(),
+                text => format!("postStart hook failed: {}", shorten(text, 200)),
             }
         }
         Some(StartTrouble::Ended) => {
             let end = container.last_end();
-            let text = end.and_then(|end| said(&end.message));
+            let text = end.and_then(|end| reported(&end.message));
             text.or(end.map(describe)).unwrap_or_default()
         }
         Some(StartTrouble::NotFound) | None => not_found(cluster, container),
@@ -123,14 +132,14 @@ fn why(cluster: &Cluster, container: &PodContainer) -> String {
 
 fn not_found(cluster: &Cluster, container: &PodContainer) -> String {
     let Some(end) = container.last_end() else { return String::new() };
-    let how = format!("it ends at once with {}", describe(end));
+    let exit = format!("it exits immediately with {}", describe(end));
     let message = plain(&end.message);
     let line = if message.is_empty() { telling_line(cluster, container) } else { Some(shorten(&message, 160)) };
     let command: Vec<&str> = container.spec.command.iter().chain(&container.spec.args).map(String::as_str).collect();
     match line {
-        Some(line) => format!("{how}, saying \"{line}\""),
-        None if command.is_empty() => how,
-        None => format!("{how}, its command is {}", shorten(&plain(&command.join(" ")), 100)),
+        Some(line) => format!("{exit}: \"{line}\""),
+        None if command.is_empty() => exit,
+        None => format!("{exit}, command: {}", shorten(&plain(&command.join(" ")), 100)),
     }
 }
 
@@ -154,7 +163,7 @@ mod tests {
         check(&RULE, &[&pod(restarts, state, last)])
     }
 
-    const WAITS: &str = "{waiting: {reason: CrashLoopBackOff}}";
+    const WAITING: &str = "{waiting: {reason: CrashLoopBackOff}}";
     const REFUSED: &str = r#"{terminated: {exitCode: 128, reason: StartError, startedAt: '1970-01-01T00:00:00Z',
         finishedAt: '2026-11-21T11:59:00Z', message: 'failed to create containerd task: failed to create shim task: OCI runtime
         create failed: runc create failed: unable to start container process: exec: "pyhton": executable file not found in
@@ -162,11 +171,12 @@ mod tests {
     const NOT_FOUND: &str = "{terminated: {exitCode: 127, reason: Error, startedAt: '2026-11-21T11:59:00Z', finishedAt: '2026-11-21T11:59:00Z'}}";
 
     #[test]
-    fn fires_with_the_core_of_the_runtimes_message() {
-        let found = ["error Pod shop/typo: Pod typo cannot start container app: no such program in $PATH: pyhton"];
-        said(4, WAITS, REFUSED).finds(&found);
+    fn fires_with_the_innermost_runtime_error() {
+        let found =
+            ["error Pod shop/typo: container app of Pod typo cannot start: executable not found in $PATH: pyhton"];
+        said(4, WAITING, REFUSED).finds(&found);
         said(4, REFUSED, REFUSED).finds(&found);
-        let said = said(4, WAITS, REFUSED);
+        let said = said(4, WAITING, REFUSED);
         assert!(
             said.text().contains(r#"command is [\"pyhton\", \"app.py\"]"#) || said.text().contains("pyhton"),
             "{}",
@@ -177,18 +187,22 @@ mod tests {
     #[test]
     fn fires_for_a_container_that_cannot_be_created() {
         said(0, "{waiting: {reason: CreateContainerError, message: 'failed to generate container \"a\" spec: failed to generate spec: no command specified'}}", "{}")
-            .finds(&["error Pod shop/typo: Pod typo cannot start container app: the image names no program to run and neither does the container's command"]);
+            .finds(&["error Pod shop/typo: container app of Pod typo cannot start: no command specified in the image \
+                      or the container"]);
     }
 
     #[test]
-    fn fires_for_exit_code_127_at_once() {
-        said(3, WAITS, NOT_FOUND)
-            .finds(&["error Pod shop/typo: Pod typo cannot start container app: it ends at once with \
-            exit code 127 (command not found), its command is pyhton app.py"]);
-        World::new(&[&pod(3, WAITS, NOT_FOUND)]).log("shop", "typo", "app", &["sh: pyhton: not found"]).check(&RULE).finds(
-            &["error Pod shop/typo: Pod typo cannot start container app: it ends at once with exit code 127 (command not \
-               found), saying \"sh: pyhton: not found\""],
-        );
+    fn fires_for_an_immediate_exit_code_127() {
+        said(3, WAITING, NOT_FOUND)
+            .finds(&["error Pod shop/typo: container app of Pod typo cannot start: it exits immediately with \
+            exit code 127 (command not found), command: pyhton app.py"]);
+        World::new(&[&pod(3, WAITING, NOT_FOUND)])
+            .log("shop", "typo", "app", &["sh: pyhton: not found"])
+            .check(&RULE)
+            .finds(&[
+                "error Pod shop/typo: container app of Pod typo cannot start: it exits immediately with exit code 127 \
+               (command not found): \"sh: pyhton: not found\"",
+            ]);
     }
 
     #[test]
@@ -202,10 +216,10 @@ mod tests {
             message: PostStartHook failed
             lastTimestamp: '2026-11-21T11:59:00Z'";
         let killed = NOT_FOUND.replace("127", "137");
-        check(&RULE, &[&pod(3, WAITS, &killed), event]).finds(&[
-            "error Pod shop/typo: Pod typo cannot start container app: its postStart hook fails: PostStartHook failed",
+        check(&RULE, &[&pod(3, WAITING, &killed), event]).finds(&[
+            "error Pod shop/typo: container app of Pod typo cannot start: postStart hook failed: PostStartHook failed",
         ]);
-        World::new(&[&pod(3, WAITS, &killed), event]).forbid(crate::Kind::Event).check(&RULE);
+        World::new(&[&pod(3, WAITING, &killed), event]).forbid(crate::Kind::Event).check(&RULE);
     }
 
     #[test]
@@ -213,7 +227,8 @@ mod tests {
         let message = r#"container has runAsNonRoot and image will run as root (pod: "web-1_shop(1)", container: app)"#;
         let waiting = format!("{{waiting: {{reason: CreateContainerConfigError, message: '{message}'}}}}");
         let said = said(0, &waiting, "{}");
-        said.finds(&["error Pod shop/typo: Pod typo cannot start container app: container has runAsNonRoot and image will run as root"]);
+        said.finds(&["error Pod shop/typo: container app of Pod typo cannot start: container has runAsNonRoot and \
+                      image will run as root"]);
         assert!(said.text().contains("runAsUser"));
     }
 
@@ -224,10 +239,10 @@ mod tests {
     }
 
     #[test]
-    fn quiet_for_an_ordinary_crash_and_for_what_runs_by_now() {
-        said(4, WAITS, &NOT_FOUND.replace("127", "1")).finds_nothing();
-        // Exit code 127 after an hour is the program's own.
-        said(4, WAITS, &NOT_FOUND.replace("startedAt: '2026-11-21T11", "startedAt: '2026-11-21T10")).finds_nothing();
+    fn quiet_for_an_ordinary_crash_and_for_a_running_container() {
+        said(4, WAITING, &NOT_FOUND.replace("127", "1")).finds_nothing();
+        // Exit code 127 after an hour comes from the application.
+        said(4, WAITING, &NOT_FOUND.replace("startedAt: '2026-11-21T11", "startedAt: '2026-11-21T10")).finds_nothing();
         said(1, "{running: {startedAt: '2026-11-21T11:59:01Z'}}", REFUSED).finds_nothing();
         said(0, "{waiting: {reason: CreateContainerConfigError, message: 'configmap \"a\" not found'}}", "{}")
             .finds_nothing();

@@ -7,33 +7,37 @@ use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether a container or native sidecar ends and is restarted again and again: it waits in `CrashLoopBackOff`, has just
-    /// ended once more, or is in one of its short runs. The three are moments of one loop and give one finding.
+    /// Checks for containers and native sidecars that exit and are restarted repeatedly. A container in
+    /// `CrashLoopBackOff`, one that has just exited again, and one in a short run between two crashes are the same
+    /// crash loop and produce one finding.
     ///
     /// ## Why it matters
     ///
-    /// Between its restarts the container does nothing, and the kubelet waits longer before each, up to five minutes.
-    /// Nearly always the program itself gives up: a setting is missing, a dependency does not answer, a file cannot be
-    /// read. Its exit code and the last lines of its log say which.
+    /// The container does no work between restarts, and the kubelet waits longer before each restart, up to five
+    /// minutes. In most cases the application itself exits: a setting is missing, a dependency is unreachable, or a
+    /// file cannot be read. The exit code and the last log lines identify the cause.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe pod POD` shows `Last State: Terminated` with the exit code and a growing restart
-    /// count, and `kubectl -n NAMESPACE logs POD -c CONTAINER --previous` what the program said before it ended.
+    /// `kubectl -n NAMESPACE describe pod POD` shows `Last State: Terminated` with the exit code and an increasing
+    /// restart count. `kubectl -n NAMESPACE logs POD -c CONTAINER --previous` shows the log of the last run.
     ///
     /// ## How to fix
     ///
-    /// Repair what the log names. If a new version started it, go back: `kubectl -n NAMESPACE rollout undo deployment/NAME`.
-    /// A container that ends with exit code 0 has done its work and is restarted because `restartPolicy` is `Always`: run
-    /// it as a Job, or make the program stay.
+    /// Fix the error in the log. If a new version introduced it, roll back:
+    /// `kubectl -n NAMESPACE rollout undo deployment/NAME`. A container that exits with code 0 has completed and is
+    /// restarted because `restartPolicy` is `Always`: run it as a Job, or keep the process in the foreground.
     ///
     /// ## Exceptions
     ///
-    /// For one crash, and for two of a pod younger than two minutes; for a container that by now runs longer than its last
-    /// runs did; for a Job's first retries; for init containers (`pod/init-stuck`) and containers that cannot even be
-    /// started (`pod/cannot-start`).
+    /// The rule does not fire for:
+    ///
+    /// - a single crash, or two crashes of a pod that is less than two minutes old;
+    /// - a container whose current run is longer than its last runs;
+    /// - the first retries of a Job;
+    /// - init containers (see `pod/init-stuck`) and containers that cannot start (see `pod/cannot-start`).
     "pod/crash-loop": Error,
-    "a container ends and is restarted again and again",
+    "a container crashes and is restarted repeatedly",
     needs: [Pod],
     optional: [Event, ReplicaSet, Job],
     explained_by: ["pod/oom-killed", "pod/liveness-kills", "rbac/denied", "dns/corefile"],
@@ -50,18 +54,18 @@ fn check(cluster: &Cluster, report: &mut Report) {
 
 fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding {
     let container = affected.sample();
-    let what = container.described();
     let restarts = container.restarts();
     let end = container.last_end();
-    let message = match end {
-        None => format!("{what} waits in CrashLoopBackOff, {restarts}"),
+    let cause = match end {
+        None => format!("waiting in CrashLoopBackOff, {restarts}"),
         Some(end) if end.exit_code == 0 && end.signal <= 0 => {
-            format!("{what} ends with {} although it is to run always, {restarts}", describe(end))
+            format!("{} although restartPolicy is Always, {restarts}", describe(end))
         }
-        Some(end) if container.was_oom_killed() => format!("{what} is {}, {restarts}", describe(end)),
-        Some(end) => format!("{what} ends with {}, {restarts}{}", describe(end), container.saying(cluster)),
+        Some(end) if container.was_oom_killed() => format!("{}, {restarts}", describe(end)),
+        Some(end) => format!("{}, {restarts}{}", describe(end), container.saying(cluster)),
     };
-    let finding = Finding::error(owner.clone(), format!("{} crash-loops: {message}", owner.title()))
+    let message = format!("{} of {} is crash-looping: {cause}", container.described(), owner.title());
+    let finding = Finding::error(owner.clone(), message)
         .container(container.name())
         .pods(affected.pods())
         .since(container.loops_since(cluster));
@@ -71,7 +75,7 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         let path = if container.spec.is_sidecar() { &field } else { "spec.restartPolicy" };
         finding = finding
             .evidence("restartPolicy is Always", &container.pod.reference(), path)
-            .fix("Run it as a Job if its work is done by then, or make the program stay in the foreground");
+            .fix("Run it as a Job if it is meant to complete, or keep the process in the foreground");
     }
     for volume in &container.pod.spec.volumes {
         if let Some(config_map) = &volume.config_map {
@@ -79,7 +83,7 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
             finding = finding.because(ObjectRef::new(Kind::ConfigMap, namespace, &config_map.name));
         }
     }
-    finding.fix_command("Read what it said before it ended, and repair that", container.log_command(owner))
+    finding.fix_command("Check the previous container's logs", container.log_command(owner))
 }
 
 #[cfg(test)]
@@ -102,8 +106,9 @@ mod tests {
 
     const ALWAYS: &str = "{restartPolicy: Always, containers: [{name: app}]}";
     const ENDED: &str = "{terminated: {exitCode: 1, reason: Error, startedAt: '2026-11-21T11:59:40Z', finishedAt: '2026-11-21T11:59:45Z'}}";
-    const WAITS: &str = "{waiting: {reason: CrashLoopBackOff}}";
-    const FOUND: &str = "error StatefulSet shop/web: StatefulSet web crash-loops: container app ends with exit code 1 (application error), 4 restarts";
+    const WAITING: &str = "{waiting: {reason: CrashLoopBackOff}}";
+    const FOUND: &str = "error StatefulSet shop/web: container app of StatefulSet web is crash-looping: exit code 1 \
+                         (application error), 4 restarts";
 
     fn running(since: &str) -> String {
         format!("{{running: {{startedAt: '{since}'}}}}")
@@ -114,23 +119,23 @@ mod tests {
     }
 
     #[test]
-    fn fires_at_every_moment_of_the_loop() {
-        said(ALWAYS, 4, WAITS, ENDED).finds(&[FOUND]);
+    fn fires_in_every_state_of_the_loop() {
+        said(ALWAYS, 4, WAITING, ENDED).finds(&[FOUND]);
         said(ALWAYS, 4, ENDED, ENDED).finds(&[FOUND]);
         said(ALWAYS, 4, &running("2026-11-21T11:59:56Z"), ENDED).finds(&[FOUND]);
     }
 
     #[test]
-    fn fires_with_the_telling_line_and_the_log_as_plain_text() {
-        let said = World::new(&[&pod(ALWAYS, 4, WAITS, ENDED)])
+    fn fires_with_the_error_line_and_the_log_as_plain_text() {
+        let said = World::new(&[&pod(ALWAYS, 4, WAITING, ENDED)])
             .log("shop", "web-0", "app", &["starting", "", "\u{1b}[31mfatal: DATABASE_URL is not set\u{1b}[0m", "bye"])
             .check(&RULE);
-        said.finds(&[&format!("{FOUND}, saying \"fatal: DATABASE_URL is not set\"")]);
+        said.finds(&[&format!("{FOUND}: \"fatal: DATABASE_URL is not set\"")]);
         let evidence: Vec<&str> = said.finding().evidence.iter().map(|e| e.text.as_str()).collect();
         assert_eq!(
             evidence,
             [
-                "container app ended 15s ago: exit code 1 (application error), 4 restarts",
+                "container app exited 15s ago: exit code 1 (application error), 4 restarts",
                 "log of app: starting",
                 "log of app: fatal: DATABASE_URL is not set",
                 "log of app: bye"
@@ -143,11 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_a_program_that_completes_under_restart_policy_always() {
+    fn fires_for_a_container_that_completes_under_restart_policy_always() {
         let completed = ENDED.replace("exitCode: 1, reason: Error", "exitCode: 0, reason: Completed");
-        said(ALWAYS, 4, WAITS, &completed)
-            .finds(&["error StatefulSet shop/web: StatefulSet web crash-loops: container app \
-            ends with exit code 0 (completed) although it is to run always, 4 restarts"]);
+        said(ALWAYS, 4, WAITING, &completed)
+            .finds(&["error StatefulSet shop/web: container app of StatefulSet web is crash-looping: \
+            exit code 0 (completed) although restartPolicy is Always, 4 restarts"]);
     }
 
     #[test]
@@ -158,14 +163,15 @@ mod tests {
             metadata: {name: web, namespace: shop}
             spec: {initContainers: [{name: proxy, restartPolicy: Always}], containers: [{name: app}]}
             status: {initContainerStatuses: [{name: proxy, restartCount: 5, state: {waiting: {reason: CrashLoopBackOff}}}]}";
-        check(&RULE, &[pod])
-            .finds(&["error Pod shop/web: Pod web crash-loops: sidecar proxy waits in CrashLoopBackOff, 5 restarts"]);
+        check(&RULE, &[pod]).finds(&[
+            "error Pod shop/web: sidecar proxy of Pod web is crash-looping: waiting in CrashLoopBackOff, 5 restarts",
+        ]);
     }
 
     #[test]
     fn fires_for_a_crash_that_an_oom_kill_explains() {
         let killed = ENDED.replace("exitCode: 1, reason: Error", "exitCode: 137, reason: OOMKilled");
-        let said = World::new(&[&pod(ALWAYS, 4, WAITS, &killed)]).check_all();
+        let said = World::new(&[&pod(ALWAYS, 4, WAITING, &killed)]).check_all();
         let cause = said.by("pod/oom-killed").id.clone();
         assert_eq!(said.by("pod/crash-loop").caused_by, [cause]);
     }
@@ -174,9 +180,9 @@ mod tests {
     fn quiet_for_few_or_old_crashes() {
         said(ALWAYS, 0, ENDED, "{}").finds_nothing();
         said(ALWAYS, 1, &running("2026-11-21T11:59:46Z"), ENDED).finds_nothing();
-        // By now it runs longer than it ever did.
+        // The current run is longer than the last one.
         said(ALWAYS, 4, &running("2026-11-21T11:59:40Z"), &ENDED.replace("11:59", "11:58")).finds_nothing();
-        // It ran for days before.
+        // The last run lasted for days.
         let days = ENDED.replace("2026-11-21T11:59:40Z", "2026-11-18T11:59:40Z");
         said(ALWAYS, 4, &days, ENDED).finds_nothing();
         said(ALWAYS, 4, &running("2026-11-21T11:59:56Z"), &days).finds_nothing();
@@ -187,25 +193,25 @@ mod tests {
 
     #[test]
     fn quiet_for_a_young_pod_that_waits_for_another() {
-        let young = pod(ALWAYS, 1, WAITS, ENDED).replace("11:00:00", "11:59:00");
+        let young = pod(ALWAYS, 1, WAITING, ENDED).replace("11:00:00", "11:59:00");
         check(&RULE, &[&young]).finds_nothing();
     }
 
     #[test]
-    fn quiet_for_a_job_that_retries_and_for_what_is_over() {
-        let job = pod("{restartPolicy: OnFailure, containers: [{name: app}]}", 2, WAITS, ENDED)
+    fn quiet_for_a_retrying_job_and_for_finished_pods() {
+        let job = pod("{restartPolicy: OnFailure, containers: [{name: app}]}", 2, WAITING, ENDED)
             .replace("apps/v1, kind: StatefulSet", "batch/v1, kind: Job");
         check(&RULE, &[&job]).finds_nothing();
-        let over = pod(ALWAYS, 4, WAITS, ENDED).replace("phase: Running", "phase: Failed");
-        check(&RULE, &[&over]).finds_nothing();
+        let finished = pod(ALWAYS, 4, WAITING, ENDED).replace("phase: Running", "phase: Failed");
+        check(&RULE, &[&finished]).finds_nothing();
         said("{restartPolicy: Never, containers: [{name: app}]}", 4, ENDED, ENDED).finds_nothing();
     }
 
     #[test]
-    fn quiet_where_another_rule_speaks() {
+    fn quiet_where_another_rule_reports() {
         let start = ENDED.replace("exitCode: 1, reason: Error", "exitCode: 128, reason: StartError");
-        said(ALWAYS, 4, WAITS, &start).finds_nothing();
-        let init = pod("{initContainers: [{name: app}], containers: [{name: main}]}", 4, WAITS, ENDED)
+        said(ALWAYS, 4, WAITING, &start).finds_nothing();
+        let init = pod("{initContainers: [{name: app}], containers: [{name: main}]}", 4, WAITING, ENDED)
             .replace("containerStatuses", "initContainerStatuses");
         check(&RULE, &[&init]).finds_nothing();
         check(&RULE, &["{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {containers: [{name: app}]}}"])

@@ -8,35 +8,38 @@ use crate::text::words::{count, list, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Pods that a kubelet evicted: in the last hour, or three and more of one workload of which the last fell in the last
-    /// day, or a pod that nothing replaces. It says which resource ran out, and where.
+    /// Checks for pods that the kubelet evicted: within the last hour, or three or more pods of one workload with the
+    /// most recent eviction within the last day, or a pod without a controller. The finding names the exhausted
+    /// resource and the node.
     ///
     /// ## Why it matters
     ///
-    /// A node that evicts is short of memory, disk or process ids; the pods' work is lost, and the next pods may
-    /// be evicted too. A pod that exceeds its own limit for ephemeral storage is evicted again and again.
+    /// A node that evicts pods is short of memory, disk or process IDs. The work of the evicted pods is lost, and more
+    /// pods may be evicted. A pod that exceeds its own ephemeral-storage limit is evicted repeatedly.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pods --field-selector status.phase=Failed` lists them; `kubectl -n NAMESPACE describe
-    /// pod POD` has the kubelet's message with the threshold and what the containers used.
+    /// `kubectl -n NAMESPACE get pods --field-selector status.phase=Failed` lists the evicted pods.
+    /// `kubectl -n NAMESPACE describe pod POD` shows the kubelet's message with the threshold and the containers'
+    /// usage.
     ///
     /// ## How to fix
     ///
-    /// Give the pods requests that match what they use, limit logs and `emptyDir` volumes, move the data to a volume, or
-    /// make the nodes larger. Evicted pods can then be deleted; they are only records.
+    /// Set requests that match the pods' actual usage, limit the size of logs and `emptyDir` volumes, move data to a
+    /// persistent volume, or use larger nodes. Evicted pods can then be deleted: only their records remain.
     ///
     /// ## Exceptions
     ///
-    /// For evictions more than an hour ago that were not repeated and whose pods were replaced.
+    /// The rule does not fire for evictions that are more than an hour old, were not repeated, and whose pods were
+    /// replaced.
     "pod/evicted": Warning,
-    "pods were evicted from their node",
+    "pods were evicted from a node",
     needs: [Pod],
     optional: [],
     explained_by: ["node/pressure"],
 }
 
-/// So many evictions of one workload are no accident.
+/// This many evictions of one workload are reported even if none is recent.
 const REPEATED: usize = 3;
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -72,13 +75,13 @@ fn finding(owner: &ObjectRef, evicted: &[&Pod], newest: &Pod) -> Finding {
         evicted.iter().map(|pod| pod.spec.node_name.as_str()).filter(|n| !n.is_empty()).collect();
     nodes.sort_unstable();
     nodes.dedup();
-    let place = match nodes.len() {
+    let from = match nodes.len() {
         0 => String::new(),
         1 => format!(" from node {}", nodes[0]),
         _ => format!(" from nodes {}", list(&nodes, 3)),
     };
     let why = reason(&newest.status.message);
-    let mut finding = Finding::warning(owner.clone(), format!("{subject} evicted{place}: {why}"))
+    let mut finding = Finding::warning(owner.clone(), format!("{subject} evicted{from}: {why}"))
         .pods(evicted.len())
         .since(evicted_at(newest));
     if !newest.status.message.is_empty() {
@@ -88,21 +91,21 @@ fn finding(owner: &ObjectRef, evicted: &[&Pod], newest: &Pod) -> Finding {
         finding = finding.because(ObjectRef::new(Kind::Node, "", node));
     }
     finding
-        .fix("Give the containers requests and limits that match what they use, and the nodes more of what ran out")
+        .fix("Set requests and limits that match the containers' usage, and add capacity for the exhausted resource")
         .fix_command(
-            "Then delete the records of the evicted pods",
+            "Delete the evicted pods",
             kubectl(["-n", owner.namespace(), "delete", "pods", "--field-selector", "status.phase=Failed"]),
         )
 }
 
-/// The kubelet's first sentence, which names the resource: `The node was low on resource: memory.`
+/// The first sentence of the kubelet's message, which names the resource: `The node was low on resource: memory.`
 fn reason(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("The node was low on resource: ") {
         let resource = rest.split(". ").next().unwrap_or(rest).trim_end_matches('.');
         return format!("the node was low on {resource}");
     }
     let sentence = message.split(". ").next().unwrap_or(message).trim().trim_end_matches('.');
-    if sentence.is_empty() { "the kubelet does not say why".to_string() } else { shorten(sentence, 160) }
+    if sentence.is_empty() { "the kubelet reported no reason".to_string() } else { shorten(sentence, 160) }
 }
 
 #[cfg(test)]
@@ -135,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_it_was_long_ago_and_replaced() {
+    fn quiet_when_the_eviction_is_old_and_the_pod_was_replaced() {
         check(&RULE, &[&pod("db-0", "2026-11-21T10:30:00Z", OWNER)]).finds_nothing();
     }
 
     #[test]
-    fn fires_again_and_again() {
+    fn fires_for_repeated_evictions() {
         let pods: Vec<String> = (0..3).map(|n| pod(&format!("db-{n}"), "2026-11-21T10:30:00Z", OWNER)).collect();
         let pods: Vec<&str> = pods.iter().map(String::as_str).collect();
         check(&RULE, &pods).finds(&[
@@ -149,13 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_a_pod_that_nothing_replaces() {
+    fn fires_for_a_pod_without_a_controller() {
         check(&RULE, &[&pod("lone", "2026-11-01T10:30:00Z", "labels: {}")])
             .finds(&["warning Pod shop/lone: Pod lone was evicted from node w1: the node was low on memory"]);
     }
 
     #[test]
-    fn quiet_without_times() {
+    fn quiet_without_timestamps() {
         check(&RULE, &[&pod("db-0", "2026-11-21T11:30:00Z", OWNER).replace("startTime: '2026-11-21T11:30:00Z'", "")])
             .finds_nothing();
     }

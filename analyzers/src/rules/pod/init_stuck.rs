@@ -11,37 +11,37 @@ use crate::snapshot::{Cluster, Kind, Object, ObjectRef, PodGroup};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether an init container fails again and again, or runs for more than two minutes. The containers of a pod are only
-    /// started after all its init containers have ended with exit code 0.
+    /// Checks for init containers that fail repeatedly or have been running for more than two minutes. The containers
+    /// of a pod start only after all its init containers have exited with code 0.
     ///
     /// ## Why it matters
     ///
-    /// The pod stays in `Init:…` and does none of its work. An init container that does not end mostly waits for something
-    /// that does not come: a Service without endpoints, a name that does not resolve, a migration that holds a lock.
+    /// The pod stays in `Init:…` and does no work. An init container that does not complete is usually waiting for a
+    /// dependency: a Service without endpoints, a name that does not resolve, a database migration that holds a lock.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pod POD` shows `Init:0/1` or `Init:CrashLoopBackOff`, and
-    /// `kubectl -n NAMESPACE logs POD -c INIT_CONTAINER` what it says or waits for.
+    /// `kubectl -n NAMESPACE get pod POD` shows `Init:0/1` or `Init:CrashLoopBackOff`.
+    /// `kubectl -n NAMESPACE logs POD -c INIT_CONTAINER` shows the error or what the init container is waiting for.
     ///
     /// ## How to fix
     ///
-    /// Repair what the log names; look at the findings about whatever it waits for.
+    /// Fix the error in the log, and check the findings about the dependency it waits for.
     ///
     /// ## Exceptions
     ///
-    /// For one failure, for native sidecars (they are meant to run on), and for init containers that cannot even be
-    /// started (`pod/cannot-start`). One that runs for less than five minutes, or belongs to a Job, or to a workload
-    /// with other pods that are ready, is a warning.
+    /// The rule does not fire for a single failure, for native sidecars (they run for the lifetime of the pod), or for
+    /// init containers that cannot start (see `pod/cannot-start`). The severity is `warning` if the init container has
+    /// been running for less than five minutes, belongs to a Job, or belongs to a workload with other ready pods.
     "pod/init-stuck": Error,
-    "an init container fails, or runs past its time",
+    "an init container fails repeatedly or does not complete",
     needs: [Pod],
     optional: [Event, ReplicaSet, Job],
     explained_by: ["pod/oom-killed", "rbac/denied"],
 }
 
-/// Beyond this the wait of an init container counts as a failure.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// An init container that runs longer than this counts as failed.
+const INIT_TIMEOUT: Duration = Duration::from_secs(300);
 
 fn check(cluster: &Cluster, report: &mut Report) {
     for group in unsteady_groups(cluster) {
@@ -57,12 +57,12 @@ fn fails(cluster: &Cluster, container: &PodContainer) -> bool {
 }
 
 fn runs_long(cluster: &Cluster, group: &PodGroup, container: &PodContainer) -> bool {
-    let allowed = if is_work(&group.owner) { PATIENCE } else { START };
+    let allowed = if is_batch(&group.owner) { INIT_TIMEOUT } else { START };
     container.pod.is_active() && container.runs_for(cluster).is_some_and(|run| run >= allowed)
 }
 
-/// Work that ends may begin with a long preparation.
-fn is_work(owner: &ObjectRef) -> bool {
+/// The init containers of batch work often run for a long time.
+fn is_batch(owner: &ObjectRef) -> bool {
     owner.is(Kind::Job) || owner.is(Kind::CronJob)
 }
 
@@ -71,37 +71,40 @@ fn finding(cluster: &Cluster, group: &PodGroup, affected: &Affected) -> Finding 
     let failing = affected.containers.iter().find(|c| fails(cluster, c));
     let container = failing.copied().unwrap_or(affected.sample());
     let any_ready = cluster.pods_of(group).any(|pod| pod.is_active() && pod.is_ready());
-    let (severity, what) = match failing {
+    let (severity, problem) = match failing {
         Some(container) => {
             let end = container.last_end().map(describe).unwrap_or_else(|| "an unknown exit code".to_string());
-            let saying = container.saying(cluster);
-            (Severity::Error, format!("it ends with {end}, {}{saying}", container.restarts()))
+            let output = container.saying(cluster);
+            (Severity::Error, format!("fails repeatedly: {end}, {}{output}", container.restarts()))
         }
         None => {
             let run = container.runs_for(cluster).unwrap_or_default();
-            let patient = run < PATIENCE || any_ready || is_work(owner);
-            let said = last_lines(cluster, &container).pop().map(|line| format!(", saying \"{line}\""));
-            let severity = if patient { Severity::Warning } else { Severity::Error };
-            (severity, format!("it has been running for {}{}", human(run), said.unwrap_or_default()))
+            let is_tolerable = run < INIT_TIMEOUT || any_ready || is_batch(owner);
+            let output = last_lines(cluster, &container).pop().map(|line| format!(": \"{line}\""));
+            let severity = if is_tolerable { Severity::Warning } else { Severity::Error };
+            (severity, format!("has been running for {}{}", human(run), output.unwrap_or_default()))
         }
     };
     let since = match failing {
         Some(container) => container.loops_since(cluster),
         None => container.status.state.running().and_then(|state| state.started_at),
     };
-    let message = format!("{} is stuck in {}: {what}", owner.title(), container.described());
+    let message = format!("{} of {} {problem}", container.described(), owner.title());
     let finding =
         Finding::new(severity, owner.clone(), message).container(container.name()).pods(affected.pods()).since(since);
     let finding = match failing {
         Some(container) => container.tell_end(cluster, finding),
         None => {
-            let text =
-                format!("{} runs since {}", container.described(), since.map(|t| t.to_string()).unwrap_or_default());
+            let start = since.map(|t| t.to_string()).unwrap_or_default();
+            let text = format!("{} has been running since {start}", container.described());
             let path = format!("{}.state.running", container.status_path());
             container.tell_log(cluster, finding.evidence(text, &container.pod.reference(), &path))
         }
     };
-    finding.fix_command("Read what it says, and repair what it names or waits for", container.log_command(owner))
+    finding.fix_command(
+        "Check the init container's logs, and fix the error or the dependency it waits for",
+        container.log_command(owner),
+    )
 }
 
 #[cfg(test)]
@@ -123,41 +126,39 @@ mod tests {
     }
 
     const SETUP: &str = "{name: setup}";
-    const WAITS: &str = "{waiting: {reason: CrashLoopBackOff}}";
+    const WAITING: &str = "{waiting: {reason: CrashLoopBackOff}}";
     const ENDED: &str = "{terminated: {exitCode: 2, reason: Error, startedAt: '2026-11-21T11:59:40Z', finishedAt: '2026-11-21T11:59:45Z'}}";
 
     #[test]
-    fn fires_when_it_fails_whatever_the_moment() {
+    fn fires_for_repeated_failures_in_every_state() {
         let found =
-            ["error StatefulSet shop/db: StatefulSet db is stuck in init container setup: it ends with exit code 2 \
-                      (wrong usage, or a Go panic), 3 restarts"];
+            ["error StatefulSet shop/db: init container setup of StatefulSet db fails repeatedly: exit code 2 \
+                      (incorrect usage or Go panic), 3 restarts"];
         let runs = "{running: {startedAt: '2026-11-21T11:59:58Z'}}";
-        for state in [WAITS, ENDED, runs] {
+        for state in [WAITING, ENDED, runs] {
             check(&RULE, &[&pod(SETUP, 3, state, ENDED)]).finds(&found);
         }
     }
 
     #[test]
-    fn fires_when_it_runs_past_its_time() {
+    fn fires_when_it_does_not_complete() {
         let runs = pod(SETUP, 0, "{running: {startedAt: '2026-11-21T11:50:00Z'}}", "{}");
         let said = World::new(&[&runs]).log("shop", "db-0", "setup", &["waiting for redis", ""]).check(&RULE);
-        said.finds(&[
-            "error StatefulSet shop/db: StatefulSet db is stuck in init container setup: it has been running for \
-                      10m, saying \"waiting for redis\"",
-        ]);
+        said.finds(&["error StatefulSet shop/db: init container setup of StatefulSet db has been running for \
+                      10m: \"waiting for redis\""]);
         assert_eq!(said.finding().fix[0].command.as_deref(), Some("kubectl -n shop logs statefulset/db -c setup"));
         check(&RULE, &[&runs.replace("startedAt: '2026-11-21T11:50:00Z'", "startedAt: '2026-11-21T11:57:00Z'")])
-            .finds(&["warning StatefulSet shop/db: StatefulSet db is stuck in init container setup: it has been running for 3m"]);
+            .finds(&["warning StatefulSet shop/db: init container setup of StatefulSet db has been running for 3m"]);
     }
 
     #[test]
-    fn quiet_while_it_is_in_time() {
+    fn quiet_within_the_startup_time() {
         check(&RULE, &[&pod(SETUP, 0, "{running: {startedAt: '2026-11-21T11:58:30Z'}}", "{}")]).finds_nothing();
         check(&RULE, &[&pod(SETUP, 0, ENDED, "{}")]).finds_nothing();
     }
 
     #[test]
-    fn quiet_for_what_succeeded_in_the_end_and_for_sidecars() {
+    fn quiet_after_success_and_for_sidecars() {
         let done = "{terminated: {exitCode: 0, reason: Completed, finishedAt: '2026-11-21T11:59:59Z'}}";
         check(&RULE, &[&pod(SETUP, 3, done, ENDED)]).finds_nothing();
         check(
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_for_a_job_that_prepares_and_for_bare_manifests() {
+    fn quiet_for_a_long_preparation_of_a_job_and_for_bare_manifests() {
         let job = pod(SETUP, 0, "{running: {startedAt: '2026-11-21T11:57:00Z'}}", "{}")
             .replace("apps/v1, kind: StatefulSet", "batch/v1, kind: Job");
         check(&RULE, &[&job]).finds_nothing();

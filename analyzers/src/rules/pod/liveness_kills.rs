@@ -8,31 +8,37 @@ use crate::snapshot::{Cluster, Object, ObjectRef};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether the kubelet kills and restarts a container because its liveness or startup probe fails, and what the probe
-    /// was answered.
+    /// Checks for containers that the kubelet kills and restarts because their liveness or startup probe fails, and
+    /// reports the result of the probe.
     ///
     /// ## Why it matters
     ///
-    /// The container may be perfectly well: often the probe asks the wrong port or path, or has less patience than the
-    /// program needs to start or to answer under load. Each kill cuts off the work in progress, and restarts under load make
-    /// the load worse.
+    /// The container may be healthy: the probe often uses the wrong port or path, or allows too little time for the
+    /// application to start or to respond under load. Each kill interrupts work in progress, and restarts under load
+    /// increase the load.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe pod POD` shows events `Unhealthy: Liveness probe failed: …` and `Killing`. Ask the
-    /// probe's address yourself: `kubectl -n NAMESPACE port-forward POD 8080` and `curl -i localhost:8080/PATH`.
+    /// `kubectl -n NAMESPACE describe pod POD` shows the events `Unhealthy: Liveness probe failed: …` and `Killing`.
+    /// Send the probe's request manually: `kubectl -n NAMESPACE port-forward POD 8080` and
+    /// `curl -i localhost:8080/PATH`.
     ///
     /// ## How to fix
     ///
-    /// Let the probe ask a port and path that the program serves. For slow starts add a `startupProbe` instead of a longer
-    /// `initialDelaySeconds`. A liveness probe should not depend on other services; that belongs into the readiness probe.
+    /// Point the probe at a port and path that the container serves. For slow starts add a `startupProbe` instead of
+    /// increasing `initialDelaySeconds`. A liveness probe must not depend on other services; check those in the
+    /// readiness probe.
     ///
     /// ## Exceptions
     ///
-    /// Where the container ended sooner than the probe's patience allows (then it crashed by itself), where it was killed
-    /// for memory, for a single kill that is over, and where events could not be read.
+    /// The rule does not fire if:
+    ///
+    /// - the container exited before the probe could have reached its failure threshold (it crashed by itself);
+    /// - the container was OOM-killed;
+    /// - there was a single kill and the container has recovered;
+    /// - events could not be read.
     "pod/liveness-kills": Error,
-    "a failing liveness or startup probe makes the kubelet kill a container again and again",
+    "the kubelet kills a container repeatedly because its liveness or startup probe fails",
     needs: [Pod, Event],
     optional: [ReplicaSet, Job],
     explained_by: ["rbac/denied"],
@@ -51,15 +57,15 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
     let pod = container.pod.reference();
     let failure = probe::kills(cluster, &container);
     let kind = failure.as_ref().map_or(ProbeKind::Liveness, |failure| failure.kind);
-    let answer = failure.map(|failure| failure.answer).unwrap_or_default();
-    let asked = kind.of(container.spec);
-    let asks = asked.map(probe::describe).unwrap_or_default();
-    let mismatch = asked.and_then(|probe| probe::port_mismatch(&container.pod.spec, container.spec, probe));
+    let result = failure.map(|failure| failure.answer).unwrap_or_default();
+    let probe = kind.of(container.spec);
+    let action = probe.map(probe::describe).unwrap_or_default();
+    let mismatch = probe.and_then(|probe| probe::port_mismatch(&container.pod.spec, container.spec, probe));
     let but = mismatch.as_ref().map(|declares| format!(", but {declares}")).unwrap_or_default();
     let message = format!(
-        "{}: {} is killed by its {kind} probe: {asks} fails with {answer}{but}, {}",
-        owner.title(),
+        "{} of {} is killed by its {kind} probe: {action} fails ({result}){but}, {}",
         container.described(),
+        owner.title(),
         container.restarts()
     );
     let path = format!("{}.{kind}Probe", container.spec_path());
@@ -67,20 +73,20 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         .container(container.name())
         .pods(affected.pods())
         .since(container.loops_since(cluster))
-        .evidence(format!("the {kind} probe asks {asks}"), &pod, &path)
-        .evidence(format!("its last answer: {answer}"), &pod, "");
+        .evidence(format!("{kind} probe: {action}"), &pod, &path)
+        .evidence(format!("last result: {result}"), &pod, "");
     if let Some(declares) = mismatch {
         finding = finding.evidence(declares, &pod, &format!("{}.ports", container.spec_path()));
     }
     if let Some(end) = container.last_end() {
-        let text = format!("the last run took {}s and ended with {}", container.last_run().as_secs(), describe(end));
+        let text = format!("the last run lasted {}s and ended with {}", container.last_run().as_secs(), describe(end));
         finding = finding.evidence(text, &pod, &container.last_end_path());
     }
     let finding = container.tell_log(cluster, finding);
-    let finding = finding.fix(format!("Let {path} ask a port and path that the program answers"));
+    let finding = finding.fix(format!("Point {path} at a port and path that the container serves"));
     match container.spec.startup_probe.is_none() && kind == ProbeKind::Liveness {
-        true => finding.fix("If the program only needs longer to start, give it a startupProbe"),
-        false => finding.fix("If the program only needs longer, raise failureThreshold or timeoutSeconds"),
+        true => finding.fix("If the container only needs more time to start, add a startupProbe"),
+        false => finding.fix("If the container only needs more time, raise failureThreshold or timeoutSeconds"),
     }
 }
 
@@ -120,33 +126,33 @@ mod tests {
         "{exitCode: 137, reason: Error, startedAt: '2026-11-21T11:59:00Z', finishedAt: '2026-11-21T11:59:45Z'}";
     const SINCE: &str = "2026-11-21T11:59:46Z";
     const REFUSED: &str = "Liveness probe failed: Get \"http://10.0.0.1:8081/healthz\": dial tcp 10.0.0.1:8081: connect: connection refused";
-    const FOUND: &str = "error Pod shop/web: Pod web: container app is killed by its liveness probe: GET :8081/healthz fails \
-                         with connection refused, but container app declares 8080, 3 restarts";
+    const FOUND: &str = "error Pod shop/web: container app of Pod web is killed by its liveness probe: GET \
+                         :8081/healthz fails (connection refused), but container app declares port 8080, 3 restarts";
 
     #[test]
-    fn fires_with_the_probe_its_answer_and_the_port_declared() {
+    fn fires_with_the_probe_its_result_and_the_declared_port() {
         check(&RULE, &[&pod(3, KILLED, SINCE), &event(REFUSED, 9)]).finds(&[FOUND]);
-        // A graceful end, or one with the program's own code, is a kill all the same.
+        // A graceful exit, or one with the application's own code, is a kill as well.
         check(&RULE, &[&pod(3, &KILLED.replace("137", "0"), SINCE), &event(REFUSED, 9)]).finds(&[FOUND]);
         check(&RULE, &[&pod(3, &KILLED.replace("137", "2"), SINCE), &event(REFUSED, 9)]).finds(&[FOUND]);
     }
 
     #[test]
     fn fires_as_the_cause_of_the_crash_loop() {
-        let waits = pod(3, KILLED, SINCE)
+        let waiting = pod(3, KILLED, SINCE)
             .replace("running: {startedAt: '2026-11-21T11:59:46Z'}", "waiting: {reason: CrashLoopBackOff}");
-        let said = World::new(&[&waits, &event(REFUSED, 9)]).check_all();
+        let said = World::new(&[&waiting, &event(REFUSED, 9)]).check_all();
         let cause = said.by("pod/liveness-kills").id.clone();
         assert_eq!(said.by("pod/crash-loop").caused_by, [cause]);
     }
 
     #[test]
     fn quiet_when_the_container_crashed_by_itself() {
-        let at_once = KILLED
+        let immediate = KILLED
             .replace("11:59:00Z", "11:59:44Z")
             .replace("periodSeconds: 5", "periodSeconds: 20")
             .replace("137", "1");
-        let pod = pod(3, &at_once, SINCE).replace("periodSeconds: 5", "periodSeconds: 10");
+        let pod = pod(3, &immediate, SINCE).replace("periodSeconds: 5", "periodSeconds: 10");
         check(&RULE, &[&pod, &event(REFUSED, 9)]).finds_nothing();
     }
 
@@ -160,8 +166,8 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_it_is_over() {
-        let long = pod(1, &KILLED.replace("T11:59", "T11:30"), "2026-11-21T11:30:46Z");
-        check(&RULE, &[&long, &event(REFUSED, 9).replace("11:59:50", "11:30:40")]).finds_nothing();
+    fn quiet_after_recovery() {
+        let recovered = pod(1, &KILLED.replace("T11:59", "T11:30"), "2026-11-21T11:30:46Z");
+        check(&RULE, &[&recovered, &event(REFUSED, 9).replace("11:59:50", "11:30:40")]).finds_nothing();
     }
 }

@@ -7,28 +7,28 @@ use crate::text::words::list;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the state of every pod is known: neither its phase nor its `Ready` condition is `Unknown`.
+    /// Checks for pods in state `Unknown`: their phase or their `Ready` condition is `Unknown`.
     ///
     /// ## Why it matters
     ///
-    /// The kubelet of the pod's node no longer reports. The containers may run or not; nobody restarts them when they fail,
-    /// and Services no longer send them traffic.
+    /// The kubelet on the pod's node has stopped reporting. The containers may or may not be running; failed containers
+    /// are not restarted, and Services no longer route traffic to the pod.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pods -o wide` shows `Unknown` and the node; `kubectl describe node NODE` shows when its
-    /// kubelet last reported.
+    /// `kubectl -n NAMESPACE get pods -o wide` shows `Unknown` and the node. `kubectl describe node NODE` shows when
+    /// its kubelet last reported.
     ///
     /// ## How to fix
     ///
-    /// Bring the node back (kubelet, network, power). If it is gone for good, delete the Node object, and its pods are
-    /// made anew elsewhere.
+    /// Recover the node (kubelet, network, power). If it is permanently gone, delete the Node object; its pods are then
+    /// recreated on other nodes.
     ///
     /// ## Exceptions
     ///
-    /// For pods that are finished.
+    /// The rule does not fire for finished pods.
     "pod/lost": Error,
-    "the state of a pod is unknown, as its node does not report",
+    "the state of a pod is unknown because its node is not reporting",
     needs: [Pod],
     optional: [],
     explained_by: ["node/not-ready"],
@@ -43,15 +43,15 @@ fn check(cluster: &Cluster, report: &mut Report) {
         nodes.sort_unstable();
         nodes.dedup();
         let owner = &group.owner;
-        let whose = if owner.is(Kind::Pod) { "Pod" } else { "A pod of" };
+        let prefix = if owner.is(Kind::Pod) { "Pod" } else { "A pod of" };
         let subject = if owner.is(Kind::Pod) { owner.name.clone() } else { format!("{} {}", owner.kind, owner.name) };
-        let place = match nodes.len() {
+        let cause = match nodes.len() {
             0 => String::new(),
-            1 => format!(": node {} does not report", nodes[0]),
-            _ => format!(": nodes {} do not report", list(&nodes, 3)),
+            1 => format!(": node {} is not reporting", nodes[0]),
+            _ => format!(": nodes {} are not reporting", list(&nodes, 3)),
         };
         let ready = sample.condition("Ready");
-        let mut finding = Finding::error(owner.clone(), format!("{whose} {subject} is in an unknown state{place}"))
+        let mut finding = Finding::error(owner.clone(), format!("{prefix} {subject} is in state Unknown{cause}"))
             .pods(pods.len())
             .since(pods.iter().filter_map(|pod| pod.condition("Ready")?.last_transition_time).min())
             .evidence(format!("status.phase is {}", sample.status.phase), &sample.reference(), "status.phase");
@@ -63,7 +63,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
             finding = finding.because(ObjectRef::new(Kind::Node, "", node));
         }
         if let Some(node) = nodes.first() {
-            finding = finding.fix_command("Look at the node", kubectl(["describe", "node", node]));
+            finding = finding.fix_command("Investigate the node", kubectl(["describe", "node", node]));
         }
         report.add(finding);
     }
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn fires_when_phase_or_ready_is_unknown() {
-        let lost = "error Pod shop/web: Pod web is in an unknown state: node w1 does not report";
+        let lost = "error Pod shop/web: Pod web is in state Unknown: node w1 is not reporting";
         check(&RULE, &[&pod("phase: Unknown")]).finds(&[lost]);
         check(&RULE, &[&pod("phase: Running, conditions: [{type: Ready, status: Unknown}]")]).finds(&[lost]);
     }

@@ -12,62 +12,67 @@ use crate::text::words::{list, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That every ConfigMap, Secret, key and PersistentVolumeClaim that a pod cannot start without exists: in `env`,
-    /// `envFrom`, volumes and projected volumes, of containers and init containers. It looks at the objects first, and
-    /// where those could not be read (or only their metadata) at what the kubelet and the scheduler say.
+    /// Checks that every ConfigMap, Secret, key and PersistentVolumeClaim that a pod requires to start exists: in
+    /// `env`, `envFrom`, volumes and projected volumes of containers and init containers. The rule reads the objects
+    /// themselves. If they could not be read (or only their metadata), it uses the messages of the kubelet and the
+    /// scheduler.
     ///
     /// ## Why it matters
     ///
-    /// The kubelet starts no container whose variables it cannot fill and no pod whose volumes it cannot mount, and the
-    /// scheduler places no pod whose claim does not exist. The pod waits, as `CreateContainerConfigError`,
-    /// `ContainerCreating` or `Pending`, until somebody makes the object. A pod that runs goes on when the object is
-    /// deleted, but the next one will not start; that is a warning.
+    /// The kubelet does not start a container whose environment variables reference a missing object, or a pod whose
+    /// volumes cannot be mounted. The scheduler does not place a pod whose claim does not exist. The pod stays in
+    /// `CreateContainerConfigError`, `ContainerCreating` or `Pending` until the object is created. A running pod keeps
+    /// running if the object is deleted, but new pods cannot start; that is reported as a warning.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe pod POD` shows the event `configmap "NAME" not found`, `couldn't find key KEY in
-    /// Secret NAMESPACE/NAME` or `MountVolume.SetUp failed`; `kubectl -n NAMESPACE get configmap,secret,pvc` does not
-    /// list the object.
+    /// `kubectl -n NAMESPACE describe pod POD` shows the event `configmap "NAME" not found`,
+    /// `couldn't find key KEY in Secret NAMESPACE/NAME` or `MountVolume.SetUp failed`.
+    /// `kubectl -n NAMESPACE get configmap,secret,pvc` does not list the object.
     ///
     /// ## How to fix
     ///
-    /// Make the object or the key in the pod's own namespace, or correct the name in the pod template. The pod starts
-    /// by itself within a minute or two. If it can do without, mark the reference `optional: true`.
+    /// Create the object or the key in the pod's namespace, or correct the name in the pod template. The pod then
+    /// starts within a minute or two without further action. If the reference is not required, set `optional: true`.
     ///
     /// ## Exceptions
     ///
-    /// For references with `optional: true`; for image pull secrets (the kubelet pulls without those that do not exist);
-    /// for claims of generic ephemeral volumes, which are made with the pod; for pods younger than a minute; for
-    /// workloads scaled to zero, suspended or done; where the kinds could not be read and nobody says that the object
-    /// is missing.
+    /// The rule does not fire for:
+    ///
+    /// - references with `optional: true`;
+    /// - image pull secrets, because the kubelet ignores those that do not exist;
+    /// - claims of generic ephemeral volumes, which are created with the pod;
+    /// - pods that are less than a minute old;
+    /// - workloads that are scaled to zero, suspended or completed;
+    /// - kinds that could not be read, unless the kubelet or the scheduler reports the object as missing.
     "pod/missing-reference": Error,
-    "a ConfigMap, Secret, key or claim that a pod needs does not exist",
+    "a ConfigMap, Secret, key or claim that a pod requires does not exist",
     needs: [Pod],
     optional: [ConfigMap, Secret, PersistentVolumeClaim, Event, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
     explained_by: ["resource/not-ready"],
 }
 
-/// How much a missing object matters to a pod, the least first.
+/// How a missing object affects a pod, the least severe first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Hold {
-    /// No pod yet; the next one will not start.
-    Next,
-    /// The pod runs; it would not start again.
-    Again,
-    /// The pod waits for it.
-    Now,
+enum Impact {
+    /// No pod is affected yet; the next one cannot start.
+    NextPod,
+    /// The pod is running; it could not start again.
+    Restart,
+    /// The pod is waiting for the object.
+    Blocked,
 }
 
-/// One missing object or key, as one pod or template sees it.
+/// One missing object or key of one pod or template.
 struct Missing<'a> {
     reference: Reference<'a>,
     what: Standing,
-    hold: Hold,
-    /// What the kubelet or scheduler says.
-    said: Option<String>,
+    impact: Impact,
+    /// The message of the kubelet or scheduler.
+    message: Option<String>,
 }
 
-/// The same for a whole workload.
+/// One missing object or key of a workload.
 struct Trouble<'a> {
     missing: Missing<'a>,
     places: Vec<Reference<'a>>,
@@ -89,7 +94,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
             }
         }
         troubles.retain(|_, trouble| {
-            trouble.missing.hold != Hold::Again || is_still_wanted(cluster, &group.owner, &trouble.missing.reference)
+            trouble.missing.impact != Impact::Restart
+                || is_still_required(cluster, &group.owner, &trouble.missing.reference)
         });
         let applied = cluster.pods_of(group).any(|pod| pod.metadata.is_live());
         add(cluster, report, &group.owner, troubles, applied);
@@ -109,7 +115,7 @@ fn has_pods(cluster: &Cluster, owner: &ObjectRef) -> bool {
     cluster.group_of_owner(owner).is_some_and(|group| cluster.pods_of(group).any(Pod::is_active))
 }
 
-/// Whether a workload without pods is about to have some, and not only just made.
+/// Whether a workload without pods should have some: it is neither new nor scaled to zero nor finished.
 fn wants_pods(cluster: &Cluster, workload: &crate::Workload) -> bool {
     let created = workload.metadata.creation_timestamp;
     let young = created.is_some_and(|created| age(cluster.now(), created) < START);
@@ -135,22 +141,22 @@ fn wants_pods(cluster: &Cluster, workload: &crate::Workload) -> bool {
     true
 }
 
-/// Of objects that keep pods from starting, these three kinds; the others keep pods from being made.
-fn is_needed(reference: &Reference) -> bool {
+/// The kinds that prevent a pod from starting. The other kinds prevent it from being created.
+fn is_required(reference: &Reference) -> bool {
     !reference.optional && matches!(reference.kind, Kind::ConfigMap | Kind::Secret | Kind::PersistentVolumeClaim)
 }
 
-/// What pods of a namespace need by their spec and what is not known to be there.
+/// The references of a pod spec to objects that are missing or could not be read.
 fn absent<'a>(cluster: &Cluster, namespace: &str, spec: &'a PodSpec) -> Vec<(Reference<'a>, Standing)> {
-    let needed = references(spec).into_iter().filter(is_needed);
-    let standings = needed.map(|reference| (reference, reference.standing(cluster, namespace)));
+    let required = references(spec).into_iter().filter(is_required);
+    let standings = required.map(|reference| (reference, reference.standing(cluster, namespace)));
     standings.filter(|(_, standing)| *standing != Standing::Present).collect()
 }
 
 fn missing_of_template<'a>(absent: &[(Reference<'a>, Standing)]) -> Vec<Missing<'a>> {
     let is_missing = |what: Standing| matches!(what, Standing::ObjectMissing | Standing::KeyMissing);
     let missing = absent.iter().filter(|(reference, what)| is_missing(*what) && !is_published(reference));
-    missing.map(|&(reference, what)| Missing { reference, what, hold: Hold::Next, said: None }).collect()
+    missing.map(|&(reference, what)| Missing { reference, what, impact: Impact::NextPod, message: None }).collect()
 }
 
 fn missing_of<'a>(cluster: &Cluster, pod: &Pod, absent: &[(Reference<'a>, Standing)]) -> Vec<Missing<'a>> {
@@ -161,51 +167,55 @@ fn missing_of<'a>(cluster: &Cluster, pod: &Pod, absent: &[(Reference<'a>, Standi
     let mut messages: Option<Vec<String>> = None;
     let mut found = Vec::new();
     for &(reference, standing) in absent {
-        let Some(hold) = hold(pod, &reference) else { continue };
-        let messages = messages.get_or_insert_with(|| complaints(cluster, pod));
-        let said = messages.iter().find(|message| reference.is_said_missing(namespace, message)).cloned();
+        let Some(impact) = impact(pod, &reference) else { continue };
+        let messages = messages.get_or_insert_with(|| reported(cluster, pod));
+        let message = messages.iter().find(|message| reference.is_said_missing(namespace, message)).cloned();
         let what = match standing {
-            Standing::Unknown if said.is_some() && hold == Hold::Now => unread_standing(cluster, namespace, &reference),
+            Standing::Unknown if message.is_some() && impact == Impact::Blocked => {
+                unread_standing(cluster, namespace, &reference)
+            }
             Standing::ObjectMissing | Standing::KeyMissing => standing,
             _ => continue,
         };
-        // Of a running pod the kubelet says nothing, and a list without a single Secret may be one that nobody took.
-        if hold == Hold::Again && (is_published(&reference) || cluster.objects().count(reference.kind) == 0) {
+        // The kubelet reports nothing about a running pod, and an empty list may not have been recorded at all.
+        if impact == Impact::Restart && (is_published(&reference) || cluster.objects().count(reference.kind) == 0) {
             continue;
         }
-        found.push(Missing { reference, what, hold, said });
+        found.push(Missing { reference, what, impact, message });
     }
     found
 }
 
-/// Every namespace has this one again within seconds (the controller root-ca-cert-publisher).
+/// The controller root-ca-cert-publisher recreates this ConfigMap in every namespace within seconds.
 fn is_published(reference: &Reference) -> bool {
     reference.kind == Kind::ConfigMap && reference.name == "kube-root-ca.crt"
 }
 
-/// What is missing by the kubelet's word: the key, where the object is known to be there.
+/// What the kubelet reports as missing: the key, if the object is known to exist.
 fn unread_standing(cluster: &Cluster, namespace: &str, reference: &Reference) -> Standing {
     let exists = Reference { key: None, ..*reference }.standing(cluster, namespace) == Standing::Present;
     if exists && reference.key.is_some() { Standing::KeyMissing } else { Standing::ObjectMissing }
 }
 
-/// How far the pod has come towards a reference; `None` where an init container may still make what is missing.
-fn hold(pod: &Pod, reference: &Reference) -> Option<Hold> {
+/// How the reference affects the pod; `None` if an init container may still create the missing object.
+fn impact(pod: &Pod, reference: &Reference) -> Option<Impact> {
     let is_scheduled = !pod.spec.node_name.is_empty();
     let Some(container) = reference.container() else {
         return Some(match reference.kind {
-            _ if is_scheduled && pod.is_being_created() => Hold::Now,
-            _ if is_scheduled => Hold::Again,
-            // The scheduler looks at claims, and the kubelet at the others later.
-            Kind::PersistentVolumeClaim => Hold::Now,
-            _ => Hold::Next,
+            _ if is_scheduled && pod.is_being_created() => Impact::Blocked,
+            _ if is_scheduled => Impact::Restart,
+            // The scheduler checks claims; the kubelet checks the other kinds later.
+            Kind::PersistentVolumeClaim => Impact::Blocked,
+            _ => Impact::NextPod,
         });
     };
     let status = pod.container_statuses().find(|status| status.name == container);
     match status {
-        Some(status) if waits_for(status, "CreateContainerConfigError") => Some(Hold::Now),
-        Some(status) if status.state.running().is_some() || status.state.terminated().is_some() => Some(Hold::Again),
-        _ => pod.spec.init_containers.is_empty().then_some(Hold::Next),
+        Some(status) if waits_for(status, "CreateContainerConfigError") => Some(Impact::Blocked),
+        Some(status) if status.state.running().is_some() || status.state.terminated().is_some() => {
+            Some(Impact::Restart)
+        }
+        _ => pod.spec.init_containers.is_empty().then_some(Impact::NextPod),
     }
 }
 
@@ -213,30 +223,30 @@ fn waits_for(status: &ContainerStatus, reason: &str) -> bool {
     status.state.waiting().is_some_and(|waiting| waiting.reason == reason)
 }
 
-/// What the kubelet and the scheduler say about a pod.
-fn complaints(cluster: &Cluster, pod: &Pod) -> Vec<String> {
+/// The messages of the kubelet and the scheduler about a pod.
+fn reported(cluster: &Cluster, pod: &Pod) -> Vec<String> {
     let waiting = pod.container_statuses().filter_map(|status| status.state.waiting());
-    let mut said: Vec<String> = waiting.map(|waiting| waiting.message.clone()).collect();
-    said.extend(pod.condition("PodScheduled").map(|condition| condition.message.to_string()));
+    let mut messages: Vec<String> = waiting.map(|waiting| waiting.message.clone()).collect();
+    messages.extend(pod.condition("PodScheduled").map(|condition| condition.message.to_string()));
     let events = cluster.events(&pod.reference());
     let own = events.iter().filter(|event| {
         event.involved_object.uid.is_empty()
             || pod.metadata.uid.is_empty()
             || event.involved_object.uid == pod.metadata.uid
     });
-    // What the scheduler says now is in the condition; its events may tell of a claim that was made since. The kubelet
-    // repeats a failing mount every two minutes.
+    // The condition has the current message of the scheduler; its events may report a claim that was created since.
+    // The kubelet retries a failing mount every two minutes.
     let own = own.filter(|event| {
         event.reason != "FailedScheduling"
             && event.last_seen().is_none_or(|seen| age(cluster.now(), seen) < crate::kubernetes::time::PROVISION)
     });
-    said.extend(own.map(|event| event.message.clone()));
-    said.retain(|message| !message.is_empty());
-    said
+    messages.extend(own.map(|event| event.message.clone()));
+    messages.retain(|message| !message.is_empty());
+    messages
 }
 
-/// Whether the next pod of a workload will need it too: the template may have moved on.
-fn is_still_wanted(cluster: &Cluster, owner: &ObjectRef, reference: &Reference) -> bool {
+/// Whether the current template still requires the object: it may have changed since the pod was created.
+fn is_still_required(cluster: &Cluster, owner: &ObjectRef, reference: &Reference) -> bool {
     let Some(workload) = cluster.workload(owner) else { return false };
     !workload.object.is(Kind::Job)
         && !workload.is_scaled_to_zero()
@@ -245,7 +255,7 @@ fn is_still_wanted(cluster: &Cluster, owner: &ObjectRef, reference: &Reference) 
             .any(|r| !r.optional && (r.kind, r.name, r.key) == (reference.kind, reference.name, reference.key))
 }
 
-/// Merges what several pods and places say of one object.
+/// Merges the references of several pods and fields to one object.
 fn collect<'a>(
     troubles: &mut BTreeMap<(Kind, &'a str, Option<&'a str>), Trouble<'a>>,
     found: Vec<Missing<'a>>,
@@ -260,26 +270,26 @@ fn collect<'a>(
             sample: pod,
             pods: 0,
             since: None,
-            missing: Missing { said: missing.said.clone(), ..missing },
+            missing: Missing { message: missing.message.clone(), ..missing },
         });
-        if missing.hold > trouble.missing.hold
-            || (missing.hold == trouble.missing.hold && trouble.missing.said.is_none())
+        if missing.impact > trouble.missing.impact
+            || (missing.impact == trouble.missing.impact && trouble.missing.message.is_none())
         {
-            // The pods that wait are the ones to count and to show.
-            if missing.hold > trouble.missing.hold {
+            // Count and show the most severely affected pods.
+            if missing.impact > trouble.missing.impact {
                 (trouble.pods, trouble.since) = (0, None);
                 counted.retain(|counted| *counted != id);
             }
             trouble.sample = pod;
-            trouble.missing = Missing { said: missing.said.clone(), ..missing };
+            trouble.missing = Missing { message: missing.message.clone(), ..missing };
         }
         if !trouble.places.iter().any(|place| place.place() == missing.reference.place()) {
             trouble.places.push(missing.reference);
         }
-        if missing.hold == trouble.missing.hold && !counted.contains(&id) {
+        if missing.impact == trouble.missing.impact && !counted.contains(&id) {
             counted.push(id);
             trouble.pods += usize::from(pod.is_some());
-            let since = pod.filter(|_| missing.hold == Hold::Now).and_then(Pod::scheduled_at);
+            let since = pod.filter(|_| missing.impact == Impact::Blocked).and_then(Pod::scheduled_at);
             trouble.since = [trouble.since, since].into_iter().flatten().min();
         }
     }
@@ -313,12 +323,12 @@ fn finding(
         Some(key) => format!("{kind} {name} has no key {key}"),
         None => format!("{kind} {name} does not exist"),
     };
-    let (severity, consequence) = match missing.hold {
-        Hold::Now => (Severity::Error, "cannot start"),
-        Hold::Again => (Severity::Warning, "will not start again"),
-        // A manifest is judged as if it were applied.
-        Hold::Next if !applied => (Severity::Error, "will not start"),
-        Hold::Next => (Severity::Warning, "will not start"),
+    let (severity, consequence) = match missing.impact {
+        Impact::Blocked => (Severity::Error, "cannot start"),
+        Impact::Restart => (Severity::Warning, "cannot start new pods"),
+        // A manifest is checked as if it had been applied.
+        Impact::NextPod if !applied => (Severity::Error, "will not start"),
+        Impact::NextPod => (Severity::Warning, "will not start"),
     };
     let mut places: Vec<String> = trouble.places.iter().map(Reference::place).collect();
     places.dedup();
@@ -330,30 +340,30 @@ fn finding(
         .pods(if sample.is(Kind::Pod) { trouble.pods } else { 0 })
         .since(trouble.since);
     for place in trouble.places.iter().take(3) {
-        finding = finding.evidence(format!("{} names {kind} {name}", place.place()), &sample, &place.path());
+        finding = finding.evidence(format!("{} references {kind} {name}", place.place()), &sample, &place.path());
     }
-    if let Some(said) = &missing.said {
-        finding = finding.evidence(shorten(said, 300), &sample, "");
+    if let Some(message) = &missing.message {
+        finding = finding.evidence(shorten(message, 300), &sample, "");
     } else {
         finding = finding.rests_on_absence();
     }
-    for maker in makers(cluster, namespace, kind, name) {
-        finding = finding.because(maker);
+    for source in sources(cluster, namespace, kind, name) {
+        finding = finding.because(source);
     }
     advise(cluster, finding, owner, &object, key)
 }
 
-/// Adds how to fix it, and the name or key that was perhaps meant.
+/// Adds the fixes, and the similar name or the existing keys.
 fn advise(cluster: &Cluster, finding: Finding, owner: &ObjectRef, object: &ObjectRef, key: Option<&str>) -> Finding {
     let (namespace, name) = (owner.namespace(), object.name.as_str());
     let resource = if object.is(Kind::ConfigMap) { "configmap" } else { "secret" };
     let mut finding = finding;
     if let Some(key) = key {
         if let Some(keys) = keys_of(cluster, object) {
-            let has = if keys.is_empty() { "no keys".to_string() } else { format!("the keys {}", list(&keys, 8)) };
+            let has = if keys.is_empty() { "no keys".to_string() } else { format!("keys {}", list(&keys, 8)) };
             finding = finding.evidence(format!("{} {name} has {has}", object.kind), object, "data");
         }
-        let text = format!("Add the key {key} to {} {name}, or correct the key in the pod template", object.kind);
+        let text = format!("Add key {key} to {} {name}, or correct the key in the pod template", object.kind);
         return finding.fix_command(text, kubectl(["-n", namespace, "edit", resource, name]));
     }
     let candidates: Vec<&str> = match object.kind.as_ref() {
@@ -362,23 +372,23 @@ fn advise(cluster: &Cluster, finding: Finding, owner: &ObjectRef, object: &Objec
         _ => cluster.in_namespace::<PersistentVolumeClaim>(namespace).iter().map(Object::name).collect(),
     };
     if let Some(near) = nearest_name(name, candidates) {
-        let meant = ObjectRef { name: near.to_string(), ..object.clone() };
-        finding = finding.evidence(format!("There is a {} {near}", object.kind), &meant, "metadata.name").fix_command(
-            format!("If {near} is meant, correct the name"),
+        let similar = ObjectRef { name: near.to_string(), ..object.clone() };
+        finding = finding.evidence(format!("{} {near} exists", object.kind), &similar, "metadata.name").fix_command(
+            format!("If {near} was intended, correct the reference"),
             kubectl(["-n", namespace, "edit", &owner.kind.to_lowercase(), &owner.name]),
         );
     }
     match object.kind.as_ref() {
         "ConfigMap" => finding.fix_command(
-            "Make the ConfigMap, with the keys that the pods read",
+            "Create the ConfigMap with the keys that the pods use",
             kubectl(["-n", namespace, "create", "configmap", name, "--from-literal=KEY=VALUE"]),
         ),
         "Secret" => finding.fix_command(
-            "Make the Secret, with the keys that the pods read",
+            "Create the Secret with the keys that the pods use",
             kubectl(["-n", namespace, "create", "secret", "generic", name, "--from-literal=KEY=VALUE"]),
         ),
         _ => finding.fix_command(
-            format!("Apply a PersistentVolumeClaim {name}, or name one that exists"),
+            format!("Create PersistentVolumeClaim {name}, or reference an existing one"),
             kubectl(["-n", namespace, "get", "persistentvolumeclaims"]),
         ),
     }
@@ -394,13 +404,13 @@ fn keys_of(cluster: &Cluster, object: &ObjectRef) -> Option<Vec<String>> {
     keys.map(|keys| keys.0.clone())
 }
 
-/// Custom resources that say of themselves that they make the Secret: cert-manager's Certificate, ExternalSecret,
-/// SealedSecret.
-fn makers(cluster: &Cluster, namespace: &str, kind: Kind, name: &str) -> Vec<ObjectRef> {
+/// The custom resources that declare that their controller creates the Secret: cert-manager's Certificate,
+/// ExternalSecret, SealedSecret.
+fn sources(cluster: &Cluster, namespace: &str, kind: Kind, name: &str) -> Vec<ObjectRef> {
     if kind != Kind::Secret {
         return Vec::new();
     }
-    let makes = |custom: &&crate::snapshot::model::CustomResource| {
+    let creates = |custom: &&crate::snapshot::model::CustomResource| {
         let target = match (custom.group(), custom.kind.as_str()) {
             ("cert-manager.io", "Certificate") => custom.spec.pointer("/secretName"),
             ("external-secrets.io", "ExternalSecret") => custom.spec.pointer("/target/name"),
@@ -410,7 +420,7 @@ fn makers(cluster: &Cluster, namespace: &str, kind: Kind, name: &str) -> Vec<Obj
         let target = target.and_then(|target| target.as_str()).unwrap_or(&custom.metadata.name);
         custom.metadata.namespace == namespace && target == name
     };
-    let found = cluster.custom().iter().filter(makes);
+    let found = cluster.custom().iter().filter(creates);
     found
         .map(|custom| ObjectRef {
             api_version: custom.api_version.clone().into(),
@@ -423,9 +433,9 @@ fn makers(cluster: &Cluster, namespace: &str, kind: Kind, name: &str) -> Vec<Obj
 
 #[cfg(test)]
 mod tests {
-    /// A claim that was made after the scheduler first asked for it, in a cluster whose claims may not be listed.
+    /// A claim that was created after the first scheduling attempt, in a cluster whose claims cannot be listed.
     #[test]
-    fn quiet_about_what_the_scheduler_said_before() {
+    fn quiet_for_an_outdated_message_of_the_scheduler() {
         let pod = "
             apiVersion: v1
             kind: Pod
@@ -484,12 +494,12 @@ mod tests {
         let near = "{apiVersion: v1, kind: ConfigMap, metadata: {name: app-setting, namespace: shop}}";
         let said = check(&RULE, &[&pod(ENV_FROM, CONFIG_ERROR), near]);
         said.finds(&["error Pod shop/web: Pod web cannot start: ConfigMap app-settings does not exist (envFrom of container app)"]);
-        assert!(said.text().contains("There is a ConfigMap app-setting"));
+        assert!(said.text().contains("ConfigMap app-setting exists"));
         assert_eq!(said.finding().pods, 1);
     }
 
     #[test]
-    fn quiet_when_the_config_map_is_there_by_now() {
+    fn quiet_when_the_config_map_exists_now() {
         let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: app-settings, namespace: shop}}";
         check(&RULE, &[&pod(ENV_FROM, CONFIG_ERROR), map]).finds_nothing();
     }
@@ -512,11 +522,11 @@ mod tests {
         said.finds(&[
             "error Pod shop/web: Pod web cannot start: Secret db has no key password (env PW of container app)",
         ]);
-        assert!(said.text().contains("has the keys user"));
+        assert!(said.text().contains("has keys user"));
     }
 
     #[test]
-    fn fires_by_the_kubelets_word_when_secrets_are_forbidden() {
+    fn fires_for_the_kubelets_message_when_secrets_are_forbidden() {
         World::new(&[&pod(VOLUME, CREATING), MOUNT])
             .forbid(Kind::Secret)
             .check(&RULE)
@@ -524,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_secrets_are_forbidden_and_nobody_complains() {
+    fn quiet_when_secrets_are_forbidden_and_nothing_is_reported() {
         World::new(&[&pod(VOLUME, CREATING)]).forbid(Kind::Secret).check(&RULE).finds_nothing();
     }
 
@@ -562,19 +572,19 @@ mod tests {
     }
 
     #[test]
-    fn fires_as_a_warning_when_the_pods_still_run() {
+    fn fires_as_a_warning_when_the_pods_are_running() {
         check(&RULE, &[DEPLOYMENT, REPLICA_SET, &owned(RUNNING), OTHER])
-            .finds(&["warning Deployment shop/web: Deployment web will \
-            not start again: ConfigMap app-settings does not exist (envFrom of container app)"]);
+            .finds(&["warning Deployment shop/web: Deployment web cannot \
+            start new pods: ConfigMap app-settings does not exist (envFrom of container app)"]);
     }
 
     #[test]
-    fn quiet_when_pods_run_and_no_config_map_was_recorded() {
+    fn quiet_when_pods_are_running_and_no_config_map_was_recorded() {
         check(&RULE, &[DEPLOYMENT, REPLICA_SET, &owned(RUNNING)]).finds_nothing();
     }
 
     #[test]
-    fn quiet_when_the_template_moved_on() {
+    fn quiet_when_the_template_has_changed() {
         check(&RULE, &[&DEPLOYMENT.replace("app-settings", "other"), REPLICA_SET, &owned(RUNNING), OTHER])
             .finds_nothing();
     }
@@ -610,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_about_what_the_init_container_may_still_make() {
+    fn quiet_while_an_init_container_may_create_the_object() {
         let spec = ENV_FROM.replace("containers:", "initContainers: [{name: i}], containers:");
         let status = "initContainerStatuses: [{name: i, state: {running: {}}}], containerStatuses: [{name: app, \
             state: {waiting: {reason: PodInitializing}}}]";

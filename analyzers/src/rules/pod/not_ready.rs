@@ -12,32 +12,37 @@ use crate::text::words::{list, plain, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether pods run but do not become ready in their time: a readiness or startup probe fails, a readiness gate is not
-    /// true, or the node does not answer. The port that the probe asks is compared with the ports that the container
-    /// declares.
+    /// Checks for running pods that have not become ready in the expected time: a readiness or startup probe fails, a
+    /// readiness gate is not true, or the node is not ready. The port of the probe is compared with the ports that the
+    /// container declares.
     ///
     /// ## Why it matters
     ///
-    /// Services send nothing to a pod that is not ready, rollouts wait for it, and nothing restarts it. If no pod of the
-    /// workload is ready, all that depends on it is down although everything "runs".
+    /// Services route no traffic to an unready pod, rollouts wait for it, and nothing restarts it. If no pod of the
+    /// workload is ready, everything that depends on it is down although all pods are `Running`.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pods` shows `0/1 Running`; `kubectl -n NAMESPACE describe pod POD` the probe and events
-    /// `Unhealthy: Readiness probe failed: …`. Ask yourself: `kubectl -n NAMESPACE port-forward POD 8080`.
+    /// `kubectl -n NAMESPACE get pods` shows `0/1 Running`. `kubectl -n NAMESPACE describe pod POD` shows the probe and
+    /// the events `Unhealthy: Readiness probe failed: …`. Send the probe's request manually:
+    /// `kubectl -n NAMESPACE port-forward POD 8080`.
     ///
     /// ## How to fix
     ///
-    /// Let the probe ask the port and path that the program serves, or repair what the program waits for: its readiness
-    /// answer often names a database or another service.
+    /// Point the probe at the port and path that the container serves, or fix the dependency the application waits for:
+    /// the body of the readiness response often names a database or another service.
     ///
     /// ## Exceptions
     ///
-    /// Within two minutes after the start of a container or after it was last ready (longer if startup probe and initial
-    /// delays allow more; no time at all on a node that is lost, two minutes from when it is back), for pods of Jobs, and
-    /// where the container does not run or is restarted again and again, which other rules report.
+    /// The rule does not fire for:
+    ///
+    /// - the first two minutes after a container started or was last ready, or longer if the startup probe and initial
+    ///   delays allow more (a pod on a node that is down is reported immediately, and gets two minutes once the node is
+    ///   back);
+    /// - pods of Jobs;
+    /// - containers that are not running or restart repeatedly, which other rules report.
     "pod/not-ready": Error,
-    "pods run but do not become ready",
+    "running pods do not become ready",
     needs: [Pod],
     optional: [Event, Node, ReplicaSet],
     explained_by: ["node/*", "rbac/denied"],
@@ -53,12 +58,12 @@ enum Why<'a> {
 
 fn check(cluster: &Cluster, report: &mut Report) {
     for group in cluster.pod_groups() {
-        // Nobody waits for the readiness of work that ends.
+        // Nothing depends on the readiness of batch work.
         if group.owner.is(Kind::Job) || group.owner.is(Kind::CronJob) {
             continue;
         }
         let mut causes: Vec<(Why, Vec<&Pod>)> = Vec::new();
-        for pod in cluster.pods_of(group).filter(|pod| is_late(cluster, pod)) {
+        for pod in cluster.pods_of(group).filter(|pod| is_overdue(cluster, pod)) {
             for why in reasons(cluster, pod) {
                 match causes.iter_mut().find(|(known, _)| *known == why) {
                     Some((_, pods)) => pods.push(pod),
@@ -72,15 +77,15 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// Whether it has not been ready for longer than starting takes.
-fn is_late(cluster: &Cluster, pod: &Pod) -> bool {
+/// Whether the pod has been unready for longer than its startup time.
+fn is_overdue(cluster: &Cluster, pod: &Pod) -> bool {
     pod.is_active()
         && pod.status.phase == "Running"
         && since(cluster, pod)
             .is_some_and(|since| cluster.is_on_down_node(pod) || age(cluster.now(), since) >= to_start(&pod.spec))
 }
 
-/// Since when it should have become ready: a restarted container begins anew.
+/// The start of the time that the pod has to become ready. A container restart resets it.
 fn since(cluster: &Cluster, pod: &Pod) -> Option<Timestamp> {
     pod.condition("Ready").filter(|ready| ready.is_false())?.last_transition_time?;
     let unready = readiness::awaited_since(cluster, pod)?;
@@ -100,12 +105,12 @@ fn reasons<'a>(cluster: &'a Cluster, pod: &'a Pod) -> Vec<Why<'a>> {
     }
     let unready: Vec<&PodContainer> = statuses.iter().filter(|c| !c.status.ready).collect();
     if !unready.is_empty() {
-        let quiet = |c: &PodContainer| c.loops(cluster) || probe::kills(cluster, c).is_some();
+        let is_restarting = |c: &PodContainer| c.loops(cluster) || probe::kills(cluster, c).is_some();
         let kind = |c: &PodContainer| match c.status.started == Some(false) && c.spec.startup_probe.is_some() {
             true => ProbeKind::Startup,
             false => ProbeKind::Readiness,
         };
-        return unready.iter().filter(|c| !quiet(c)).map(|c| Why::Probe(kind(c), c.name())).collect();
+        return unready.iter().filter(|c| !is_restarting(c)).map(|c| Why::Probe(kind(c), c.name())).collect();
     }
     let gates = pod.spec.readiness_gates.iter().map(|gate| gate.condition_type.as_str());
     gates.filter(|gate| !pod.condition(gate).is_some_and(|condition| condition.is_true())).map(Why::Gate).collect()
@@ -117,8 +122,8 @@ fn finding(cluster: &Cluster, group: &PodGroup, why: Why, pods: &[&Pod]) -> Find
     let any_ready = active.iter().any(|pod| pod.is_ready());
     let subject = match any_ready {
         _ if owner.is(Kind::Pod) => format!("{} is not ready", owner.title()),
-        true => format!("{} has {} of {} pods not ready", owner.title(), pods.len(), active.len()),
-        false => format!("{} has no ready pod", owner.title()),
+        true => format!("{} has {} of {} pods unready", owner.title(), pods.len(), active.len()),
+        false => format!("{} has no ready pods", owner.title()),
     };
     let severity = if any_ready { Severity::Warning } else { Severity::Error };
     let since = pods.iter().filter_map(|pod| since(cluster, pod)).min();
@@ -132,7 +137,7 @@ fn finding(cluster: &Cluster, group: &PodGroup, why: Why, pods: &[&Pod]) -> Find
             let object = ObjectRef::new(Kind::Node, "", node);
             new(format!("node {node} is not ready"))
                 .key(format!("node {node}"))
-                .evidence(format!("the pod runs on node {node}"), &pods[0].reference(), "spec.nodeName")
+                .evidence(format!("pod runs on node {node}"), &pods[0].reference(), "spec.nodeName")
                 .because(object)
                 .fix(fix_of_node(owner))
         }
@@ -141,8 +146,8 @@ fn finding(cluster: &Cluster, group: &PodGroup, why: Why, pods: &[&Pod]) -> Find
 
 fn fix_of_node(owner: &ObjectRef) -> &'static str {
     match owner.is(Kind::Pod) || owner.is(Kind::DaemonSet) {
-        true => "See what ails the node",
-        false => "See what ails the node; if it does not come back, the pods are made anew elsewhere",
+        true => "Investigate the node",
+        false => "Investigate the node; if it does not recover, its pods are recreated elsewhere",
     }
 }
 
@@ -154,27 +159,29 @@ fn of_probe(
     owner: &ObjectRef,
     new: impl Fn(String) -> Finding,
 ) -> Finding {
-    // A pod of which the kubelet's last word is known is the better sample.
+    // Prefer a pod with a recorded probe failure as the sample.
     let failure = pods.iter().find_map(|pod| Some((*pod, probe::last_failure(cluster, pod, name, kind)?)));
     let pod = failure.as_ref().map_or(pods[0], |(pod, _)| *pod);
-    let answer = failure.map(|(_, failure)| failure.answer);
+    let result = failure.map(|(_, failure)| failure.answer);
     let none = Container::default();
     let spec = pod.spec.container(name).unwrap_or(&none);
     let Some(probe) = kind.of(spec) else {
-        return new(format!("container {name} runs, but is not reported as ready"))
+        return new(format!("container {name} is running but is not reported as ready"))
             .container(name)
             .evidence(format!("container {name} has no readiness probe"), &pod.reference(), &kind.path(name))
-            .fix("See the kubelet's log on the node: it has not updated the pod's status");
+            .fix("Check the kubelet's log on the node: the kubelet has not updated the pod's status");
     };
-    let asks = probe::describe(probe);
+    let action = probe::describe(probe);
     let mismatch = probe::port_mismatch(&pod.spec, spec, probe);
-    let fails = answer.as_ref().map_or("fails".to_string(), |answer| format!("fails with {answer}"));
+    let fails = result.as_ref().map_or("fails".to_string(), |result| format!("fails ({result})"));
     let but = mismatch.as_ref().map(|declares| format!(", but {declares}")).unwrap_or_default();
-    let mut finding = new(format!("the {kind} probe of container {name}, {asks}, {fails}{but}"))
-        .container(name)
-        .evidence(format!("the {kind} probe asks {asks}"), &pod.reference(), &kind.path(name));
-    if let Some(answer) = answer {
-        finding = finding.evidence(format!("its last answer: {answer}"), &pod.reference(), "");
+    let mut finding = new(format!("{kind} probe {action} of container {name} {fails}{but}")).container(name).evidence(
+        format!("{kind} probe: {action}"),
+        &pod.reference(),
+        &kind.path(name),
+    );
+    if let Some(result) = result {
+        finding = finding.evidence(format!("last result: {result}"), &pod.reference(), "");
     }
     if let Some(declares) = &mismatch {
         finding = finding.evidence(declares.clone(), &pod.reference(), &format!("spec.containers[{name}].ports"));
@@ -182,12 +189,16 @@ fn of_probe(
     let Some(container) = containers(pod).find(|c| c.name() == name) else { return finding };
     let finding = container.tell_log(cluster, finding);
     match mismatch {
-        Some(_) => finding.fix(format!("Let {} ask the port that the program listens on", kind.path(name))),
-        None => finding.fix_command("See what the program waits for", log_command(&container, owner)),
+        Some(_) => {
+            finding.fix(format!("Point the {kind} probe at the port the container listens on ({})", kind.path(name)))
+        }
+        None => {
+            finding.fix_command("Check the container's logs for what it is waiting for", log_command(&container, owner))
+        }
     }
 }
 
-/// The current log, for the container runs.
+/// The command for the current log, because the container is running.
 fn log_command(container: &PodContainer, owner: &ObjectRef) -> String {
     let command = container.log_command(owner);
     command.strip_suffix(" --previous").map(str::to_string).unwrap_or(command)
@@ -197,20 +208,20 @@ fn of_gate(gate: &str, pods: &[&Pod], new: impl Fn(String) -> Finding) -> Findin
     let pod = pods[0];
     let condition = pod.condition(gate);
     let state = match condition {
-        None => "nobody has set it".to_string(),
+        None => "condition not set".to_string(),
         Some(condition) => {
             let text = [condition.reason.as_str(), condition.message.as_str()].map(plain);
             let text: Vec<&str> = text.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
-            let why = if text.is_empty() { String::new() } else { format!(" ({})", shorten(&text.join(": "), 160)) };
-            format!("it is {}{why}", condition.status)
+            let why = if text.is_empty() { String::new() } else { format!(", {}", shorten(&text.join(": "), 160)) };
+            format!("condition is {}{why}", condition.status)
         }
     };
     let gates: Vec<&str> = pod.spec.readiness_gates.iter().map(|gate| gate.condition_type.as_str()).collect();
-    new(format!("readiness gate {gate} is not True, {state}"))
+    new(format!("readiness gate {gate} is not True ({state})"))
         .key(format!("gate {gate}"))
         .evidence(format!("readiness gates: {}", list(&gates, 5)), &pod.reference(), "spec.readinessGates")
         .fix(format!(
-            "See why the controller that sets the condition {gate} does not set it to True, and whether it runs"
+            "Check that the controller for condition {gate} is running, and why it does not set the condition to True"
         ))
 }
 
@@ -243,23 +254,23 @@ mod tests {
         message: 'Readiness probe failed: HTTP probe failed with statuscode: 503'
         count: 25
         lastTimestamp: '2026-11-21T11:59:50Z'";
-    const FOUND: &str = "error StatefulSet shop/web: StatefulSet web has no ready pod: the readiness probe of container app, \
-                         GET :8081/ready, fails with HTTP 503, but container app declares 8080";
+    const FOUND: &str = "error StatefulSet shop/web: StatefulSet web has no ready pods: readiness probe GET \
+                         :8081/ready of container app fails (HTTP 503), but container app declares port 8080";
 
     #[test]
-    fn fires_with_the_probe_the_answer_and_the_declared_port() {
+    fn fires_with_the_probe_its_result_and_the_declared_port() {
         check(&RULE, &[&pod("web-0", false, OLD), EVENT]).finds(&[FOUND]);
         World::new(&[&pod("web-0", false, OLD), EVENT]).forbid(crate::Kind::Node).check(&RULE).finds(&[FOUND]);
         check(&RULE, &[&pod("web-0", false, OLD).replace("8081", "8080")]).finds(&[
-            "error StatefulSet shop/web: StatefulSet web has no ready pod: the readiness probe of container app, GET \
-             :8080/ready, fails",
+            "error StatefulSet shop/web: StatefulSet web has no ready pods: readiness probe GET :8080/ready of \
+             container app fails",
         ]);
     }
 
     #[test]
     fn fires_as_a_warning_if_another_pod_is_ready() {
         check(&RULE, &[&pod("web-0", false, OLD), &pod("web-1", true, OLD), EVENT])
-            .finds(&[&FOUND.replace("error", "warning").replace("no ready pod", "1 of 2 pods not ready")]);
+            .finds(&[&FOUND.replace("error", "warning").replace("no ready pods", "1 of 2 pods unready")]);
     }
 
     #[test]
@@ -268,8 +279,8 @@ mod tests {
             .replace("ready: false", "ready: true")
             .replace("nodeName: n1", "nodeName: n1, readinessGates: [{conditionType: example.com/lb}]");
         check(&RULE, &[&gated]).finds(&[
-            "error StatefulSet shop/web: StatefulSet web has no ready pod: readiness gate example.com/lb is not True, nobody \
-             has set it",
+            "error StatefulSet shop/web: StatefulSet web has no ready pods: readiness gate example.com/lb is not True \
+             (condition not set)",
         ]);
     }
 
@@ -277,10 +288,11 @@ mod tests {
     fn fires_because_of_the_node() {
         let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {conditions: [{type: Ready, status: Unknown}]}}";
         let said = check(&RULE, &[&pod("web-0", false, OLD).replace("ready: false", "ready: true"), node]);
-        said.finds(&["error StatefulSet shop/web: StatefulSet web has no ready pod: node n1 is not ready"]);
+        said.finds(&["error StatefulSet shop/web: StatefulSet web has no ready pods: node n1 is not ready"]);
     }
 
-    /// As the control plane leaves a pod whose node it has given up: the kubelet's last word was that all is well.
+    /// A pod that the control plane marked as not ready because its node is down; the kubelet last reported it as
+    /// healthy.
     fn marked(since: &str, node: &str) -> (String, String) {
         let conditions =
             format!("{{type: ContainersReady, status: 'True', lastTransitionTime: '{OLD}'}}, {{type: Ready");
@@ -298,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_at_once_when_its_node_is_lost() {
+    fn fires_immediately_when_its_node_is_down() {
         let (pod, node) = marked("2026-11-21T11:59:58Z", "status: Unknown, lastTransitionTime: '2026-11-21T11:59:57Z'");
         let said = World::new(&[&pod, &node]).check_all();
         assert_eq!(said.by("pod/not-ready").caused_by, [said.by("node/not-ready").id.clone()]);
@@ -310,7 +322,7 @@ mod tests {
     fn quiet_right_after_its_node_came_back() {
         let (pod, node) = marked(OLD, "status: 'True', lastTransitionTime: '2026-11-21T11:59:50Z'");
         World::new(&[&pod, &node]).check_all().finds_nothing();
-        // Its own container has not been ready for long, whatever its node did.
+        // Its own container has been unready for a long time, independently of the node.
         let broken = pod
             .replace("ready: true", "ready: false")
             .replace("ContainersReady, status: 'True'", "ContainersReady, status: 'False'");
@@ -318,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_within_its_time() {
+    fn quiet_within_the_startup_time() {
         check(&RULE, &[&pod("web-0", false, "2026-11-21T11:58:30Z"), EVENT]).finds_nothing();
         let slow = pod("web-0", false, OLD).replace("readinessProbe: {", "readinessProbe: {initialDelaySeconds: 900, ");
         check(&RULE, &[&slow, EVENT]).finds_nothing();
@@ -329,12 +341,12 @@ mod tests {
     }
 
     #[test]
-    fn quiet_for_jobs_for_what_does_not_run_and_without_status() {
+    fn quiet_for_jobs_for_waiting_containers_and_without_status() {
         check(&RULE, &[&pod("web-0", false, OLD).replace("apps/v1, kind: StatefulSet", "batch/v1, kind: Job")])
             .finds_nothing();
-        let waits = pod("web-0", false, OLD)
+        let waiting = pod("web-0", false, OLD)
             .replace(&format!("running: {{startedAt: '{OLD}'}}"), "waiting: {reason: ImagePullBackOff}");
-        check(&RULE, &[&waits]).finds_nothing();
+        check(&RULE, &[&waiting]).finds_nothing();
         check(&RULE, &["{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: app}]}}"])
             .finds_nothing();
     }

@@ -9,31 +9,32 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether the kernel killed a container because it used more memory than it may: its state or last state is
-    /// `OOMKilled`.
+    /// Checks for containers that the kernel killed because they exceeded their memory limit: the reason of the current
+    /// or last state is `OOMKilled`.
     ///
     /// ## Why it matters
     ///
-    /// The kill comes without warning: requests under way are lost, files may be left half written. It comes again as
-    /// soon as as much memory is needed, and turns into a crash loop if that is at the start.
+    /// The kill happens without warning: requests in progress are lost and files may be left incomplete. It recurs
+    /// whenever the container needs as much memory again, and becomes a crash loop if that happens at startup.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe pod POD` shows `Last State: Terminated, Reason: OOMKilled` beside the limit;
-    /// `kubectl -n NAMESPACE top pod --containers` how much is in use.
+    /// `kubectl -n NAMESPACE describe pod POD` shows `Last State: Terminated, Reason: OOMKilled` and the limit.
+    /// `kubectl -n NAMESPACE top pod --containers` shows current usage.
     ///
     /// ## How to fix
     ///
-    /// Raise the limit to what the program needs, or make the program keep to it: the heap of a JVM or of Node.js, caches and
-    /// the number of workers are set apart from the limit. If the use only ever grows, it is a leak. Where the
-    /// container has no limit, the node itself ran out of memory: set requests, so that fewer pods share it.
+    /// Raise the limit to what the application needs, or configure the application to stay within it: the heap of a JVM
+    /// or of Node.js, caches and the number of workers are configured independently of the limit. Steadily growing
+    /// usage indicates a memory leak. If the container has no limit, the node ran out of memory: set requests, so that
+    /// fewer pods share the node.
     ///
     /// ## Exceptions
     ///
-    /// When the kill is more than an hour ago and the container runs again. It is a warning where the container runs
-    /// again and does not crash in a loop. A Job whose retry succeeded is not reported.
+    /// The rule does not fire if the kill is more than an hour old and the container is running again, or for a Job
+    /// whose retry succeeded. The severity is `warning` if the container is running again and is not in a crash loop.
     "pod/oom-killed": Error,
-    "a container is killed for using more memory than its limit",
+    "a container is killed because it exceeds its memory limit",
     needs: [Pod],
     optional: [Event, ReplicaSet, Job],
     explained_by: [],
@@ -47,7 +48,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// The end by lack of memory, with the field that holds it: the last one, or the one before it.
+/// The OOM kill in the current or the last state, with the name of that field.
 fn kill<'a>(container: &PodContainer<'a>) -> Option<(&'a ContainerStateTerminated, &'static str)> {
     let (state, last) = (&container.status.state, &container.status.last_state);
     if state.terminated().is_some_and(|end| end.exit_code == 0 && end.reason != "OOMKilled") {
@@ -57,7 +58,7 @@ fn kill<'a>(container: &PodContainer<'a>) -> Option<(&'a ContainerStateTerminate
     ends.into_iter().find_map(|(end, field)| Some((end.filter(|end| end.reason == "OOMKilled")?, field)))
 }
 
-/// It does not run because of that, or soon will not.
+/// Whether the container is down or crash-looping because of the kill.
 fn is_now(cluster: &Cluster, container: &PodContainer) -> bool {
     container.was_oom_killed() && kill(container).is_some() && (!container.runs() || container.loops(cluster))
 }
@@ -75,16 +76,16 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
     let limit = limit(&container);
     let what = container.described();
     let why = match &limit {
-        Some((limit, _)) => format!("for using more memory than its limit of {}", limit.0),
-        None => "for memory although it has no limit: the node ran out of it".to_string(),
+        Some((limit, _)) => format!("it exceeded its memory limit of {}", limit.0),
+        None => "it has no memory limit and the node ran out of memory".to_string(),
     };
     let ago = killed.map(|killed| format!(" {} ago", human(age(cluster.now(), killed)))).unwrap_or_default();
     let restarts = container.restarts();
-    let (severity, message) = match now {
-        Some(_) => (Severity::Error, format!("{what} is killed {why} (OOMKilled), {restarts}")),
-        None => (Severity::Warning, format!("{what} was killed{ago} {why} (OOMKilled), {restarts}")),
+    let (severity, problem) = match now {
+        Some(_) => (Severity::Error, format!("is OOMKilled: {why}, {restarts}")),
+        None => (Severity::Warning, format!("was OOMKilled{ago}: {why}, {restarts}")),
     };
-    let mut finding = Finding::new(severity, owner.clone(), format!("{}: {message}", owner.title()))
+    let mut finding = Finding::new(severity, owner.clone(), format!("{what} of {} {problem}", owner.title()))
         .container(container.name())
         .pods(affected.pods())
         .since(killed)
@@ -94,12 +95,12 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
             &format!("{}.{field}.terminated", container.status_path()),
         );
     if let Some((limit, path)) = &limit {
-        finding = finding.evidence(format!("the memory limit is {}", limit.0), &pod, path);
+        finding = finding.evidence(format!("memory limit is {}", limit.0), &pod, path);
     }
     fix(container.tell_log(cluster, finding), owner, &container, limit.map(|(limit, _)| limit))
 }
 
-/// The memory limit of the container, else of its pod, and its field.
+/// The memory limit of the container, or else of its pod, with the path of the field.
 fn limit<'a>(container: &PodContainer<'a>) -> Option<(&'a Quantity, String)> {
     let own = container.spec.resources.limits.get("memory");
     let own = own.map(|limit| (limit, format!("{}.resources.limits.memory", container.spec_path())));
@@ -109,9 +110,10 @@ fn limit<'a>(container: &PodContainer<'a>) -> Option<(&'a Quantity, String)> {
 
 fn fix(finding: Finding, owner: &ObjectRef, container: &PodContainer, limit: Option<&Quantity>) -> Finding {
     let Some(limit) = limit else {
-        return finding.fix("Give the pods of the node memory requests that they keep to, so that fewer share it");
+        return finding
+            .fix("Set memory requests that match the usage of the pods on the node, so that fewer pods share it");
     };
-    let text = "Raise the limit if the program needs more, for example to twice as much";
+    let text = "Raise the memory limit if the container needs more, for example to twice the current value";
     let settable = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet].iter().any(|kind| owner.is(*kind));
     let finding = match twice(&limit.0).filter(|_| settable && !container.is_init) {
         Some(twice) => {
@@ -121,7 +123,7 @@ fn fix(finding: Finding, owner: &ObjectRef, container: &PodContainer, limit: Opt
         }
         None => finding.fix(format!("{text} ({}.resources.limits.memory)", container.spec_path())),
     };
-    finding.fix("Or make the program keep to it: heap size, caches, number of workers; a use that only grows is a leak")
+    finding.fix("Or reduce memory usage: heap size, caches, number of workers; steadily growing usage indicates a leak")
 }
 
 /// `64Mi` → `128Mi`.
@@ -160,10 +162,10 @@ mod tests {
     const RUNS: &str = "{running: {startedAt: '2026-11-21T11:48:01Z'}}";
 
     #[test]
-    fn fires_as_an_error_while_it_does_not_run() {
+    fn fires_as_an_error_while_the_container_is_down() {
         let found =
-            ["error Deployment shop/web: Deployment web: container app is killed for using more memory than its \
-                      limit of 64Mi (OOMKilled), 2 restarts"];
+            ["error Deployment shop/web: container app of Deployment web is OOMKilled: it exceeded its memory \
+                      limit of 64Mi, 2 restarts"];
         said(LIMIT, "{waiting: {reason: CrashLoopBackOff}}", KILLED).finds(&found);
         let said = said(LIMIT, KILLED, KILLED);
         said.finds(&found);
@@ -174,21 +176,21 @@ mod tests {
     }
 
     #[test]
-    fn fires_as_a_warning_once_it_runs_again() {
+    fn fires_as_a_warning_once_the_container_is_running_again() {
         said(LIMIT, RUNS, KILLED)
-            .finds(&["warning Deployment shop/web: Deployment web: container app was killed 12m ago \
-                      for using more memory than its limit of 64Mi (OOMKilled), 2 restarts"]);
+            .finds(&["warning Deployment shop/web: container app of Deployment web was OOMKilled 12m ago: \
+                      it exceeded its memory limit of 64Mi, 2 restarts"]);
     }
 
     #[test]
     fn fires_without_a_limit() {
         said("{}", RUNS, KILLED)
-            .finds(&["warning Deployment shop/web: Deployment web: container app was killed 12m ago \
-                      for memory although it has no limit: the node ran out of it (OOMKilled), 2 restarts"]);
+            .finds(&["warning Deployment shop/web: container app of Deployment web was OOMKilled 12m ago: \
+                      it has no memory limit and the node ran out of memory, 2 restarts"]);
     }
 
     #[test]
-    fn fires_for_a_job_that_gave_up_and_not_for_one_that_succeeded() {
+    fn fires_for_a_failed_job_and_not_for_a_complete_one() {
         let attempt = "
             apiVersion: v1
             kind: Pod
@@ -202,18 +204,18 @@ mod tests {
             )
         };
         check(&RULE, &[attempt, &job("Failed")])
-            .finds(&["error Job shop/sum: Job sum: container app is killed for using \
-            more memory than its limit of 1Gi (OOMKilled), 0 restarts"]);
+            .finds(&["error Job shop/sum: container app of Job sum is OOMKilled: \
+            it exceeded its memory limit of 1Gi, 0 restarts"]);
         check(&RULE, &[attempt, &job("Complete")]).finds_nothing();
     }
 
     #[test]
-    fn quiet_when_it_was_long_ago() {
+    fn quiet_for_an_old_kill() {
         said(LIMIT, &RUNS.replace("T11", "T10"), &KILLED.replace("T11", "T10")).finds_nothing();
     }
 
     #[test]
-    fn quiet_for_a_sigkill_that_was_not_for_memory() {
+    fn quiet_for_a_sigkill_without_oom() {
         said(LIMIT, RUNS, &KILLED.replace("OOMKilled", "Error")).finds_nothing();
         World::new(&["{apiVersion: v1, kind: Pod, metadata: {name: a}}"]).check(&RULE).finds_nothing();
     }

@@ -8,43 +8,44 @@ use crate::text::words::{count, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Pods that the kubelet refused to run after they were placed (`OutOfcpu`, `OutOfmemory`, `NodeAffinity`,
-    /// `UnexpectedAdmissionError`, `NodeShutdown` …) and that nothing replaced, or that are refused again and again.
+    /// Checks for pods that the kubelet rejected after they were scheduled (`OutOfcpu`, `OutOfmemory`, `NodeAffinity`,
+    /// `UnexpectedAdmissionError`, `NodeShutdown` …) and that were not replaced, or that are rejected repeatedly.
     ///
     /// ## Why it matters
     ///
-    /// A refused pod is `Failed` and never runs. A pod without a controller is simply lost. With a controller there is a new
-    /// one, which may be refused just the same when it is bound to a node by hand or the node's resources are misjudged.
+    /// A rejected pod is `Failed` and never runs. A pod without a controller is lost. A controller creates a
+    /// replacement, which is rejected again if `nodeName` is set manually or the node's resources are accounted
+    /// incorrectly.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pods --field-selector status.phase=Failed`; `kubectl -n NAMESPACE describe pod POD`
-    /// shows reason and message of the kubelet.
+    /// `kubectl -n NAMESPACE get pods --field-selector status.phase=Failed` lists the rejected pods.
+    /// `kubectl -n NAMESPACE describe pod POD` shows the kubelet's reason and message.
     ///
     /// ## How to fix
     ///
-    /// Do not set `nodeName` by hand (it goes around the scheduler); find out who else takes the node's resources (static pods,
-    /// another scheduler); look at the device plugin for `UnexpectedAdmissionError`. Delete the failed pod; make a lone pod anew, better
-    /// with a controller.
+    /// Do not set `nodeName` manually (it bypasses the scheduler). Find out what else uses the node's resources (static
+    /// pods, another scheduler). For `UnexpectedAdmissionError` check the device plugin. Delete the failed pod, and
+    /// recreate a pod without a controller, preferably with one.
     ///
     /// ## Exceptions
     ///
-    /// For pods that were replaced: the workload has a pod that runs or ran since then.
+    /// The rule does not fire for pods that were replaced: the workload has a pod that is ready or has succeeded.
     "pod/rejected": Warning,
-    "a node refused to run a pod, and nothing replaced it",
+    "a pod was rejected by its node and not replaced",
     needs: [Pod],
     optional: [],
     explained_by: [],
 }
 
-/// So many refusals of one workload within an hour are a loop.
+/// This many rejections of one workload within an hour are reported even if the pods were replaced.
 const REPEATED: usize = 3;
 
 fn check(cluster: &Cluster, report: &mut Report) {
     for group in cluster.pod_groups() {
         let rejected: Vec<&Pod> = cluster.pods_of(group).filter(|pod| is_rejected(pod)).collect();
-        let Some(newest) = rejected.iter().copied().max_by_key(|pod| made(pod)) else { continue };
-        let is_recent = |pod: &&&Pod| made(pod).is_some_and(|at| age(cluster.now(), at) < RECENT);
+        let Some(newest) = rejected.iter().copied().max_by_key(|pod| started_at(pod)) else { continue };
+        let is_recent = |pod: &&&Pod| started_at(pod).is_some_and(|at| age(cluster.now(), at) < RECENT);
         let recent = rejected.iter().filter(is_recent).count();
         let is_replacement = |pod: &Pod| (pod.is_active() && pod.is_ready()) || pod.status.phase == "Succeeded";
         let is_replaced = cluster.pods_of(group).any(is_replacement);
@@ -55,8 +56,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// The kubelet's reasons for not admitting a pod (`kubernetes/pkg/kubelet`, lifecycle and predicates). A shutdown of the
-/// node also ends pods that ran.
+/// The kubelet's reasons for rejecting a pod (`kubernetes/pkg/kubelet`, lifecycle and predicates). A node shutdown also
+/// terminates running pods.
 fn is_rejected(pod: &Pod) -> bool {
     let reason = pod.status.reason.as_str();
     pod.status.phase == "Failed"
@@ -84,7 +85,7 @@ fn is_rejected(pod: &Pod) -> bool {
             ))
 }
 
-fn made(pod: &Pod) -> Option<Timestamp> {
+fn started_at(pod: &Pod) -> Option<Timestamp> {
     pod.status.start_time.or(pod.metadata.creation_timestamp)
 }
 
@@ -100,24 +101,24 @@ fn finding(owner: &ObjectRef, newest: &Pod, pods: usize) -> Finding {
         node => format!(" by node {node}"),
     };
     let is_shutdown = matches!(status.reason.as_str(), "NodeShutdown" | "Shutdown" | "Terminated");
-    let verb = if is_shutdown { "ended" } else { "rejected" };
+    let verb = if is_shutdown { "terminated" } else { "rejected" };
     // "Pod was rejected: Node didn't have enough resource: cpu, requested: 4000, used: 3500, capacity: 4000"
-    let words = status.message.trim().trim_end_matches('.');
-    let words = words.strip_prefix("Pod was rejected: ").or(words.strip_prefix("Pod ")).unwrap_or(words);
-    let why = if words.is_empty() {
+    let message = status.message.trim().trim_end_matches('.');
+    let message = message.strip_prefix("Pod was rejected: ").or(message.strip_prefix("Pod ")).unwrap_or(message);
+    let why = if message.is_empty() {
         status.reason.to_string()
     } else {
-        format!("{} ({})", status.reason, shorten(words, 160))
+        format!("{} ({})", status.reason, shorten(message, 160))
     };
     let finding = Finding::warning(owner.clone(), format!("{subject} {verb}{node}: {why}"))
         .pods(pods)
-        .since(made(newest))
+        .since(started_at(newest))
         .evidence(format!("status.reason is {}", status.reason), &newest.reference(), "status.reason");
     let (namespace, name) = (&newest.metadata.namespace, &newest.metadata.name);
     let text = if owner.is(Kind::Pod) {
-        "Delete the pod and make it anew, without nodeName"
+        "Delete the pod and recreate it without nodeName"
     } else {
-        "Delete the failed pod once the reason is gone"
+        "Delete the failed pod once the cause is fixed"
     };
     finding.fix_command(text, kubectl(["-n", namespace, "delete", "pod", name]))
 }
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_after_a_graceful_shutdown_that_is_over() {
+    fn quiet_after_a_graceful_shutdown() {
         let ended =
             "phase: Failed, reason: Terminated, message: Pod was terminated in response to imminent node shutdown.";
         check(&RULE, &[&pod("a", OWNER, ended), &pod("b", OWNER, READY)]).finds_nothing();

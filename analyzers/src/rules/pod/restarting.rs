@@ -9,30 +9,36 @@ use crate::snapshot::{Cluster, ObjectRef};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether a container that runs was restarted three times or more within the last hour, or about as often an hour over
-    /// the whole life of its pod and just lately too, without being in a crash loop.
+    /// Checks for running containers that were restarted three or more times within the last hour, or at that rate over
+    /// the lifetime of the pod and again recently, without being in a crash loop.
     ///
     /// ## Why it matters
     ///
-    /// It works most of the time, so nobody looks. Each restart cuts off the work in progress, and the next step is often
-    /// a crash loop: a slow leak, a lost connection that the program does not survive, a probe on the edge.
+    /// The container works most of the time, so the restarts go unnoticed. Each restart interrupts work in progress,
+    /// and the cause often develops into a crash loop: a slow memory leak, a lost connection that the application does
+    /// not recover from, a probe close to its timeout.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pod POD` shows the count and `(5m ago)` beside it; `kubectl -n NAMESPACE logs POD -c
-    /// CONTAINER --previous` how the last run ended.
+    /// `kubectl -n NAMESPACE get pod POD` shows the restart count and the time of the last restart, `(5m ago)`.
+    /// `kubectl -n NAMESPACE logs POD -c CONTAINER --previous` shows how the last run ended.
     ///
     /// ## How to fix
     ///
-    /// Repair what the log of the previous run names.
+    /// Fix the error in the log of the previous run.
     ///
     /// ## Exceptions
     ///
-    /// Where `pod/crash-loop`, `pod/oom-killed`, `pod/liveness-kills` or `pod/cannot-start` explains the restarts, for
-    /// restarts at the start of a pod that runs well since, and for those of the node. Kubernetes keeps a count and the last
-    /// end only, so a few restarts of an old pod cannot be told to be of this hour.
+    /// The rule does not fire for:
+    ///
+    /// - restarts that `pod/crash-loop`, `pod/oom-killed`, `pod/liveness-kills` or `pod/cannot-start` explains;
+    /// - restarts at the start of a pod that has been running well since;
+    /// - restarts of the node.
+    ///
+    /// Kubernetes records only the restart count and the last termination, so the rule cannot tell whether a few
+    /// restarts of an old pod happened within the last hour.
     "pod/restarting": Warning,
-    "a container was restarted three times or more in an hour",
+    "a container was restarted three or more times in an hour",
     needs: [Pod],
     optional: [Event, ReplicaSet, Job],
     explained_by: ["rbac/denied"],
@@ -52,27 +58,27 @@ fn restarts_often(cluster: &Cluster, container: &PodContainer) -> bool {
     }
     let Some(end) = container.last_end().filter(|end| end.reason != "Unknown") else { return false };
     let (Some(ended), Some(started)) = (end.finished_at, container.pod.status.start_time) else { return false };
-    let life = age(cluster.now(), started);
-    let an_hour =
-        u64::try_from(container.status.restart_count).unwrap_or(0).saturating_mul(3600) / life.as_secs().max(3600);
+    let lifetime = age(cluster.now(), started);
+    let per_hour =
+        u64::try_from(container.status.restart_count).unwrap_or(0).saturating_mul(3600) / lifetime.as_secs().max(3600);
     let at_its_start =
         age(ended, started) < crate::kubernetes::workloads::restarts::FORGIVEN && container.has_recovered(cluster);
     let explained = container.loops(cluster)
         || container.was_oom_killed()
         || container.cannot_start(cluster)
         || probe::kills(cluster, container).is_some();
-    age(cluster.now(), ended) < RECENT && an_hour >= 3 && !at_its_start && !explained
+    age(cluster.now(), ended) < RECENT && per_hour >= 3 && !at_its_start && !explained
 }
 
 fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding {
     let container = affected.sample();
-    let life = container.pod.status.start_time.map(|since| human(age(cluster.now(), since))).unwrap_or_default();
+    let lifetime = container.pod.status.start_time.map(|since| human(age(cluster.now(), since))).unwrap_or_default();
     let ago = container.ended_ago(cluster).map(human).unwrap_or_default();
     let end = container.last_end().map(describe).unwrap_or_default();
     let message = format!(
-        "{}: {} was restarted {} times in {life}, the last time {ago} ago after {end}{}",
-        owner.title(),
+        "{} of {} was restarted {} times in {lifetime}, most recently {ago} ago after {end}{}",
         container.described(),
+        owner.title(),
         container.status.restart_count,
         container.saying(cluster)
     );
@@ -81,7 +87,7 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         .pods(affected.pods())
         .since(container.loops_since(cluster));
     let finding = container.tell_end(cluster, finding);
-    finding.fix_command("Read how the last run ended, and repair that", container.log_command(owner))
+    finding.fix_command("Check the previous container's logs", container.log_command(owner))
 }
 
 #[cfg(test)]
@@ -89,7 +95,7 @@ mod tests {
     use super::RULE;
     use crate::testing::check;
 
-    /// The last run took from `from` to `to`; it runs since.
+    /// The last run lasted from `from` to `to`; the container has been running since.
     fn pod(restarts: u32, created: &str, from: &str, to: &str) -> String {
         format!(
             "
@@ -104,20 +110,20 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_a_container_that_ends_every_quarter_of_an_hour() {
+    fn fires_for_a_container_that_restarts_every_quarter_of_an_hour() {
         let said = check(&RULE, &[&pod(3, "2026-11-21T11:05:00Z", "2026-11-21T11:35:00Z", "2026-11-21T11:50:00Z")]);
         said.finds(&[
-            "warning Pod shop/web: Pod web: container app was restarted 3 times in 55m, the last time 10m ago after \
+            "warning Pod shop/web: container app of Pod web was restarted 3 times in 55m, most recently 10m ago after \
                       exit code 1 (application error)",
         ]);
         check(&RULE, &[&pod(40, "2026-11-21T02:00:00Z", "2026-11-21T11:35:00Z", "2026-11-21T11:50:00Z")]).finds(&[
-            "warning Pod shop/web: Pod web: container app was restarted 40 times in 10h, the last time 10m ago after exit \
-             code 1 (application error)",
+            "warning Pod shop/web: container app of Pod web was restarted 40 times in 10h, most recently 10m ago after \
+             exit code 1 (application error)",
         ]);
     }
 
     #[test]
-    fn quiet_for_restarts_at_the_start_of_a_pod_that_runs_well_since() {
+    fn quiet_for_restarts_at_the_start_of_a_healthy_pod() {
         check(&RULE, &[&pod(4, "2026-11-21T11:30:00Z", "2026-11-21T11:31:20Z", "2026-11-21T11:31:30Z")])
             .finds_nothing();
     }

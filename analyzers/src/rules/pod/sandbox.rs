@@ -8,29 +8,30 @@ use crate::text::words::shorten;
 declare_rule! {
     /// ## What it checks
     ///
-    /// Pods for which the node cannot make a sandbox, the frame in which containers run: `FailedCreatePodSandBox` and
-    /// `NetworkNotReady`. Most often the network plugin fails; it says what the plugin said.
+    /// Checks for pods whose sandbox cannot be created by the node (`FailedCreatePodSandBox` and `NetworkNotReady`).
+    /// The sandbox provides the namespaces in which the containers run. The usual cause is a failing network plugin;
+    /// the finding quotes its error.
     ///
     /// ## Why it matters
     ///
-    /// No container of the pod starts. It stays in `ContainerCreating`, and so do most new pods of that node.
+    /// No container of the pod starts. The pod stays in `ContainerCreating`, and so do most new pods on that node.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe pod POD` shows the event; `kubectl describe node NODE` shows whether the network is
-    /// ready; the log of the network plugin's pod on that node says more.
+    /// `kubectl -n NAMESPACE describe pod POD` shows the event. `kubectl describe node NODE` shows whether the network
+    /// is ready. The log of the network plugin's pod on that node has more detail.
     ///
     /// ## How to fix
     ///
-    /// Repair the network plugin on the node (its DaemonSet, its configuration in `/etc/cni/net.d`). Where addresses are exhausted,
-    /// enlarge the node's or the subnet's range, or lower the number of pods. A RuntimeClass needs its handler in the
-    /// node's container runtime.
+    /// Fix the network plugin on the node (its DaemonSet, its configuration in `/etc/cni/net.d`). If IP addresses are
+    /// exhausted, enlarge the address range of the node or subnet, or run fewer pods. A RuntimeClass requires its
+    /// handler to be configured in the node's container runtime.
     ///
     /// ## Exceptions
     ///
-    /// In the first two minutes on the node, and once any container has started.
+    /// The rule does not fire in the first two minutes after the pod was scheduled, or once any container has started.
     "pod/sandbox": Error,
-    "a node cannot make the sandbox or network of a pod",
+    "a node cannot create the sandbox or network of a pod",
     needs: [Pod, Event],
     optional: [],
     explained_by: ["node/not-ready", "node/pressure"],
@@ -64,10 +65,10 @@ fn finding(owner: &ObjectRef, pod: &Pod, event: &Event, pods: usize) -> Finding 
     let (namespace, name, node) = (&pod.metadata.namespace, &pod.metadata.name, &pod.spec.node_name);
     let trouble = Trouble::of(&event.message);
     let why = match trouble {
-        Trouble::Addresses => format!("node {node} has no pod address left ({})", core(&event.message)),
-        Trouble::Runtime => format!("node {node} has no handler for its RuntimeClass ({})", core(&event.message)),
-        Trouble::Network => format!("the network plugin of node {node} fails: {}", core(&event.message)),
-        Trouble::Other => format!("node {node} cannot make its sandbox: {}", core(&event.message)),
+        Trouble::Addresses => format!("node {node} has no free pod IP address ({})", core(&event.message)),
+        Trouble::Runtime => format!("node {node} has no handler for the pod's RuntimeClass ({})", core(&event.message)),
+        Trouble::Network => format!("network plugin of node {node} failed: {}", core(&event.message)),
+        Trouble::Other => format!("node {node} cannot create the pod sandbox: {}", core(&event.message)),
     };
     let finding = Finding::error(owner.clone(), format!("{} {} cannot start: {why}", owner.kind, owner.name))
         .pods(pods)
@@ -76,18 +77,18 @@ fn finding(owner: &ObjectRef, pod: &Pod, event: &Event, pods: usize) -> Finding 
         .because(ObjectRef::new(Kind::Node, "", node));
     match trouble {
         Trouble::Addresses => {
-            finding.fix("Enlarge the range of pod addresses of the node or subnet, or run fewer pods there")
+            finding.fix("Enlarge the pod address range of the node or subnet, or run fewer pods on the node")
         }
         Trouble::Runtime => finding.fix_command(
-            "Configure the handler in the node's container runtime, or keep the pods off that node",
+            "Configure the handler in the node's container runtime, or exclude the node with a nodeSelector",
             kubectl(["get", "runtimeclasses"]),
         ),
         Trouble::Network => finding.fix_command(
-            "Look at the network plugin's pod on the node, and its log",
+            "Check the network plugin's pod on the node and its logs",
             kubectl(["get", "pods", "-A", "-o", "wide", "--field-selector", &format!("spec.nodeName={node}")]),
         ),
         Trouble::Other => finding.fix_command(
-            "Read the events, and the log of the node's container runtime",
+            "Check the pod's events and the log of the node's container runtime",
             kubectl(["-n", namespace, "describe", "pod", name]),
         ),
     }
@@ -104,7 +105,7 @@ enum Trouble {
 impl Trouble {
     fn of(message: &str) -> Trouble {
         let text = message.to_lowercase();
-        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        let has_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
         let no_address = [
             "no ip addresses available",
             "failed to assign an ip address",
@@ -117,11 +118,11 @@ impl Trouble {
             "range is full",
             "exhausted",
         ];
-        if says(&no_address) {
+        if has_any(&no_address) {
             Trouble::Addresses
-        } else if says(&["no runtime for", "runtime handler", "runtimeclass"]) {
+        } else if has_any(&["no runtime for", "runtime handler", "runtimeclass"]) {
             Trouble::Runtime
-        } else if says(&["network", "cni"]) {
+        } else if has_any(&["network", "cni"]) {
             Trouble::Network
         } else {
             Trouble::Other
@@ -129,7 +130,7 @@ impl Trouble {
     }
 }
 
-/// The plugin's own words, without the layers and the sandbox's id.
+/// The plugin's error, without the wrapping of other layers and the sandbox id.
 fn core(message: &str) -> String {
     const LAYERS: [&str; 5] = [
         "Failed to create pod sandbox: ",
@@ -194,25 +195,25 @@ mod tests {
     }
 
     #[test]
-    fn fires_with_the_plugins_words() {
-        check(&RULE, &[POD, &sandbox("stat /var/lib/calico/nodename: no such file or directory")]).finds(&["error Pod \
-            shop/web: Pod web cannot start: the network plugin of node w1 fails: stat /var/lib/calico/nodename: no such \
-            file or directory"]);
-        check(&RULE, &[POD, &sandbox("failed to allocate for range 0: no IP addresses available in range set")]).finds(&[
-            "error Pod shop/web: Pod web cannot start: node w1 has no pod address left (failed to allocate for range 0: no IP \
-             addresses available in range set)",
+    fn fires_with_the_plugins_error() {
+        check(&RULE, &[POD, &sandbox("stat /var/lib/calico/nodename: no such file or directory")]).finds(&[
+            "error Pod \
+            shop/web: Pod web cannot start: network plugin of node w1 failed: stat /var/lib/calico/nodename: no such \
+            file or directory",
         ]);
+        check(&RULE, &[POD, &sandbox("failed to allocate for range 0: no IP addresses available in range set")]).finds(
+            &["error Pod shop/web: Pod web cannot start: node w1 has no free pod IP address (failed to allocate for \
+             range 0: no IP addresses available in range set)"],
+        );
         let plugin = "network is not ready: container runtime network not ready: NetworkReady=false \
             reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not initialized";
-        check(&RULE, &[POD, &event("NetworkNotReady", plugin)]).finds(&[
-            "error Pod shop/web: Pod web cannot start: the \
-            network plugin of node w1 fails: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin \
-            returns error: cni plugin not initialized",
-        ]);
+        check(&RULE, &[POD, &event("NetworkNotReady", plugin)]).finds(&["error Pod shop/web: Pod web cannot start: \
+            network plugin of node w1 failed: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin \
+            returns error: cni plugin not initialized"]);
     }
 
     #[test]
-    fn quiet_when_it_started_since_or_is_young() {
+    fn quiet_when_the_pod_has_started_or_is_young() {
         let running = POD.replace("waiting: {reason: ContainerCreating}", "running: {}").replace("Pending", "Running");
         check(&RULE, &[&running, &sandbox("x")]).finds_nothing();
         World::new(&[POD, &sandbox("x")]).now("2026-11-21T11:51:00Z").check(&RULE).finds_nothing();

@@ -10,32 +10,33 @@ use crate::text::words::{list, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That pods which are being deleted are gone a minute after their grace period, and, where they are not, what holds
-    /// them: finalizers, a node that is lost, or a kubelet that cannot stop a container or unmount a volume.
+    /// Checks for pods that still exist one minute after their termination grace period, and reports what blocks the
+    /// deletion: finalizers, a node that is down, or a kubelet that cannot stop a container or unmount a volume.
     ///
     /// ## Why it matters
     ///
-    /// A StatefulSet makes no new pod while the old one of that name is there; a volume stays attached to the old node;
-    /// a namespace or a node's drain waits for it.
+    /// A StatefulSet does not create a new pod while the old pod of that name exists. A volume stays attached to the
+    /// old node. Namespace deletions and node drains wait for the pod.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pod POD -o jsonpath='{.metadata.deletionTimestamp} {.metadata.finalizers}'`; the
-    /// deletion time shown is the end of the grace period. `kubectl get node NODE` tells whether its kubelet answers.
+    /// `kubectl -n NAMESPACE get pod POD -o jsonpath='{.metadata.deletionTimestamp} {.metadata.finalizers}'` shows the
+    /// end of the grace period and the finalizers. `kubectl get node NODE` shows whether the kubelet is reporting.
     ///
     /// ## How to fix
     ///
-    /// Find out why the controller that set the finalizer does not remove it, and remove it by hand only when what it
-    /// guards is cleaned up. For a node that is really gone, delete the Node object or taint it with
-    /// `node.kubernetes.io/out-of-service`. Forcing the deletion (`--force --grace-period=0`) is safe only when the
-    /// containers certainly no longer run.
+    /// Find out why the controller that set the finalizer does not remove it, and remove it manually only after the
+    /// resources it guards are cleaned up. If a node is permanently gone, delete the Node object or taint it with
+    /// `node.kubernetes.io/out-of-service`. Forced deletion (`--force --grace-period=0`) is safe only if the containers
+    /// are certainly not running.
     ///
     /// ## Exceptions
     ///
-    /// During the grace period and one minute more, counted from when the node came back if it was lost. On a node that is
-    /// lost there is nobody to wait for: there it does not take the minute.
+    /// The rule does not fire during the grace period and the minute after it. If the node was down, both are counted
+    /// from its return. On a node that is down the additional minute does not apply, because no kubelet is stopping the
+    /// pod.
     "pod/terminating": Error,
-    "a pod is being deleted and does not go away",
+    "a pod is stuck terminating",
     needs: [Pod],
     optional: [Node, Event],
     explained_by: ["node/not-ready"],
@@ -60,54 +61,54 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, pod: &Pod, deleted: Timestamp, 
     let sample = pod.reference();
     let finalizers = &pod.metadata.finalizers;
     let lost = lost_node(cluster, node);
-    let holder = if !finalizers.is_empty() {
-        format!("it has finalizer {}", list(finalizers, 3))
+    let blocker = if !finalizers.is_empty() {
+        format!("finalizer {} is set", list(finalizers, 3))
     } else if let Some(lost) = &lost {
         lost.clone()
     } else if pod.container_statuses().any(|status| status.state.running().is_some()) {
-        format!("its containers still run on node {node}")
+        format!("its containers are still running on node {node}")
     } else if node.is_empty() {
-        "nothing removes it".to_string()
+        "the pod was not removed".to_string()
     } else {
-        format!("the kubelet of node {node} does not finish")
+        format!("the kubelet of node {node} has not completed the deletion")
     };
     let overdue = human(age(cluster.now(), deleted));
-    let who = match pods {
-        _ if owner.is(Kind::Pod) => format!("{} is terminating", owner.title()),
-        1 => format!("A pod of {} is terminating", owner.title()),
-        _ => format!("{pods} pods of {} are terminating, the first", owner.title()),
+    let subject = match pods {
+        _ if owner.is(Kind::Pod) => format!("{} has been terminating", owner.title()),
+        1 => format!("A pod of {} has been terminating", owner.title()),
+        _ => format!("{pods} pods of {} are terminating, the oldest", owner.title()),
     };
-    let message = format!("{who} since {overdue} past its grace period: {holder}");
+    let message = format!("{subject} for {overdue} past its grace period: {blocker}");
     let mut finding = Finding::error(owner.clone(), message).pods(pods).since(Some(deleted)).evidence(
         format!("metadata.deletionTimestamp is {deleted}"),
         &sample,
         "metadata.deletionTimestamp",
     );
     if !finalizers.is_empty() {
-        finding = finding.evidence(format!("Finalizers: {}", finalizers.join(", ")), &sample, "metadata.finalizers");
+        finding = finding.evidence(format!("finalizers: {}", finalizers.join(", ")), &sample, "metadata.finalizers");
     }
     if let Some(event) = cluster.events(&sample).first() {
         finding = finding.evidence(format!("{}: {}", event.reason, shorten(&event.message, 300)), &sample, "");
     }
     if lost.is_some() {
         let object = ObjectRef::new(Kind::Node, "", node);
-        finding = finding.evidence(format!("The pod is on node {node}"), &object, "").because(object);
+        finding = finding.evidence(format!("pod is on node {node}"), &object, "").because(object);
     }
     if !finalizers.is_empty() {
         let text =
-            "Find who sets the finalizer and why it is not removed; only if nothing is left to clean up, remove it";
+            "Find out why the finalizer's controller does not remove it; remove it only if nothing is left to clean up";
         let patch = r#"{"metadata":{"finalizers":null}}"#;
         return finding
             .fix_command(text, kubectl(["-n", namespace, "patch", "pod", name, "--type=merge", "-p", patch]));
     }
     if lost.is_some() {
         return finding.fix_command(
-            "Bring the node back, or, if it is gone for good, delete it",
+            "Recover the node, or delete it if it is permanently gone",
             kubectl(["delete", "node", node]),
         );
     }
     finding.fix_command(
-        "Read the kubelet's log on the node; if the containers certainly do not run, force the deletion",
+        "Check the kubelet's log on the node; force the deletion only if the containers are certainly not running",
         kubectl(["-n", namespace, "delete", "pod", name, "--force", "--grace-period=0"]),
     )
 }
@@ -145,12 +146,12 @@ mod tests {
     const NODE: &str =
         "{apiVersion: v1, kind: Node, metadata: {name: w1}, status: {conditions: [{type: Ready, status: 'True'}]}}";
     const STUCK: &str =
-        "error StatefulSet shop/db: A pod of StatefulSet db is terminating since 10m past its grace period:";
+        "error StatefulSet shop/db: A pod of StatefulSet db has been terminating for 10m past its grace period:";
 
     #[test]
     fn fires_for_finalizers_by_name() {
         check(&RULE, &[&pod("finalizers: [example.com/guard],"), NODE])
-            .finds(&[&format!("{STUCK} it has finalizer example.com/guard")]);
+            .finds(&[&format!("{STUCK} finalizer example.com/guard is set")]);
     }
 
     #[test]
@@ -161,20 +162,20 @@ mod tests {
         World::new(&[&pod("")])
             .forbid(Kind::Node)
             .check(&RULE)
-            .finds(&[&format!("{STUCK} the kubelet of node w1 does not finish")]);
+            .finds(&[&format!("{STUCK} the kubelet of node w1 has not completed the deletion")]);
     }
 
     #[test]
-    fn fires_for_several_pods_at_once() {
+    fn fires_once_for_several_pods() {
         let another = pod("").replace("db-0", "db-1").replace("11:50:00", "11:55:00");
         check(&RULE, &[&pod(""), &another, NODE]).finds(&[
-            "error StatefulSet shop/db: 2 pods of StatefulSet db are terminating, the first since 10m past its grace period: \
-             the kubelet of node w1 does not finish",
+            "error StatefulSet shop/db: 2 pods of StatefulSet db are terminating, the oldest for 10m past its grace \
+             period: the kubelet of node w1 has not completed the deletion",
         ]);
     }
 
     #[test]
-    fn quiet_in_the_grace_period_and_a_minute_more() {
+    fn quiet_in_the_grace_period_and_the_minute_after() {
         World::new(&[&pod(""), NODE]).now("2026-11-21T11:51:00Z").check(&RULE).finds_nothing();
         let lost = NODE.replace("'True'", "Unknown");
         World::new(&[&pod(""), &lost]).now("2026-11-21T11:51:00Z").check(&RULE).finding();
@@ -182,12 +183,12 @@ mod tests {
     }
 
     #[test]
-    fn quiet_while_a_node_that_came_back_stops_its_pods() {
+    fn quiet_while_a_recovered_node_stops_its_pods() {
         let returned =
             |at: &str| NODE.replace("status: 'True'", &format!("status: 'True', lastTransitionTime: '{at}'"));
         check(&RULE, &[&pod(""), &returned("2026-11-21T11:58:31Z")]).finds_nothing();
         check(&RULE, &[&pod(""), &returned("2026-11-21T11:58:29Z")]).finding();
-        let patient = pod("deletionGracePeriodSeconds: 600,");
-        check(&RULE, &[&patient, &returned("2026-11-21T11:50:00Z")]).finds_nothing();
+        let long_grace = pod("deletionGracePeriodSeconds: 600,");
+        check(&RULE, &[&long_grace, &returned("2026-11-21T11:50:00Z")]).finds_nothing();
     }
 }

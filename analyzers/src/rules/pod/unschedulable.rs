@@ -12,32 +12,39 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Pods that have no node a minute after the scheduler first refused them. For each node it is worked out from the objects
-    /// which of the scheduler's filters refuses the pod: requests against what is allocatable and not yet requested, the maximum number of
-    /// pods, `nodeSelector` and node affinity, taints, cordons, host ports, volumes and their zones, topology spread, affinity and
-    /// anti-affinity between pods. Where not all nodes and pods could be read, or the result differs from what the scheduler says, the
-    /// scheduler's own words are reported.
+    /// Checks for pods that have no node one minute after the scheduler first failed to place them. For each node the
+    /// rule computes from the objects which scheduler filter rejects the pod: requests against allocatable and already
+    /// requested resources, the maximum number of pods, `nodeSelector` and node affinity, taints, cordons, host ports,
+    /// volumes and their zones, topology spread constraints, and affinity and anti-affinity between pods. If not all
+    /// nodes and pods could be read, or the result differs from the scheduler's, the finding quotes the scheduler's
+    /// message.
     ///
     /// ## Why it matters
     ///
-    /// A pod without a node runs nothing. It waits, for days if need be, until a node fits it.
+    /// A pod without a node does not run. It stays `Pending` until a node fits it.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe pod POD` ends with the scheduler's event `FailedScheduling`; `kubectl describe node NODE` shows under
-    /// *Allocated resources* what is requested already, and the node's labels and taints.
+    /// `kubectl -n NAMESPACE describe pod POD` ends with the scheduler's event `FailedScheduling`.
+    /// `kubectl describe node NODE` shows already requested resources under *Allocated resources*, and the node's
+    /// labels and taints.
     ///
     /// ## How to fix
     ///
-    /// Make the pod ask for less, or for something that there is; or give the cluster what it asks for: a node of that size, a label,
-    /// a toleration, a volume in the right zone. Requests count for the scheduler, not what containers really use.
+    /// Lower the pod's requirements or correct them to match existing nodes, or add what is missing: a node of the
+    /// required size, a label, a toleration, a volume in the right zone. The scheduler uses requests, not actual usage.
     ///
     /// ## Exceptions
     ///
-    /// In the first minute (five where a cluster autoscaler works), while pods on their way out are about to make room, and for finished and
-    /// terminating pods. Pods with scheduling gates and pods of negative priority, which wait on purpose, are only `info`.
+    /// The rule does not fire for:
+    ///
+    /// - pods that have been unschedulable for less than one minute (five minutes if a cluster autoscaler is active);
+    /// - pods for which terminating pods are about to free enough resources;
+    /// - finished and terminating pods.
+    ///
+    /// The severity is `info` for pods with scheduling gates and pods with negative priority, which wait intentionally.
     "pod/unschedulable": Error,
-    "no node takes a pod",
+    "a pod cannot be scheduled on any node",
     needs: [Pod],
     optional: [
         Node, Namespace, PersistentVolumeClaim, PersistentVolume, StorageClass, Event, ReplicaSet, Job, Lease,
@@ -48,8 +55,8 @@ declare_rule! {
     ],
 }
 
-/// How many pods of one owner are looked at; the others are counted as like the first.
-const MOST: usize = 100;
+/// How many pods of one owner are evaluated; the others are counted with the first cause.
+const MAX_PODS: usize = 100;
 
 fn check(cluster: &Cluster, report: &mut Report) {
     let Some(judge) = Judge::new(cluster) else { return };
@@ -64,8 +71,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// Pods of one owner that wait for the same kind of thing.
-struct Same<'a> {
+/// Pods of one owner that are unschedulable for the same kind of cause.
+struct SameCause<'a> {
     pods: Vec<&'a Waiting<'a>>,
     placements: Vec<Placement<'a>>,
 }
@@ -78,9 +85,9 @@ fn refused<'a>(
     report: &mut Report,
 ) {
     let refused = waiting.iter().filter(|waiting| matches!(waiting.why, Why::Refused(_)));
-    let mut by_kind: BTreeMap<&str, Same> = BTreeMap::new();
+    let mut by_kind: BTreeMap<&str, SameCause> = BTreeMap::new();
     for (n, waiting) in refused.filter(|waiting| judge.is_overdue(waiting)).enumerate() {
-        if n >= MOST {
+        if n >= MAX_PODS {
             by_kind.values_mut().take(1).for_each(|same| same.pods.push(waiting));
             continue;
         }
@@ -88,26 +95,26 @@ fn refused<'a>(
             continue;
         }
         let placement = judge.explain(waiting.pod);
-        let same = by_kind.entry(kind_of(placement.as_ref())).or_insert(Same { pods: vec![], placements: vec![] });
+        let same = by_kind.entry(kind_of(placement.as_ref())).or_insert(SameCause { pods: vec![], placements: vec![] });
         same.pods.push(waiting);
         same.placements.extend(placement);
     }
     for (kind, same) in by_kind {
         let Some(sample) = same.pods.first() else { continue };
         let finding = match same.placements.first() {
-            None => in_the_schedulers_words(group, &same),
+            None => from_scheduler_message(group, &same),
             Some(first) if !first.obstacles.is_empty() => about_claims(group, &same),
             Some(_) => about_nodes(group, &same),
         };
         let mut finding =
             scheduler_evidence(finding, sample).key(kind).pods(same.pods.len()).since(earliest(&same.pods));
         if same.pods.iter().all(|waiting| waiting.pod.spec.priority.is_some_and(|priority| priority < 0)) {
-            // Placeholders that keep room free for others are meant to wait.
+            // Overprovisioning placeholders are pending intentionally.
             finding.severity = Severity::Info;
         }
         if has_event(cluster, sample.pod, "NotTriggerScaleUp") {
             finding = finding.evidence(
-                "the cluster autoscaler says that no new node would help (NotTriggerScaleUp)",
+                "the cluster autoscaler reports that a scale-up would not help (NotTriggerScaleUp)",
                 &sample.pod.reference(),
                 "",
             );
@@ -142,7 +149,7 @@ fn subject(group: &PodGroup, pods: usize) -> (String, bool) {
     }
 }
 
-fn about_nodes(group: &PodGroup, same: &Same) -> Finding {
+fn about_nodes(group: &PodGroup, same: &SameCause) -> Finding {
     let is_pinned = same.placements.iter().all(|placement| placement.is_pinned);
     let placements =
         if is_pinned { same.placements.as_slice() } else { &same.placements[..same.placements.len().min(1)] };
@@ -151,18 +158,16 @@ fn about_nodes(group: &PodGroup, same: &Same) -> Finding {
     let (subject, many) = subject(group, same.pods.len());
     let message = match (is_pinned, clauses.as_slice()) {
         (true, clauses) => {
-            let verb = if many { "do not fit their nodes" } else { "does not fit its node" };
-            format!("{subject} {verb}: {}", sentence(clauses))
+            let nodes = if many { "their nodes" } else { "its node" };
+            format!("{subject} cannot be scheduled on {nodes}: {}", sentence(clauses))
         }
         (false, [clause @ Clause { nodes: only }]) if only.len() == 1 => {
-            let verb = if many { "fit" } else { "fits" };
             let name = only.first().map_or("", |(node, _)| node.name());
-            format!("{subject} {verb} no node: the only one, {name}, {}", clause.verb())
+            format!("{subject} cannot be scheduled: {name} (the only node) {}", clause.verb())
         }
-        (false, [_]) => format!("{subject} {} no node: {}", if many { "fit" } else { "fits" }, sentence(&clauses)),
+        (false, [_]) => format!("{subject} cannot be scheduled: {}", sentence(&clauses)),
         (false, clauses) => {
-            let verb = if many { "fit" } else { "fits" };
-            format!("{subject} {verb} none of {} nodes: {}", nodes.len(), sentence(clauses))
+            format!("{subject} cannot be scheduled on any of {} nodes: {}", nodes.len(), sentence(clauses))
         }
     };
     let mut finding = Finding::error(group.owner.clone(), message);
@@ -175,7 +180,7 @@ fn about_nodes(group: &PodGroup, same: &Same) -> Finding {
     if let Some(clause) = clauses.first() {
         finding = fix(finding, group, clause, same.pods.first().map(|waiting| waiting.pod));
     }
-    for node in same.placements.iter().flat_map(culprits) {
+    for node in same.placements.iter().flat_map(blocked_nodes) {
         finding = finding.because(node.reference());
     }
     let is_about_volumes = nodes.iter().flat_map(|(_, why)| why).any(|refusal| matches!(refusal, Refusal::Volume(_)));
@@ -187,12 +192,12 @@ fn about_nodes(group: &PodGroup, same: &Same) -> Finding {
     finding
 }
 
-/// The nodes that would do if they were ready, healthy or not cordoned.
-fn culprits<'a>(placement: &Placement<'a>) -> Vec<&'a Node> {
+/// The nodes that would accept the pod if they were ready, healthy or not cordoned.
+fn blocked_nodes<'a>(placement: &Placement<'a>) -> Vec<&'a Node> {
     blocked_only_by(placement, |refusal| *refusal == Refusal::Cordoned || refusal.is_node_trouble()).collect()
 }
 
-/// What the pod asks for, as far as that is what nodes refuse it for.
+/// The requirements of the pod that the nodes do not meet.
 fn pod_evidence(mut finding: Finding, pod: &Pod, nodes: &[(&Node, Vec<Refusal>)]) -> Finding {
     let object = pod.reference();
     let why: BTreeSet<&Refusal> = nodes.iter().flat_map(|(_, why)| why).collect();
@@ -202,17 +207,19 @@ fn pod_evidence(mut finding: Finding, pod: &Pod, nodes: &[(&Node, Vec<Refusal>)]
         let requests = resources::requests(&pod.spec);
         let requests = requests.iter().filter(|(name, _)| lacking.contains(name));
         let requests: Vec<String> = requests.map(|(name, amount)| format!("{} {name}", amount.text(name))).collect();
-        let text = format!("it requests {}", words::list(&requests, 5));
+        let text = format!("pod requests {}", words::list(&requests, 5));
         finding = finding.evidence(text, &object, "spec.containers.resources.requests");
     }
     if !pod.spec.node_selector.is_empty() && why.iter().any(|refusal| matches!(refusal, Refusal::NodeAffinity(_))) {
-        let asked: Vec<String> = pod.spec.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        finding = finding.evidence(format!("spec.nodeSelector is {}", asked.join(",")), &object, "spec.nodeSelector");
-        for (key, asked) in pod.spec.node_selector.iter() {
+        let required: Vec<String> =
+            pod.spec.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        finding =
+            finding.evidence(format!("spec.nodeSelector is {}", required.join(",")), &object, "spec.nodeSelector");
+        for (key, required) in pod.spec.node_selector.iter() {
             let Some((node, value)) = nodes.iter().find_map(|(n, _)| Some((n, n.metadata.labels.get(key)?))) else {
                 continue;
             };
-            if asked != value {
+            if required != value {
                 let text = format!("{} has {key}={value}", node.name());
                 finding = finding.evidence(text, &node.reference(), "metadata.labels");
             }
@@ -234,7 +241,7 @@ fn node_evidence(finding: Finding, clause: &Clause) -> Finding {
     finding.evidence(format!("{} {}", words::list(&names, 5), clause.verb()), &node.reference(), path)
 }
 
-fn about_claims(group: &PodGroup, same: &Same) -> Finding {
+fn about_claims(group: &PodGroup, same: &SameCause) -> Finding {
     let obstacles = same.placements.iter().filter_map(|placement| placement.obstacles.first());
     let names: BTreeSet<&str> = obstacles.clone().map(Obstacle::claim).collect();
     let names: Vec<&str> = names.into_iter().collect();
@@ -249,26 +256,28 @@ fn about_claims(group: &PodGroup, same: &Same) -> Finding {
     let (why, fix, command) = match obstacles.clone().next() {
         Some(Obstacle::ClaimMissing(_)) => (
             format!("{claims} {list} {does} not exist"),
-            "Create the claim, or name one that exists",
+            "Create the claim, or reference an existing one",
             kubectl(["-n", namespace, "get", "pvc"]),
         ),
         Some(Obstacle::ClaimUnbound(_)) => {
-            (format!("{claims} {list} {is} not bound to a volume"), "See why the claim is not bound", describe)
+            (format!("{claims} {list} {is} not bound to a volume"), "Check why the claim is not bound", describe)
         }
-        Some(Obstacle::ClaimTerminating(_)) => {
-            (format!("{claims} {list} {is} being deleted"), "Wait until the claim is gone, and make it anew", describe)
-        }
+        Some(Obstacle::ClaimTerminating(_)) => (
+            format!("{claims} {list} {is} being deleted"),
+            "Wait until the claim is deleted, then recreate it",
+            describe,
+        ),
         Some(Obstacle::ClaimLost(_)) => (
-            format!("the volume of {claims} {list} does not exist any more"),
-            "Restore the volume, or delete the claim and make it anew",
+            format!("the volume of {claims} {list} no longer exists"),
+            "Restore the volume, or delete and recreate the claim",
             describe,
         ),
         Some(Obstacle::ClaimInUse { .. }) => (
-            format!("{claims} {list} {is} ReadWriteOncePod and used by another pod"),
-            "Run one pod only, or use a claim that several pods may use",
+            format!("{claims} {list} {is} ReadWriteOncePod and in use by another pod"),
+            "Run only one pod, or use a claim with an access mode for several pods",
             describe,
         ),
-        None => return in_the_schedulers_words(group, same),
+        None => return from_scheduler_message(group, same),
     };
     let (subject, _) = subject(group, same.pods.len());
     let mut finding = Finding::error(group.owner.clone(), format!("{subject} cannot be scheduled: {why}"));
@@ -279,7 +288,7 @@ fn about_claims(group: &PodGroup, same: &Same) -> Finding {
     }
     if let Some(pod) = sample {
         for name in names.iter().take(3) {
-            finding = finding.evidence(format!("a volume of it is claim {name}"), &pod.reference(), "spec.volumes");
+            finding = finding.evidence(format!("pod uses claim {name}"), &pod.reference(), "spec.volumes");
         }
         if let Some(Obstacle::ClaimInUse { claim, pod: user }) = obstacles.clone().next() {
             let user = ObjectRef::new(Kind::Pod, &pod.metadata.namespace, user);
@@ -289,31 +298,32 @@ fn about_claims(group: &PodGroup, same: &Same) -> Finding {
     finding.fix_command(fix, command)
 }
 
-fn in_the_schedulers_words(group: &PodGroup, same: &Same) -> Finding {
-    let said = same.pods.iter().find_map(|waiting| match waiting.why {
+fn from_scheduler_message(group: &PodGroup, same: &SameCause) -> Finding {
+    let message = same.pods.iter().find_map(|waiting| match waiting.why {
         Why::Refused(condition) if !condition.message.is_empty() => Some(core_of(&condition.message)),
         _ => None,
     });
-    let (subject, many) = subject(group, same.pods.len());
+    let (subject, _) = subject(group, same.pods.len());
     let scheduler = same.pods.first().map_or("", |waiting| scheduler_name(waiting.pod));
-    let verb = if many { "have" } else { "has" };
-    let message = match said {
-        Some(said) => format!("{subject} {verb} no node, {scheduler} says: {}", words::shorten(said, 300)),
-        None => format!("{subject} {verb} no node and {scheduler} does not say why"),
+    let message = match message {
+        Some(message) => {
+            format!("{subject} cannot be scheduled, {scheduler} reports: {}", words::shorten(message, 300))
+        }
+        None => format!("{subject} cannot be scheduled, {scheduler} reports no reason"),
     };
     let sample = same.pods.first().map_or("", |waiting| waiting.pod.name());
     Finding::error(group.owner.clone(), message).fix_command(
-        "See what the scheduler says of the pod",
+        "Check the scheduler's events for the pod",
         kubectl(["-n", group.owner.namespace(), "describe", "pod", sample]),
     )
 }
 
-/// The scheduler's message up to what it says of preemption, which repeats it.
+/// The scheduler's message without the part about preemption, which repeats it.
 fn core_of(message: &str) -> &str {
     let ends = [" preemption:", " no new claims to deallocate"].iter().filter_map(|end| message.find(end));
     let end = ends.min().unwrap_or(message.len());
     let core = message.get(..end).unwrap_or(message).trim_end_matches(['.', ',', ' ']);
-    // What Kubernetes 1.36 puts behind the sentence about a claim.
+    // Kubernetes 1.36 appends this to the sentence about a claim.
     core.strip_suffix(". not found").unwrap_or(core)
 }
 
@@ -324,7 +334,7 @@ fn scheduler_name(pod: &Pod) -> &str {
 fn scheduler_evidence(finding: Finding, sample: &Waiting) -> Finding {
     match sample.why {
         Why::Refused(condition) if !condition.message.is_empty() => finding.evidence(
-            format!("{} says: {}", scheduler_name(sample.pod), words::shorten(&condition.message, 300)),
+            format!("{} reports: {}", scheduler_name(sample.pod), words::shorten(&condition.message, 300)),
             &sample.pod.reference(),
             "status.conditions[PodScheduled].message",
         ),
@@ -336,59 +346,62 @@ fn has_event(cluster: &Cluster, pod: &Pod, reason: &str) -> bool {
     cluster.events(&pod.reference()).iter().any(|event| event.reason == reason)
 }
 
-/// What would help, judged by the reason that most nodes have.
+/// The fixes for the most frequent reason.
 fn fix(finding: Finding, group: &PodGroup, clause: &Clause, pod: Option<&Pod>) -> Finding {
     let (Some(refusal), Some(node)) = (clause.refusal(), clause.example()) else { return finding };
     let node = node.name();
     match refusal {
-        Refusal::Cordoned => finding.fix_command("Let the node take pods again", kubectl(["uncordon", node])),
+        Refusal::Cordoned => finding.fix_command("Uncordon the node", kubectl(["uncordon", node])),
         refusal if refusal.is_node_trouble() => {
-            finding.fix_command("See what is wrong with the node", kubectl(["describe", "node", node]))
+            finding.fix_command("Investigate the node", kubectl(["describe", "node", node]))
         }
         Refusal::Taint { key, value, effect } => {
             let taint = if value.is_empty() { format!("{key}:{effect}-") } else { format!("{key}={value}:{effect}-") };
             finding
-                .fix(format!("Tolerate the taint {} in the pod template", taint.trim_end_matches('-')))
-                .fix_command("Or, if the node is for everybody, remove it", kubectl(["taint", "node", node, &taint]))
+                .fix(format!("Add a toleration for taint {} to the pod template", taint.trim_end_matches('-')))
+                .fix_command(
+                    "Or remove the taint, if the node is for general use",
+                    kubectl(["taint", "node", node, &taint]),
+                )
         }
         Refusal::NodeAffinity(_) => {
             let selector = pod.into_iter().flat_map(|pod| pod.spec.node_selector.iter());
             let labels: Vec<String> = selector.map(|(key, value)| format!("{key}={value}")).collect();
-            let finding = finding.fix("Ask for labels that nodes have (kubectl get nodes --show-labels)");
+            let finding = finding.fix("Select labels that nodes have (kubectl get nodes --show-labels)");
             if labels.is_empty() {
                 return finding;
             }
             let label = ["label", "node", node].into_iter().chain(labels.iter().map(String::as_str));
-            finding.fix_command("Or, if this node is of that kind, label it", kubectl(label))
+            finding.fix_command("Or label the node, if it meets the requirement", kubectl(label))
         }
         Refusal::Lacks(shortages) => {
             let wanted: Vec<String> = shortages.iter().map(|shortage| shortage.wanted()).collect();
             let wanted = words::list(&wanted, 3);
             let too_big = shortages.iter().any(|shortage| shortage.requested > shortage.allocatable);
             let text = if too_big {
-                format!("Lower the request, or add a node that has {wanted}")
+                format!("Lower the request, or add a node with {wanted}")
             } else {
                 format!("Free {wanted} on a node, add a node, or lower the request")
             };
             finding.fix_command(text, kubectl(["describe", "node", node]))
         }
-        Refusal::TooManyPods => finding.fix("Add a node, or raise maxPods of the kubelet"),
+        Refusal::TooManyPods => finding.fix("Add a node, or raise the kubelet's maxPods"),
         Refusal::HostPort(_) => {
-            finding.fix("Use a Service instead of the host port, or run at most one such pod a node")
+            finding.fix("Use a Service instead of the host port, or run at most one such pod per node")
         }
         Refusal::Volume(_) => {
-            finding.fix("Add a node where the volume is, or move the data to one that nodes can reach")
+            finding.fix("Add a node in the volume's topology, or move the data to a volume that the nodes can access")
         }
         Refusal::NoSpreadLabel(key) => {
-            let text = format!("Label the nodes with {key}, or spread over a label that they have");
+            let text = format!("Label the nodes with {key}, or use a topologyKey that they have");
             finding.fix(text)
         }
         Refusal::Spread { .. } => finding.fix(
-            "Make room in the domains with fewer pods, or use a larger maxSkew or whenUnsatisfiable: ScheduleAnyway",
+            "Free capacity in the domains with fewer pods, raise maxSkew, or set whenUnsatisfiable to ScheduleAnyway",
         ),
-        Refusal::PodAffinity(_) => finding.fix("Start the pods that the affinity asks for, or correct its selector"),
+        Refusal::PodAffinity(_) => finding.fix("Start the pods that the affinity requires, or correct its selector"),
         Refusal::AntiAffinity(_) => finding.fix(format!(
-            "Add nodes, ask {} {} for fewer replicas, or make the anti-affinity preferred",
+            "Add nodes, lower the replicas of {} {}, or make the anti-affinity preferred",
             group.owner.kind, group.owner.name
         )),
         Refusal::ExcludedBy(owner) => finding.fix(format!("Add nodes, or narrow the anti-affinity of {owner}")),
@@ -401,11 +414,11 @@ fn report_gated(cluster: &Cluster, group: &PodGroup, waiting: &[Waiting], report
     let Some(sample) = gated.first() else { return };
     let gates: Vec<&str> = sample.pod.spec.scheduling_gates.iter().map(|gate| gate.name.as_str()).collect();
     let (subject, many) = subject(group, gated.len());
-    let verb = if many { "wait" } else { "waits" };
-    let message = format!("{subject} {verb} for scheduling gate {} to be removed", words::list(&gates, 3));
+    let verb = if many { "are" } else { "is" };
+    let message = format!("{subject} {verb} waiting for removal of scheduling gate {}", words::list(&gates, 3));
     let finding = Finding::info(group.owner.clone(), message)
         .evidence(
-            format!("spec.schedulingGates has {}", words::list(&gates, 5)),
+            format!("spec.schedulingGates is {}", words::list(&gates, 5)),
             &sample.pod.reference(),
             "spec.schedulingGates",
         )
@@ -421,20 +434,20 @@ fn report_ignored(cluster: &Cluster, group: &PodGroup, waiting: &[Waiting], repo
     let Some(sample) = ignored.first() else { return };
     let name = scheduler_name(sample.pod);
     let (subject, many) = subject(group, ignored.len());
-    let verb = if many { "have" } else { "has" };
+    let them = if many { "them" } else { "it" };
     let object = sample.pod.reference();
     let mut finding = Finding::error(
         group.owner.clone(),
-        format!("{subject} {verb} no node: no scheduler named {name} has looked at it"),
+        format!("{subject} cannot be scheduled: no scheduler named {name} has processed {them}"),
     )
     .evidence(format!("spec.schedulerName is {name}"), &object, "spec.schedulerName")
-    .evidence("there is no condition PodScheduled", &object, "status.conditions")
+    .evidence("condition PodScheduled is not set", &object, "status.conditions")
     .key("ignored")
     .pods(ignored.len())
     .since(earliest(&ignored));
     finding = if name == "default-scheduler" {
         finding.because(ObjectRef::new(Kind::Lease, "kube-system", "kube-scheduler")).fix_command(
-            "See whether kube-scheduler runs",
+            "Check that kube-scheduler is running",
             kubectl(["-n", "kube-system", "get", "pods", "-l", "component=kube-scheduler"]),
         )
     } else {
@@ -461,7 +474,7 @@ mod tests {
         "{apiVersion: v1, kind: Pod, metadata: {name: busy, namespace: shop, uid: b}, status: {phase: Running},
         spec: {nodeName: worker-1, containers: [{name: app, resources: {requests: {cpu: '3'}}}]}}";
 
-    /// A pod that was refused at a time.
+    /// A pod that has been unschedulable since a time.
     fn refused(name: &str, meta: &str, spec: &str, since: &str) -> String {
         format!(
             "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: shop, uid: u, creationTimestamp: '{since}', {meta}}},
@@ -476,12 +489,12 @@ mod tests {
     const OWNED: &str = "ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: db, controller: true}]";
 
     #[test]
-    fn fires_for_the_pods_of_an_owner_with_what_each_node_says() {
+    fn fires_for_the_pods_of_an_owner_with_the_reason_of_each_node() {
         let pods = [refused("db-0", OWNED, BIG, LONG_AGO), refused("db-1", OWNED, BIG, "2026-11-21T11:30:00Z")];
         let worker_2 = "{apiVersion: v1, kind: Pod, metadata: {name: small, namespace: shop}, status: {phase: Running},
             spec: {nodeName: worker-2, containers: [{name: app, resources: {requests: {cpu: 500m}}}]}}";
         let said = check(&RULE, &[NODES, BUSY, worker_2, &pods[0], &pods[1]]);
-        said.finds(&["error StatefulSet shop/db: 2 pods of StatefulSet db fit none of 3 nodes: \
+        said.finds(&["error StatefulSet shop/db: 2 pods of StatefulSet db cannot be scheduled on any of 3 nodes: \
                       2 lack 2 cpu (largest free 1.5 on worker-2), worker-3 is tainted dedicated=db:NoSchedule"]);
         let finding = said.finding();
         assert_eq!((finding.pods, finding.since), (2, LONG_AGO.parse().ok()));
@@ -489,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_while_the_scheduler_has_had_no_minute() {
+    fn quiet_in_the_first_minute() {
         check(&RULE, &[NODES, BUSY, &refused("db-0", OWNED, "nodeSelector: {a: b}", "2026-11-21T11:59:30Z")])
             .finds_nothing();
     }
@@ -497,27 +510,32 @@ mod tests {
     #[test]
     fn fires_with_the_label_that_no_node_has() {
         check(&RULE, &[NODES, &refused("db", "", "nodeSelector: {disktype: nvme}", LONG_AGO)])
-            .finds(&["error Pod shop/db: Pod db fits no node: none of 3 matches disktype=nvme"]);
+            .finds(&["error Pod shop/db: Pod db cannot be scheduled: none of 3 matches disktype=nvme"]);
     }
 
     #[test]
-    fn quiet_while_a_pod_on_its_way_out_makes_room() {
+    fn quiet_while_a_terminating_pod_frees_resources() {
         let tolerant =
             "nodeSelector: {}, tolerations: [], containers: [{name: app, resources: {requests: {cpu: '3'}}}]";
-        let leaving = |deleted: &str| BUSY.replace("uid: b", &format!("uid: b, deletionTimestamp: '{deleted}'"));
+        let terminating = |deleted: &str| BUSY.replace("uid: b", &format!("uid: b, deletionTimestamp: '{deleted}'"));
         let pod = refused("db", "", tolerant, LONG_AGO);
-        check(&RULE, &[NODES, &leaving("2026-11-21T12:00:10Z"), &pod]).finds_nothing();
-        // Long overdue: it may never go.
-        let stuck = check(&RULE, &[NODES, &leaving("2026-11-21T11:50:00Z"), &pod]);
-        assert!(stuck.finding().message.starts_with("Pod db fits none of 3 nodes: "), "{:?}", stuck.finding());
+        check(&RULE, &[NODES, &terminating("2026-11-21T12:00:10Z"), &pod]).finds_nothing();
+        // Long overdue: the deletion may never complete.
+        let stuck = check(&RULE, &[NODES, &terminating("2026-11-21T11:50:00Z"), &pod]);
+        assert!(
+            stuck.finding().message.starts_with("Pod db cannot be scheduled on any of 3 nodes: "),
+            "{:?}",
+            stuck.finding()
+        );
     }
 
     #[test]
-    fn fires_in_the_schedulers_words_where_by_the_objects_it_would_fit_or_nodes_are_unknown() {
+    fn fires_with_the_schedulers_message_where_the_computed_result_differs_or_nodes_are_unknown() {
         let pod = refused("db", "", "", LONG_AGO);
-        let words = "error Pod shop/db: Pod db has no node, default-scheduler says: 0/3 nodes are available: 3 Too bad";
-        check(&RULE, &[NODES, &pod]).finds(&[words]);
-        World::new(&[&refused("db", "", BIG, LONG_AGO)]).forbid(Kind::Node).check(&RULE).finds(&[words]);
+        let quoted = "error Pod shop/db: Pod db cannot be scheduled, default-scheduler reports: 0/3 nodes are \
+                      available: 3 Too bad";
+        check(&RULE, &[NODES, &pod]).finds(&[quoted]);
+        World::new(&[&refused("db", "", BIG, LONG_AGO)]).forbid(Kind::Node).check(&RULE).finds(&[quoted]);
     }
 
     #[test]
@@ -530,9 +548,9 @@ mod tests {
             "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data, namespace: shop}, spec: {}}";
         check(&RULE, &[NODES, &pod, unbound])
             .finds(&["error Pod shop/db: Pod db cannot be scheduled: claim data is not bound to a volume"]);
-        // Of claims that could not be read nothing is said.
+        // Claims that could not be read are not reported.
         let blind = World::new(&[NODES, &pod]).forbid(Kind::PersistentVolumeClaim).check(&RULE);
-        assert!(blind.finding().message.contains("default-scheduler says"), "{:?}", blind.finding());
+        assert!(blind.finding().message.contains("default-scheduler reports"), "{:?}", blind.finding());
     }
 
     #[test]
@@ -542,7 +560,8 @@ mod tests {
             containers: [{name: app, resources: {requests: {cpu: 1500m}}}]";
         let owned = OWNED.replace("StatefulSet", "DaemonSet");
         check(&RULE, &[NODES, BUSY, &refused("agent-x", &owned, spec, LONG_AGO)]).finds(&[
-            "error DaemonSet shop/db: 1 pod of DaemonSet db does not fit its node: worker-1 lacks 1.5 cpu (1 of 4 free)",
+            "error DaemonSet shop/db: 1 pod of DaemonSet db cannot be scheduled on its node: worker-1 lacks 1.5 cpu \
+             (1 of 4 free)",
         ]);
     }
 
@@ -550,12 +569,12 @@ mod tests {
     fn fires_as_a_consequence_of_the_node_that_is_cordoned() {
         let node = "{apiVersion: v1, kind: Node, metadata: {name: worker-1}, spec: {unschedulable: true}}";
         let said = check(&RULE, &[node, &refused("db", "", "", LONG_AGO)]);
-        said.finds(&["error Pod shop/db: Pod db fits no node: the only one, worker-1, is cordoned"]);
+        said.finds(&["error Pod shop/db: Pod db cannot be scheduled: worker-1 (the only node) is cordoned"]);
         assert_eq!(said.finding().because[0].name, "worker-1");
     }
 
     #[test]
-    fn quiet_until_an_autoscaler_had_its_five_minutes() {
+    fn quiet_for_five_minutes_with_an_autoscaler() {
         let scaler = "{apiVersion: v1, kind: Pod, metadata: {name: ca, namespace: kube-system},
             spec: {nodeName: worker-3, containers: [{name: ca, image: 'registry.k8s.io/autoscaling/cluster-autoscaler:v1.33.0'}]},
             status: {phase: Running, conditions: [{type: Ready, status: 'True'}]}}";
@@ -565,23 +584,23 @@ mod tests {
     }
 
     #[test]
-    fn quiet_but_for_a_note_where_pods_wait_on_purpose() {
+    fn fires_as_info_for_pods_that_wait_intentionally() {
         let gated = "{apiVersion: v1, kind: Pod, metadata: {name: job, namespace: shop, creationTimestamp: '2026-11-21T11:00:00Z'},
             spec: {schedulingGates: [{name: kueue.x-k8s.io/admission}]}, status: {phase: Pending, conditions: [
             {type: PodScheduled, status: 'False', reason: SchedulingGated}]}}";
         check(&RULE, &[NODES, gated])
-            .finds(&["info Pod shop/job: Pod job waits for scheduling gate kueue.x-k8s.io/admission to be removed"]);
+            .finds(&["info Pod shop/job: Pod job is waiting for removal of scheduling gate kueue.x-k8s.io/admission"]);
         let placeholder = refused("pause", "", "priority: -10, nodeSelector: {a: b}", LONG_AGO);
         check(&RULE, &[NODES, &placeholder])
-            .finds(&["info Pod shop/pause: Pod pause fits no node: none of 3 matches a=b"]);
+            .finds(&["info Pod shop/pause: Pod pause cannot be scheduled: none of 3 matches a=b"]);
     }
 
     #[test]
-    fn fires_when_no_scheduler_looks_at_it() {
+    fn fires_when_no_scheduler_processes_it() {
         let pod = "{apiVersion: v1, kind: Pod, metadata: {name: db, namespace: shop, creationTimestamp: '2026-11-21T11:00:00Z'},
             spec: {schedulerName: fancy}, status: {phase: Pending}}";
         check(&RULE, &[NODES, pod])
-            .finds(&["error Pod shop/db: Pod db has no node: no scheduler named fancy has looked at it"]);
+            .finds(&["error Pod shop/db: Pod db cannot be scheduled: no scheduler named fancy has processed it"]);
     }
 
     #[test]

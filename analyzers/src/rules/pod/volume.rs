@@ -12,27 +12,30 @@ use crate::text::words::shorten;
 declare_rule! {
     /// ## What it checks
     ///
-    /// Pods that wait on their node for a volume: `FailedMount`, `FailedAttachVolume` (also `Multi-Attach`),
-    /// `FailedMapVolume`. It says which volume, which claim, and what the driver or the mount program answered.
+    /// Checks for scheduled pods that are waiting for a volume: `FailedMount`, `FailedAttachVolume` (including
+    /// `Multi-Attach`), `FailedMapVolume`. The finding names the volume and the claim, and quotes the error of the
+    /// driver or the mount command.
     ///
     /// ## Why it matters
     ///
-    /// No container of the pod starts before all its volumes are mounted. It stays in `ContainerCreating` for good.
+    /// No container of the pod starts before all its volumes are mounted. The pod stays in `ContainerCreating`.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe pod POD` shows the events; `kubectl get volumeattachments` shows which node has the volume.
+    /// `kubectl -n NAMESPACE describe pod POD` shows the events. `kubectl get volumeattachments` shows the node to
+    /// which the volume is attached.
     ///
     /// ## How to fix
     ///
-    /// `Multi-Attach`: a volume with `ReadWriteOnce` is still attached to another node; end the pod there (a Deployment
-    /// with such a volume needs `strategy: Recreate`), or bring back or delete the lost node. Mount errors: read the message; a
-    /// server that is not reachable, a path that is not there, a file system tool missing on the node.
+    /// For `Multi-Attach`, a `ReadWriteOnce` volume is still attached to another node: delete the pod there (a
+    /// Deployment with such a volume needs `strategy.type: Recreate`), or recover or delete the lost node. For mount
+    /// errors follow the message: an unreachable server, a path that does not exist, a missing file system tool on the
+    /// node.
     ///
     /// ## Exceptions
     ///
-    /// In the first two minutes on the node, once any container has started, and where a Secret, ConfigMap or key is
-    /// what is missing (`pod/missing-reference`).
+    /// The rule does not fire in the first two minutes after the pod was scheduled, once any container has started, or
+    /// if a Secret, ConfigMap or key is missing (see `pod/missing-reference`).
     "pod/volume": Error,
     "a pod's volume cannot be attached or mounted",
     needs: [Pod, Event],
@@ -40,11 +43,11 @@ declare_rule! {
     explained_by: ["pvc/*", "volumeattachment/failed", "node/not-ready"],
 }
 
-/// The pods of one workload that wait for one volume.
+/// The pods of one workload that are waiting for one volume.
 struct Waiting<'a> {
     sample: &'a Pod,
     event: &'a Event,
-    /// The volume as the pod calls it.
+    /// The name of the volume in the pod's spec.
     volume: Option<&'a str>,
     pods: usize,
 }
@@ -66,18 +69,18 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// The event that says most: one of the volume plugin's, before the kubelet's own "timed out waiting".
+/// The most specific event: one of the volume plugin rather than the kubelet's "timed out waiting".
 fn decisive<'a>(cluster: &'a Cluster, pod: &Pod) -> Option<&'a Event> {
     let mut events = cluster.events(&pod.reference());
     events.retain(|event| {
         let uid = &event.involved_object.uid;
         matches!(event.reason.as_str(), "FailedMount" | "FailedAttachVolume" | "FailedMapVolume")
             && (uid.is_empty() || pod.metadata.uid.is_empty() || *uid == pod.metadata.uid)
-            // The kubelet tries again every two minutes at the latest.
+            // The kubelet retries at least every two minutes.
             && event.last_seen().is_none_or(|seen| age(cluster.now(), seen) < PROVISION)
     });
     if events.iter().any(|event| is_missing_reference(pod, &event.message)) {
-        // Then the other complaints are about the whole pod, which waits for that.
+        // The summary events then report only that the pod is waiting for the missing reference.
         events.retain(|event| !is_missing_reference(pod, &event.message) && !is_summary(event));
     }
     events.retain(|event| !is_cache_miss(&event.message));
@@ -88,31 +91,31 @@ fn is_missing_reference(pod: &Pod, message: &str) -> bool {
     references(&pod.spec).iter().any(|reference| reference.is_said_missing(&pod.metadata.namespace, message))
 }
 
-/// `Unable to attach or mount volumes: unmounted volumes=[data] …`: what the kubelet says of the pod as a whole.
+/// `Unable to attach or mount volumes: unmounted volumes=[data] …`: the kubelet's summary for the whole pod.
 fn is_summary(event: &Event) -> bool {
     event.message.starts_with("Unable to attach or mount volumes")
 }
 
-/// The kubelet has not seen the object yet; it says better the next time.
+/// The kubelet has not cached the object yet; its next attempt reports the real cause.
 fn is_cache_miss(message: &str) -> bool {
     message.contains("not registered")
         || message.contains("failed to sync secret cache")
         || message.contains("failed to sync configmap cache")
 }
 
-/// The pod's volume that a message names: by its own name, or by that of the PersistentVolume behind it.
+/// The pod's volume in a message: by its own name, or by the name of its PersistentVolume.
 fn volume_named<'a>(cluster: &Cluster, pod: &'a Pod, message: &str) -> Option<&'a str> {
-    // The model leaves the random ending of its name away.
+    // The model drops the random suffix of its name.
     let is_token = |name: &str| name == TOKEN_VOLUME;
     let quoted = |name: &str| {
         message.contains(&format!("\"{name}\"")) || is_token(name) && message.contains(&format!("\"{name}-"))
     };
     let named = pod.spec.volumes.iter().find(|volume| {
-        let behind = claim_of(pod, volume).and_then(|claim| {
+        let pv = claim_of(pod, volume).and_then(|claim| {
             let claim = cluster.get::<PersistentVolumeClaim>(&pod.metadata.namespace, &claim).found()?;
             volume_of(claim).map(str::to_string)
         });
-        quoted(&volume.name) || behind.is_some_and(|behind| quoted(&behind))
+        quoted(&volume.name) || pv.is_some_and(|pv| quoted(&pv))
     });
     let listed = || {
         let list = message.split_once("unmounted volumes=[")?.1.split_once(']')?.0;
@@ -141,7 +144,7 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, waiting: &Waiting) -> Finding {
             .since(pod.scheduled_at())
             .evidence(format!("{}: {}", event.reason, shorten(&event.message, 400)), &pod.reference(), "");
     if let Some(volume) = waiting.volume {
-        let text = format!("The pod waits on node {}", pod.spec.node_name);
+        let text = format!("pod is waiting on node {}", pod.spec.node_name);
         finding = finding.evidence(text, &pod.reference(), &format!("spec.volumes[{volume}]"));
     }
     if let Some(claim) = &claim {
@@ -151,18 +154,24 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, waiting: &Waiting) -> Finding {
             let state =
                 if attachment.status.as_ref().is_some_and(|s| s.attached) { "attached" } else { "not attached" };
             finding = finding
-                .evidence(format!("The volume is {state} to node {node}"), &attachment.reference(), "status.attached")
+                .evidence(format!("volume is {state} to node {node}"), &attachment.reference(), "status.attached")
                 .because(attachment.reference())
                 .because(ObjectRef::new(Kind::Node, "", node));
         }
     }
     if event.message.contains("Multi-Attach") {
         return finding
-            .fix("End the pod that still uses the volume on the other node; a Deployment with a ReadWriteOnce volume needs strategy Recreate")
-            .fix_command("See which node has it", kubectl(["get", "volumeattachments"]));
+            .fix(
+                "Delete the pod that still uses the volume on the other node; \
+                 set strategy.type to Recreate for a Deployment with a ReadWriteOnce volume",
+            )
+            .fix_command("Check which node the volume is attached to", kubectl(["get", "volumeattachments"]));
     }
     let name = &pod.metadata.name;
-    finding.fix_command("Do what the message asks for", kubectl(["-n", namespace, "describe", "pod", name]))
+    finding.fix_command(
+        "Check the pod's events and fix the reported error",
+        kubectl(["-n", namespace, "describe", "pod", name]),
+    )
 }
 
 fn attachments<'a>(cluster: &'a Cluster, namespace: &str, claim: &str) -> Vec<&'a VolumeAttachment> {
@@ -172,17 +181,17 @@ fn attachments<'a>(cluster: &'a Cluster, namespace: &str, claim: &str) -> Vec<&'
     all.filter(|a| a.spec.source.persistent_volume_name.as_deref() == Some(volume)).collect()
 }
 
-/// The end of a sentence that begins with the volume, without names of pods and of paths inside the kubelet.
+/// A predicate for the subject "volume", without names of pods and of paths inside the kubelet.
 fn core(message: &str) -> String {
     if message.contains("Multi-Attach error") {
         return if message.contains("can't be attached to another") {
-            "is still attached to another node, and can be attached to only one".to_string()
+            "is still attached to another node and can be attached to only one".to_string()
         } else {
-            "is still used by a pod on another node, and can be attached to only one".to_string()
+            "is still in use by a pod on another node and can be attached to only one".to_string()
         };
     }
     if message.starts_with("Unable to attach or mount volumes") {
-        return "is not mounted in time".to_string();
+        return "was not mounted in time".to_string();
     }
     let verb = if message.starts_with("AttachVolume") {
         "cannot be attached"
@@ -196,7 +205,7 @@ fn core(message: &str) -> String {
         Some(rpc) => rest_of_rpc(rpc),
         None => rest,
     };
-    // What mount(8) and its kind print is worth more than the command line before it.
+    // The output of mount(8) and similar commands is more useful than the command line before it.
     let rest = rest.split_once("Output: ").map_or(rest, |(_, output)| output);
     format!("{verb}: {}", shorten(rest.lines().next().unwrap_or(rest).trim_end_matches('.'), 200))
 }
@@ -242,11 +251,11 @@ mod tests {
     fn fires_for_a_volume_in_use_elsewhere() {
         check(&RULE, &[POD, CLAIM, &event("FailedAttachVolume", MULTI)])
             .finds(&["error Pod shop/db: Pod db cannot start: \
-            volume data (claim disk) is still used by a pod on another node, and can be attached to only one"]);
+            volume data (claim disk) is still in use by a pod on another node and can be attached to only one"]);
     }
 
     #[test]
-    fn fires_with_the_words_of_the_mount() {
+    fn fires_with_the_mount_error() {
         let message = "MountVolume.SetUp failed for volume \"pv-7\" : rpc error: code = Internal desc = mount failed: exit status 32";
         check(&RULE, &[POD, CLAIM, &event("FailedMount", message)])
             .finds(&["error Pod shop/db: Pod db cannot start: \
@@ -257,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_the_volume_with_the_token_whatever_its_random_name() {
+    fn fires_for_the_token_volume_with_any_random_suffix() {
         let pod = POD.replace("{name: data,", "{name: kube-api-access-x7k2p, projected: {}}, {name: data,");
         let message = "MountVolume.SetUp failed for volume \"kube-api-access-x7k2p\" : failed to fetch token";
         let listed = "Unable to attach or mount volumes: unmounted volumes=[kube-api-access-x7k2p]: timed out";
         for message in [message, listed] {
             let said = check(&RULE, &[&pod, CLAIM, &event("FailedMount", message)]);
-            let says = &said.finding().message;
-            assert!(says.starts_with("Pod db cannot start: volume kube-api-access "), "{says}");
+            let message = &said.finding().message;
+            assert!(message.starts_with("Pod db cannot start: volume kube-api-access "), "{message}");
         }
     }
 
@@ -275,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_it_started_since_or_is_young() {
+    fn quiet_when_the_pod_has_started_or_is_young() {
         let running = POD.replace("waiting: {reason: ContainerCreating}", "running: {}").replace("Pending", "Running");
         check(&RULE, &[&running, CLAIM, &event("FailedAttachVolume", MULTI)]).finds_nothing();
         World::new(&[POD, CLAIM, &event("FailedAttachVolume", MULTI)])

@@ -6,27 +6,29 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the Service that a StatefulSet names in `spec.serviceName` exists, and that it is headless where there is
-    /// more than one replica.
+    /// Checks that the Service in `spec.serviceName` of a StatefulSet exists, and that it is headless if the
+    /// StatefulSet has more than one replica.
     ///
     /// ## Why it matters
     ///
-    /// The names of the pods (`web-0.NAME.NAMESPACE.svc`) come from that Service. Without it they do not resolve, so
-    /// members of a database or queue do not find each other; an ordinary Service gives no names to single pods.
+    /// The DNS names of the pods (`web-0.NAME.NAMESPACE.svc`) are derived from that Service. If it does not exist they
+    /// do not resolve, and the members of a database or queue cannot find each other. A Service that is not headless
+    /// provides no DNS names for individual pods.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get statefulset NAME -o jsonpath='{.spec.serviceName}'`, then `kubectl -n NAMESPACE get
-    /// service` with that name: CLUSTER-IP must be `None`.
+    /// `kubectl -n NAMESPACE get statefulset NAME -o jsonpath='{.spec.serviceName}'` prints the name.
+    /// `kubectl -n NAMESPACE get service` must show that Service with CLUSTER-IP `None`.
     ///
     /// ## How to fix
     ///
-    /// Create the Service with `clusterIP: None` and the pods' labels as selector. `spec.serviceName` cannot be changed:
-    /// another name needs the StatefulSet deleted with `--cascade=orphan` and created anew.
+    /// Create the Service with `clusterIP: None` and the pods' labels as selector. `spec.serviceName` is immutable: to
+    /// use another name delete the StatefulSet with `--cascade=orphan` and recreate it.
     ///
     /// ## Exceptions
     ///
-    /// When `serviceName` is empty, when the StatefulSet is scaled to zero, and where Services could not be read.
+    /// The rule does not fire if `serviceName` is empty, if the StatefulSet is scaled to zero, or if Services could not
+    /// be read.
     "statefulset/service": Warning,
     "the governing Service of a StatefulSet is missing or not headless",
     needs: [StatefulSet, Service],
@@ -53,7 +55,7 @@ fn missing(cluster: &Cluster, set: &StatefulSet) -> Finding {
     let (namespace, name) = (set.namespace(), set.spec.service_name.as_str());
     let object = set.reference();
     let message = format!(
-        "StatefulSet {} names Service {name}, which does not exist: its pods have no DNS names of their own",
+        "StatefulSet {} references Service {name}, which does not exist: its pods have no individual DNS names",
         set.name()
     );
     let mut finding = Finding::warning(object.clone(), message)
@@ -69,7 +71,7 @@ fn missing(cluster: &Cluster, set: &StatefulSet) -> Finding {
         finding = finding.evidence(text, &other.reference(), "spec.selector");
     }
     finding.fix_command(
-        "Create it as a headless Service, then give it the labels of the pods as selector",
+        "Create the headless Service, then set its selector to the labels of the pods",
         kubectl(["-n", namespace, "create", "service", "clusterip", name, "--clusterip=None"]),
     )
 }
@@ -77,14 +79,15 @@ fn missing(cluster: &Cluster, set: &StatefulSet) -> Finding {
 fn not_headless(set: &StatefulSet, service: &Service) -> Finding {
     let object = set.reference();
     let message = format!(
-        "StatefulSet {} has more than one replica, but its Service {} is not headless: the pods have no DNS names of their own",
+        "StatefulSet {} has more than one replica, but its Service {} is not headless: its pods have no individual \
+         DNS names",
         set.name(),
         service.name()
     );
     Finding::info(object.clone(), message)
         .evidence(format!("spec.serviceName is {}", service.name()), &object, "spec.serviceName")
         .evidence(format!("spec.clusterIP is {}", service.spec.cluster_ip), &service.reference(), "spec.clusterIP")
-        .fix("If members address each other by name, create the Service anew with clusterIP: None")
+        .fix("If the pods address each other by name, recreate the Service with clusterIP: None")
 }
 
 #[cfg(test)]
@@ -120,8 +123,8 @@ mod tests {
     fn fires_when_the_service_does_not_exist() {
         let said = check(&RULE, &[&set("queue-headless", 1), &service("queue-peers", "None")]);
         said.finds(&[
-            "warning StatefulSet shop/queue: StatefulSet queue names Service queue-headless, which does not exist: its \
-             pods have no DNS names of their own",
+            "warning StatefulSet shop/queue: StatefulSet queue references Service queue-headless, which does not \
+             exist: its pods have no individual DNS names",
         ]);
         assert!(said.text().contains("headless Service queue-peers selects its pods"));
     }
@@ -130,16 +133,16 @@ mod tests {
     fn fires_as_info_when_it_is_not_headless() {
         check(&RULE, &[&set("queue", 2), &service("queue", "10.96.0.9")]).finds(&[
             "info StatefulSet shop/queue: StatefulSet queue has more than one replica, but its Service queue is not \
-             headless: the pods have no DNS names of their own",
+             headless: its pods have no individual DNS names",
         ]);
         World::new(&[&set("queue", 2)]).origin(Origin::Manifests).check(&RULE).finds(&[
-            "info StatefulSet shop/queue: StatefulSet queue names Service queue, which does not exist: its pods have no \
-             DNS names of their own",
+            "info StatefulSet shop/queue: StatefulSet queue references Service queue, which does not exist: its pods \
+             have no individual DNS names",
         ]);
     }
 
     #[test]
-    fn quiet_when_it_is_there_or_not_named() {
+    fn quiet_when_the_service_exists_or_is_not_set() {
         check(&RULE, &[&set("queue", 2), &service("queue", "None")]).finds_nothing();
         check(&RULE, &[&set("queue", 1), &service("queue", "10.96.0.9")]).finds_nothing();
         check(&RULE, &[&set("", 2)]).finds_nothing();

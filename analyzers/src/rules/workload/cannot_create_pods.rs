@@ -13,33 +13,34 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether the API server refuses to make the pods that a workload wants: condition `ReplicaFailure` of ReplicaSets
-    /// and ReplicationControllers, and events `FailedCreate` of StatefulSets, DaemonSets, Jobs and CronJobs. The refusal
-    /// is read into its cause: a ResourceQuota with its numbers, a LimitRange, Pod Security with the fields, an admission
-    /// webhook or policy by name, a ServiceAccount, PriorityClass or RuntimeClass that does not exist.
+    /// Checks for workloads whose pods are rejected by the API server: condition `ReplicaFailure` of ReplicaSets and
+    /// ReplicationControllers, and events `FailedCreate` of StatefulSets, DaemonSets, Jobs and CronJobs. The rule
+    /// determines the cause from the message: a ResourceQuota with its amounts, a LimitRange, Pod Security with the
+    /// violating fields, an admission webhook or policy, or a ServiceAccount, PriorityClass or RuntimeClass that does
+    /// not exist.
     ///
     /// ## Why it matters
     ///
-    /// The pods do not exist, so there is nothing to see in `kubectl get pods`: no status, no log. The workload just has
-    /// too few replicas, and a rollout hangs.
+    /// The pods do not exist, so `kubectl get pods` shows no status and there are no logs. The workload has too few
+    /// replicas, and its rollout does not progress.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe replicaset NAME` (or the StatefulSet, DaemonSet or Job) shows the events;
-    /// `kubectl -n NAMESPACE describe resourcequota` shows what is used.
+    /// `kubectl -n NAMESPACE describe replicaset NAME` (or the StatefulSet, DaemonSet or Job) shows the events.
+    /// `kubectl -n NAMESPACE describe resourcequota` shows current usage.
     ///
     /// ## How to fix
     ///
-    /// Make the pod acceptable (requests and limits, security context, ServiceAccount), or change what refuses it: raise
-    /// the quota, remove what uses it up, repair the webhook. The controller tries again by itself, though after a long
-    /// series of failures it may take some minutes; `kubectl rollout restart` makes it try at once.
+    /// Make the pod admissible (requests and limits, security context, ServiceAccount), or change what rejects it:
+    /// raise the quota, free quota, fix the webhook. The controller retries by itself, but may take several minutes
+    /// after repeated failures; `kubectl rollout restart` triggers a retry immediately.
     ///
     /// ## Exceptions
     ///
-    /// When all pods that are wanted have been made by now, in the first minute, when pods were made after the last
-    /// refusal, and in a namespace that is being deleted.
+    /// The rule does not fire if all desired pods exist, in the first minute, if pods were created after the last
+    /// rejection, or in a namespace that is being deleted.
     "workload/cannot-create-pods": Error,
-    "the API server refuses to make a workload's pods",
+    "the API server rejects a workload's pods",
     needs: [],
     optional: [
         Deployment, ReplicaSet, ReplicationController, StatefulSet, DaemonSet, Job, CronJob, Pod, Event, LimitRange,
@@ -48,13 +49,13 @@ declare_rule! {
     explained_by: ["quota/exhausted", "webhook/unreachable", "serviceaccount/missing", "priorityclass/missing"],
 }
 
-/// Something that makes pods and was refused some.
+/// A controller object whose pods were rejected.
 struct Refused<'a> {
-    /// What makes the pods: ReplicaSet, StatefulSet, Job.
+    /// The object that creates the pods: ReplicaSet, StatefulSet, Job.
     maker: ObjectRef,
-    /// What it is reported on.
+    /// The object of the finding.
     owner: ObjectRef,
-    /// `pods`, or what else it cannot make.
+    /// `pods`, or the other objects that it cannot create.
     what: &'static str,
     wanted: i32,
     exist: i32,
@@ -92,7 +93,7 @@ fn refusals(cluster: &Cluster) -> Vec<Refused<'_>> {
         let wanted = rc.spec.replicas.unwrap_or(1);
         by_condition(cluster, rc, owner, wanted, rc.status.replicas, &rc.status.conditions)
     }));
-    // Where ReplicaSets could not be read, the Deployment repeats their condition.
+    // If ReplicaSets could not be read, the Deployment repeats their condition.
     found.extend(cluster.all::<Deployment>().iter().filter_map(|deployment| {
         let (wanted, exist) = (deployment.spec.replicas.unwrap_or(1), deployment.status.replicas);
         let conditions = &deployment.status.conditions;
@@ -114,11 +115,11 @@ fn refusals(cluster: &Cluster) -> Vec<Refused<'_>> {
     found
 }
 
-/// How many pods a Job wants at the moment.
+/// The number of pods that a Job should currently run.
 fn active_wanted(job: &Job) -> i32 {
-    let over = ["Complete", "Failed", "FailureTarget", "SuccessCriteriaMet", "Suspended"];
+    let finished = ["Complete", "Failed", "FailureTarget", "SuccessCriteriaMet", "Suspended"];
     if job.spec.suspend
-        || over.iter().any(|type_| condition(&job.status.conditions, type_).is_some_and(Condition::is_true))
+        || finished.iter().any(|type_| condition(&job.status.conditions, type_).is_some_and(Condition::is_true))
     {
         return 0;
     }
@@ -128,7 +129,7 @@ fn active_wanted(job: &Job) -> i32 {
     job.spec.parallelism.unwrap_or(1).min(left).min(parallelism)
 }
 
-/// ReplicaSets and ReplicationControllers keep the first refusal in a condition; an event has the newest words.
+/// ReplicaSets and ReplicationControllers keep the first rejection in a condition; an event has the newest message.
 fn by_condition<'a, T: Object>(
     cluster: &'a Cluster,
     maker: &'a T,
@@ -154,7 +155,7 @@ fn by_condition<'a, T: Object>(
     })
 }
 
-/// A Deployment whose ReplicaSet itself is refused: by a quota on ReplicaSets, or by a webhook.
+/// A Deployment whose ReplicaSet itself is rejected: by a quota on ReplicaSets, or by a webhook.
 fn replica_set_refused(deployment: &Deployment) -> Option<Refused<'_>> {
     let progressing = condition(&deployment.status.conditions, "Progressing")?;
     if progressing.reason != "ReplicaSetCreateError" || deployment.deleted().is_some() {
@@ -172,7 +173,7 @@ fn replica_set_refused(deployment: &Deployment) -> Option<Refused<'_>> {
     })
 }
 
-/// The others only say it in events, which also tell of refusals that are over: then pods were made since.
+/// The other kinds report rejections only in events. A rejection is outdated if pods were created after it.
 fn by_event<'a, T: Object>(
     cluster: &'a Cluster,
     maker: &T,
@@ -187,11 +188,11 @@ fn by_event<'a, T: Object>(
     let maker = maker.reference();
     let event = newest_refusal(cluster, &maker)?;
     let seen = event.last_seen()?;
-    let made = cluster.group_of_owner(&owner).and_then(|group| {
+    let created = cluster.group_of_owner(&owner).and_then(|group| {
         let own = cluster.pods_of(group).filter(|pod| pod.controller().as_ref() == Some(&maker));
         own.filter_map(Pod::created).max()
     });
-    if time::age(cluster.now(), seen) > RECENT || made.is_some_and(|made| made > seen) {
+    if time::age(cluster.now(), seen) > RECENT || created.is_some_and(|created| created > seen) {
         return None;
     }
     let events = cluster.events(&maker);
@@ -200,7 +201,7 @@ fn by_event<'a, T: Object>(
     Some(Refused { maker, owner, what, wanted, exist, message: &event.message, path: "", since: first })
 }
 
-/// A CronJob whose Job is refused.
+/// A CronJob whose Job is rejected.
 fn by_job<'a>(cluster: &'a Cluster, cron: &CronJob) -> Option<Refused<'a>> {
     let refused = by_event(cluster, cron, cron.reference(), "Jobs", 1, 0)?;
     let seen = newest_refusal(cluster, &refused.maker).and_then(Event::last_seen);
@@ -219,12 +220,13 @@ fn finding(cluster: &Cluster, refused: &Refused, refusal: &Refusal) -> Finding {
     let newer =
         maker.is(Kind::ReplicaSet) && owner.is(Kind::Deployment) && has_other_pods(cluster, owner, *wanted, *exist);
     let text = refusal.text();
+    let noun = if *wanted == 1 { "pod" } else { "pods" };
     let message = if refused.what != "pods" {
-        format!("{subject} cannot make its {}: {text}", refused.what)
+        format!("{subject} cannot create {}: {text}", refused.what)
     } else if newer {
-        format!("{subject} cannot roll out: its ReplicaSet {} has {exist} of {wanted} pods: {text}", maker.name)
+        format!("{subject} cannot roll out: ReplicaSet {} has {exist} of {wanted} {noun}: {text}", maker.name)
     } else {
-        format!("{subject} has {exist} of {wanted} {}: {text}", if *wanted == 1 { "pod" } else { "pods" })
+        format!("{subject} has {exist} of {wanted} {noun}: {text}")
     };
     let mut finding = Finding::error(owner.clone(), message).since(refused.since);
     let facts = format!("{} {}: {}", maker.kind, maker.name, words::shorten(refused.message, 600));
@@ -235,17 +237,17 @@ fn finding(cluster: &Cluster, refused: &Refused, refusal: &Refusal) -> Finding {
     with_fix(finding, owner, refusal)
 }
 
-/// Whether a Deployment has pods of another ReplicaSet, so that the refused one is part of a rollout.
+/// Whether a Deployment has pods of another ReplicaSet: then the rejection blocks a rollout.
 fn has_other_pods(cluster: &Cluster, owner: &ObjectRef, wanted: i32, exist: i32) -> bool {
     let deployment = cluster.get::<Deployment>(owner.namespace(), &owner.name).found();
     deployment.is_some_and(|d| d.status.replicas > exist || d.spec.replicas.unwrap_or(1) > wanted)
 }
 
-/// The objects that refuse, or that are missing, as far as they can be named.
+/// The objects that reject the pods or are missing, if they are known.
 fn refusers(cluster: &Cluster, owner: &ObjectRef, refusal: &Refusal) -> Vec<ObjectRef> {
     let namespace = owner.namespace();
     match refusal {
-        // A pod that does not say what it requests is refused however much room there is.
+        // A pod without requests is rejected regardless of the remaining quota.
         Refusal::Quota { name, .. } => vec![ObjectRef::new(Kind::ResourceQuota, namespace, name)],
         Refusal::LimitRange { .. } => {
             cluster.in_namespace::<LimitRange>(namespace).iter().map(Object::reference).collect()
@@ -270,38 +272,39 @@ fn with_fix(finding: Finding, owner: &ObjectRef, refusal: &Refusal) -> Finding {
     match refusal {
         Refusal::Quota { name, .. } => finding
             .fix_command("Raise the quota", kubectl(["-n", namespace, "edit", "resourcequota", name]))
-            .fix_command("Or ask for less: lower the pods' requests, or the number of replicas", edit),
+            .fix_command("Or lower the pods' requests or the number of replicas", edit),
         Refusal::QuotaUnspecified { .. } => finding
-            .fix_command("Set what the quota asks for in the pod template", edit)
-            .fix("Or give the namespace a LimitRange with defaults, which the API server then fills in"),
+            .fix_command("Set the requests and limits that the quota requires in the pod template", edit)
+            .fix("Or create a LimitRange with defaults in the namespace, which the API server applies to new pods"),
         Refusal::LimitRange { .. } => finding
-            .fix_command("Look at the limits of the namespace", kubectl(["-n", namespace, "describe", "limitrange"]))
-            .fix_command("Make the requests and limits of the pod template fit them", edit),
+            .fix_command("Check the LimitRanges of the namespace", kubectl(["-n", namespace, "describe", "limitrange"]))
+            .fix_command("Set requests and limits in the pod template that satisfy the LimitRange", edit),
         Refusal::PodSecurity { .. } => finding
-            .fix_command("Set the fields that are named in the pod template's security contexts", edit)
+            .fix_command("Set the reported fields in the security contexts of the pod template", edit)
             .fix_command(
-                "Or, if these pods must have such rights, look at the level that the namespace enforces",
+                "Or, if the pods require these privileges, check the Pod Security level that the namespace enforces",
                 kubectl(["get", "namespace", namespace, "--show-labels"]),
             ),
-        Refusal::WebhookDenied { .. } => finding.fix_command("Make the pod template meet the webhook's policy", edit),
+        Refusal::WebhookDenied { .. } => {
+            finding.fix_command("Change the pod template to satisfy the webhook's policy", edit)
+        }
         Refusal::WebhookFailed { .. } => finding.fix_command(
-            "Bring the webhook's Service back to life; until then it can only be bypassed with failurePolicy: Ignore",
+            "Restore the webhook's Service; until then only failurePolicy: Ignore bypasses the webhook",
             kubectl(["get", "validatingwebhookconfigurations,mutatingwebhookconfigurations"]),
         ),
         Refusal::Policy { policy, .. } => finding
-            .fix_command("Read the policy", kubectl(["get", "validatingadmissionpolicy", policy, "-o", "yaml"]))
-            .fix_command("Make the pod template meet it", edit),
+            .fix_command("Check the policy", kubectl(["get", "validatingadmissionpolicy", policy, "-o", "yaml"]))
+            .fix_command("Change the pod template to satisfy the policy", edit),
         Refusal::ServiceAccount { name } => finding
             .fix_command("Create the ServiceAccount", kubectl(["-n", namespace, "create", "serviceaccount", name]))
-            .fix_command("Or name another one in the pod template", edit),
-        Refusal::PriorityClass { .. } => {
-            finding.fix_command("Name a PriorityClass that exists", kubectl(["get", "priorityclasses"]))
-        }
+            .fix_command("Or set serviceAccountName to an existing ServiceAccount in the pod template", edit),
+        Refusal::PriorityClass { .. } => finding
+            .fix_command("Set priorityClassName to an existing PriorityClass", kubectl(["get", "priorityclasses"])),
         Refusal::RuntimeClass { .. } => {
-            finding.fix_command("Name a RuntimeClass that exists", kubectl(["get", "runtimeclasses"]))
+            finding.fix_command("Set runtimeClassName to an existing RuntimeClass", kubectl(["get", "runtimeclasses"]))
         }
         Refusal::NamespaceTerminating | Refusal::Other { .. } => {
-            finding.fix_command("Look at the events and change the pod template", edit)
+            finding.fix_command("Check the events and correct the pod template", edit)
         }
     }
 }
@@ -365,14 +368,14 @@ mod tests {
     fn fires_with_the_quota_and_its_numbers() {
         let said = check(&RULE, &[&replica_set("capped-1", 3, 1, "2026-11-21T11:50:00Z")]);
         said.finds(&[
-            "error Deployment shop/capped: Deployment capped has 1 of 3 pods: ResourceQuota small allows no \
-                      more: requests.cpu 150m of 200m used, 150m more asked",
+            "error Deployment shop/capped: Deployment capped has 1 of 3 pods: ResourceQuota small exceeded: \
+                      requests.cpu 150m of 200m used, 150m requested",
         ]);
         assert_eq!(said.finding().because[0].to_string(), "ResourceQuota shop/small");
     }
 
     #[test]
-    fn quiet_when_the_pods_were_made_after_all() {
+    fn quiet_when_the_pods_exist() {
         check(&RULE, &[&replica_set("capped-1", 3, 3, "2026-11-21T11:50:00Z")]).finds_nothing();
     }
 
@@ -390,8 +393,8 @@ mod tests {
             spec: {replicas: 3}
             status: {replicas: 3}";
         check(&RULE, &[deployment, &replica_set("capped-2", 1, 0, "2026-11-21T11:50:00Z")]).finds(&[
-            "error Deployment shop/capped: Deployment capped cannot roll out: its ReplicaSet capped-2 has 0 of 1 pods: \
-             ResourceQuota small allows no more: requests.cpu 150m of 200m used, 150m more asked",
+            "error Deployment shop/capped: Deployment capped cannot roll out: ReplicaSet capped-2 has 0 of 1 pod: \
+             ResourceQuota small exceeded: requests.cpu 150m of 200m used, 150m requested",
         ]);
     }
 
@@ -419,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_a_pod_was_made_after_the_event() {
+    fn quiet_when_a_pod_was_created_after_the_event() {
         let pod = "
             apiVersion: v1
             kind: Pod
@@ -439,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_a_daemon_set_that_pod_security_refuses() {
+    fn fires_for_a_daemon_set_that_violates_pod_security() {
         let set = "
             apiVersion: apps/v1
             kind: DaemonSet
@@ -448,7 +451,7 @@ mod tests {
         let refused = "Error creating: pods \"agent-x\" is forbidden: violates PodSecurity \"baseline:latest\": host \
                        namespaces (hostNetwork=true)";
         check(&RULE, &[set, &event("DaemonSet", "agent", refused)]).finds(&[
-            "error DaemonSet shop/agent: DaemonSet agent has 0 of 2 pods: Pod Security baseline forbids them: host \
+            "error DaemonSet shop/agent: DaemonSet agent has 0 of 2 pods: Pod Security level baseline violated: host \
              namespaces (hostNetwork=true)",
         ]);
     }
@@ -489,10 +492,8 @@ mod tests {
                        \"p.example.com\": failed to call webhook: Post \"https://p.ops.svc:443/\": no endpoints \
                        available for service \"p\"";
         let said = check(&RULE, &[&stateful_set(0), &event("StatefulSet", "db", refused), webhook]);
-        said.finds(&[
-            "error StatefulSet shop/db: StatefulSet db has 0 of 3 pods: admission webhook p.example.com cannot \
-                      be called: no endpoints available for service \"p\"",
-        ]);
+        said.finds(&["error StatefulSet shop/db: StatefulSet db has 0 of 3 pods: calling admission webhook \
+                      p.example.com failed: no endpoints available for service \"p\""]);
         assert_eq!(said.finding().because[0].to_string(), "ValidatingWebhookConfiguration policies");
     }
 }

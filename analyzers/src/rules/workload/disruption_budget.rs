@@ -6,27 +6,32 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That a workload of two or more pods behind a Service has a PodDisruptionBudget.
+    /// Checks that a workload with two or more pods behind a Service is covered by a PodDisruptionBudget.
     ///
     /// ## Why it matters
     ///
-    /// A drain evicts all pods of a node at once, and the upgrade of a cluster drains one node after the other without
-    /// waiting for pods to be ready again elsewhere: only a budget makes it wait.
+    /// A drain evicts all pods of a node at the same time, and a cluster upgrade drains one node after another without
+    /// waiting for the pods to become ready elsewhere. A PodDisruptionBudget makes the drain wait.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pdb` lists none whose selector matches the pods.
+    /// `kubectl -n NAMESPACE get pdb` lists no PodDisruptionBudget whose selector matches the pods.
     ///
     /// ## How to fix
     ///
-    /// `kubectl create poddisruptionbudget NAME --selector=… --max-unavailable=1`.
+    /// Run `kubectl create poddisruptionbudget NAME --selector=… --max-unavailable=1`.
     ///
     /// ## Exceptions
     ///
-    /// For one pod, of which a budget would only block the drain; without a Service; for DaemonSets, which a drain passes
-    /// over; on clusters of one node; where budgets could not be read.
+    /// The rule does not fire for:
+    ///
+    /// - workloads with a single pod, for which a budget would block the drain;
+    /// - workloads without a Service;
+    /// - DaemonSets, which drains ignore;
+    /// - single-node clusters;
+    /// - clusters whose PodDisruptionBudgets could not be read.
     "workload/disruption-budget": Info in Strict,
-    "a workload of several pods behind a Service that no PodDisruptionBudget covers",
+    "a workload with several pods behind a Service has no PodDisruptionBudget",
     needs: [PodDisruptionBudget],
     optional: [Deployment, StatefulSet, ReplicaSet, ReplicationController, Service, HorizontalPodAutoscaler, Node],
     explained_by: [],
@@ -46,7 +51,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         if services.is_empty() || workload.has_disruption_budget(cluster) {
             continue;
         }
-        let message = format!("{}, behind {}, has no PodDisruptionBudget", workload.object.title(), named(&services));
+        let message = format!("{} (behind {}) has no PodDisruptionBudget", workload.object.title(), named(&services));
         let labels: Vec<String> = workload.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let selector = services[0].spec.selector.iter().map(|(key, value)| format!("{key}={value}"));
         let selector = format!("--selector={}", selector.collect::<Vec<_>>().join(","));
@@ -54,12 +59,12 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let finding = workload
             .finding(Severity::Info, message)
             .evidence(
-                format!("no budget selects {}", labels.join(",")),
+                format!("no PodDisruptionBudget selects {}", labels.join(",")),
                 &workload.object,
                 "spec.template.metadata.labels",
             )
             .fix_command(
-                "Let a drain take one pod at a time",
+                "Allow one pod to be unavailable",
                 kubectl(["-n", namespace, "create", "poddisruptionbudget", name, &selector, "--max-unavailable=1"]),
             )
             .rests_on_absence();
@@ -92,7 +97,7 @@ mod tests {
     #[test]
     fn fires_without_a_budget() {
         check(&RULE, &[CART, SERVICE, NODES])
-            .finds(&["info Deployment shop/cart: Deployment cart, behind Service cart, has no PodDisruptionBudget"]);
+            .finds(&["info Deployment shop/cart: Deployment cart (behind Service cart) has no PodDisruptionBudget"]);
         check(&RULE, &[CART, SERVICE, NODES, &BUDGET.replace("app: cart", "app: web")]).finding();
     }
 

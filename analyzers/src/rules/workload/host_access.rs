@@ -6,28 +6,29 @@ use crate::text::words::list;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That pods use neither folders of their node (`hostPath`) nor its network, processes or inter-process communication
+    /// Checks for pods that use directories of their node (`hostPath`) or its network, process or IPC namespace
     /// (`hostNetwork`, `hostPID`, `hostIPC`).
     ///
     /// ## Why it matters
     ///
-    /// Such a pod sees what other pods and the node itself do; with the node's network no NetworkPolicy applies to it, and
-    /// with a folder of the node its data is gone as soon as it is put onto another one.
+    /// The pod can observe other pods and the node itself. NetworkPolicies do not apply to pods on the host network,
+    /// and `hostPath` data is lost when the pod moves to another node.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get WORKLOAD NAME -o yaml` shows the fields of the pod's template.
+    /// `kubectl -n NAMESPACE get WORKLOAD NAME -o yaml` shows the fields of the pod template.
     ///
     /// ## How to fix
     ///
-    /// Take a PersistentVolumeClaim or `emptyDir` instead of the folder, a Service instead of the node's network.
+    /// Use a PersistentVolumeClaim or `emptyDir` instead of `hostPath`, and a Service instead of the host network.
     ///
     /// ## Exceptions
     ///
-    /// In the namespaces of Kubernetes and its distributions, and for what operators made. For a DaemonSet it is `info`:
-    /// agents of nodes (logs, metrics, storage, networks) need what belongs to the node.
+    /// The rule does not fire in the namespaces of Kubernetes and its distributions, or for workloads that an operator
+    /// created. The severity is `info` for DaemonSets: node agents (logs, metrics, storage, networks) require host
+    /// access.
     "workload/host-access": Warning in Strict,
-    "pods that use folders, network or processes of their node",
+    "pods use host paths or host namespaces",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Pod],
     explained_by: [],
@@ -36,13 +37,13 @@ declare_rule! {
 fn check(cluster: &Cluster, report: &mut Report) {
     for workload in cluster.authored() {
         let spec = workload.spec;
-        // What is used, and where it is said.
+        // What the pods use, with the path of the field.
         let mut used: Vec<(String, String)> = Vec::new();
-        let spaces = [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)];
-        used.extend(spaces.iter().filter(|(_, on)| *on).map(|(name, _)| (name.to_string(), name.to_string())));
+        let namespaces = [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)];
+        used.extend(namespaces.iter().filter(|(_, on)| *on).map(|(name, _)| (name.to_string(), name.to_string())));
         for volume in &spec.volumes {
             if let Some(host) = &volume.host_path {
-                used.push((format!("the folder {}", host.path), format!("volumes[{}].hostPath", volume.name)));
+                used.push((format!("hostPath {}", host.path), format!("volumes[{}].hostPath", volume.name)));
             }
         }
         if used.is_empty() {
@@ -50,12 +51,14 @@ fn check(cluster: &Cluster, report: &mut Report) {
         }
         let severity = if workload.is_on_every_node() { Severity::Info } else { Severity::Warning };
         let names: Vec<&str> = used.iter().map(|(name, _)| name.as_str()).collect();
-        let message = format!("{} uses what belongs to its node: {}", workload.object.title(), list(&names, 4));
+        let shown = if names.len() > 4 { list(&names, 4) } else { names.join(", ") };
+        let message = format!("{} uses host namespaces or paths: {shown}", workload.object.title());
         let mut finding = workload.finding(severity, message);
         for (name, field) in &used {
-            finding = finding.evidence(format!("it uses {name}"), &workload.object, &workload.path(field));
+            finding = finding.evidence(format!("pods use {name}"), &workload.object, &workload.path(field));
         }
-        report.add(finding.fix_command("Take a claim, an emptyDir or a Service instead", workload.edit()));
+        report
+            .add(finding.fix_command("Use a PersistentVolumeClaim, an emptyDir or a Service instead", workload.edit()));
     }
 }
 
@@ -74,20 +77,20 @@ mod tests {
         )
     }
 
-    const FOLDER: &str = "volumes: [{name: data, hostPath: {path: /data}}]";
+    const HOST_PATH: &str = "volumes: [{name: data, hostPath: {path: /data}}]";
 
     #[test]
-    fn fires_for_folders_and_namespaces_of_the_node() {
-        check(&RULE, &[&workload("Deployment", &format!("hostPID: true, {FOLDER}"))]).finds(&[
-            "warning Deployment shop/cart: Deployment cart uses what belongs to its node: hostPID and the folder /data",
+    fn fires_for_host_paths_and_host_namespaces() {
+        check(&RULE, &[&workload("Deployment", &format!("hostPID: true, {HOST_PATH}"))]).finds(&[
+            "warning Deployment shop/cart: Deployment cart uses host namespaces or paths: hostPID, hostPath /data",
         ]);
-        assert_eq!(check(&RULE, &[&workload("DaemonSet", FOLDER)]).finding().severity.to_string(), "info");
+        assert_eq!(check(&RULE, &[&workload("DaemonSet", HOST_PATH)]).finding().severity.to_string(), "info");
     }
 
     #[test]
     fn quiet_for_volumes_of_its_own() {
         check(&RULE, &[&workload("Deployment", "hostNetwork: false, volumes: [{name: data, emptyDir: {}}]")])
             .finds_nothing();
-        check(&RULE, &[&workload("DaemonSet", FOLDER).replace("shop", "kube-system")]).finds_nothing();
+        check(&RULE, &[&workload("DaemonSet", HOST_PATH).replace("shop", "kube-system")]).finds_nothing();
     }
 }

@@ -7,26 +7,27 @@ use crate::text::words::list;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That every image has a tag other than `latest`, or a digest.
+    /// Checks for images without a tag or digest, or with the tag `latest`.
     ///
     /// ## Why it matters
     ///
-    /// Nobody can say which version runs. The next pod may get another one than its siblings, and `kubectl rollout undo`
-    /// brings back the same name.
+    /// The running version is unknown. A new pod may run a different version than the other pods of the workload, and
+    /// `kubectl rollout undo` does not restore the previous version.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pods -o jsonpath='{.items[*].status.containerStatuses[*].imageID}'` shows which digests run.
+    /// `kubectl -n NAMESPACE get pods -o jsonpath='{.items[*].status.containerStatuses[*].imageID}'` shows the running
+    /// digests.
     ///
     /// ## How to fix
     ///
-    /// Name a version, `registry.example.com/cart:1.4.2`, or the digest, `…@sha256:…`.
+    /// Use a version tag, `registry.example.com/cart:1.4.2`, or a digest, `…@sha256:…`.
     ///
     /// ## Exceptions
     ///
-    /// For any other tag, `stable` and `main` too, and for a digest beside `latest`.
+    /// The rule does not fire for any other tag, including `stable` and `main`, or for `latest` with a digest.
     "workload/image-tag": Warning in Strict,
-    "images without a tag, or with the tag latest",
+    "images have no tag or the tag latest",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Pod],
     explained_by: [],
@@ -34,25 +35,25 @@ declare_rule! {
 
 fn check(cluster: &Cluster, report: &mut Report) {
     for workload in cluster.authored() {
-        let moving: Vec<_> = workload.spec.all_containers().filter(|c| is_moving(&c.image)).collect();
-        if moving.is_empty() {
+        let unpinned: Vec<_> = workload.spec.all_containers().filter(|c| is_unpinned(&c.image)).collect();
+        if unpinned.is_empty() {
             continue;
         }
-        let names: Vec<String> = moving.iter().map(|c| format!("{} (container {})", c.image, c.name)).collect();
+        let names: Vec<String> = unpinned.iter().map(|c| format!("{} (container {})", c.image, c.name)).collect();
         let title = workload.object.title();
-        let message = format!("{title} runs whatever version its image has at the moment: {}", list(&names, 2));
+        let message = format!("{title} uses images without a version tag or digest: {}", list(&names, 2));
         let mut finding = workload.finding(Severity::Warning, message);
-        for container in moving {
-            let text = format!("container {} has the image {}", container.name, container.image);
+        for container in unpinned {
+            let text = format!("container {} uses image {}", container.name, container.image);
             let path = workload.path(&format!("containers[{}].image", container.name));
             finding = finding.evidence(text, &workload.object, &path);
         }
-        report.add(finding.fix_command("Name a version or a digest", workload.edit()));
+        report.add(finding.fix_command("Set the image to a version tag or a digest", workload.edit()));
     }
 }
 
-/// An image that is named today and another one tomorrow. A template may leave it open, for an operator to fill in.
-fn is_moving(image: &str) -> bool {
+/// Whether the image may change without a change of the template. Operators may fill in an empty image.
+fn is_unpinned(image: &str) -> bool {
     !image.is_empty() && tag(image) == "latest"
 }
 
@@ -75,7 +76,7 @@ mod tests {
     fn fires_for_latest_and_for_no_tag() {
         for image in ["registry.example.com:5000/cart", "cart:latest"] {
             check(&RULE, &[&cart(image)]).finds(&[&format!(
-                "warning CronJob shop/report: CronJob report runs whatever version its image has at the moment: {image} \
+                "warning CronJob shop/report: CronJob report uses images without a version tag or digest: {image} \
                  (container web)"
             )]);
         }

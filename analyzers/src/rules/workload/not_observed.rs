@@ -11,48 +11,50 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether a controller works on Deployments, StatefulSets, DaemonSets and ReplicaSets: `status.observedGeneration`
-    /// is behind `metadata.generation` for five minutes. When somebody changed an object is written nowhere, so it
-    /// counts where the object was never observed at all since it was made, or where kube-controller-manager has not
-    /// renewed its lease for so long.
+    /// Checks that Deployments, StatefulSets, DaemonSets and ReplicaSets are processed by their controller:
+    /// `status.observedGeneration` must not lag behind `metadata.generation` for five minutes. Kubernetes does not
+    /// record when an object was changed. The rule therefore fires if the object has never been observed since its
+    /// creation, or if kube-controller-manager has not renewed its lease for five minutes.
     ///
     /// ## Why it matters
     ///
-    /// Changes are accepted and nothing comes of them: no rollout, no scaling, no replacement of lost pods.
+    /// Changes are accepted but have no effect: no rollout, no scaling, no replacement of lost pods.
     ///
     /// ## How to confirm
     ///
-    /// Compare `kubectl -n NAMESPACE get deployment NAME -o jsonpath='{.metadata.generation} {.status.observedGeneration}'`;
-    /// look at `kubectl -n kube-system get lease kube-controller-manager` and the pod of that name.
+    /// Compare the two numbers in `kubectl -n NAMESPACE get deployment NAME -o jsonpath='{.metadata.generation}
+    /// {.status.observedGeneration}'`. Check `kubectl -n kube-system get lease kube-controller-manager` and the pod of
+    /// that name.
     ///
     /// ## How to fix
     ///
-    /// Bring kube-controller-manager back to work: its log tells why it does not lead or cannot reach the API server.
+    /// Restore kube-controller-manager: its log shows why it does not hold the lease or cannot reach the API server.
     ///
     /// ## Exceptions
     ///
-    /// For changes that may be younger than five minutes, and for manifests that nobody applied yet.
+    /// The rule does not fire for changes that may be less than five minutes old, or for manifests that have not been
+    /// applied.
     "workload/not-observed": Error,
-    "no controller works on a workload",
+    "a workload has not been observed by its controller",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, Lease],
     explained_by: ["controlplane/*"],
 }
 
-/// A healthy controller takes seconds.
+/// A healthy controller needs seconds.
 const LASTING: Duration = Duration::from_secs(300);
 
 fn check(cluster: &Cluster, report: &mut Report) {
     report.not_read(cluster, &[Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet]);
-    let asleep = controller_manager_asleep(cluster);
+    let lapsed = controller_manager_lapsed(cluster);
     let mut judge = |object: ObjectRef, meta: &Meta, observed: i64| {
         if meta.deletion_timestamp.is_some() || meta.generation <= observed {
             return;
         }
         let Some(created) = meta.creation_timestamp else { return };
-        // Files may hold live objects from which somebody cut the status.
+        // Files may contain live objects without their status.
         let never = observed == 0 && cluster.origin() == Origin::Cluster && age(cluster.now(), created) >= LASTING;
-        let since = if never { Some(created) } else { asleep };
+        let since = if never { Some(created) } else { lapsed };
         if let Some(since) = since {
             report.add(finding(object, meta, observed, since));
         }
@@ -71,26 +73,26 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// Since when kube-controller-manager has given no sign of life, if that is too long and others do give signs.
-fn controller_manager_asleep(cluster: &Cluster) -> Option<Timestamp> {
+/// When kube-controller-manager last renewed its lease, if that is too long ago and other leases are fresh.
+fn controller_manager_lapsed(cluster: &Cluster) -> Option<Timestamp> {
     let last = cluster.get::<Lease>("kube-system", "kube-controller-manager").found().and_then(renewed)?;
     (cluster.has_a_fresh_lease() && age(cluster.now(), last) >= LASTING).then_some(last)
 }
 
 fn finding(object: ObjectRef, meta: &Meta, observed: i64, since: Timestamp) -> Finding {
-    let what = if observed == 0 {
-        "was never seen by its controller".to_string()
+    let problem = if observed == 0 {
+        "has not been observed by its controller".to_string()
     } else {
-        format!("was changed (generation {}), and its controller only knows generation {observed}", meta.generation)
+        format!("is at generation {}, but its controller has only observed generation {observed}", meta.generation)
     };
-    let message = format!("{} {} {what}", object.kind, object.name);
+    let message = format!("{} {} {problem}", object.kind, object.name);
     let text = format!("metadata.generation is {}, status.observedGeneration is {observed}", meta.generation);
     Finding::error(object.clone(), message)
         .evidence(text, &object, "status.observedGeneration")
         .since(Some(since))
         .because(ObjectRef::new(Kind::Lease, "kube-system", "kube-controller-manager"))
         .fix_command(
-            "See whether kube-controller-manager leads and works",
+            "Check that kube-controller-manager holds its lease and is working",
             kubectl(["-n", "kube-system", "get", "lease", "kube-controller-manager", "-o", "yaml"]),
         )
 }
@@ -124,23 +126,23 @@ mod tests {
     #[test]
     fn fires_when_it_was_never_observed() {
         check(&RULE, &[&deployment("2026-11-21T11:50:00Z", 0)])
-            .finds(&["error Deployment shop/web: Deployment web was never seen by its controller"]);
+            .finds(&["error Deployment shop/web: Deployment web has not been observed by its controller"]);
     }
 
     #[test]
-    fn fires_when_the_controller_manager_is_asleep() {
-        let asleep = lease("kube-system", "kube-controller-manager", "2026-11-21T11:40:00");
+    fn fires_when_the_controller_manager_does_not_renew_its_lease() {
+        let lapsed = lease("kube-system", "kube-controller-manager", "2026-11-21T11:40:00");
         let node = lease("kube-node-lease", "n1", "2026-11-21T11:59:55");
-        check(&RULE, &[&deployment("2026-11-21T08:00:00Z", 2), &asleep, &node]).finds(&[
-            "error Deployment shop/web: Deployment web was changed (generation 3), and its controller only knows \
+        check(&RULE, &[&deployment("2026-11-21T08:00:00Z", 2), &lapsed, &node]).finds(&[
+            "error Deployment shop/web: Deployment web is at generation 3, but its controller has only observed \
              generation 2",
         ]);
     }
 
     #[test]
     fn quiet_when_the_change_may_be_new() {
-        let awake = lease("kube-system", "kube-controller-manager", "2026-11-21T11:59:55");
-        check(&RULE, &[&deployment("2026-11-21T08:00:00Z", 2), &awake]).finds_nothing();
+        let fresh = lease("kube-system", "kube-controller-manager", "2026-11-21T11:59:55");
+        check(&RULE, &[&deployment("2026-11-21T08:00:00Z", 2), &fresh]).finds_nothing();
         check(&RULE, &[&deployment("2026-11-21T11:58:00Z", 0)]).finds_nothing();
         let old = deployment("2026-11-21T11:50:00Z", 0);
         World::new(&[&old]).origin(Origin::Extract).check(&RULE).finds_nothing();

@@ -5,30 +5,34 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether two Deployments, StatefulSets, ReplicaSets, ReplicationControllers or DaemonSets of one namespace and kind
-    /// each select the other's pods as well as their own.
+    /// Checks for pairs of Deployments, StatefulSets, ReplicaSets, ReplicationControllers or DaemonSets of the same
+    /// kind and namespace whose selectors each match the other's pods in addition to their own.
     ///
     /// ## Why it matters
     ///
-    /// Kubernetes does not prevent it and warns against it: the two count and may adopt each other's pods, an autoscaler
-    /// reckons with the load of both, and `kubectl logs` or `kubectl exec` on the one may end in a pod of the other.
+    /// Kubernetes does not prevent overlapping selectors but warns against them: the workloads count and may adopt each
+    /// other's pods, an autoscaler measures the load of both, and `kubectl logs` or `kubectl exec` on one may select a
+    /// pod of the other.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get deployments -o wide` shows the selectors; `kubectl -n NAMESPACE get pods -l SELECTOR` lists
-    /// pods of both.
+    /// `kubectl -n NAMESPACE get deployments -o wide` shows the selectors. `kubectl -n NAMESPACE get pods -l SELECTOR`
+    /// lists the pods of both.
     ///
     /// ## How to fix
     ///
-    /// Give each its own label, in the selector and in the pod template. A selector cannot be changed: delete the workload
-    /// with `--cascade=orphan` and create it anew, or create one with another name.
+    /// Add a distinct label to the selector and the pod template of each workload. Selectors are immutable: delete the
+    /// workload with `--cascade=orphan` and recreate it, or create one with another name.
     ///
     /// ## Exceptions
     ///
-    /// When only one of the two selects the other's pods, as a canary with a label of its own in its selector; when one of
-    /// the two is scaled to zero; for the ReplicaSets of one Deployment.
+    /// The rule does not fire if:
+    ///
+    /// - only one of the two selects the other's pods, such as a canary with a label of its own in its selector;
+    /// - one of the two is scaled to zero;
+    /// - both are ReplicaSets of the same Deployment.
     "workload/overlapping-selectors": Error,
-    "two workloads' selectors claim the same pods",
+    "the selectors of two workloads match each other's pods",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
     explained_by: [],
@@ -50,11 +54,11 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// A workload that wants pods, with the selector by which it counts them.
+/// A workload that should have pods, with its selector.
 fn claim<'a, 'c>(workload: &'a Workload<'c>) -> Option<(&'a Workload<'c>, &'a Selector)> {
-    let wants = !workload.is_scaled_to_zero() && workload.metadata.deletion_timestamp.is_none();
+    let is_active = !workload.is_scaled_to_zero() && workload.metadata.deletion_timestamp.is_none();
     let selector = workload.selector.as_ref().filter(|selector| !selector.is_empty())?;
-    wants.then_some((workload, selector))
+    is_active.then_some((workload, selector))
 }
 
 fn claim_each_other((a, claims_a): (&Workload, &Selector), (b, claims_b): (&Workload, &Selector)) -> bool {
@@ -67,18 +71,18 @@ fn finding((a, claims_a): (&Workload, &Selector), (b, claims_b): (&Workload, &Se
     let how = if claims_a == claims_b {
         format!("{claims_a}")
     } else {
-        format!("{} by {claims_a}, {} by {claims_b}", first.name, second.name)
+        format!("{} selects {claims_a}, {} selects {claims_b}", first.name, second.name)
     };
-    let message = format!("{}s {} and {} each select the other's pods too: {how}", first.kind, first.name, second.name);
+    let message = format!("{}s {} and {} select each other's pods: {how}", first.kind, first.name, second.name);
     Finding::error(first.clone(), message)
         .evidence(format!("spec.selector is {claims_a}"), first, "spec.selector")
         .evidence(format!("spec.selector is {claims_b}"), second, "spec.selector")
         .key(second.name.clone())
         .fix_command(
-            "See whose pods the selector finds",
+            "List the pods that the selector matches",
             kubectl(["-n", first.namespace(), "get", "pods", "-l", &claims_a.to_string(), "--show-labels"]),
         )
-        .fix("Give each of the two a label of its own, in the selector and the template, and create it anew")
+        .fix("Add a distinct label to the selector and the pod template of each, then recreate them")
 }
 
 #[cfg(test)]
@@ -100,11 +104,11 @@ mod tests {
     }
 
     #[test]
-    fn fires_when_each_selects_the_others_pods() {
+    fn fires_when_they_select_each_others_pods() {
         let (web, api) =
             (deployment("web", "app: shop", "app: shop"), deployment("api", "app: shop", "app: shop, tier: api"));
         check(&RULE, &[&web, &api])
-            .finds(&["error Deployment shop/api: Deployments api and web each select the other's pods too: app=shop"]);
+            .finds(&["error Deployment shop/api: Deployments api and web select each other's pods: app=shop"]);
     }
 
     #[test]
@@ -118,8 +122,8 @@ mod tests {
 
     #[test]
     fn quiet_when_one_is_scaled_to_zero_and_for_manifests_without_labels() {
-        let parked = deployment("old", "app: web", "app: web").replace("replicas: 1", "replicas: 0");
-        check(&RULE, &[&deployment("web", "app: web", "app: web"), &parked]).finds_nothing();
+        let scaled_down = deployment("old", "app: web", "app: web").replace("replicas: 1", "replicas: 0");
+        check(&RULE, &[&deployment("web", "app: web", "app: web"), &scaled_down]).finds_nothing();
         check(&RULE, &[&deployment("a", "", ""), &deployment("b", "", "")]).finds_nothing();
     }
 }

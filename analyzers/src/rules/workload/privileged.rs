@@ -6,12 +6,12 @@ use crate::text::words::list;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That no container is privileged.
+    /// Checks for privileged containers.
     ///
     /// ## Why it matters
     ///
-    /// A privileged container can do on the node whatever root can: who breaks into it has the node, and with it the Secrets
-    /// of all pods there.
+    /// A privileged container has the same permissions on the node as root: an attacker who compromises it controls the
+    /// node, including the Secrets of all pods on it.
     ///
     /// ## How to confirm
     ///
@@ -19,15 +19,15 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Leave `securityContext.privileged` out and add the one capability that the program needs; enforce it with the label
-    /// `pod-security.kubernetes.io/enforce: baseline` on the namespace.
+    /// Remove `securityContext.privileged` and add the specific capability that the container needs. Enforce it with
+    /// the label `pod-security.kubernetes.io/enforce: baseline` on the namespace.
     ///
     /// ## Exceptions
     ///
-    /// In the namespaces of Kubernetes and its distributions, and for what operators made. For a DaemonSet it is `info`:
-    /// agents of nodes (networks, storage, monitoring) may need it.
+    /// The rule does not fire in the namespaces of Kubernetes and its distributions, or for workloads that an operator
+    /// created. The severity is `info` for DaemonSets: node agents (networks, storage, monitoring) may require it.
     "workload/privileged": Warning in Strict,
-    "privileged containers",
+    "containers are privileged",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Pod],
     explained_by: [],
@@ -41,14 +41,17 @@ fn check(cluster: &Cluster, report: &mut Report) {
             continue;
         }
         let severity = if workload.is_on_every_node() { Severity::Info } else { Severity::Warning };
-        let noun = if names.len() == 1 { "a privileged container" } else { "privileged containers" };
-        let message = format!("{} has {noun}, {}", workload.object.title(), list(&names, 3));
+        let (noun, verb) = if names.len() == 1 { ("container", "is") } else { ("containers", "are") };
+        let message = format!("{noun} {} of {} {verb} privileged", list(&names, 3), workload.object.title());
         let mut finding = workload.finding(severity, message);
         for name in names {
             let path = workload.path(&format!("containers[{name}].securityContext.privileged"));
             finding = finding.evidence(format!("container {name} is privileged"), &workload.object, &path);
         }
-        report.add(finding.fix_command("Give it only the capabilities that it needs", workload.edit()));
+        report.add(finding.fix_command(
+            "Remove privileged: true and add only the capabilities that the container needs",
+            workload.edit(),
+        ));
     }
 }
 
@@ -70,9 +73,9 @@ mod tests {
     #[test]
     fn fires_for_a_privileged_container() {
         check(&RULE, &[&workload("Deployment", true)])
-            .finds(&["warning Deployment shop/cart: Deployment cart has a privileged container, web"]);
+            .finds(&["warning Deployment shop/cart: container web of Deployment cart is privileged"]);
         check(&RULE, &[&workload("DaemonSet", true)])
-            .finds(&["info DaemonSet shop/cart: DaemonSet cart has a privileged container, web"]);
+            .finds(&["info DaemonSet shop/cart: container web of DaemonSet cart is privileged"]);
     }
 
     #[test]

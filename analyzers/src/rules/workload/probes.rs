@@ -5,12 +5,14 @@ use crate::snapshot::Cluster;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That a workload behind a Service has a readiness probe, and any other lasting workload a probe of some kind.
+    /// Checks that a workload behind a Service has a readiness probe, and that any other long-running workload has at
+    /// least one probe.
     ///
     /// ## Why it matters
     ///
-    /// Without a readiness probe a pod gets requests as soon as its process is started, also when it is not able to answer
-    /// yet or any more, and every rollout loses some of them. Without any probe a program that hangs looks healthy.
+    /// Without a readiness probe a pod receives requests as soon as its process starts, even if it cannot respond yet
+    /// or can no longer respond, and every rollout loses requests. Without any probe an application that hangs appears
+    /// healthy.
     ///
     /// ## How to confirm
     ///
@@ -18,15 +20,16 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Give the container a `readinessProbe` that asks for what the program needs to answer. A `livenessProbe` should only
-    /// ask whether the process is alive: one that asks for a database restarts all pods when the database is slow.
+    /// Add a `readinessProbe` that checks whether the container can serve requests. A `livenessProbe` should check only
+    /// whether the process is alive: a liveness probe that depends on a database restarts all pods when the database is
+    /// slow.
     ///
     /// ## Exceptions
     ///
-    /// For Jobs and CronJobs, for what is scaled to zero, and where one container of several has the probe. It is `warning`
-    /// behind a Service, else `info`.
+    /// The rule does not fire for Jobs and CronJobs, for workloads that are scaled to zero, or if any container of the
+    /// pod has the probe. The severity is `warning` behind a Service, otherwise `info`.
     "workload/probes": Warning in Strict,
-    "a workload without a readiness probe, or without any probe",
+    "a workload has no readiness probe, or no probes at all",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Pod, Service],
     explained_by: [],
@@ -38,22 +41,21 @@ fn check(cluster: &Cluster, report: &mut Report) {
             continue;
         }
         let containers = || workload.spec.running_containers();
-        let is_ready_known = containers().any(|c| c.readiness_probe.is_some());
+        let has_readiness = containers().any(|c| c.readiness_probe.is_some());
         let has_none = containers()
             .all(|c| c.readiness_probe.is_none() && c.liveness_probe.is_none() && c.startup_probe.is_none());
         let mut services = workload.services(cluster);
-        // Whoever publishes addresses that are not ready does not care.
+        // With publishNotReadyAddresses readiness does not affect the Service.
         services.retain(|service| !service.spec.publish_not_ready_addresses);
-        if !is_ready_known && !services.is_empty() {
-            let sends = if services.len() == 1 { "sends" } else { "send" };
+        if !has_readiness && !services.is_empty() {
             let message = format!(
-                "{} has no readiness probe, and {} {sends} it requests as soon as it is started",
+                "{} has no readiness probe but receives traffic from {}",
                 workload.object.title(),
                 named(&services)
             );
             add(&workload, Severity::Warning, message, report);
         } else if has_none && containers().next().is_some() {
-            add(&workload, Severity::Info, format!("{} has no probe of any kind", workload.object.title()), report);
+            add(&workload, Severity::Info, format!("{} has no probes", workload.object.title()), report);
         }
     }
 }
@@ -64,12 +66,15 @@ fn add(workload: &Authored, severity: Severity, message: String, report: &mut Re
         let probes = [("liveness", &container.liveness_probe), ("startup", &container.startup_probe)];
         let has: Vec<&str> = probes.iter().filter(|(_, probe)| probe.is_some()).map(|(name, _)| *name).collect();
         let text = match has.as_slice() {
-            [] => format!("container {} has no probe", container.name),
+            [] => format!("container {} has no probes", container.name),
             has => format!("container {} has only a {} probe", container.name, has.join(" and a ")),
         };
         finding = finding.evidence(text, &workload.object, &workload.path(&format!("containers[{}]", container.name)));
     }
-    report.add(finding.fix_command("Give it a readinessProbe that asks for what it needs to answer", workload.edit()));
+    report.add(
+        finding
+            .fix_command("Add a readinessProbe that checks whether the container can serve requests", workload.edit()),
+    );
 }
 
 #[cfg(test)]
@@ -93,14 +98,14 @@ mod tests {
     #[test]
     fn fires_behind_a_service() {
         check(&RULE, &[&cart("livenessProbe: {tcpSocket: {port: 80}}"), SERVICE]).finds(&[
-            "warning Deployment shop/cart: Deployment cart has no readiness probe, and Service cart sends it requests as \
-             soon as it is started",
+            "warning Deployment shop/cart: Deployment cart has no readiness probe but receives traffic from Service \
+             cart",
         ]);
     }
 
     #[test]
-    fn fires_mildly_without_any_probe() {
-        check(&RULE, &[&cart("")]).finds(&["info Deployment shop/cart: Deployment cart has no probe of any kind"]);
+    fn fires_as_info_without_any_probe() {
+        check(&RULE, &[&cart("")]).finds(&["info Deployment shop/cart: Deployment cart has no probes"]);
     }
 
     #[test]
@@ -112,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_for_jobs_and_what_is_switched_off() {
+    fn quiet_for_jobs_and_workloads_scaled_to_zero() {
         let job = cart("").replace("apps/v1", "batch/v1").replace("Deployment", "Job");
         check(&RULE, &[&job]).finds_nothing();
         check(&RULE, &[&cart("").replace("spec: {template", "spec: {replicas: 0, template")]).finds_nothing();

@@ -7,36 +7,41 @@ use crate::text::words::list;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That every container that goes on running requests cpu and memory, and has a memory limit.
+    /// Checks that every container, except init containers, has CPU and memory requests and a memory limit.
     ///
     /// ## Why it matters
     ///
-    /// The scheduler reckons with requests and nothing else: pods without any are put onto nodes that are full, and are the
-    /// first to be evicted. Without a memory limit one leak takes the memory of all pods of its node.
+    /// The scheduler considers only requests: pods without requests are placed on full nodes and are evicted first.
+    /// Without a memory limit a memory leak can exhaust the memory of all pods on the node.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pods -o custom-columns=NAME:.metadata.name,QOS:.status.qosClass` shows `BestEffort` for
-    /// pods without requests and limits.
+    /// `kubectl -n NAMESPACE get pods -o custom-columns=NAME:.metadata.name,QOS:.status.qosClass` shows `BestEffort`
+    /// for pods without requests and limits.
     ///
     /// ## How to fix
     ///
-    /// Set `resources.requests.cpu`, `resources.requests.memory` and `resources.limits.memory` to what
-    /// `kubectl top pods --containers` shows at the busiest time, and some more; or give the namespace a LimitRange.
+    /// Set `resources.requests.cpu`, `resources.requests.memory` and `resources.limits.memory` to the peak usage shown
+    /// by `kubectl top pods --containers` plus a margin, or create a LimitRange in the namespace.
     ///
     /// ## Exceptions
     ///
-    /// About cpu limits, which slow down more than they protect; about init containers; where the pods themselves have what
-    /// the template lacks (from a LimitRange, an autoscaler or a webhook) or the pod as a whole has it. It is `warning` if
-    /// there is no request at all, else `info`.
+    /// The rule does not fire for:
+    ///
+    /// - missing CPU limits, which throttle more than they protect;
+    /// - init containers;
+    /// - templates whose pods have the missing values (from a LimitRange, an autoscaler or a webhook), or values set at
+    ///   pod level.
+    ///
+    /// The severity is `warning` if a container has neither a CPU nor a memory request, otherwise `info`.
     "workload/resources": Warning in Strict,
-    "containers without requests or without a memory limit",
+    "containers have no requests or no memory limit",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Pod, LimitRange],
     explained_by: [],
 }
 
-/// What a container should say, in the words of the message.
+/// The values that every container should set.
 const WANTED: [(&str, &str); 3] = [("cpu", "request"), ("memory", "request"), ("memory", "limit")];
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -70,7 +75,7 @@ fn report_open(cluster: &Cluster, workload: &Authored, report: &mut Report) {
         let text = format!("container {} has no {}", container.name, or(lacking));
         finding = finding.evidence(text, &workload.object, &path);
     }
-    report.add(finding.fix_command("Say what the containers need under resources", workload.edit()));
+    report.add(finding.fix_command("Set resources.requests and resources.limits on the containers", workload.edit()));
 }
 
 /// `cpu request, memory request or memory limit`.
@@ -88,7 +93,7 @@ fn lacking(cluster: &Cluster, workload: &Authored, container: &Container) -> Vec
         let pod = workload.pods.first().map_or(&workload.spec.resources, |pod| &pod.spec.resources);
         let resources = [Some(&container.resources), running.map(|c| &c.resources), Some(pod)];
         let limit = resources.iter().flatten().any(|r| r.limits.contains_key(resource));
-        // A limit alone is the request, too.
+        // A limit without a request is also the request.
         let request = limit || resources.iter().flatten().any(|r| r.requests.contains_key(resource));
         (if of == "limit" { limit } else { request })
             || (running.is_none() && has_default(cluster, workload, resource, of))
@@ -101,7 +106,7 @@ fn lacking(cluster: &Cluster, workload: &Authored, container: &Container) -> Vec
     WANTED.into_iter().filter(|(resource, of)| !has(resource, of)).map(name).collect()
 }
 
-/// Whether a LimitRange gives it to containers that do not say.
+/// Whether a LimitRange sets it on containers without a value.
 fn has_default(cluster: &Cluster, workload: &Authored, resource: &str, of: &str) -> bool {
     let ranges = cluster.in_namespace::<LimitRange>(workload.object.namespace()).iter();
     let limits = ranges.filter(|range| range.deleted().is_none()).filter_map(|range| range.spec.as_ref());
@@ -130,7 +135,7 @@ mod tests {
     const ALL: &str = "{requests: {cpu: 100m, memory: 64Mi}, limits: {memory: 64Mi}}";
 
     #[test]
-    fn fires_for_what_is_not_said() {
+    fn fires_for_missing_values() {
         check(&RULE, &[&cart("{}")]).finds(&[
             "warning Deployment shop/cart: Deployment cart: container web has no cpu request, memory request or memory limit",
         ]);
@@ -139,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_a_job_and_a_pod_of_its_own() {
+    fn fires_for_a_job_and_a_pod_without_a_controller() {
         let job = cart("{}").replace("apps/v1", "batch/v1").replace("Deployment", "Job");
         assert_eq!(check(&RULE, &[&job]).finding().object.kind, "Job");
         let pod =
@@ -148,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_all_is_said_but_a_cpu_limit() {
+    fn quiet_when_only_the_cpu_limit_is_missing() {
         check(&RULE, &[&cart(ALL)]).finds_nothing();
         check(&RULE, &[&cart("{limits: {cpu: 1, memory: 64Mi}}")]).finds_nothing();
     }
 
     #[test]
-    fn quiet_when_a_limit_range_or_the_pod_says_it() {
+    fn quiet_when_a_limit_range_or_the_pod_sets_it() {
         let range = "
             apiVersion: v1
             kind: LimitRange

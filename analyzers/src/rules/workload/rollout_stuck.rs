@@ -12,32 +12,38 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Rollouts that do not get on: a Deployment whose `progressDeadlineSeconds` have passed
-    /// (`ProgressDeadlineExceeded`), a StatefulSet whose update waits for a pod that does not become ready, a DaemonSet
-    /// with outdated pods whose update waits for one.
+    /// Checks for rollouts that are not progressing: a Deployment that exceeded its `progressDeadlineSeconds`
+    /// (`ProgressDeadlineExceeded`), a StatefulSet whose update waits for a pod that does not become ready, and a
+    /// DaemonSet with outdated pods whose update waits for a pod.
     ///
     /// ## Why it matters
     ///
-    /// The new version is not out, though `kubectl apply` said that all is well. The old pods may still serve, but nothing
-    /// that comes after this change gets out either.
+    /// The new version has not rolled out, although `kubectl apply` succeeded. The old pods may still serve traffic,
+    /// but later changes do not roll out either.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE rollout status deployment NAME` (or StatefulSet, DaemonSet) waits or fails; `kubectl -n
-    /// NAMESPACE get replicasets` shows the new ReplicaSet beside the old one.
+    /// `kubectl -n NAMESPACE rollout status deployment NAME` (or StatefulSet, DaemonSet) waits or fails.
+    /// `kubectl -n NAMESPACE get replicasets` shows the new and the old ReplicaSet.
     ///
     /// ## How to fix
     ///
-    /// Find out why the new pods are not ready; usually another finding says it. To go back: `kubectl -n NAMESPACE rollout
-    /// undo deployment NAME`. A StatefulSet with `OrderedReady` also needs the broken pod deleted after the template was
-    /// corrected (kubernetes.io/docs/concepts/workloads/controllers/statefulset, *Forced rollback*).
+    /// Find out why the new pods are not ready; usually another finding reports the cause. To roll back run
+    /// `kubectl -n NAMESPACE rollout undo deployment NAME`. For a StatefulSet with `OrderedReady`, also delete the
+    /// broken pod after correcting the template (kubernetes.io/docs/concepts/workloads/controllers/statefulset, *Forced
+    /// rollback*).
     ///
     /// ## Exceptions
     ///
-    /// While a rollout gets on within its deadline, while the pods have the time that they may take to start, for
-    /// `OnDelete`, for partitions that are reached, and for paused Deployments.
+    /// The rule does not fire for:
+    ///
+    /// - rollouts that are progressing within their deadline;
+    /// - pods that are still within their startup time;
+    /// - the update strategy `OnDelete`;
+    /// - StatefulSets that have reached their partition;
+    /// - paused Deployments.
     "workload/rollout-stuck": Error,
-    "a rollout does not get on",
+    "a rollout is not progressing",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, Pod, Job, CronJob],
     explained_by: ["pod/*", "node/*", "pvc/*", "workload/cannot-create-pods", "workload/unavailable"],
@@ -58,9 +64,9 @@ fn of_deployment(cluster: &Cluster, deployment: &Deployment) -> Option<Finding> 
     let progressing = condition(&status.conditions, "Progressing").filter(|c| c.is_false())?;
     let wanted = spec.replicas.unwrap_or(1);
     let done = status.updated_replicas >= wanted && status.available_replicas >= wanted;
-    let over = done && status.replicas <= status.updated_replicas;
+    let finished = done && status.replicas <= status.updated_replicas;
     if progressing.reason != "ProgressDeadlineExceeded"
-        || over
+        || finished
         || wanted == 0
         || spec.paused
         || deployment.deleted().is_some()
@@ -72,13 +78,14 @@ fn of_deployment(cluster: &Cluster, deployment: &Deployment) -> Option<Finding> 
     let seconds = spec.progress_deadline_seconds.unwrap_or(600);
     let message = match &sides {
         Some((new, old)) if !old.is_empty() => format!(
-            "the rollout of Deployment {} is stuck: new {}, old {}",
+            "rollout of Deployment {} is not progressing: new {}, old {}",
             deployment.name(),
             of_ready(new),
-            words::list(&old.iter().map(|set| serves(set)).collect::<Vec<_>>(), 2)
+            words::list(&old.iter().map(|set| old_ready(set)).collect::<Vec<_>>(), 2)
         ),
         _ => format!(
-            "the rollout of Deployment {} is stuck: {} of {wanted} updated pods available, no progress in {seconds}s",
+            "rollout of Deployment {} is not progressing: {} of {wanted} updated pods available, \
+             progress deadline of {seconds}s exceeded",
             deployment.name(),
             status.available_replicas.min(status.updated_replicas).max(0),
         ),
@@ -114,12 +121,9 @@ fn of_ready(set: &ReplicaSet) -> String {
     format!("ReplicaSet {} has {} of {wanted} {noun} ready", set.name(), set.status.ready_replicas.max(0))
 }
 
-fn serves(set: &ReplicaSet) -> String {
+fn old_ready(set: &ReplicaSet) -> String {
     let (ready, wanted) = (set.status.ready_replicas.max(0), set.spec.replicas.unwrap_or(1));
-    match ready {
-        0 => format!("{} has 0 of {wanted} ready", set.name()),
-        _ => format!("{} still serves with {ready} of {wanted}", set.name()),
-    }
+    format!("{} has {ready} of {wanted} ready", set.name())
 }
 
 fn of_stateful_set(cluster: &Cluster, set: &StatefulSet) -> Option<Finding> {
@@ -135,16 +139,16 @@ fn of_stateful_set(cluster: &Cluster, set: &StatefulSet) -> Option<Finding> {
     let (pod, since) = waits_for(cluster, &object, &spec.template.spec, spec.min_ready_seconds)?;
     let revision = pod.metadata.labels.get("controller-revision-hash");
     let is_updated = revision == Some(status.update_revision.as_str());
-    // The last pod counts as updated as soon as it is made. With a partition the revisions differ for good.
+    // The last pod counts as updated as soon as it is created. With a partition the revisions always differ.
     let waits_for_the_last = partition == 0 && is_updated;
     if status.updated_replicas >= to_update && !waits_for_the_last {
         return None;
     }
     let ordinal = pod.name().rsplit('-').next().unwrap_or_default();
-    let which = if is_updated { "the updated" } else { "an outdated" };
+    let which = if is_updated { "the updated" } else { "the outdated" };
     let message = format!(
-        "the update of StatefulSet {} is stuck at ordinal {ordinal}: {} of {to_update} pods updated, and {which} pod there \
-         is not ready",
+        "rollout of StatefulSet {} is not progressing at ordinal {ordinal}: {} of {to_update} pods updated, {which} \
+         pod is not ready",
         set.name(),
         status.updated_replicas.max(0).min(to_update)
     );
@@ -167,15 +171,15 @@ fn of_daemon_set(cluster: &Cluster, set: &DaemonSet) -> Option<Finding> {
     }
     let tolerated = spec.update_strategy.rolling_update.as_ref().and_then(|update| update.max_unavailable.as_ref());
     let tolerated = tolerated.and_then(|value| scaled(value, desired)).unwrap_or(1);
-    // With `maxSurge` it makes new pods first and takes none away before they are available: maxUnavailable is 0.
+    // With `maxSurge` the old pods are deleted only after the new ones are available: maxUnavailable is 0.
     if desired.saturating_sub(status.number_available) < tolerated {
         return None;
     }
     let object = set.reference();
     let (pod, since) = waits_for(cluster, &object, &spec.template.spec, spec.min_ready_seconds)?;
     let message = format!(
-        "the rollout of DaemonSet {} is stuck: {updated} of {desired} pods updated, and it waits for pods that are not \
-         ready ({} of {desired} available)",
+        "rollout of DaemonSet {} is not progressing: {updated} of {desired} pods updated, waiting for unready pods \
+         ({} of {desired} available)",
         set.name(),
         status.number_available.max(0)
     );
@@ -195,7 +199,7 @@ fn partition(strategy: &UpdateStrategy) -> i32 {
     strategy.rolling_update.as_ref().map_or(0, |update| update.partition.max(0))
 }
 
-/// The pod that has been not ready for longest, if that is longer than it may take to start.
+/// The pod that has been unready for the longest time, if that exceeds its startup time.
 fn waits_for<'a>(
     cluster: &'a Cluster,
     object: &ObjectRef,
@@ -212,17 +216,17 @@ fn waits_for<'a>(
 }
 
 fn not_ready(pod: &Pod) -> String {
-    let said =
+    let from_condition =
         |c: &Condition| format!("not ready: {} {}", c.reason, words::shorten(&c.message, 200)).trim_end().to_string();
-    pod.condition("Ready").map_or_else(|| format!("not ready, phase {}", pod.status.phase), said)
+    pod.condition("Ready").map_or_else(|| format!("not ready, phase {}", pod.status.phase), from_condition)
 }
 
 fn with_fix(finding: Finding, object: &ObjectRef) -> Finding {
     let (namespace, kind) = (object.namespace(), object.kind.to_lowercase());
     let undo = kubectl(["-n", namespace, "rollout", "undo", &kind, &object.name]);
     finding
-        .fix("Find out why the new pods are not ready, and correct the pod template")
-        .fix_command("Or go back to the version before", undo)
+        .fix("Find out why the new pods are not ready and correct the pod template")
+        .fix_command("Or roll back to the previous revision", undo)
 }
 
 #[cfg(test)]
@@ -262,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_with_new_and_old_side_by_side() {
+    fn fires_with_the_new_and_the_old_replica_set() {
         check(
             &RULE,
             &[
@@ -272,21 +276,21 @@ mod tests {
             ],
         )
         .finds(&[
-            "error Deployment shop/web: the rollout of Deployment web is stuck: new ReplicaSet web-a has 0 of 1 pod \
-                 ready, old web-b still serves with 2 of 2",
+            "error Deployment shop/web: rollout of Deployment web is not progressing: new ReplicaSet web-a has 0 of 1 \
+                 pod ready, old web-b has 2 of 2 ready",
         ]);
     }
 
     #[test]
     fn fires_for_a_first_rollout() {
         check(&RULE, &[&deployment("ProgressDeadlineExceeded", 1)]).finds(&[
-            "error Deployment shop/web: the rollout of Deployment web is stuck: 1 of 2 updated pods available, no progress \
-             in 30s",
+            "error Deployment shop/web: rollout of Deployment web is not progressing: 1 of 2 updated pods available, \
+             progress deadline of 30s exceeded",
         ]);
     }
 
     #[test]
-    fn quiet_when_the_rollout_came_to_its_end_after_all() {
+    fn quiet_when_the_rollout_finished() {
         check(&RULE, &[&deployment("ProgressDeadlineExceeded", 2)]).finds_nothing();
         check(&RULE, &[&deployment("ReplicaSetUpdated", 0)]).finds_nothing();
     }
@@ -320,10 +324,11 @@ mod tests {
 
     #[test]
     fn fires_at_the_ordinal_of_a_stateful_set() {
-        check(&RULE, &[&stateful_set("type: RollingUpdate"), &pod("StatefulSet", "db-2", "2026-11-21T11:00:00Z")]).finds(&[
-            "error StatefulSet shop/db: the update of StatefulSet db is stuck at ordinal 2: 1 of 3 pods updated, and the \
-             updated pod there is not ready",
-        ]);
+        check(&RULE, &[&stateful_set("type: RollingUpdate"), &pod("StatefulSet", "db-2", "2026-11-21T11:00:00Z")])
+            .finds(&[
+                "error StatefulSet shop/db: rollout of StatefulSet db is not progressing at ordinal 2: 1 of 3 pods \
+             updated, the updated pod is not ready",
+            ]);
     }
 
     #[test]
@@ -343,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_a_daemon_set_that_waits() {
+    fn fires_for_a_waiting_daemon_set() {
         let set = |updated: i32| {
             format!(
                 "
@@ -355,12 +360,12 @@ mod tests {
         };
         let pod = pod("DaemonSet", "agent-x", "2026-11-21T11:00:00Z");
         check(&RULE, &[&set(1), &pod]).finds(&[
-            "error DaemonSet shop/agent: the rollout of DaemonSet agent is stuck: 1 of 3 pods updated, and it waits for \
-             pods that are not ready (2 of 3 available)",
+            "error DaemonSet shop/agent: rollout of DaemonSet agent is not progressing: 1 of 3 pods updated, waiting \
+             for unready pods (2 of 3 available)",
         ]);
         check(&RULE, &[&set(3), &pod]).finds_nothing();
         let strategy = "spec: {updateStrategy: {rollingUpdate: {maxUnavailable: 2}}}";
-        let patient = set(1).replace("metadata:", &format!("{strategy}\n                metadata:"));
-        check(&RULE, &[&patient, &pod]).finds_nothing();
+        let tolerant = set(1).replace("metadata:", &format!("{strategy}\n                metadata:"));
+        check(&RULE, &[&tolerant, &pod]).finds_nothing();
     }
 }

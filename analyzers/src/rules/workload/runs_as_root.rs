@@ -7,29 +7,30 @@ use crate::text::words::list;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That containers run as another user than root: `runAsNonRoot: true`, or a `runAsUser` other than 0, of the container
-    /// or of the pod.
+    /// Checks for containers that run or may run as root: neither the container nor the pod sets `runAsNonRoot: true`
+    /// or a `runAsUser` other than 0.
     ///
     /// ## Why it matters
     ///
-    /// Root in a container is root on the node as soon as it gets out of the container: by a flaw of the kernel, a mounted
-    /// folder of the node, a socket of the container runtime.
+    /// Root in a container is root on the node if it escapes the container: through a kernel vulnerability, a mounted
+    /// host directory or a socket of the container runtime.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE exec POD -- id` says `uid=0(root)`.
+    /// `kubectl -n NAMESPACE exec POD -- id` prints `uid=0(root)`.
     ///
     /// ## How to fix
     ///
-    /// Set `securityContext.runAsNonRoot: true` on the pod, and `runAsUser` where the image's user is root or has only a
-    /// name. Enforce it with the label `pod-security.kubernetes.io/enforce: restricted` on the namespace.
+    /// Set `securityContext.runAsNonRoot: true` on the pod, and `runAsUser` if the image's user is root or not numeric.
+    /// Enforce it with the label `pod-security.kubernetes.io/enforce: restricted` on the namespace.
     ///
     /// ## Exceptions
     ///
-    /// For Windows, in the namespaces of Kubernetes and its distributions, and for pods with a user namespace of their own
-    /// (`hostUsers: false`). It is `warning` if root is asked for, and `info` if it is left to the image, and for DaemonSets.
+    /// The rule does not fire for Windows pods, in the namespaces of Kubernetes and its distributions, or for pods in a
+    /// user namespace (`hostUsers: false`). The severity is `warning` if root is set explicitly, and `info` if the
+    /// image determines the user and for DaemonSets.
     "workload/runs-as-root": Warning in Strict,
-    "containers that run as root, or may",
+    "containers run or may run as root",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Pod],
     explained_by: [],
@@ -38,7 +39,7 @@ declare_rule! {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum User {
     Root,
-    /// Whoever the image says.
+    /// The user that the image specifies.
     OfImage,
     Other,
 }
@@ -51,15 +52,19 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let users: Vec<(&str, User)> =
             workload.spec.all_containers().map(|c| (c.name.as_str(), user(&workload, c))).collect();
         let of = |wanted: User| users.iter().filter(move |(_, user)| *user == wanted).map(|(name, _)| *name);
-        let (root, open): (Vec<&str>, Vec<&str>) = (of(User::Root).collect(), of(User::OfImage).collect());
+        let (root, unset): (Vec<&str>, Vec<&str>) = (of(User::Root).collect(), of(User::OfImage).collect());
         let title = workload.object.title();
-        let (severity, message, names) = match (root.is_empty(), open.is_empty()) {
+        let (severity, message, names) = match (root.is_empty(), unset.is_empty()) {
             (true, true) => continue,
-            (false, _) => (Severity::Warning, format!("{title} asks for root, in {}", containers(&root)), root),
+            (false, _) => {
+                let verb = if root.len() == 1 { "runs" } else { "run" };
+                let message = format!("{} of {title} {verb} as root (runAsUser: 0)", containers(&root));
+                (Severity::Warning, message, root)
+            }
             (true, false) => (
                 Severity::Info,
-                format!("{title} may run as root: {} leaves the user to the image", containers(&open)),
-                open,
+                format!("{} of {title} may run as root: the image determines the user", containers(&unset)),
+                unset,
             ),
         };
         let severity = if workload.is_on_every_node() { Severity::Info } else { severity };
@@ -72,12 +77,15 @@ fn check(cluster: &Cluster, report: &mut Report) {
             };
             finding = finding.evidence(text, &workload.object, &path);
         }
-        report.add(finding.fix_command("Set runAsNonRoot, and a user where the image has none", workload.edit()));
+        report.add(finding.fix_command(
+            "Set securityContext.runAsNonRoot to true, and runAsUser if the image has no numeric non-root user",
+            workload.edit(),
+        ));
     }
 }
 
 fn containers(names: &[&str]) -> String {
-    format!("{} {}", if names.len() == 1 { "container" } else { "each of the containers" }, list(names, 3))
+    format!("{} {}", if names.len() == 1 { "container" } else { "containers" }, list(names, 3))
 }
 
 fn user(workload: &Authored, container: &Container) -> User {
@@ -85,7 +93,7 @@ fn user(workload: &Authored, container: &Container) -> User {
     let id = own.run_as_user.or(pod.run_as_user);
     let never_root = own.run_as_non_root.or(pod.run_as_non_root) == Some(true);
     match id {
-        // The kubelet refuses to start it.
+        // The kubelet refuses to start it as root.
         _ if never_root => User::Other,
         Some(0) => User::Root,
         Some(_) => User::Other,
@@ -109,12 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_root_and_mildly_for_an_open_user() {
+    fn fires_for_root_and_as_info_for_an_unset_user() {
         check(&RULE, &[&cart("", "{runAsUser: 0}")])
-            .finds(&["warning Deployment shop/cart: Deployment cart asks for root, in container web"]);
+            .finds(&["warning Deployment shop/cart: container web of Deployment cart runs as root (runAsUser: 0)"]);
         check(&RULE, &[&cart("securityContext: {runAsUser: 0},", "{runAsNonRoot: false}")]).finding();
         check(&RULE, &[&cart("", "{}")]).finds(&[
-            "info Deployment shop/cart: Deployment cart may run as root: container web leaves the user to the image",
+            "info Deployment shop/cart: container web of Deployment cart may run as root: the image determines the \
+             user",
         ]);
     }
 

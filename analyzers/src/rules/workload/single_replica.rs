@@ -6,11 +6,11 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That a workload behind a Service is kept at two pods or more.
+    /// Checks that a workload behind a Service has at least two pods.
     ///
     /// ## Why it matters
     ///
-    /// With its only pod the service is gone: at every drain of a node, every loss of one, every restart.
+    /// The Service is down whenever its only pod is: during every drain, node failure and restart.
     ///
     /// ## How to confirm
     ///
@@ -18,16 +18,16 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// `kubectl scale --replicas=2`, if the program can run twice, or a HorizontalPodAutoscaler with `minReplicas: 2`; with a
-    /// PodDisruptionBudget so that a drain takes one at a time.
+    /// Run `kubectl scale --replicas=2`, if the application supports it, or use a HorizontalPodAutoscaler with
+    /// `minReplicas: 2`. Add a PodDisruptionBudget, so that a drain evicts one pod at a time.
     ///
     /// ## Exceptions
     ///
-    /// For workloads without a Service (controllers, consumers of queues), for what is scaled to zero, on clusters of one
-    /// node, and for DaemonSets. It is `info` for a StatefulSet, and for a Deployment that has a volume or is replaced
-    /// (`Recreate`): more than one of it may not be possible.
+    /// The rule does not fire for workloads without a Service (controllers, queue consumers), workloads that are scaled
+    /// to zero, DaemonSets, or single-node clusters. The severity is `info` for StatefulSets, and for Deployments that
+    /// have a claim or use the strategy `Recreate`, because they may not support more than one pod.
     "workload/single-replica": Warning in Strict,
-    "a workload behind a Service that has only one pod",
+    "a Service is backed by a single pod",
     needs: [],
     optional: [Deployment, StatefulSet, ReplicaSet, ReplicationController, Service, HorizontalPodAutoscaler, Node],
     explained_by: [],
@@ -45,24 +45,24 @@ fn check(cluster: &Cluster, report: &mut Report) {
         if services.is_empty() {
             continue;
         }
-        let rests = if services.len() == 1 { "rests" } else { "rest" };
-        let message = format!("{} has a single pod, on which {} {rests}", workload.object.title(), named(&services));
-        let severity = if may_be_alone(cluster, &workload) { Severity::Info } else { Severity::Warning };
+        let verb = if services.len() == 1 { "is" } else { "are" };
+        let message = format!("{} {verb} backed by a single pod ({})", named(&services), workload.object.title());
+        let severity = if may_need_a_single_pod(cluster, &workload) { Severity::Info } else { Severity::Warning };
         let finding = workload.finding(severity, message);
         report.add(match workload.autoscaler(cluster) {
             Some(hpa) => finding
-                .evidence("the autoscaler goes down to 1", &hpa.reference(), "spec.minReplicas")
-                .fix_command("Keep two pods at least", kubectl(["-n", hpa.namespace(), "edit", "hpa", hpa.name()])),
+                .evidence("minReplicas is 1", &hpa.reference(), "spec.minReplicas")
+                .fix_command("Set minReplicas to 2", kubectl(["-n", hpa.namespace(), "edit", "hpa", hpa.name()])),
             None => finding.evidence("spec.replicas is 1", &workload.object, "spec.replicas").fix_command(
-                "Let it run twice, if it can",
+                "Scale to 2 replicas, if the application supports it",
                 kubectl(["-n", workload.object.namespace(), "scale", &workload.object.target(), "--replicas=2"]),
             ),
         });
     }
 }
 
-/// Made in a way that a second pod may be wrong.
-fn may_be_alone(cluster: &Cluster, workload: &Authored) -> bool {
+/// Whether the application may not support a second pod.
+fn may_need_a_single_pod(cluster: &Cluster, workload: &Authored) -> bool {
     let has_claim = workload.spec.volumes.iter().any(|volume| volume.persistent_volume_claim.is_some());
     let is_replaced = cluster
         .get::<crate::snapshot::model::Deployment>(workload.object.namespace(), &workload.object.name)
@@ -95,14 +95,14 @@ mod tests {
     #[test]
     fn fires_for_the_only_pod_of_a_service() {
         check(&RULE, &[CART, SERVICE, NODES])
-            .finds(&["warning Deployment shop/cart: Deployment cart has a single pod, on which Service cart rests"]);
+            .finds(&["warning Deployment shop/cart: Service cart is backed by a single pod (Deployment cart)"]);
         let autoscaled = HPA.replace("minReplicas: 2", "minReplicas: 1");
         let replicas = CART.replace("replicas: 1", "replicas: 3");
         check(&RULE, &[&replicas, SERVICE, NODES, &autoscaled]).finding();
     }
 
     #[test]
-    fn fires_mildly_where_one_may_be_all_there_can_be() {
+    fn fires_as_info_where_a_second_pod_may_not_be_supported() {
         let replaced = CART.replace("replicas: 1", "replicas: 1, strategy: {type: Recreate}");
         assert_eq!(check(&RULE, &[&replaced, SERVICE, NODES]).finding().severity.to_string(), "info");
     }

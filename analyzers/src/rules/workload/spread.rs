@@ -11,13 +11,13 @@ use crate::snapshot::model::Node;
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether all pods of a workload of two or more run on one node, or nothing in its template asks for another: neither
-    /// `topologySpreadConstraints` nor a pod anti-affinity against its own pods.
+    /// Checks for workloads with two or more pods that all run on one node, or whose template does not spread them: it
+    /// has neither `topologySpreadConstraints` nor a pod anti-affinity against its own pods.
     ///
     /// ## Why it matters
     ///
-    /// Pods that share a node are lost with it together. By default the scheduler spreads the pods of a Service or ReplicaSet
-    /// only as well as other concerns let it.
+    /// Pods on the same node fail together. By default the scheduler spreads the pods of a Service or ReplicaSet only
+    /// on a best-effort basis.
     ///
     /// ## How to confirm
     ///
@@ -25,15 +25,16 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Add `topologySpreadConstraints` over `kubernetes.io/hostname`, and over `topology.kubernetes.io/zone` where there are
-    /// zones; `whenUnsatisfiable: ScheduleAnyway` never keeps a pod from running.
+    /// Add `topologySpreadConstraints` over `kubernetes.io/hostname`, and over `topology.kubernetes.io/zone` in
+    /// clusters with several zones. With `whenUnsatisfiable: ScheduleAnyway` they never prevent a pod from being
+    /// scheduled.
     ///
     /// ## Exceptions
     ///
-    /// For one pod, for DaemonSets and Jobs, on clusters with one node that takes pods, and while pods wait for a node. It is
-    /// `warning` if all pods do share one node, else `info`.
+    /// The rule does not fire for single pods, for DaemonSets and Jobs, in clusters with only one schedulable node, or
+    /// while pods are waiting for a node. The severity is `warning` if all pods run on one node, otherwise `info`.
     "workload/spread": Warning in Strict,
-    "a workload whose pods share one node, or may",
+    "the pods of a workload run or may run on one node",
     needs: [],
     optional: [Deployment, StatefulSet, ReplicaSet, ReplicationController, Pod, HorizontalPodAutoscaler, Node],
     explained_by: [],
@@ -41,8 +42,8 @@ declare_rule! {
 
 fn check(cluster: &Cluster, report: &mut Report) {
     let nodes = cluster.all::<Node>().iter().filter(|node| node.is_ready() && !node.spec.unschedulable);
-    let takes_pods = |node: &&Node| !node.spec.taints.iter().any(|taint| taint.effect != "PreferNoSchedule");
-    let has_one_node = !cluster.all::<Node>().is_empty() && nodes.filter(takes_pods).count() < 2;
+    let is_schedulable = |node: &&Node| !node.spec.taints.iter().any(|taint| taint.effect != "PreferNoSchedule");
+    let has_one_node = !cluster.all::<Node>().is_empty() && nodes.filter(is_schedulable).count() < 2;
     if has_one_node {
         return;
     }
@@ -54,27 +55,27 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let title = workload.object.title();
         match on.first() {
             Some(node) if on.len() == 1 && workload.pods.len() > 1 && !node.is_empty() => {
-                let message = format!("{title} has all {} pods on Node {node}", workload.pods.len());
+                let message = format!("all {} pods of {title} run on node {node}", workload.pods.len());
                 let finding = workload.finding(Severity::Warning, message);
                 let text = format!("all pods have spec.nodeName {node}");
                 let finding = finding.evidence(text, &workload.object, "");
-                report.add(finding.fix_command("Spread them with topologySpreadConstraints", workload.edit()));
+                report.add(finding.fix_command("Add topologySpreadConstraints to the pod template", workload.edit()));
             }
-            _ if !asks_for_spread(&workload) => {
-                let message = format!("{title} does not ask for its pods to be spread over nodes");
+            _ if !is_spread(&workload) => {
+                let message = format!("{title} does not spread its pods across nodes");
                 let finding = workload.finding(Severity::Info, message).evidence(
-                    "there are no topologySpreadConstraints and no pod anti-affinity against its own pods",
+                    "topologySpreadConstraints and podAntiAffinity against its own pods are not set",
                     &workload.object,
                     &workload.path("topologySpreadConstraints"),
                 );
-                report.add(finding.fix_command("Spread them with topologySpreadConstraints", workload.edit()));
+                report.add(finding.fix_command("Add topologySpreadConstraints to the pod template", workload.edit()));
             }
             _ => {}
         }
     }
 }
 
-fn asks_for_spread(workload: &Authored) -> bool {
+fn is_spread(workload: &Authored) -> bool {
     let anti = workload.spec.affinity.as_ref().and_then(|affinity| affinity.pod_anti_affinity.as_ref());
     !workload.spec.topology_spread_constraints.is_empty() || anti.is_some_and(|anti| is_against_itself(workload, anti))
 }
@@ -129,20 +130,20 @@ mod tests {
     #[test]
     fn fires_when_all_pods_share_a_node() {
         check(&RULE, &[&cart(CONSTRAINT), &pod("cart-0", "a"), &pod("cart-1", "a"), &nodes(false)])
-            .finds(&["warning StatefulSet shop/cart: StatefulSet cart has all 2 pods on Node a"]);
+            .finds(&["warning StatefulSet shop/cart: all 2 pods of StatefulSet cart run on node a"]);
     }
 
     #[test]
-    fn fires_mildly_when_nothing_asks_for_it() {
+    fn fires_as_info_when_the_template_does_not_spread() {
         let other = "affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [
                       {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: APP}}}]}}";
         check(&RULE, &[&cart(&other.replace("APP", "web")), &pod("cart-0", "a"), &pod("cart-1", "b"), &nodes(false)])
-            .finds(&["info StatefulSet shop/cart: StatefulSet cart does not ask for its pods to be spread over nodes"]);
+            .finds(&["info StatefulSet shop/cart: StatefulSet cart does not spread its pods across nodes"]);
         check(&RULE, &[&cart(&other.replace("APP", "cart")), &nodes(false)]).finds_nothing();
     }
 
     #[test]
-    fn quiet_when_spread_or_when_there_is_nowhere_to_go() {
+    fn quiet_when_spread_or_without_a_second_schedulable_node() {
         check(&RULE, &[&cart(CONSTRAINT), &pod("cart-0", "a"), &pod("cart-1", "b"), &nodes(false)]).finds_nothing();
         check(&RULE, &[&cart(""), &pod("cart-0", "a"), &pod("cart-1", "a"), &nodes(true)]).finds_nothing();
         check(&RULE, &[&cart("").replace("replicas: 2", "replicas: 1"), &nodes(false)]).finds_nothing();

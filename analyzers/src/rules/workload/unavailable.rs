@@ -15,37 +15,40 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether Deployments, StatefulSets, DaemonSets, and ReplicaSets and ReplicationControllers that nothing controls,
-    /// have as many available pods as they want, once the pods had the time that they may take to start.
+    /// Checks that Deployments, StatefulSets, DaemonSets, and ReplicaSets and ReplicationControllers without a
+    /// controller have the desired number of available pods after the pods had time to start.
     ///
     /// ## Why it matters
     ///
-    /// With no pod available the application is down; with some missing it has less capacity than planned, and less to
-    /// lose when a node fails.
+    /// If no pod is available, the application is down. If some are missing, it has less capacity than planned and
+    /// tolerates fewer node failures.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get deployment NAME` shows the numbers; `kubectl -n NAMESPACE get pods -o wide` and `kubectl
-    /// -n NAMESPACE describe pod POD` show which pods are not ready and why.
+    /// `kubectl -n NAMESPACE get deployment NAME` shows the numbers. `kubectl -n NAMESPACE get pods -o wide` and
+    /// `kubectl -n NAMESPACE describe pod POD` show which pods are not ready and why.
     ///
     /// ## How to fix
     ///
-    /// Where another finding explains it, repair that one. Otherwise look at the pods' conditions, events and logs.
+    /// If another finding explains the missing pods, fix that one. Otherwise check the pods' conditions, events and
+    /// logs.
     ///
     /// ## Exceptions
     ///
-    /// While pods are younger than they may take to become ready (two minutes, or what their startup probes and initial
-    /// delays allow, plus `minReadySeconds`): during a rolling update or right after scaling up; but not where their node
-    /// is lost. Also for workloads that are scaled to zero or being deleted, and where it is not known since when the pods
-    /// are missing.
+    /// The rule does not fire for:
+    ///
+    /// - pods within their startup time (two minutes, or what their startup probes and initial delays allow, plus
+    ///   `minReadySeconds`), as during a rolling update or after scaling up, unless their node is down;
+    /// - workloads that are scaled to zero or being deleted;
+    /// - workloads for which the start of the unavailability is unknown.
     "workload/unavailable": Error,
-    "fewer pods are available than a workload wants",
+    "a workload has fewer available pods than desired",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Pod, Node, Job, CronJob],
     explained_by: ["pod/*", "node/*", "pvc/*", "workload/cannot-create-pods", "workload/not-observed"],
 }
 
-/// A workload with the numbers that it wants and has.
+/// A workload with its desired and available numbers of pods.
 struct Replicas<'a> {
     object: ObjectRef,
     wanted: i32,
@@ -114,7 +117,7 @@ fn all_replicas(cluster: &Cluster) -> Vec<Replicas<'_>> {
     all
 }
 
-/// StatefulSets count available pods since 1.22; before, ready ones are the same unless `minReadySeconds` is set.
+/// StatefulSets report available pods since 1.22; before that the ready pods are equivalent without `minReadySeconds`.
 fn available(available: i32, ready: i32, min_ready_seconds: i32) -> i32 {
     if min_ready_seconds > 0 { available } else { available.max(ready) }
 }
@@ -136,7 +139,7 @@ fn judge(cluster: &Cluster, replicas: &Replicas) -> Option<Finding> {
     let unavailable = condition(replicas.conditions, "Available").filter(|c| c.is_false());
     let unavailable_since =
         unavailable.and_then(|c| c.last_transition_time).filter(|since| time::age(now, *since) >= allowed);
-    // A rollout of a Deployment keeps enough of the old pods; so its own condition is proof where it says False.
+    // A Deployment keeps enough old pods during a rollout, so its condition Available is conclusive if False.
     let since = late.iter().map(|(_, since)| *since).chain(unavailable_since).min()?;
     let mut finding =
         Finding::new(severity(replicas), object.clone(), message(replicas)).since(Some(since)).pods(pods.len());
@@ -152,7 +155,7 @@ fn judge(cluster: &Cluster, replicas: &Replicas) -> Option<Finding> {
     }
     let (kind, namespace) = (object.kind.to_lowercase(), object.namespace());
     Some(finding.fix_command(
-        "Look at its pods, their events and logs",
+        "Check its pods, their events and logs",
         kubectl(["-n", namespace, "describe", &kind, &object.name]),
     ))
 }
@@ -172,14 +175,15 @@ fn message(replicas: &Replicas) -> String {
     format!("{} {} has {available} of {wanted} {noun} available", object.kind, object.name)
 }
 
-/// What a pod says of itself.
+/// The phase and the Ready condition of a pod.
 fn state(pod: &Pod) -> String {
-    let said = pod.condition("Ready").map(|c| format!(", not ready: {} {}", c.reason, words::shorten(&c.message, 200)));
+    let ready =
+        pod.condition("Ready").map(|c| format!(", not ready: {} {}", c.reason, words::shorten(&c.message, 200)));
     let phase = if pod.status.phase.is_empty() { "Unknown" } else { &pod.status.phase };
-    format!("phase {phase}{}", said.unwrap_or_default().trim_end())
+    format!("phase {phase}{}", ready.unwrap_or_default().trim_end())
 }
 
-/// Where its pods are that are not ready; those too that were evicted from a lost node, and whose successors begin anew.
+/// The unready nodes of its unready pods, including pods that were evicted from a node that is down.
 fn not_ready_nodes<'a>(cluster: &'a Cluster, object: &ObjectRef) -> BTreeSet<&'a str> {
     let pods = cluster.group_of_owner(object).into_iter().flat_map(|group| cluster.pods_of(group));
     let pods = pods.filter(|pod| !pod.is_finished() && !pod.is_ready() && !pod.spec.node_name.is_empty());
@@ -241,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_as_a_warning_when_some_are() {
+    fn fires_as_a_warning_when_some_pods_are_available() {
         check(&RULE, &[&deployment(1, "False", "2026-11-21T11:50:00Z")])
             .finds(&["warning Deployment shop/web: Deployment web has 1 of 2 pods available"]);
         check(&RULE, &[STATEFUL_SET, &pod("StatefulSet", "2026-11-21T11:50:00Z", "")])
@@ -277,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_at_once_when_the_node_is_lost_and_quiet_when_it_is_back() {
+    fn fires_immediately_when_the_node_is_down_and_quiet_when_it_is_back() {
         let node = |ready: &str, since: &str| {
             format!(
                 "{{apiVersion: v1, kind: Node, metadata: {{name: n1}}, status: {{conditions: [{{type: Ready, status: \
