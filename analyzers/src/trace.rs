@@ -1,4 +1,4 @@
-//! One connection, hop by hop: where it stops, by which object, and what would open it.
+//! Traces one connection hop by hop: where it is blocked, by which object, and how to allow it.
 
 use crate::kubernetes::network::cluster_dns::DnsExt;
 use crate::kubernetes::network::endpoints::EndpointsExt;
@@ -18,7 +18,7 @@ use crate::snapshot::model::{Ingress, Pod, Service, ServicePort};
 use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef, Selector};
 use crate::text::{kubectl, words};
 
-/// One end of the connection, as it is written on the command line.
+/// One end of the connection, as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TraceEnd {
     Pod { namespace: String, name: String, port: Option<String> },
@@ -37,7 +37,7 @@ pub enum HopVerdict {
     Unknown,
 }
 
-/// One thing that the connection has to pass.
+/// One step that the connection has to pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hop {
@@ -57,12 +57,12 @@ pub struct Trace {
     pub from: String,
     pub to: String,
     pub hops: Vec<Hop>,
-    /// Closed if any hop is, open if all are.
+    /// Closed if any hop is closed, open if all hops are open.
     pub verdict: HopVerdict,
 }
 
 impl Trace {
-    /// The hop at which the connection stops.
+    /// The first hop that blocks the connection.
     pub fn closed_at(&self) -> Option<&Hop> {
         self.hops.iter().find(|hop| hop.verdict == HopVerdict::Closed)
     }
@@ -79,11 +79,10 @@ impl From<Answer> for HopVerdict {
 }
 
 impl TraceEnd {
-    /// Reads `deploy/front`, `svc/back:80`, `ingress/shop`, `internet` or a host's name. What has no namespace of its
-    /// own (`svc/back.shop` has one) is in `namespace`.
+    /// Parses `deploy/front`, `svc/back:80`, `ingress/shop`, `internet` or a host name. Objects are in `namespace`.
     ///
     /// # Errors
-    /// For a kind that is no end of a connection.
+    /// For a kind that cannot be an end of a connection.
     pub fn parse(text: &str, namespace: &str) -> Result<TraceEnd, String> {
         if text == "internet" {
             return Ok(TraceEnd::Internet);
@@ -96,7 +95,7 @@ impl TraceEnd {
             return Ok(TraceEnd::Host { name: rest.to_string(), port });
         };
         if name.is_empty() {
-            return Err(format!("{text:?} names no object: write KIND/NAME, such as deploy/front"));
+            return Err(format!("{text:?} has no object name: use KIND/NAME, such as deploy/front"));
         }
         let (name, namespace) = (name.to_string(), namespace.to_string());
         let workload =
@@ -114,7 +113,7 @@ impl TraceEnd {
             "cj" | "cronjob" | "cronjobs" => workload(Kind::CronJob),
             _ => {
                 return Err(format!(
-                    "{kind:?} is no end of a connection: use a pod, a workload, a Service, an Ingress, a host's name or internet"
+                    "unsupported endpoint kind {kind:?}: use a pod, a workload, a Service, an Ingress, a host name or internet"
                 ));
             }
         })
@@ -161,15 +160,15 @@ pub const READS: &[Kind] = &[
     Kind::GlobalNetworkPolicy,
 ];
 
-/// Walks one connection. From an Ingress, `to` may be left out: then all its backends are walked to.
+/// Traces one connection. From an Ingress without `to`, traces to all its backends.
 ///
 /// # Errors
-/// When an end does not exist, or is none for that side.
+/// When an end does not exist, or is not supported on that side.
 pub fn trace(cluster: &Cluster, from: &TraceEnd, to: Option<&TraceEnd>) -> Result<Trace, String> {
     let mut walk = Walk { cluster, set: PolicySet::new(cluster), hops: Vec::new() };
     match (from, to) {
         (TraceEnd::Ingress { namespace, name }, to) => walk.ingress(namespace, name, to)?,
-        (_, None) => return Err(format!("where does the connection from {from} go to?")),
+        (_, None) => return Err(format!("missing destination for the connection from {from}")),
         (_, Some(to)) => {
             let source = walk.source(from)?;
             walk.to(&source, to)?;
@@ -220,20 +219,20 @@ impl<'a> Walk<'a> {
             TraceEnd::Pod { .. } | TraceEnd::Workload { .. } => {
                 let ends = self.pods(from)?;
                 let (end, name) =
-                    ends.into_iter().next().ok_or_else(|| format!("{from} has no pod and no template"))?;
+                    ends.into_iter().next().ok_or_else(|| format!("{from} has no pods and no pod template"))?;
                 Ok(Source { end: Endpoint::Pod(end), name, namespace: end.namespace })
             }
-            _ => Err(format!("a connection starts at a pod, a workload, an Ingress or internet, not at {from}")),
+            _ => Err(format!("unsupported source {from}: use a pod, a workload, an Ingress or internet")),
         }
     }
 
-    /// The pods of an end, the ready ones first, or the template that would make them.
+    /// The pods of an end, the ready ones first, or else the pod template.
     fn pods(&self, end: &TraceEnd) -> Result<Vec<(PodEnd<'a>, String)>, String> {
         match end {
             TraceEnd::Pod { namespace, name, .. } => match self.cluster.get::<Pod>(namespace, name) {
                 Lookup::Found(pod) => Ok(vec![(PodEnd::of(pod), format!("Pod {name}"))]),
-                Lookup::Missing => Err(format!("there is no Pod {name} in namespace {namespace}")),
-                Lookup::Unknown => Err(format!("Pod {name} of namespace {namespace} could not be read")),
+                Lookup::Missing => Err(format!("Pod {name} not found in namespace {namespace}")),
+                Lookup::Unknown => Err(format!("Pod {name} in namespace {namespace} could not be read")),
             },
             TraceEnd::Workload { object, .. } => {
                 let name = format!("{} {}", object.kind, object.name);
@@ -248,8 +247,7 @@ impl<'a> Walk<'a> {
                     return Ok(pods.into_iter().map(|pod| (PodEnd::of(pod), name.clone())).collect());
                 }
                 let found = self.cluster.workload(object);
-                let workload =
-                    found.ok_or_else(|| format!("there is no {name} in namespace {}", object.namespace()))?;
+                let workload = found.ok_or_else(|| format!("{name} not found in namespace {}", object.namespace()))?;
                 let namespace = &workload.metadata.namespace;
                 Ok(vec![(PodEnd::of_template(namespace, workload.template), name)])
             }
@@ -280,7 +278,9 @@ impl<'a> Walk<'a> {
                     .filter_map(|(end, name)| Some(Target { end: *end, port: target(end)?, name: name.clone() }))
                     .collect();
                 if targets.is_empty() {
-                    return Err(format!("which port of {to}? its containers declare no such port: write {to}:PORT"));
+                    return Err(format!(
+                        "cannot determine the port of {to}: its containers declare no such port; add a port number, as in deploy/front:8080"
+                    ));
                 }
                 self.policies(source, &targets);
                 Ok(())
@@ -290,7 +290,9 @@ impl<'a> Walk<'a> {
                 self.policy_hop(source, "the Internet", Port::tcp(443), Direction::Egress, &side, None);
                 Ok(())
             }
-            TraceEnd::Ingress { .. } => Err("trace to the Service behind the Ingress, or from the Ingress".to_string()),
+            TraceEnd::Ingress { .. } => {
+                Err("an Ingress cannot be a destination: trace to its Service, or from the Ingress".to_string())
+            }
         }
     }
 
@@ -304,7 +306,7 @@ impl<'a> Walk<'a> {
             let namespace = labels.get(1).copied().unwrap_or(source.namespace);
             let verdict =
                 if self.cluster.covers(Kind::Service, namespace) { HopVerdict::Closed } else { HopVerdict::Unknown };
-            let text = format!("no Service {} in namespace {namespace}, so {name} is the name of nothing", labels[0]);
+            let text = format!("no Service {} in namespace {namespace}: {name} does not resolve", labels[0]);
             let object = ObjectRef::new(Kind::Service, namespace, labels[0]);
             self.hop("Service", verdict, Some(object), text, None);
             return Ok(());
@@ -315,7 +317,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Whether the source can ask the cluster's DNS.
+    /// Whether the source can reach the cluster's DNS.
     fn dns(&mut self, source: &Source<'a>) {
         let Endpoint::Pod(end) = source.end else { return };
         if end.spec.host_network
@@ -325,18 +327,14 @@ impl<'a> Walk<'a> {
         }
         let dns: ClusterDns<'a> = self.cluster.dns();
         let Some(service) = dns.service() else {
-            return self.hop("DNS", HopVerdict::Unknown, None, "the cluster's DNS is not known".to_string(), None);
+            return self.hop("DNS", HopVerdict::Unknown, None, "no DNS Service found in the cluster".to_string(), None);
         };
         let object = service.reference();
         if !dns.pods.is_empty()
             && dns.pods.iter().any(|pod| pod.metadata.is_live())
             && !dns.pods.iter().any(|p| p.is_ready())
         {
-            let text = format!(
-                "none of the {} behind Service {} is ready",
-                words::count(dns.pods.len(), "pod"),
-                service.name()
-            );
+            let text = format!("0/{} pods of Service {} are ready", dns.pods.len(), service.name());
             let command = kubectl([
                 "-n",
                 service.namespace(),
@@ -350,7 +348,7 @@ impl<'a> Walk<'a> {
                 HopVerdict::Closed,
                 Some(object),
                 text,
-                Some(Fix { text: "Look at the DNS pods".to_string(), command: Some(command) }),
+                Some(Fix { text: "Check the DNS pods".to_string(), command: Some(command) }),
             );
         }
         let targets = dns_targets(&dns);
@@ -363,16 +361,16 @@ impl<'a> Walk<'a> {
                 let names: Vec<&str> = isolating.iter().map(|policy| policy.name.as_str()).collect();
                 (
                     policy.clone(),
-                    format!("no policy lets {} reach DNS (it is isolated by {})", source.name, words::list(&names, 5)),
+                    format!("no policy allows {} to reach DNS (isolated by {})", source.name, words::list(&names, 5)),
                 )
             }
             (Answer::Unknown, _) => {
-                (object, format!("whether {} reaches {} could not be decided", source.name, service.name()))
+                (object, format!("cannot determine whether {} can reach {}", source.name, service.name()))
             }
-            _ => (object, format!("{} reaches {} in {}", source.name, service.name(), service.namespace())),
+            _ => (object, format!("{} can reach {} in {}", source.name, service.name(), service.namespace())),
         };
         let fix = (answer == Answer::No).then(|| Fix {
-            text: "Allow egress to the DNS pods: the rule is in the finding network-policy/dns-blocked".to_string(),
+            text: "Allow egress to the DNS pods; the finding network-policy/dns-blocked contains the rule".to_string(),
             command: None,
         });
         self.hop("DNS", answer.into(), Some(object), text, fix);
@@ -384,7 +382,7 @@ impl<'a> Walk<'a> {
         let service = match self.cluster.get::<Service>(namespace, name) {
             Lookup::Found(service) => service,
             Lookup::Missing => {
-                let text = format!("there is no Service {name} in namespace {namespace}");
+                let text = format!("Service {name} not found in namespace {namespace}");
                 self.hop("Service", HopVerdict::Closed, Some(object), text, None);
                 return Ok(());
             }
@@ -395,7 +393,7 @@ impl<'a> Walk<'a> {
             }
         };
         if service.is_external_name() {
-            let text = format!("Service {name} is another name for {}", service.spec.external_name);
+            let text = format!("Service {name} is an alias for {}", service.spec.external_name);
             self.hop("Service", HopVerdict::Unknown, Some(object), text, None);
             return Ok(());
         }
@@ -407,7 +405,7 @@ impl<'a> Walk<'a> {
         let targets = self.targets(service, port);
         if targets.is_empty() {
             let text = format!(
-                "no pod of Service {name} has its target port {}",
+                "no pod of Service {name} has target port {}",
                 crate::snapshot::model::port_text(&port.target())
             );
             let verdict = if service.spec.selector.is_empty() { HopVerdict::Unknown } else { HopVerdict::Closed };
@@ -418,19 +416,22 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Whether a Service has an address outside of the cluster.
+    /// Whether a Service has an external address.
     fn outside_address(&mut self, service: &'a Service) {
         let (name, type_) = (service.name(), service.spec.type_.as_str());
         let has_address = !service.status.load_balancer.ingress.is_empty() || !service.spec.external_ips.is_empty();
         let (verdict, text) = match type_ {
-            _ if has_address => (HopVerdict::Open, format!("Service {name} has an address outside of the cluster")),
-            "NodePort" => {
-                (HopVerdict::Unknown, format!("Service {name} is reached at the nodes' addresses, if those are"))
+            _ if has_address => (HopVerdict::Open, format!("Service {name} has an external address")),
+            "NodePort" => (
+                HopVerdict::Unknown,
+                format!("Service {name} is reachable at the addresses of the nodes, if those are reachable"),
+            ),
+            "LoadBalancer" => {
+                (HopVerdict::Closed, format!("Service {name} of type LoadBalancer has no external address"))
             }
-            "LoadBalancer" => (HopVerdict::Closed, format!("Service {name} of type LoadBalancer has no address")),
             _ => (
                 HopVerdict::Closed,
-                format!("Service {name} has no address outside of the cluster; an Ingress may lead to it: trace that"),
+                format!("Service {name} has no external address; if an Ingress exposes it, trace from the Ingress"),
             ),
         };
         self.hop("address", verdict, Some(service.reference()), text, None);
@@ -449,13 +450,12 @@ impl<'a> Walk<'a> {
         match found {
             Some(found) => {
                 let target = crate::snapshot::model::port_text(&found.target());
-                let text =
-                    format!("Service {} leads from port {} to port {target} of its pods", service.name(), found.port);
+                let text = format!("Service {} maps port {} to port {target} of its pods", service.name(), found.port);
                 self.hop("Service", HopVerdict::Open, object, text, None);
             }
             None => {
                 let text = format!(
-                    "Service {} has no port {}, it has {}",
+                    "Service {} has no port {}, only {}",
                     service.name(),
                     port.unwrap_or_default(),
                     words::list(&ports, 5)
@@ -478,21 +478,18 @@ impl<'a> Walk<'a> {
                 if backends.takes_traffic()
                     || (service.spec.publish_not_ready_addresses && !backends.backends.is_empty()) =>
             {
-                let text = format!(
-                    "{} of {} behind Service {name} ready",
-                    backends.ready(),
-                    words::count(backends.backends.len(), "address")
-                );
+                let text =
+                    format!("{}/{} endpoints of Service {name} are ready", backends.ready(), backends.backends.len());
                 self.hop("endpoints", HopVerdict::Open, object, text, None);
             }
             Some(backends) => {
                 let text = match backends.backends.len() {
                     0 => format!("Service {name} has no endpoints"),
-                    n => format!("none of the {} behind Service {name} is ready", words::count(n, "address")),
+                    n => format!("0/{n} endpoints of Service {name} are ready"),
                 };
                 let command = kubectl(["-n", service.namespace(), "describe", "service", name]);
                 let fix = Fix {
-                    text: "See what its selector matches, and why that is not ready".to_string(),
+                    text: "Check which pods its selector matches, and why they are not ready".to_string(),
                     command: Some(command),
                 };
                 self.hop("endpoints", HopVerdict::Closed, object, text, Some(fix));
@@ -500,7 +497,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The pods behind a Service, the ready ones first, or the templates of the workloads that would make them.
+    /// The pods behind a Service, the ready ones first, or else the matching pod templates.
     fn targets(&self, service: &'a Service, port: &ServicePort) -> Vec<Target<'a>> {
         if service.spec.selector.is_empty() {
             return Vec::new();
@@ -528,7 +525,7 @@ impl<'a> Walk<'a> {
             .collect()
     }
 
-    /// The policies of both ends, and the container's port.
+    /// Checks the policies of both ends and the container port.
     fn policies(&mut self, source: &Source<'a>, targets: &[Target<'a>]) {
         let best = |set: &PolicySet<'a>, direction: Direction| {
             let sides = targets.iter().map(|target| {
@@ -561,7 +558,7 @@ impl<'a> Walk<'a> {
             let text = format!("{} declares port {}", target.name, target.port);
             self.hop("container port", HopVerdict::Open, object, text, None);
         } else if target.end.declares_ports() {
-            let text = format!("{} declares other ports than {}; it may listen all the same", target.name, target.port);
+            let text = format!("{} does not declare port {}, but may listen on it anyway", target.name, target.port);
             self.hop("container port", HopVerdict::Unknown, object, text, None);
         }
     }
@@ -577,25 +574,29 @@ impl<'a> Walk<'a> {
     ) {
         let answer = side.answer;
         let what = if direction == Direction::Egress { "egress policy" } else { "ingress policy" };
-        let (from, way) = (&source.name, if direction == Direction::Egress { "out to" } else { "in to" });
+        let (from, way) = (&source.name, if direction == Direction::Egress { "egress" } else { "ingress" });
         let names: Vec<&str> = side.isolated_by.iter().map(|policy| policy.name()).collect();
         let isolated = words::list(&names, 5);
         let decided_by = side.decided_by.map(Decider::reference);
         let text = match (answer, &decided_by) {
             (Answer::Yes, Some(policy)) => {
-                format!("{} {} lets {from} {way} {target} on port {port}", policy.kind, policy.name)
+                format!("{} {} allows {way} from {from} to {target} on port {port}", policy.kind, policy.name)
             }
             (Answer::Yes, None) => {
                 format!("no policy isolates {}", if direction == Direction::Egress { from } else { target })
             }
             (Answer::No, Some(policy)) => {
-                format!("{} {} refuses {from} {way} {target} on port {port}", policy.kind, policy.name)
+                format!("{} {} denies {way} from {from} to {target} on port {port}", policy.kind, policy.name)
             }
             (Answer::No, None) => {
                 let opened = self.opened(direction, source, end, port);
-                format!("no policy lets {from} {way} {target} on port {port} (isolated by {isolated}){opened}")
+                format!(
+                    "no policy allows {way} from {from} to {target} on port {port} (isolated by {isolated}){opened}"
+                )
             }
-            (Answer::Unknown, _) => format!("whether {from} gets {way} {target} on port {port} could not be decided"),
+            (Answer::Unknown, _) => {
+                format!("cannot determine whether {way} from {from} to {target} on port {port} is allowed")
+            }
         };
         let object = match (answer, decided_by) {
             (Answer::No, None) => {
@@ -610,7 +611,7 @@ impl<'a> Walk<'a> {
         self.hop(what, answer.into(), object, text, fix);
     }
 
-    /// The pod whose policies refuse.
+    /// The pod whose policies block the connection.
     fn subject(direction: Direction, source: &Source<'a>, end: Option<PodEnd<'a>>) -> Option<PodEnd<'a>> {
         match (direction, source.end) {
             (Direction::Egress, Endpoint::Pod(pod)) => Some(pod),
@@ -619,17 +620,17 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The isolating policy that has rules: the one to correct.
+    /// The policy to correct: an isolating one, preferably with rules.
     fn culprit(&self, direction: Direction, source: &Source<'a>, end: Option<PodEnd<'a>>) -> Option<ObjectRef> {
         let pod = Self::subject(direction, source, end)?;
         let policies = self.set.isolating(direction, &pod);
         let has_rules = |policy: &Policy| policy.rules(direction).is_some_and(|rules| !rules.is_empty());
-        // One for these pods in particular rather than one for all pods of the namespace.
+        // Prefers a policy for these pods to one for all pods of the namespace.
         let best = policies.iter().rev().max_by_key(|policy| (has_rules(policy), !policy.selector.is_empty()));
         best.map(|policy| policy.object.reference())
     }
 
-    /// Which ports the policies do open to the other end.
+    /// The ports that the policies open to the other end.
     fn opened(&self, direction: Direction, source: &Source<'a>, end: Option<PodEnd<'a>>, port: Port) -> String {
         let Some(pod) = Self::subject(direction, source, end) else { return String::new() };
         let other = if direction == Direction::Ingress { Some(source.end) } else { end.map(Endpoint::Pod) };
@@ -648,8 +649,8 @@ impl<'a> Walk<'a> {
     fn ingress(&mut self, namespace: &str, name: &str, to: Option<&TraceEnd>) -> Result<(), String> {
         let ingress = match self.cluster.get::<Ingress>(namespace, name) {
             Lookup::Found(ingress) => ingress,
-            Lookup::Missing => return Err(format!("there is no Ingress {name} in namespace {namespace}")),
-            Lookup::Unknown => return Err(format!("Ingress {name} of namespace {namespace} could not be read")),
+            Lookup::Missing => return Err(format!("Ingress {name} not found in namespace {namespace}")),
+            Lookup::Unknown => return Err(format!("Ingress {name} in namespace {namespace} could not be read")),
         };
         let wanted = |service: &str| match to {
             None => true,
@@ -660,7 +661,7 @@ impl<'a> Walk<'a> {
         let object = ingress.reference();
         if backends.is_empty() {
             let text = format!(
-                "Ingress {name} sends nothing to {}",
+                "Ingress {name} routes no traffic to {}",
                 to.map_or("any Service".to_string(), TraceEnd::to_string)
             );
             self.hop("Ingress", HopVerdict::Closed, Some(object), text, None);
@@ -672,7 +673,7 @@ impl<'a> Walk<'a> {
             by_port.entry((backend.service, backend.port)).or_default().push(backend);
         }
         for ((service, port), backends) in by_port {
-            let text = format!("requests for {} go to Service {service} port {port}", sources(&backends));
+            let text = format!("Ingress {name} routes {} to Service {service} port {port}", sources(&backends));
             self.hop("Ingress", HopVerdict::Open, Some(object.clone()), text, None);
             let port = port.to_string();
             let source = Source {
@@ -683,7 +684,7 @@ impl<'a> Walk<'a> {
                 }),
                 namespace: ingress.namespace(),
             };
-            // The controller knows the pods' addresses: it asks no DNS.
+            // The controller connects to pod addresses and needs no DNS.
             let before = self.hops.len();
             self.service(&source, namespace, service, Some(&port))?;
             let mut n = 0;
@@ -692,7 +693,7 @@ impl<'a> Walk<'a> {
                 n <= before || hop.what != "DNS"
             });
             if controller.is_none() {
-                // Where the requests come from is not known, so what is refused to the Internet may be allowed to it.
+                // The source of the requests is unknown, so policies that deny the Internet may allow it.
                 for hop in self.hops.iter_mut().skip(before).filter(|hop| hop.what == "ingress policy") {
                     if hop.verdict == HopVerdict::Closed {
                         hop.verdict = HopVerdict::Unknown;
@@ -705,7 +706,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// A pod that is connected to, and on which port.
+/// A destination pod and port.
 struct Target<'a> {
     end: PodEnd<'a>,
     port: Port,
@@ -756,7 +757,7 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: 9000}]}";
         assert_eq!(hop.object.as_ref().map(|policy| policy.name.as_str()), Some("back-in"));
         assert_eq!(
             hop.text,
-            "no policy lets Pod front in to Pod back on port 9000 (isolated by back-in): NetworkPolicy back-in opens port 80, not 9000"
+            "no policy allows ingress from Pod front to Pod back on port 9000 (isolated by back-in): NetworkPolicy back-in opens port 80, not 9000"
         );
     }
 
@@ -765,23 +766,23 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: 9000}]}";
         let trace = walk(&[SHOP, &policy("{port: 9000}")], "pod/front", "svc/back");
         assert_eq!(trace.closed_at(), None, "{trace:#?}");
         assert!(
-            trace.hops.iter().any(|hop| hop.text == "NetworkPolicy back-in lets Pod front in to Pod back on port 9000")
+            trace
+                .hops
+                .iter()
+                .any(|hop| hop.text == "NetworkPolicy back-in allows ingress from Pod front to Pod back on port 9000")
         );
     }
 
     #[test]
-    fn a_port_that_the_service_lacks_and_a_host_that_is_nothing() {
+    fn a_port_that_the_service_lacks_and_a_host_that_does_not_resolve() {
         let closed = walk(&[SHOP], "pod/front", "back.shop.svc:81");
-        assert_eq!(closed.closed_at().unwrap().text, "Service back has no port 81, it has 80");
+        assert_eq!(closed.closed_at().unwrap().text, "Service back has no port 81, only 80");
         let closed = walk(&[SHOP], "pod/front", "bakc:80");
-        assert_eq!(
-            closed.closed_at().unwrap().text,
-            "no Service bakc in namespace shop, so bakc is the name of nothing"
-        );
+        assert_eq!(closed.closed_at().unwrap().text, "no Service bakc in namespace shop: bakc does not resolve");
     }
 
     #[test]
-    fn reads_what_kubectl_reads() {
+    fn parses_the_kinds_that_kubectl_accepts() {
         let parse = |text: &str| TraceEnd::parse(text, "shop").map(|end| end.to_string());
         assert_eq!(parse("deploy/front").unwrap(), "Deployment shop/front");
         assert_eq!(parse("svc/back:http").unwrap(), "Service shop/back:http");

@@ -1,4 +1,4 @@
-//! Objects that must exist before the API server lets a pod be made.
+//! Objects that must exist before the API server admits a pod.
 
 use crate::engine::{Finding, Severity};
 use crate::kubernetes::nearest::nearest_name;
@@ -8,7 +8,7 @@ use crate::snapshot::model::{CronJob, DaemonSet, Job, Namespace, Pod, PriorityCl
 use crate::snapshot::{Cluster, Kind, Object, Workload};
 use crate::text::kubectl;
 
-/// What the pods of all workloads need of one kind and what does not exist: a finding each.
+/// One finding per workload whose pods need an object of this kind that does not exist.
 pub(crate) fn missing(cluster: &Cluster, kind: Kind) -> Vec<Finding> {
     let workloads = cluster.workloads();
     workloads.iter().filter_map(|workload| missing_of(cluster, workload, kind)).collect()
@@ -19,23 +19,23 @@ fn missing_of(cluster: &Cluster, workload: &Workload, kind: Kind) -> Option<Find
     let needed = references(&workload.template.spec).into_iter().find(|reference| reference.kind == kind)?;
     let name = needed.name;
     if needed.standing(cluster, namespace) != Standing::ObjectMissing
-        || is_made_by_kubernetes(cluster, workload, kind, name)
+        || is_created_by_kubernetes(cluster, workload, kind, name)
         || workload.metadata.deletion_timestamp.is_some()
         || workload.metadata.creation_timestamp.is_some_and(|created| age(cluster.now(), created) < REPORTED)
     {
         return None;
     }
     let demand = demand(cluster, workload);
-    // The ServiceAccount controller makes `default` anew whenever a pod might need it.
+    // The ServiceAccount controller recreates `default` whenever it is missing.
     if kind == Kind::ServiceAccount && name == "default" && !matches!(demand, Demand::Unmet { .. }) {
         return None;
     }
     let (severity, consequence) = match demand {
         Demand::Over => return None,
-        Demand::None => (Severity::Info, "will get no pods when it is scaled up"),
-        Demand::Met => (Severity::Warning, "will get no new pods"),
-        Demand::Unmet { has_some: false } => (Severity::Error, "gets no pods"),
-        Demand::Unmet { has_some: true } => (Severity::Error, "gets no more pods"),
+        Demand::None => (Severity::Info, "cannot create pods when it is scaled up"),
+        Demand::Met => (Severity::Warning, "cannot create new pods"),
+        Demand::Unmet { has_some: false } => (Severity::Error, "cannot create pods"),
+        Demand::Unmet { has_some: true } => (Severity::Error, "cannot create more pods"),
     };
     let object = &workload.object;
     let message = format!("{} {} {consequence}: {kind} {name} does not exist", object.kind, object.name);
@@ -45,47 +45,47 @@ fn missing_of(cluster: &Cluster, workload: &Workload, kind: Kind) -> Option<Find
             object,
             &format!("{}.{}", template_path(object.kind.as_ref()), needed.path()),
         )
-        .evidence(format!("There is no {kind} {name}"), &needed.object(namespace), "")
+        .evidence(format!("{kind} {name} does not exist"), &needed.object(namespace), "")
         .rests_on_absence();
     let candidates: Vec<&str> = match kind {
         Kind::ServiceAccount => cluster.in_namespace::<ServiceAccount>(namespace).iter().map(Object::name).collect(),
         _ => cluster.all::<PriorityClass>().iter().map(Object::name).collect(),
     };
     if let Some(near) = nearest_name(name, candidates) {
-        let text = format!("If {kind} {near} is meant, correct the name in the pod template");
+        let text = format!("Change the name in the pod template to {near}, if that is the intended {kind}");
         finding =
             finding.fix_command(text, kubectl(["-n", namespace, "edit", &object.kind.to_lowercase(), &object.name]));
     }
-    let make = match kind {
+    let create = match kind {
         Kind::ServiceAccount => kubectl(["-n", namespace, "create", "serviceaccount", name]),
         _ => kubectl(["create", "priorityclass", name, "--value=VALUE"]),
     };
-    Some(finding.fix_command(format!("Make the {kind}"), make))
+    Some(finding.fix_command(format!("Create the {kind}"), create))
 }
 
 fn template_path(kind: &str) -> &'static str {
     if kind == "CronJob" { "spec.jobTemplate.spec.template" } else { "spec.template" }
 }
 
-/// What Kubernetes makes by itself, soon after the namespace or at its own start.
-fn is_made_by_kubernetes(cluster: &Cluster, workload: &Workload, kind: Kind, name: &str) -> bool {
+/// Objects that Kubernetes creates itself, soon after the namespace or at startup.
+fn is_created_by_kubernetes(cluster: &Cluster, workload: &Workload, kind: Kind, name: &str) -> bool {
     if kind == Kind::PriorityClass {
         return name.starts_with("system-");
     }
     let namespace = cluster.get::<Namespace>("", workload.object.namespace()).found();
     let is_young = |n: &Namespace| n.created().is_some_and(|created| age(cluster.now(), created) < START);
-    let is_going = |n: &Namespace| n.deleted().is_some();
-    namespace.is_some_and(|n| is_going(n) || (name == "default" && is_young(n)))
+    let is_terminating = |n: &Namespace| n.deleted().is_some();
+    namespace.is_some_and(|n| is_terminating(n) || (name == "default" && is_young(n)))
         || (name == "default" && !workload.metadata.is_live())
 }
 
-/// Whether a workload waits for pods.
+/// Whether a workload needs more pods.
 enum Demand {
-    /// It will never want pods again.
+    /// It is finished and will not create pods again.
     Over,
     /// Scaled to zero, or suspended.
     None,
-    /// It has all it wants now.
+    /// It has all pods that it needs now.
     Met,
     Unmet {
         has_some: bool,

@@ -1,4 +1,4 @@
-//! Whether a Service that something else relies on answers on a port: webhooks, aggregated APIs and routes ask the same.
+//! Whether a Service responds on a port, for the webhooks, aggregated APIs and routes that depend on it.
 
 use crate::engine::Finding;
 use crate::kubernetes::network::endpoints::{Backends, EndpointsExt};
@@ -8,23 +8,23 @@ use crate::snapshot::{Cluster, Gap, Kind, Lookup, Object, ObjectRef};
 use crate::text::kubectl;
 use crate::text::words::list;
 
-/// What is known of a Service's answers.
+/// Whether a Service responds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answers {
-    /// It answers, or nothing says that it does not, or it is just starting.
+    /// It responds, is still starting, or there is no evidence that it does not respond.
     Likely,
     Not(NoAnswer),
-    /// What one would have to know was not read.
+    /// The objects that decide it were not read.
     Unread(Gap),
 }
 
-/// A Service that does not answer.
+/// Why a Service does not respond.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NoAnswer {
-    /// `Service policy/webhook does not exist`, as the second half of a sentence.
+    /// `Service policy/webhook does not exist`: a clause for the end of a message.
     pub why: String,
     pub kind: NoAnswerKind,
-    /// The workload behind it that somebody scaled to zero.
+    /// The workload behind it, if that is scaled to zero.
     pub parked: Option<ObjectRef>,
     /// The Service, and the workloads behind it, whose findings explain the outage.
     pub because: Vec<ObjectRef>,
@@ -38,7 +38,7 @@ pub enum NoAnswerKind {
 }
 
 impl Cluster {
-    /// Whether a Service answers on a port; on any, if none is given.
+    /// Whether a Service responds on a port, or on any port if none is given.
     pub fn answers(&self, namespace: &str, name: &str, port: Option<i32>) -> Answers {
         let service = match self.get::<Service>(namespace, name) {
             Lookup::Found(service) => service,
@@ -79,16 +79,16 @@ fn missing(namespace: &str, name: &str) -> NoAnswer {
     }
 }
 
-/// `80 (http)`, as far as there are names.
+/// `80 (http)`, or `80` if the port has no name.
 fn port_name(port: &ServicePort) -> String {
     if port.name.is_empty() { port.port.to_string() } else { format!("{} ({})", port.port, port.name) }
 }
 
 fn no_port(service: &Service, number: i32) -> NoAnswer {
     let ports: Vec<String> = service.spec.ports.iter().map(port_name).collect();
-    let has = if ports.is_empty() { "none at all".to_string() } else { format!("only {}", list(&ports, 5)) };
+    let has = if ports.is_empty() { "; it has no ports".to_string() } else { format!(", only {}", list(&ports, 5)) };
     NoAnswer {
-        why: format!("Service {}/{} has no port {number}, {has}", service.namespace(), service.name()),
+        why: format!("Service {}/{} has no port {number}{has}", service.namespace(), service.name()),
         kind: NoAnswerKind::NoPort,
         parked: None,
         because: vec![service.reference()],
@@ -106,7 +106,7 @@ fn no_named_port(service: &Service, port: &ServicePort) -> NoAnswer {
     let target = crate::snapshot::model::port_text(&port.target());
     NoAnswer {
         why: format!(
-            "no pod of Service {}/{} has a port named {target}, to which its port {} leads",
+            "no pod of Service {}/{} has a port named {target} (targetPort of port {})",
             service.namespace(),
             service.name(),
             port.port
@@ -123,7 +123,7 @@ fn no_endpoint(service: &Service, outage: &Outage) -> NoAnswer {
         _ => None,
     };
     NoAnswer {
-        why: format!("Service {}/{} has no ready endpoint: {}", service.namespace(), service.name(), outage.why()),
+        why: format!("Service {}/{} has no ready endpoints: {}", service.namespace(), service.name(), outage.why()),
         kind: NoAnswerKind::NoEndpoint,
         parked,
         because: [service.reference()].into_iter().chain(outage.causes()).collect(),
@@ -131,11 +131,11 @@ fn no_endpoint(service: &Service, outage: &Outage) -> NoAnswer {
 }
 
 impl NoAnswer {
-    /// What to do about it, and a command for that: adds it to a finding.
+    /// Adds the fix, with a command, to a finding.
     pub fn fix(&self, finding: Finding, namespace: &str, service: &str) -> Finding {
         match &self.parked {
             Some(workload) => finding.fix_command(
-                "Scale up what is behind the Service",
+                "Scale up the workload behind the Service",
                 kubectl([
                     "-n",
                     namespace,
@@ -145,7 +145,7 @@ impl NoAnswer {
                 ]),
             ),
             None => finding.fix_command(
-                "Bring the pods behind the Service back",
+                "Restore the pods behind the Service",
                 kubectl(["-n", namespace, "describe", "service", service]),
             ),
         }

@@ -1,12 +1,12 @@
-//! Addresses in text: the hosts and ports that an environment variable, a command line or a configuration file names.
-//! Never more of a value than the address is kept, for the rest may be a password.
+//! Addresses in text: the hosts and ports in an environment variable, a command line or a configuration file. Only the
+//! address of a value is kept, because the rest may be a password.
 
 use std::fmt;
 
-/// More than any line that names an address has.
-const LONGEST: usize = 64 * 1024;
+/// Longer than any text that contains addresses.
+const MAX_LENGTH: usize = 64 * 1024;
 /// More than any program connects to.
-const MOST: usize = 200;
+const MAX_ADDRESSES: usize = 200;
 
 /// `db:5432`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +24,9 @@ impl fmt::Display for Address {
     }
 }
 
-/// The addresses in the value of a variable. A value that is a bare host is one where the variable's name says so; its
-/// port is then in the variable beside it (`DB_HOST`, `DB_PORT`), which `beside` knows by its name in any case.
-pub fn addresses_of<'v>(name: &str, value: &str, beside: impl Fn(&str) -> Option<&'v str>) -> Vec<Address> {
+/// The addresses in the value of a variable. A bare host is an address if the name of the variable suggests it; its port
+/// is then in the related variable (`DB_HOST`, `DB_PORT`), which `related` finds by its case-insensitive name.
+pub fn addresses_of<'v>(name: &str, value: &str, related: impl Fn(&str) -> Option<&'v str>) -> Vec<Address> {
     let found = addresses_in(value);
     if !found.is_empty() {
         return found;
@@ -41,19 +41,19 @@ pub fn addresses_of<'v>(name: &str, value: &str, beside: impl Fn(&str) -> Option
     if !is_host(value) {
         return Vec::new();
     }
-    let port = beside(&format!("{stem}PORT")).and_then(|port| port.parse().ok());
+    let port = related(&format!("{stem}PORT")).and_then(|port| port.parse().ok());
     vec![Address { host: value.to_string(), port }]
 }
 
-/// The addresses in any text: of every URL, and every `host:port`, but for lines that are comments.
+/// The addresses in any text: every URL and every `host:port`, except in comment lines.
 pub fn addresses_in(text: &str) -> Vec<Address> {
-    if text.len() > LONGEST {
+    if text.len() > MAX_LENGTH {
         return Vec::new();
     }
     let separates = |c: char| c.is_whitespace() || "\"'`,;|()<>[]{}=&".contains(c);
     let is_comment = |line: &str| ["#", "//", ";"].iter().any(|mark| line.trim_start().starts_with(mark));
     let lines = text.lines().filter(|line| !is_comment(line));
-    lines.flat_map(|line| line.split(separates)).filter_map(address).take(MOST).collect()
+    lines.flat_map(|line| line.split(separates)).filter_map(address).take(MAX_ADDRESSES).collect()
 }
 
 fn address(word: &str) -> Option<Address> {
@@ -91,7 +91,7 @@ fn usual_port(scheme: &str) -> Option<i32> {
     })
 }
 
-/// A name that DNS could know.
+/// Whether a text is a valid DNS name.
 fn is_host(text: &str) -> bool {
     !text.is_empty()
         && text.len() < 254
@@ -105,9 +105,9 @@ mod tests {
     use super::{addresses_in, addresses_of};
 
     #[test]
-    fn a_bare_host_is_one_by_its_name() {
-        let beside = |name: &str| (name == "DB_PORT").then_some("5432");
-        let found = |name: &str| addresses_of(name, "db", beside).iter().map(ToString::to_string).collect::<Vec<_>>();
+    fn a_bare_host_counts_by_the_name_of_its_variable() {
+        let related = |name: &str| (name == "DB_PORT").then_some("5432");
+        let found = |name: &str| addresses_of(name, "db", related).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(found("DB_HOST"), ["db:5432"]);
         assert_eq!(found("db_host"), ["db:5432"]);
         assert_eq!(found("OTHER_HOST"), ["db"]);

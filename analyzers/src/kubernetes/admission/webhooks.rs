@@ -1,4 +1,4 @@
-//! One view of both kinds of admission webhooks, and whom they can lock out.
+//! A common view of validating and mutating webhooks, and of the pods that they apply to.
 
 use std::collections::BTreeMap;
 
@@ -20,11 +20,11 @@ pub struct Configuration<'a> {
 
 /// One of its webhooks.
 pub struct Webhook<'a> {
-    /// The place in the list, for patches.
+    /// The index in the list, for patches.
     pub index: usize,
     pub name: &'a str,
     pub client_config: &'a WebhookClientConfig,
-    /// `failurePolicy: Fail`, which is the default: requests are refused when it does not answer.
+    /// `failurePolicy: Fail`, which is the default: requests are rejected when the webhook does not respond.
     pub fails: bool,
     pub rules: &'a [RuleWithOperations],
     pub has_match_conditions: bool,
@@ -65,14 +65,14 @@ pub fn configurations(cluster: &Cluster) -> Vec<Configuration<'_>> {
 }
 
 impl Webhook<'_> {
-    /// Whether creating a pod with these labels in a namespace has to pass it. Match conditions are not looked at.
+    /// Whether it applies to the creation of a pod with these labels in a namespace. Ignores match conditions.
     pub fn sees_pods(&self, cluster: &Cluster, namespace: &str, labels: &dyn LabelSet) -> bool {
         self.rules.iter().any(is_about_creating_pods)
             && self.namespace_selector.is_none_or(|selector| matches_namespace(cluster, selector, namespace))
             && self.object_selector.is_none_or(|selector| Selector::new(selector).matches(labels))
     }
 
-    /// ` in namespaces with istio-injection=enabled`, or nothing where it looks at all of them.
+    /// ` in namespaces with istio-injection=enabled`; empty where it applies to all of them.
     pub fn scope(&self) -> String {
         let selector = |what: &str, selector: Option<&LabelSelector>| {
             let selector = selector.map(Selector::new).filter(|selector| !selector.is_empty());
@@ -88,7 +88,7 @@ pub fn what(webhooks: &[&Webhook]) -> String {
     let mut resources: Vec<String> = Vec::new();
     for rule in webhooks.iter().flat_map(|webhook| webhook.rules) {
         for operation in rule.operations.iter().flatten() {
-            let operation = if operation == "*" { "every operation" } else { operation };
+            let operation = if operation == "*" { "all operations" } else { operation };
             if !operations.contains(&operation) {
                 operations.push(operation);
             }
@@ -99,10 +99,10 @@ pub fn what(webhooks: &[&Webhook]) -> String {
             }
         }
     }
-    if operations.contains(&"every operation") {
-        operations = vec!["every operation"];
+    if operations.contains(&"all operations") {
+        operations = vec!["all operations"];
     }
-    let on = if operations == ["every operation"] { "on" } else { "of" };
+    let on = if operations == ["all operations"] { "on" } else { "of" };
     format!("{} {on} {}", list(&operations, 4), list(&resources, 4))
 }
 
@@ -110,10 +110,10 @@ fn names_of_resources(rule: &RuleWithOperations) -> Vec<String> {
     let groups: Vec<&str> = rule.api_groups.iter().flatten().map(String::as_str).collect();
     let resources = rule.resources.iter().flatten();
     let named = resources.map(|resource| match resource.as_str() {
-        "*" | "*/*" if groups.is_empty() || groups.contains(&"*") => "every kind".to_string(),
+        "*" | "*/*" if groups.is_empty() || groups.contains(&"*") => "all resources".to_string(),
         "*" | "*/*" => {
             let groups: Vec<&str> = groups.iter().map(|g| if g.is_empty() { "the core group" } else { g }).collect();
-            format!("everything in {}", list(&groups, 3))
+            format!("all resources in {}", list(&groups, 3))
         }
         other => other.to_string(),
     });

@@ -1,4 +1,4 @@
-//! X.509 certificates, as Secrets and `caBundle` fields hold them: from when to when they are valid, and for which names.
+//! X.509 certificates in Secrets and `caBundle` fields: their validity dates and names.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use crate::snapshot::model::Timestamp;
 #[cfg(test)]
 pub(crate) mod made;
 
-/// How long before its end a certificate should have been renewed: cert-manager does it 30 days ahead, ACME clients
+/// How long before expiry a certificate should have been renewed: cert-manager renews it 30 days before, ACME clients
 /// with a third of the lifetime left.
 const RENEWAL: Duration = Duration::from_secs(14 * 86_400);
-/// Certificates that live shorter than this are renewed by machines that need no two weeks for it.
+/// Certificates with a shorter lifetime are renewed automatically, closer to their expiry than two weeks.
 const SHORT_LIVED: Duration = Duration::from_secs(60 * 86_400);
-/// Clocks differ; who signs a certificate mostly dates it back by this or more.
+/// Tolerated clock skew; issuers usually backdate certificates by this or more.
 const SKEW: Duration = Duration::from_secs(600);
 /// More than any chain or bundle of roots has.
-const MOST: usize = 1000;
+const MAX_CERTIFICATES: usize = 1000;
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// What rules read of a certificate.
+/// The fields of a certificate that rules use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Certificate {
     pub subject: String,
@@ -40,60 +40,60 @@ pub struct Certificate {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Where a moment lies in the life of a certificate.
+/// The state of a certificate at a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
     Valid,
     NotYet,
-    /// Valid, but it should have been renewed by now.
+    /// Valid, but overdue for renewal.
     Ending,
     Expired,
 }
 
-/// Why there is no certificate in what was given.
+/// Why a value contains no certificate. The text continues a message, as in `tls.crt contains no certificate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// Nothing, or nothing that says what it was meant to be: a value that somebody blanked out, too.
-    #[error("it holds no certificate")]
+    /// Empty, unrecognizable or redacted.
+    #[error("contains no certificate")]
     Empty,
-    #[error("it is base64-encoded twice")]
+    #[error("is base64-encoded twice")]
     EncodedTwice,
-    #[error("it holds a private key, not a certificate")]
+    #[error("contains a private key, not a certificate")]
     PrivateKey,
-    #[error("it is in DER form, not PEM")]
+    #[error("is in DER format, not PEM")]
     Der,
-    #[error("its certificate is damaged")]
+    #[error("contains a damaged certificate")]
     Damaged,
-    #[error("it is some other text, not a certificate")]
+    #[error("contains other text, not a certificate")]
     OtherText,
 }
 
-/// The certificates of a PEM file that is base64-encoded once more, as in `data` of a Secret.
+/// The certificates of a base64-encoded PEM file, as in `data` of a Secret.
 ///
 /// # Errors
-/// Says what it is instead, if there is no certificate that can be read.
+/// Describes the content, if it has no readable certificate.
 pub fn from_base64(text: &str) -> Result<Vec<Certificate>, Unreadable> {
     from_pem(&decode(text).ok_or(Unreadable::Empty)?)
 }
 
-/// The certificates of a PEM file, in their order. Anything around them is ignored, as TLS servers do.
+/// The certificates of a PEM file, in order. Ignores any other content, as TLS servers do.
 ///
 /// # Errors
-/// Says what it is instead, if there is no certificate that can be read.
+/// Describes the content, if it has no readable certificate.
 pub fn from_pem(bytes: &[u8]) -> Result<Vec<Certificate>, Unreadable> {
     let text = String::from_utf8_lossy(bytes);
     let blocks: Vec<&str> =
-        text.split(BEGIN).skip(1).filter_map(|block| Some(block.split_once(END)?.0)).take(MOST).collect();
+        text.split(BEGIN).skip(1).filter_map(|block| Some(block.split_once(END)?.0)).take(MAX_CERTIFICATES).collect();
     let certificates: Vec<Certificate> =
         blocks.iter().filter_map(|block| decode(block)).filter_map(|der| Certificate::from_der(&der)).collect();
     match certificates.len() {
-        0 => Err(instead(bytes, &text)),
+        0 => Err(other_content(bytes, &text)),
         _ => Ok(certificates),
     }
 }
 
-/// What is there in place of a certificate.
-fn instead(bytes: &[u8], text: &str) -> Unreadable {
+/// What a value without a readable certificate contains.
+fn other_content(bytes: &[u8], text: &str) -> Unreadable {
     if text.contains(BEGIN) {
         Unreadable::Damaged
     } else if text.contains("-----BEGIN ") && text.contains("PRIVATE KEY-----") {
@@ -109,25 +109,25 @@ fn instead(bytes: &[u8], text: &str) -> Unreadable {
     }
 }
 
-/// Text that somebody wrote, and not what a recording has in place of a value.
+/// Whether the content is text, and not the placeholder of a redacted value.
 fn is_other_text(bytes: &[u8]) -> bool {
-    const BLANKED: [&str; 8] = ["redact", "hidden", "mask", "remov", "omit", "secret", "placeholder", "***"];
+    const PLACEHOLDERS: [&str; 8] = ["redact", "hidden", "mask", "remov", "omit", "secret", "placeholder", "***"];
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let text = text.trim().to_ascii_lowercase();
     text.chars().any(char::is_alphabetic)
         && !text.chars().any(|c| c.is_control() && !c.is_whitespace())
         && text.chars().any(|c| c != 'x')
-        && !BLANKED.iter().any(|word| text.contains(word))
+        && !PLACEHOLDERS.iter().any(|word| text.contains(word))
 }
 
-/// Base64 as PEM files and YAML have it: broken into lines.
+/// Decodes base64, which may be broken into lines as in PEM files and YAML.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     let ByteString(bytes) = serde_json::from_value(serde_json::Value::String(compact)).ok()?;
     Some(bytes)
 }
 
-/// Base64 as kubeconfig files and Secrets have it.
+/// Encodes base64 as in kubeconfig files and Secrets.
 pub fn encode(bytes: &[u8]) -> String {
     match serde_json::to_value(ByteString(bytes.to_vec())) {
         Ok(serde_json::Value::String(text)) => text,
@@ -154,8 +154,8 @@ impl Certificate {
         })
     }
 
-    /// Whether clients accept it for a host: by the subjectAltName alone, where a wildcard stands for exactly the
-    /// left-most label (RFC 6125, 6.4.3). The common name has not counted for years (RFC 2818, Go 1.15, Chrome 58).
+    /// Whether clients accept it for a host: by the subjectAltName alone, where a wildcard matches exactly the left-most
+    /// label (RFC 6125, 6.4.3). Clients ignore the common name (RFC 2818, Go 1.15, Chrome 58).
     pub fn covers(&self, host: &str) -> bool {
         match host.parse::<IpAddr>() {
             Ok(address) => self.addresses.contains(&address),
@@ -163,7 +163,7 @@ impl Certificate {
         }
     }
 
-    /// All names that it is valid for, as they are written in it.
+    /// All names that it is valid for, as written in it.
     pub fn names(&self) -> Vec<String> {
         self.dns_names.iter().cloned().chain(self.addresses.iter().map(IpAddr::to_string)).collect()
     }
@@ -173,13 +173,13 @@ impl Certificate {
         self.validity_with(now, renewal)
     }
 
-    /// The same for a certificate that nothing is known to renew: then there have to be two weeks left for a person to
-    /// do it, however short it lives.
+    /// The same for a certificate without known automatic renewal: a person needs two weeks to renew it, whatever its
+    /// lifetime.
     pub fn validity_by_hand(&self, now: Timestamp) -> Validity {
         self.validity_with(now, RENEWAL)
     }
 
-    /// Whether it lives so shortly that a machine is expected to renew it.
+    /// Whether its lifetime is so short that it is expected to be renewed automatically.
     fn is_short_lived(&self) -> bool {
         self.lifetime() < SHORT_LIVED
     }
@@ -199,8 +199,8 @@ impl Certificate {
     }
 }
 
-/// Whether a name of a certificate, which may begin with `*.`, covers a host (which may itself be a wildcard: then
-/// only the very same one does).
+/// Whether a name of a certificate, which may start with `*.`, covers a host. A host that is itself a wildcard is covered
+/// only by the same wildcard.
 fn name_covers(name: &str, host: &str) -> bool {
     let (name, host) = (name.trim_end_matches('.'), host.trim_end_matches('.'));
     if name.eq_ignore_ascii_case(host) {
@@ -210,13 +210,13 @@ fn name_covers(name: &str, host: &str) -> bool {
     !label.is_empty() && label != "*" && parent.eq_ignore_ascii_case(rest)
 }
 
-/// A day, as dates of certificates are talked about.
+/// The date, without the time of day.
 pub fn day(timestamp: Timestamp) -> String {
     timestamp.strftime("%Y-%m-%d").to_string()
 }
 
 fn timestamp(seconds: i64) -> Timestamp {
-    // `99991231235959Z`, which means "does not end" (RFC 5280, 4.1.2.5), lies behind the last time that jiff knows.
+    // `99991231235959Z`, which means "no expiration" (RFC 5280, 4.1.2.5), is later than the maximum of jiff.
     let beyond = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_second(seconds).unwrap_or(beyond)
 }
@@ -226,7 +226,7 @@ fn common_name(name: &X509Name) -> Option<String> {
     (!common_name.is_empty()).then(|| common_name.to_string())
 }
 
-/// The common name, else the organization, else everything: the shortest that a person recognizes.
+/// The common name, else the organization, else the whole name: the shortest recognizable form.
 fn display(name: &X509Name) -> String {
     let organization = || Some(name.iter_organization().next()?.as_str().ok()?.to_string());
     common_name(name).or_else(organization).unwrap_or_else(|| name.to_string())
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_life_of_a_certificate() {
+    fn validity_over_the_lifetime() {
         let certificate = &from_base64(&Made::for_names(&["a"]).base64()).unwrap()[0];
         let validity = |text| certificate.validity(at(text));
         assert_eq!(validity("2025-12-31T23:00:00Z"), Validity::NotYet);
@@ -307,13 +307,13 @@ mod tests {
     }
 
     #[test]
-    fn no_end_is_no_overflow() {
+    fn no_expiration_does_not_overflow() {
         let endless = Made::for_names(&["a"]).valid("20261101000000Z", "99991231235959Z").base64();
         assert_eq!(from_base64(&endless).unwrap()[0].validity(at("2026-11-06T09:00:00Z")), Validity::Valid);
     }
 
     #[test]
-    fn says_what_it_is_instead() {
+    fn describes_other_content() {
         let made = Made::for_names(&["a"]);
         let encode = |text: &str| super::encode(text.as_bytes());
         assert_eq!(from_base64(""), Err(Unreadable::Empty));
@@ -327,8 +327,8 @@ mod tests {
         assert_eq!(from_base64(&encode(&format!("{BEGIN}\nMIIB\n{END}"))), Err(Unreadable::Damaged));
         assert_eq!(from_pem(&made.der()), Err(Unreadable::Der));
         assert_eq!(from_base64(&encode("not a certificate")), Err(Unreadable::OtherText));
-        for blanked in ["***HIDDEN***", "<redacted>", "xxxx", " ", "0"] {
-            assert_eq!(from_base64(&encode(blanked)), Err(Unreadable::Empty));
+        for redacted in ["***HIDDEN***", "<redacted>", "xxxx", " ", "0"] {
+            assert_eq!(from_base64(&encode(redacted)), Err(Unreadable::Empty));
         }
     }
 

@@ -1,4 +1,4 @@
-//! The cluster's DNS: its Services, its pods and the ports that they really listen on.
+//! The cluster's DNS: its Services, its pods and the ports that they listen on.
 
 use std::collections::BTreeSet;
 
@@ -9,37 +9,37 @@ use crate::snapshot::{Cluster, Selector};
 /// rke2-coredns-rke2-coredns (RKE2), dns-default in openshift-dns (OpenShift).
 #[derive(Debug, Default)]
 pub struct ClusterDns<'a> {
-    /// The Services that answer, the one that the kubelets most likely hand out to pods first.
+    /// The DNS Services; first the one that the kubelets most likely configure in pods.
     pub services: Vec<&'a Service>,
     /// The pods behind them, neither finished nor terminating, ready or not.
     pub pods: Vec<&'a Pod>,
-    /// Pods of the node-local cache (169.254.20.10), which use the host's network.
+    /// Pods of the node-local cache (169.254.20.10), which use the host network.
     pub node_local: Vec<&'a Pod>,
 }
 
-/// One way to ask the cluster's DNS.
+/// One port of the cluster's DNS.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DnsPort {
     /// `UDP` or `TCP`.
     pub protocol: String,
     /// The port of the Service, 53.
     pub port: i32,
-    /// The port of the pods: 53, or 5353 on OpenShift. NetworkPolicies are about this one.
+    /// The port of the pods: 53, or 5353 on OpenShift. NetworkPolicies apply to this one.
     pub target: i32,
 }
 
 impl<'a> ClusterDns<'a> {
-    /// The Service that the kubelets hand out to pods.
+    /// The Service that the kubelets configure in pods.
     pub fn service(&self) -> Option<&'a Service> {
         self.services.first().copied()
     }
 
-    /// The addresses that pods ask: cluster IPs of all families.
+    /// The addresses that pods send queries to: the cluster IPs of all families.
     pub fn cluster_ips(&self) -> BTreeSet<&'a str> {
         self.services.iter().flat_map(|service| cluster_ips(service)).collect()
     }
 
-    /// The ports over which one pod answers, as its Services name them.
+    /// The DNS ports of one pod, according to its Services.
     pub fn ports_of(&self, pod: &Pod) -> BTreeSet<DnsPort> {
         let behind = self.services.iter().filter(|service| {
             service.metadata.namespace == pod.metadata.namespace
@@ -55,7 +55,7 @@ impl<'a> ClusterDns<'a> {
             .collect()
     }
 
-    /// The ports over which the pods answer.
+    /// The DNS ports of all pods.
     pub fn ports(&self) -> BTreeSet<DnsPort> {
         self.pods.iter().flat_map(|pod| self.ports_of(pod)).collect()
     }
@@ -68,13 +68,13 @@ impl<'a> ClusterDns<'a> {
     }
 }
 
-/// A Service's addresses in the cluster; none if it is headless.
+/// The cluster IPs of a Service; none if it is headless.
 fn cluster_ips(service: &Service) -> impl Iterator<Item = &str> {
     let first = std::iter::once(service.spec.cluster_ip.as_str());
     first.chain(service.spec.cluster_ips.iter().map(String::as_str)).filter(|ip| !ip.is_empty() && *ip != "None")
 }
 
-/// The number of the port that a pod listens on for a port of a Service; `None` if it has no port of that name.
+/// The number of the pod port that a Service port targets; `None` if the pod has no port of that name.
 pub fn target_of(port: &ServicePort, spec: &PodSpec) -> Option<i32> {
     match port.target() {
         IntOrString::Int(number) => Some(number),
@@ -112,8 +112,8 @@ impl DnsExt for Cluster {
     }
 }
 
-/// Whether a Service of a system namespace answers the cluster's DNS. Headless ones and those without port 53 only
-/// serve metrics (kube-prometheus-stack makes one).
+/// Whether a Service of a system namespace is a Service of the cluster's DNS. Headless ones and those without port 53
+/// only serve metrics (kube-prometheus-stack creates one).
 fn is_dns(service: &Service) -> bool {
     let name = service.metadata.name.as_str();
     let known = match service.metadata.namespace.as_str() {
@@ -126,13 +126,13 @@ fn is_dns(service: &Service) -> bool {
     known && !service.is_headless() && !service.is_external_name() && service.port(53).is_some()
 }
 
-/// Upstream's NodeLocal DNSCache adds a Service kube-dns-upstream for the same pods; pods are not told its address.
+/// NodeLocal DNSCache adds a Service kube-dns-upstream for the same pods, whose address is not configured in pods.
 fn rank(service: &Service) -> usize {
     let order = ["kube-dns", "dns-default", "rke2-coredns-rke2-coredns", "coredns"];
     order.iter().position(|name| *name == service.metadata.name).unwrap_or(order.len())
 }
 
-/// <https://kubernetes.io/docs/tasks/administer-cluster/nodelocaldns/>; `nodelocaldns` is kubespray's name.
+/// <https://kubernetes.io/docs/tasks/administer-cluster/nodelocaldns/>; `nodelocaldns` is the name in kubespray.
 fn is_node_local(pod: &Pod) -> bool {
     let label = |key: &str| pod.metadata.labels.get(key).unwrap_or_default();
     [label("k8s-app"), label("app.kubernetes.io/name")]
@@ -146,7 +146,7 @@ mod tests {
     use crate::testing::World;
 
     #[test]
-    fn openshift_listens_elsewhere_than_it_answers() {
+    fn openshift_pods_listen_on_another_port() {
         let world = World::new(&[
             "
             apiVersion: v1
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn prefers_kube_dns_and_leaves_metrics_out() {
+    fn prefers_kube_dns_and_omits_metrics() {
         let service = |name: &str, ip: &str, port: i32| {
             format!(
                 "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: kube-system, \

@@ -1,10 +1,10 @@
-//! Reads a Corefile, the configuration of CoreDNS, as CoreDNS does: server blocks of plugins, each with arguments and
-//! perhaps a block of its own; snippets; comments; quotes.
+//! Parses a Corefile, the configuration of CoreDNS, as CoreDNS does: server blocks of plugins, each with arguments and an
+//! optional block of its own; snippets; comments; quotes.
 //! Source: <https://coredns.io/manual/configuration/>
 
 use std::collections::BTreeMap;
 
-/// The plugins of CoreDNS itself, past and present. Builds of others may have more.
+/// The plugins of CoreDNS itself, past and present. Custom builds may have more.
 pub const PLUGINS: [&str; 62] = [
     "acl",
     "any",
@@ -70,13 +70,13 @@ pub const PLUGINS: [&str; 62] = [
     "whoami",
 ];
 
-/// No real Corefile imports this often; CoreDNS has a limit too.
-const MOST_IMPORTS: usize = 1000;
+/// More imports than any real Corefile has; CoreDNS has a limit too.
+const MAX_IMPORTS: usize = 1000;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Corefile {
     pub servers: Vec<Server>,
-    /// Whether it takes in files, which may hold anything.
+    /// Whether it imports files, whose contents are unknown.
     pub imports_files: bool,
 }
 
@@ -94,7 +94,7 @@ pub struct Plugin {
     pub line: usize,
 }
 
-/// Why CoreDNS would not start with it.
+/// A mistake that keeps CoreDNS from starting.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SyntaxError {
     pub line: usize,
@@ -107,7 +107,7 @@ struct Token {
     line: usize,
 }
 
-/// Reads a Corefile.
+/// Parses a Corefile.
 pub fn parse(text: &str) -> Result<Corefile, SyntaxError> {
     let mut parser = Parser { tokens: tokens(text), ..Parser::default() };
     parser.tokens.reverse();
@@ -115,7 +115,7 @@ pub fn parse(text: &str) -> Result<Corefile, SyntaxError> {
     Ok(parser.corefile)
 }
 
-/// Words, and what stands between quotes. `#` begins a comment where a word could begin.
+/// Words and quoted strings. `#` starts a comment where a word could start.
 fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut characters = text.chars().peekable();
@@ -153,7 +153,7 @@ fn tokens(text: &str) -> Vec<Token> {
 
 #[derive(Default)]
 struct Parser {
-    /// What is still to be read, the next one last.
+    /// The remaining tokens, in reverse order.
     tokens: Vec<Token>,
     snippets: BTreeMap<String, Vec<Token>>,
     imports: usize,
@@ -192,19 +192,19 @@ impl Parser {
         Ok(())
     }
 
-    /// The zones of a server: the words of one line, or more after a comma.
+    /// The zones of a server: the words of one line, continued after a comma.
     fn keys(&mut self, first: Token) -> Result<Vec<Token>, SyntaxError> {
         let mut keys = vec![first];
         while let (Some(last), Some(next)) = (keys.last_mut(), self.tokens.last()) {
-            let goes_on = last.text.ends_with(',');
-            if next.text == "{" || (!goes_on && next.line != last.line) {
+            let is_continued = last.text.ends_with(',');
+            if next.text == "{" || (!is_continued && next.line != last.line) {
                 break;
             }
-            last.text.truncate(last.text.len() - usize::from(goes_on));
+            last.text.truncate(last.text.len() - usize::from(is_continued));
             keys.extend(self.tokens.pop());
         }
         match keys.iter().find(|key| key.text.len() > 1 && key.text.ends_with('{')) {
-            Some(key) => Err(error(key.line, format!("there is no space before the brace of {}", key.text))),
+            Some(key) => Err(error(key.line, format!("missing space before the brace in {}", key.text))),
             None => Ok(keys),
         }
     }
@@ -221,7 +221,7 @@ impl Parser {
         if opened { Err(unclosed(line)) } else { Ok(plugins) }
     }
 
-    /// A plugin with the rest of its line and, if that opens one, its block.
+    /// A plugin with the rest of its line and the block that the line opens, if any.
     fn plugin(&mut self, name: Token) -> Result<Plugin, SyntaxError> {
         let mut arguments = Vec::new();
         let (mut depth, mut line) = (0usize, name.line);
@@ -262,14 +262,16 @@ impl Parser {
         Err(unclosed(line))
     }
 
-    /// Puts a snippet in place. Files are not known here.
+    /// Expands a snippet. Files are not available here.
     fn import(&mut self, line: usize) -> Result<(), SyntaxError> {
         let Some(name) = self.tokens.pop_if(|token| token.line == line) else {
-            return Err(error(line, "import names nothing".to_string()));
+            return Err(error(line, "import has no argument".to_string()));
         };
         self.imports += 1;
         match self.snippets.get(&name.text) {
-            Some(_) if self.imports > MOST_IMPORTS => Err(error(line, "snippets import each other".to_string())),
+            Some(_) if self.imports > MAX_IMPORTS => {
+                Err(error(line, "snippets import each other in a loop".to_string()))
+            }
             Some(body) => {
                 self.tokens.extend(body.iter().rev().cloned());
                 Ok(())
@@ -287,7 +289,7 @@ fn error(line: usize, message: String) -> SyntaxError {
 }
 
 fn unclosed(line: usize) -> SyntaxError {
-    error(line, "the block that begins here is not closed".to_string())
+    error(line, "the block that starts here is not closed".to_string())
 }
 
 #[cfg(test)]
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn puts_snippets_in_place() {
+    fn expands_snippets() {
         let file = parse("(common) {\n errors\n}\n.:53 {\n import common\n import custom/*.override\n cache {$TTL}\n}")
             .unwrap();
         assert_eq!(plugins(&file), ["2:errors", "7:cache {$TTL}"]);
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_where_a_block_is_open() {
+    fn reports_the_line_of_an_unclosed_block() {
         assert_eq!(parse(".:53 {\n kubernetes {\n  pods insecure\n cache\n}\n").unwrap_err().line, 1);
         assert_eq!(parse(".:53 {\n cache {\n").unwrap_err().line, 2);
         assert_eq!(parse("# all\n\n.:53{\n cache\n}").unwrap_err().line, 3);

@@ -1,4 +1,4 @@
-//! Where a Service sends its traffic.
+//! The endpoints of a Service.
 
 use crate::snapshot::model::{EndpointPort, EndpointSlice, Endpoints, Service};
 use crate::snapshot::{Cluster, Extent, Kind, Object};
@@ -8,10 +8,10 @@ use crate::snapshot::{Cluster, Extent, Kind, Object};
 pub struct Backend<'a> {
     pub address: &'a str,
     pub ready: bool,
-    /// Answers, whether or not it is on its way out.
+    /// Serves traffic, whether or not it is terminating.
     pub serving: bool,
     pub terminating: bool,
-    /// The pod behind it, by name, if it is one.
+    /// The name of the pod behind it, if there is one.
     pub pod: Option<&'a str>,
     pub node: &'a str,
     pub ports: &'a [EndpointPort],
@@ -24,12 +24,12 @@ pub struct Backends<'a> {
 }
 
 impl Backend<'_> {
-    /// Ready, or on its way out but still serving.
+    /// Ready, or terminating but still serving.
     pub fn takes_traffic(&self) -> bool {
         self.ready || (self.serving && self.terminating)
     }
 
-    /// Whether it has a port of the Service, by its name: slices leave out the ports that their pods do not have.
+    /// Whether it has the Service port of this name: EndpointSlices omit the ports that their pods do not have.
     pub fn has_port(&self, name: &str) -> bool {
         self.ports.iter().any(|port| port.name == name)
     }
@@ -44,21 +44,21 @@ impl Backends<'_> {
         self.backends.len() - self.ready()
     }
 
-    /// Whether traffic gets through: something is ready, or, when nothing is, something on its way out still serves
-    /// (kube-proxy falls back to those: KEP-1669).
+    /// Whether any endpoint accepts traffic: a ready one, or else a terminating one that still serves (kube-proxy falls
+    /// back to those: KEP-1669).
     pub fn takes_traffic(&self) -> bool {
         self.backends.iter().any(Backend::takes_traffic)
     }
 }
 
-/// What is behind the Services of a cluster.
+/// The addresses behind the Services of a cluster.
 pub trait EndpointsExt {
-    /// The addresses behind a Service by its EndpointSlices (all of them, both address families), or by its Endpoints
+    /// The addresses behind a Service from its EndpointSlices (all of them, both address families), or from its Endpoints
     /// where the cluster serves no EndpointSlices. `None` where neither was read.
     fn backends(&self, service: &Service) -> Option<Backends<'_>>;
-    /// The same one by one, for those who need not look at all of them.
+    /// The same as a lazy iterator.
     fn each_backend(&self, service: &Service) -> Option<Box<dyn Iterator<Item = Backend<'_>> + '_>>;
-    /// Whether traffic gets through to a Service; not where that is unknown.
+    /// Whether a Service has an endpoint that accepts traffic; false where that is unknown.
     fn takes_traffic(&self, service: &Service) -> bool;
 }
 
@@ -85,7 +85,7 @@ impl EndpointsExt for Cluster {
 fn of_slice(slice: &EndpointSlice) -> impl Iterator<Item = Backend<'_>> {
     slice.endpoints.iter().filter_map(|endpoint| {
         Some(Backend {
-            // Several addresses of one endpoint are the same thing; consumers use the first (EndpointSlice API).
+            // All addresses of one endpoint are equivalent; consumers use the first (EndpointSlice API).
             address: endpoint.addresses.first()?,
             ready: endpoint.is_ready(),
             serving: endpoint.is_serving(),

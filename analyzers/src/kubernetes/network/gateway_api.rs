@@ -1,4 +1,4 @@
-//! What the Gateway API says of who may attach to whom: hostnames, namespaces, kinds and ReferenceGrants.
+//! The attachment rules of the Gateway API: hostnames, namespaces, kinds and ReferenceGrants.
 //! Source: <https://gateway-api.sigs.k8s.io/reference/spec/>
 
 use crate::snapshot::model::{
@@ -19,7 +19,7 @@ impl ParentRef {
         self.kind.as_deref().unwrap_or("Gateway") == "Gateway" && self.group.as_deref().unwrap_or(GROUP) == GROUP
     }
 
-    /// A mesh route's parent (GAMMA).
+    /// Whether the parent is a Service, as for mesh routes (GAMMA).
     pub fn is_service(&self) -> bool {
         self.kind.as_deref() == Some("Service") && self.group.as_deref().is_none_or(|g| g.is_empty() || g == "core")
     }
@@ -43,13 +43,13 @@ impl BackendRef {
         self.group.as_deref().filter(|group| *group != "core").unwrap_or_default()
     }
 
-    /// Whether it names an object of a core kind, which is `default` if it names none.
+    /// Whether it refers to an object of a core kind. An absent kind means `default`.
     pub fn is_core(&self, kind: &str, default: &str) -> bool {
         self.group().is_empty() && self.kind.as_deref().unwrap_or(default) == kind
     }
 }
 
-/// All backends of a route, mirrors too, each with its field.
+/// All backends of a route, including mirrors, each with its field.
 pub fn backends(route: &Route) -> impl Iterator<Item = (String, &BackendRef)> {
     route.spec.rules.iter().enumerate().flat_map(|(n, rule)| {
         let backends = rule.backend_refs.iter().enumerate();
@@ -60,20 +60,20 @@ pub fn backends(route: &Route) -> impl Iterator<Item = (String, &BackendRef)> {
     })
 }
 
-/// A condition of the present generation; one about an older spec says nothing of this one.
+/// A condition of the current generation. One for an older generation does not describe the current spec.
 pub fn current<'a>(conditions: &'a [Condition], type_: &str, generation: i64) -> Option<&'a Condition> {
     let found = crate::snapshot::model::condition(conditions, type_)?;
     (found.observed_generation == 0 || generation == 0 || found.observed_generation >= generation).then_some(found)
 }
 
-/// Who wants to refer to an object of another namespace.
+/// The referring side of a reference to another namespace.
 #[derive(Clone, Copy)]
 pub struct From<'a> {
     pub kind: Kind,
     pub namespace: &'a str,
 }
 
-/// Whether a reference is allowed: in the same namespace, or by a ReferenceGrant in the namespace that it leads to.
+/// Whether a reference is permitted: within one namespace, or by a ReferenceGrant in the target namespace.
 /// `None` where the grants were not read.
 pub fn is_granted(cluster: &Cluster, from: From, to: &BackendRef, default_kind: &str) -> Option<bool> {
     let namespace = to.namespace_or(from.namespace);
@@ -98,7 +98,7 @@ pub fn is_granted(cluster: &Cluster, from: From, to: &BackendRef, default_kind: 
     cluster.covers(Kind::ReferenceGrant, namespace).then_some(false)
 }
 
-/// Why no listener of a Gateway takes a route; `None` if one does, or if that cannot be told.
+/// Why no listener of a Gateway accepts a route; `None` if one does, or if that is unknown.
 pub fn refusal(cluster: &Cluster, gateway: &Gateway, kind: Kind, route: &Route, parent: &ParentRef) -> Option<String> {
     let name = gateway.name();
     let listeners = &gateway.spec.listeners;
@@ -109,23 +109,23 @@ pub fn refusal(cluster: &Cluster, gateway: &Gateway, kind: Kind, route: &Route, 
         .filter(|l| parent.port.is_none_or(|port| port == l.port))
         .collect();
     if open.is_empty() {
-        let asked = match (&parent.section_name, parent.port) {
+        let wanted = match (&parent.section_name, parent.port) {
             (Some(section), Some(port)) => format!("named {section} on port {port}"),
             (Some(section), None) => format!("named {section}"),
             (None, Some(port)) => format!("on port {port}"),
             // A Gateway without listeners may have them elsewhere (ListenerSet).
             (None, None) => return None,
         };
-        return Some(format!("Gateway {name} has no listener {asked}, only {}", list(&names, 4)));
+        return Some(format!("Gateway {name} has no listener {wanted}, only {}", list(&names, 4)));
     }
     open.retain(|listener| allows_kind(listener, kind));
     if open.is_empty() {
-        return Some(format!("no listener of Gateway {name} takes routes of kind {kind}"));
+        return Some(format!("no listener of Gateway {name} accepts routes of kind {kind}"));
     }
     let namespace = &route.metadata.namespace;
     open.retain(|listener| allows_namespace(cluster, listener, gateway.namespace(), namespace));
     if open.is_empty() {
-        return Some(format!("Gateway {name} takes no routes from namespace {namespace} (allowedRoutes)"));
+        return Some(format!("Gateway {name} accepts no routes from namespace {namespace} (allowedRoutes)"));
     }
     let has_hostnames = matches!(kind, Kind::HTTPRoute | Kind::GRPCRoute | Kind::TLSRoute);
     let hosts = &route.spec.hostnames;
@@ -133,8 +133,8 @@ pub fn refusal(cluster: &Cluster, gateway: &Gateway, kind: Kind, route: &Route, 
         && !hosts.is_empty()
         && !open.iter().any(|l| hosts.iter().any(|host| intersects(&l.hostname, host)))
     {
-        let taken: Vec<&str> = open.iter().map(|listener| listener.hostname.as_str()).collect();
-        return Some(format!("no listener of Gateway {name} takes {}, only {}", list(hosts, 3), list(&taken, 4)));
+        let accepted: Vec<&str> = open.iter().map(|listener| listener.hostname.as_str()).collect();
+        return Some(format!("no listener of Gateway {name} accepts {}, only {}", list(hosts, 3), list(&accepted, 4)));
     }
     None
 }
@@ -150,12 +150,12 @@ fn allows_kind(listener: &Listener, kind: Kind) -> bool {
         "TLS" => matches!(kind, Kind::TLSRoute | Kind::TCPRoute),
         "TCP" => kind == Kind::TCPRoute,
         "UDP" => kind == Kind::UDPRoute,
-        // An implementation's own protocol: its own kinds, too.
+        // An implementation-specific protocol may accept implementation-specific kinds.
         _ => true,
     }
 }
 
-/// Where nothing is said routes of the Gateway's own namespace are taken.
+/// By default a listener accepts routes from the namespace of the Gateway.
 fn allows_namespace(cluster: &Cluster, listener: &Listener, own: &str, namespace: &str) -> bool {
     let namespaces = listener.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
     match namespaces.map(|namespaces| namespaces.from.as_str()) {
@@ -172,7 +172,7 @@ fn allows_namespace(cluster: &Cluster, listener: &Listener, own: &str, namespace
     }
 }
 
-/// Whether a listener's hostname and a route's have a host in common. A wildcard stands for one or more labels here.
+/// Whether the hostnames of a listener and a route have a host in common. A wildcard matches one or more labels here.
 pub fn intersects(listener: &str, route: &str) -> bool {
     let (listener, route) = (listener.to_ascii_lowercase(), route.to_ascii_lowercase());
     if listener.is_empty() || route.is_empty() || listener == route {

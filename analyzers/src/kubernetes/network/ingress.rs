@@ -1,4 +1,4 @@
-//! What Ingresses refer to.
+//! The Services and classes that Ingresses refer to.
 
 use k8s_openapi::api::networking::v1::{IngressBackend, IngressServiceBackend, ServiceBackendPort};
 
@@ -6,10 +6,10 @@ use crate::snapshot::model::{Ingress, IngressClass, Service, ServicePort};
 use crate::snapshot::{Cluster, Object};
 use crate::text::words;
 
-/// The annotation that named the class before there were IngressClasses.
+/// The annotation that set the class before IngressClasses existed.
 pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
-/// A Service that an Ingress sends traffic to.
+/// A Service that an Ingress routes traffic to.
 #[derive(Debug)]
 pub struct Backend<'a> {
     pub service: &'a str,
@@ -21,22 +21,22 @@ pub struct Backend<'a> {
 /// A path of one of the rules.
 #[derive(Debug)]
 struct PathRule<'a> {
-    /// The places of the rule, and of the path in it.
+    /// The indices of the rule, and of the path in it.
     at: (usize, usize),
     host: &'a str,
     path: &'a str,
 }
 
 impl Backend<'_> {
-    /// Which requests it gets: `store.example.com/reviews`, or `everything else` for the default backend.
+    /// The traffic that it receives: `store.example.com/reviews`, or `all other traffic` for the default backend.
     pub fn from(&self) -> String {
         match &self.rule {
-            None => "everything else".to_string(),
+            None => "all other traffic".to_string(),
             Some(rule) => format!("{}{}", if rule.host.is_empty() { "*" } else { rule.host }, rule.path),
         }
     }
 
-    /// The field that names it.
+    /// The field that refers to it.
     pub fn path(&self) -> String {
         match &self.rule {
             None => "spec.defaultBackend".to_string(),
@@ -58,7 +58,7 @@ impl<'a> BackendPort<'a> {
         name.or(port.number.map(BackendPort::Number))
     }
 
-    /// The port of the Service that it means, if the Service has it.
+    /// The port of the Service that it refers to, if the Service has it.
     pub fn find(self, service: &Service) -> Option<&ServicePort> {
         match self {
             BackendPort::Number(number) => service.port(number),
@@ -76,8 +76,8 @@ impl std::fmt::Display for BackendPort<'_> {
     }
 }
 
-/// The Services behind an Ingress: its default backend, then those of its rules. Backends that are resources are left
-/// out, and so are the actions that the AWS Load Balancer Controller reads from annotations.
+/// The Services behind an Ingress: its default backend, then those of its rules. Omits resource backends, and the actions
+/// that the AWS Load Balancer Controller reads from annotations.
 pub fn backends(ingress: &Ingress) -> Vec<Backend<'_>> {
     let Some(spec) = &ingress.spec else { return Vec::new() };
     let default = spec.default_backend.iter().map(|backend| (backend, None));
@@ -106,13 +106,13 @@ pub fn sources(backends: &[&Backend]) -> String {
     words::list(&from, 2)
 }
 
-/// The class that an Ingress names, by field or by annotation.
+/// The class of an Ingress, by field or by annotation.
 pub fn class_name(ingress: &Ingress) -> Option<&str> {
     let field = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
     field.or_else(|| ingress.annotation(CLASS_ANNOTATION)).filter(|name| !name.is_empty())
 }
 
-/// Whether a load balancer's address is in its status: some controller serves it.
+/// Whether its status has a load balancer address, which shows that a controller serves it.
 pub fn has_address(ingress: &Ingress) -> bool {
     let status = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let addresses = status.iter().flat_map(|balancer| balancer.ingress.iter().flatten());

@@ -105,7 +105,7 @@ impl Outage<'_> {
     }
 }
 
-/// What keeps the Services of a cluster from taking traffic.
+/// The outages of the Services of a cluster.
 pub trait OutageExt {
     /// Why a Service has no ready endpoints. `None` if it has one, if not enough was read to tell, and while its pods
     /// are within their startup time.

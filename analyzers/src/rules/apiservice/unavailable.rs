@@ -9,28 +9,29 @@ use crate::text::words::shorten;
 declare_rule! {
     /// ## What it checks
     ///
-    /// The condition `Available` of each APIService: whether the API server reaches the server behind an aggregated API.
+    /// Checks the condition `Available` of each APIService: whether the API server can reach the server behind an
+    /// aggregated API.
     ///
     /// ## Why it matters
     ///
-    /// The API group is gone while its server is: `kubectl top` and HorizontalPodAutoscalers fail without
-    /// `metrics.k8s.io`, deleted namespaces stay in `Terminating` because not everything in them can be listed, and
+    /// The API group is unavailable as long as its server is: `kubectl top` and HorizontalPodAutoscalers fail without
+    /// `metrics.k8s.io`, deleted namespaces stay in `Terminating` because not all of their contents can be listed, and
     /// discovery is slow or fails for every client.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl get apiservices` shows `False` with the reason; `kubectl describe apiservice NAME` has the message.
+    /// `kubectl get apiservices` shows `False` with the reason; `kubectl describe apiservice NAME` shows the message.
     ///
     /// ## How to fix
     ///
-    /// Bring back the pods of the Service that the APIService names, or correct its port or `caBundle`. If the software
-    /// was removed, delete the APIService that it left behind.
+    /// Restore the pods of the Service that the APIService refers to, or correct its port or `caBundle`. If the
+    /// software was uninstalled, delete its leftover APIService.
     ///
     /// ## Exceptions
     ///
-    /// For APIs that the API server serves itself, and in the first two minutes of an outage.
+    /// The rule does not fire for APIs that the API server serves itself, or in the first two minutes of an outage.
     "apiservice/unavailable": Error,
-    "an aggregated API does not answer",
+    "an aggregated API is unavailable",
     needs: [APIService],
     optional: [
         Service, EndpointSlice, Endpoints, Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job,
@@ -62,23 +63,23 @@ fn finding(cluster: &Cluster, api: &APIService) -> Option<Finding> {
     let (namespace, name) = (service.namespace.as_deref()?, service.name.as_deref()?);
     let object = api.reference();
     let reason = available.reason.as_deref().unwrap_or_default();
-    let said = shorten(available.message.as_deref().unwrap_or_default(), 200);
+    let reported = shorten(available.message.as_deref().unwrap_or_default(), 200);
     let outage = match cluster.answers(namespace, name, Some(service.port.unwrap_or(443))) {
         Answers::Not(outage) => Some(outage),
         Answers::Likely | Answers::Unread(_) => None,
     };
     let why = match &outage {
         Some(outage) => outage.why.clone(),
-        None if said.is_empty() => format!("Service {namespace}/{name} does not answer ({reason})"),
-        None => said.clone(),
+        None if reported.is_empty() => format!("Service {namespace}/{name} does not respond ({reason})"),
+        None => reported.clone(),
     };
     let group = spec.group.as_deref().unwrap_or_default();
     let version = spec.version.as_deref().unwrap_or_default();
     let message = format!("APIService {} is unavailable, {group}/{version} is not served: {why}", api.name());
-    let status = if said.is_empty() { reason.to_string() } else { format!("{reason}: {said}") };
+    let status = if reported.is_empty() { reason.to_string() } else { format!("{reason}: {reported}") };
     let mut finding = Finding::error(object.clone(), message)
         .since(since)
-        .evidence(format!("Available is False, {status}"), &object, "status.conditions[Available]")
+        .evidence(format!("condition Available is False ({status})"), &object, "status.conditions[Available]")
         .evidence(format!("it is served by Service {namespace}/{name}"), &object, "spec.service")
         .because(ObjectRef::new(Kind::Service, namespace, name));
     for cause in outage.iter().flat_map(|outage| &outage.because) {
@@ -86,12 +87,12 @@ fn finding(cluster: &Cluster, api: &APIService) -> Option<Finding> {
     }
     Some(match outage {
         Some(outage) if outage.kind == NoAnswerKind::NoService => finding.fix_command(
-            "If the software behind it is gone, delete the APIService; otherwise install it again",
+            "If the software was uninstalled, delete the APIService; otherwise reinstall it",
             kubectl(["delete", "apiservice", api.name()]),
         ),
         Some(outage) => outage.fix(finding, namespace, name),
         None => finding.fix_command(
-            "Look at the Service and the pods behind it",
+            "Check the Service and the pods behind it",
             kubectl(["-n", namespace, "describe", "service", name]),
         ),
     })
@@ -143,7 +144,7 @@ mod tests {
     fn fires_when_nothing_is_ready() {
         let said = check(&RULE, &[API, SERVICE]);
         assert!(
-            said.finding().message.ends_with("has no ready endpoint: its selector matches no pod"),
+            said.finding().message.ends_with("has no ready endpoints: its selector matches no pod"),
             "{:?}",
             said.finding()
         );
@@ -164,13 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn fires_without_a_look_at_services() {
+    fn fires_where_services_were_not_read() {
         let said = World::new(&[API]).forbid(Kind::Service).check(&RULE);
         assert!(said.finding().message.contains("have no addresses"));
     }
 
     #[test]
-    fn quiet_when_available_or_only_just_not() {
+    fn quiet_when_available_or_only_just_unavailable() {
         check(&RULE, &[&API.replace("'False'", "'True'")]).finds_nothing();
         check(&RULE, &[&API.replace("11:00:00", "11:59:00")]).finds_nothing();
     }

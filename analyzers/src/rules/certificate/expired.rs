@@ -14,16 +14,16 @@ use super::served::{self, Served};
 declare_rule! {
     /// ## What it checks
     ///
-    /// The dates of the certificates in the TLS Secrets that Ingresses and Gateways name, and of the certificates in the
-    /// `caBundle` of webhook configurations, APIServices and the conversion webhooks of CustomResourceDefinitions. A
-    /// certificate that ends within 14 days is a warning; one that lives less than 60 days and that some software put
-    /// there only in the last tenth of its life.
+    /// Checks the validity dates of the certificates in the TLS Secrets of Ingresses and Gateways, and of the
+    /// certificates in the `caBundle` of webhook configurations, APIServices and the conversion webhooks of
+    /// CustomResourceDefinitions. A certificate that expires within 14 days is a warning. A certificate with a lifetime
+    /// of less than 60 days that some software manages is a warning only in the last tenth of its lifetime.
     ///
     /// ## Why it matters
     ///
-    /// Clients refuse an expired certificate. An expired `caBundle` makes the API server refuse the webhook or the
-    /// aggregated API behind it, and with `failurePolicy: Fail` everything that the webhook should have looked at.
-    /// Whatever renews certificates does so long before their end, so one that is near its end tells that renewal fails.
+    /// Clients reject an expired certificate. An expired `caBundle` makes the API server reject the webhook or the
+    /// aggregated API behind it and, with `failurePolicy: Fail`, every request that the webhook should review.
+    /// Automatic renewal happens long before expiry, so a certificate that is about to expire shows that renewal fails.
     ///
     /// ## How to confirm
     ///
@@ -32,16 +32,19 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Where cert-manager manages the Secret, `kubectl -n NAMESPACE describe certificate NAME` says why it was not
-    /// renewed. Otherwise get a new certificate and replace the Secret:
-    /// `kubectl -n NAMESPACE create secret tls NAME --cert=tls.crt --key=tls.key --dry-run=client -o yaml | kubectl apply -f -`.
-    /// A `caBundle` is written by the software that the webhook belongs to; mostly restarting it writes it anew.
+    /// Where cert-manager manages the Secret, `kubectl -n NAMESPACE describe certificate NAME` shows why it has not
+    /// been renewed. Otherwise obtain a new certificate and replace the Secret: `kubectl -n NAMESPACE create secret tls
+    /// NAME --cert=tls.crt --key=tls.key --dry-run=client -o yaml | kubectl apply -f -`. A `caBundle` is written by the
+    /// software that owns the webhook; restarting it usually renews the bundle.
     ///
     /// ## Exceptions
     ///
-    /// Where the certificate could not be read, for an expired certificate beside valid ones in one `caBundle`, for roots
-    /// that a server sends along, and for Ingresses whose controller does not use Secrets (AWS load balancers, TLS that
-    /// is passed through).
+    /// The rule does not fire:
+    ///
+    /// - where the certificate could not be read
+    /// - for an expired certificate next to valid ones in one `caBundle`
+    /// - for expired root certificates in the chain of a server
+    /// - for Ingresses whose controller does not use Secrets (AWS load balancers, TLS passthrough)
     "certificate/expired": Error,
     "a certificate has expired, is not yet valid, or is about to expire",
     needs: [],
@@ -53,7 +56,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    // Manifests without any time stamp: nobody knows what time it is.
+    // Manifests without any timestamp: the current time is unknown.
     if cluster.now() == Timestamp::UNIX_EPOCH {
         return;
     }
@@ -70,7 +73,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let bundle = service.spec.as_ref().and_then(|spec| spec.ca_bundle.as_ref());
         let who = format!("APIService {}", service.name());
         let bundles =
-            bundle.map(|bundle| Bundle { pem: bundle.0.clone(), path: "spec.caBundle".to_string(), severe: true });
+            bundle.map(|bundle| Bundle { pem: bundle.0.clone(), path: "spec.caBundle".to_string(), is_required: true });
         check_bundles(
             cluster,
             report,
@@ -85,7 +88,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let bundle = webhook.and_then(|webhook| webhook.client_config.ca_bundle.as_deref());
         let who = format!("The conversion webhook of CustomResourceDefinition {}", crd.name());
         let path = "spec.conversion.webhook.clientConfig.caBundle".to_string();
-        let bundles = bundle.and_then(certificate::decode).map(|pem| Bundle { pem, path, severe: true });
+        let bundles = bundle.and_then(certificate::decode).map(|pem| Bundle { pem, path, is_required: true });
         check_bundles(
             cluster,
             report,
@@ -97,33 +100,33 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// The finding about the certificate that a server sends first, or else about the one that signed it.
+/// The finding about the server certificate, or else about the intermediate that signed it.
 fn of_secret(cluster: &Cluster, served: &Served, secret: &Secret) -> Option<Finding> {
     let chain = served::certificates(secret)?.ok()?;
-    let (trouble, validity) = worst_of_chain(&chain, cluster.now(), is_renewed(cluster, served, secret))?;
+    let (problem, validity) = worst_of_chain(&chain, cluster.now(), is_renewed(cluster, served, secret))?;
     let what = match chain.first().map(|leaf| leaf.names()) {
         Some(names) if !names.is_empty() => format!("for {}", list(&names, 2)),
-        _ => format!("of {}", trouble.subject),
+        _ => format!("of {}", problem.subject),
     };
-    let role = if Some(trouble) == chain.first() { "a certificate" } else { "an intermediate certificate" };
+    let role = if Some(problem) == chain.first() { "a certificate" } else { "an intermediate certificate" };
     let message = format!(
-        "{} serves {role} that {}: Secret {}, {what}, {}",
+        "{} serves {role} that {}: Secret {} ({what}) {}",
         served.who,
-        verb(validity, trouble, cluster.now()),
+        verb(validity, problem, cluster.now()),
         secret.name(),
-        until(validity, trouble),
+        until(validity, problem),
     );
     let object = secret.reference();
     let finding = Finding::new(severity(validity), served.object.clone(), message)
         .key(format!("{}/{}", secret.namespace(), secret.name()))
-        .since((validity == Validity::Expired).then_some(trouble.not_after))
-        .evidence(dates(trouble), &object, "data[tls.crt]")
-        .evidence(format!("it names Secret {}", secret.name()), &served.object, &served.path);
+        .since((validity == Validity::Expired).then_some(problem.not_after))
+        .evidence(dates(problem), &object, "data[tls.crt]")
+        .evidence(format!("it refers to Secret {}", secret.name()), &served.object, &served.path);
     Some(with_renewal(finding, secret))
 }
 
-/// The first certificate is the server's own. Of those behind it only the one that signed it counts, if there is no
-/// valid one of the same name: clients ignore roots that are sent along, and other chains of cross-signed authorities.
+/// The first certificate is the server's own. Of the others, only the one that signed it counts, unless there is a valid
+/// one of the same name: clients ignore roots that are sent along, and the other chains of cross-signed authorities.
 fn worst_of_chain(chain: &[Certificate], now: Timestamp, is_renewed: bool) -> Option<(&Certificate, Validity)> {
     let (leaf, others) = chain.split_first()?;
     let validity = if is_renewed { leaf.validity(now) } else { leaf.validity_by_hand(now) };
@@ -137,8 +140,8 @@ fn worst_of_chain(chain: &[Certificate], now: Timestamp, is_renewed: bool) -> Op
     Some((issuer, issuer.validity(now)))
 }
 
-/// Whether some software put the certificate there, and so may be expected to renew it: a Secret that a person made
-/// with kubectl has no owner and no annotation but kubectl's own.
+/// Whether some software manages the certificate and is expected to renew it: a Secret that was created with kubectl has
+/// no owner and no annotations except kubectl's own.
 fn is_renewed(cluster: &Cluster, served: &Served, secret: &Secret) -> bool {
     let (namespace, name) = (served.object.namespace(), served.object.name.as_str());
     let issues = |key: &str| key.contains("issuer") || key.contains("acme") || key.starts_with("cert.");
@@ -160,9 +163,9 @@ fn with_renewal(finding: Finding, secret: &Secret) -> Finding {
             name: name.to_string(),
         };
         return finding
-            .evidence("cert-manager manages it and should have renewed it long ago", &managed, "")
+            .evidence("it is managed by cert-manager, which should have renewed it", &managed, "")
             .fix_command(
-                "See why cert-manager did not renew it",
+                "Check why cert-manager has not renewed it",
                 kubectl(["-n", namespace, "describe", "certificates.cert-manager.io", name]),
             )
             .because(managed);
@@ -180,7 +183,7 @@ fn with_renewal(finding: Finding, secret: &Secret) -> Finding {
         "-o",
         "yaml",
     ]);
-    finding.fix_command("Get a new certificate and put it in the Secret", format!("{create} | kubectl apply -f -"))
+    finding.fix_command("Obtain a new certificate and replace the Secret", format!("{create} | kubectl apply -f -"))
 }
 
 /// A `caBundle`.
@@ -188,7 +191,7 @@ struct Bundle {
     pem: Vec<u8>,
     path: String,
     /// Whether requests fail without it.
-    severe: bool,
+    is_required: bool,
 }
 
 fn bundles_of_webhooks(cluster: &Cluster, report: &mut Report) {
@@ -199,7 +202,7 @@ fn bundles_of_webhooks(cluster: &Cluster, report: &mut Report) {
             .filter_map(|webhook| {
                 let path = format!("webhooks[{}].clientConfig.caBundle", webhook.name);
                 let pem = webhook.client_config.ca_bundle.as_ref()?.0.clone();
-                Some(Bundle { pem, path, severe: webhook.fails })
+                Some(Bundle { pem, path, is_required: webhook.fails })
             })
             .collect();
         let object = configuration.object;
@@ -208,7 +211,7 @@ fn bundles_of_webhooks(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// One finding for all bundles of an object, about the worst.
+/// Reports one finding for all bundles of an object, about the worst one.
 fn check_bundles(
     cluster: &Cluster,
     report: &mut Report,
@@ -217,36 +220,37 @@ fn check_bundles(
     who: &str,
     bundles: &[Bundle],
 ) {
-    let mut troubles = Vec::new();
+    let mut problems = Vec::new();
     for bundle in bundles {
         let Ok(certificates) = certificate::from_pem(&bundle.pem) else { continue };
-        let Some((trouble, validity)) = best_of_bundle(&certificates, cluster.now()) else { continue };
-        // The Operator Lifecycle Manager renews its two-year certificates on their last day.
+        let Some((problem, validity)) = best_of_bundle(&certificates, cluster.now()) else { continue };
+        // The Operator Lifecycle Manager renews its two-year certificates only on their last day.
         let is_olm = labels.value("olm.owner").is_some();
-        if validity == Validity::Ending && is_olm && age(trouble.not_after, cluster.now()).as_secs() > 86_400 {
+        if validity == Validity::Ending && is_olm && age(problem.not_after, cluster.now()).as_secs() > 86_400 {
             continue;
         }
-        let severity = if bundle.severe { severity(validity) } else { Severity::Warning };
-        troubles.push((severity, validity, trouble.clone(), bundle));
+        let severity = if bundle.is_required { severity(validity) } else { Severity::Warning };
+        problems.push((severity, validity, problem.clone(), bundle));
     }
-    let Some((severity, validity, trouble, _)) = troubles.iter().rev().max_by_key(|trouble| trouble.0) else { return };
+    let Some((severity, validity, problem, _)) = problems.iter().rev().max_by_key(|problem| problem.0) else { return };
     let message = format!(
-        "{who} trusts only a certificate that {}: the caBundle holds {}, {}",
-        verb(*validity, trouble, cluster.now()),
-        trouble.subject,
-        until(*validity, trouble)
+        "{who} has a caBundle that {}: {} {}",
+        verb(*validity, problem, cluster.now()),
+        problem.subject,
+        until(*validity, problem)
     );
     let mut finding = Finding::new(*severity, object.clone(), message)
-        .since((*validity == Validity::Expired).then_some(trouble.not_after));
+        .since((*validity == Validity::Expired).then_some(problem.not_after));
     let mut seen = BTreeSet::new();
-    for (_, _, trouble, bundle) in &troubles {
-        if seen.insert(dates(trouble)) {
-            finding = finding.evidence(dates(trouble), object, &bundle.path);
+    for (_, _, problem, bundle) in &problems {
+        if seen.insert(dates(problem)) {
+            finding = finding.evidence(dates(problem), object, &bundle.path);
         }
     }
     report.add(finding.fix(
-        "Let the software that it belongs to write a new certificate and caBundle: restart it, or look at the logs of \
-         what renews them (cert-manager's cainjector where the object has a cert-manager.io/inject-ca-from annotation)",
+        "Restart the software that owns the object, so that it renews its certificate and caBundle, or check the logs of \
+         the component that renews them (cert-manager's cainjector if the object has a cert-manager.io/inject-ca-from \
+         annotation)",
     ));
 }
 
@@ -270,7 +274,7 @@ fn severity(validity: Validity) -> Severity {
 fn verb(validity: Validity, certificate: &Certificate, now: Timestamp) -> String {
     match validity {
         Validity::Expired => format!("expired {} ago", human(age(now, certificate.not_after))),
-        Validity::NotYet => format!("will only be valid in {}", human(age(certificate.not_before, now))),
+        Validity::NotYet => format!("becomes valid in {}", human(age(certificate.not_before, now))),
         Validity::Ending | Validity::Valid => format!("expires in {}", human(age(certificate.not_after, now))),
     }
 }
@@ -285,7 +289,7 @@ fn until(validity: Validity, certificate: &Certificate) -> String {
 
 fn dates(certificate: &Certificate) -> String {
     format!(
-        "the certificate of {}, issued by {}, is valid from {} to {}",
+        "certificate of {}, issued by {}, valid from {} to {}",
         certificate.subject,
         if certificate.is_self_issued { "itself" } else { &certificate.issuer },
         certificate.not_before,
@@ -340,15 +344,15 @@ mod tests {
     fn fires_when_expired() {
         let said = ingress_with(&made("20261118120000Z").base64());
         said.finds(&[
-            "error Ingress web/shop: Ingress shop serves a certificate that expired 3d ago: Secret shop-tls, \
-                      for shop.example.com, was valid until 2026-11-18",
+            "error Ingress web/shop: Ingress shop serves a certificate that expired 3d ago: Secret shop-tls \
+             (for shop.example.com) was valid until 2026-11-18",
         ]);
         assert!(said.text().contains("issued by Example CA"));
         assert!(said.text().contains("kubectl -n web create secret tls shop-tls"));
     }
 
     #[test]
-    fn fires_before_the_end_and_names_what_should_renew_it() {
+    fn fires_before_expiry_and_names_what_should_renew_it() {
         let managed = "
             apiVersion: v1
             kind: Secret
@@ -356,18 +360,18 @@ mod tests {
             data: {tls.crt: CRT}";
         let said = check(&RULE, &[INGRESS, &managed.replace("CRT", &made("20261125120000Z").base64())]);
         said.finds(&[
-            "warning Ingress web/shop: Ingress shop serves a certificate that expires in 4d: Secret shop-tls, \
-                      for shop.example.com, is valid until 2026-11-25",
+            "warning Ingress web/shop: Ingress shop serves a certificate that expires in 4d: Secret shop-tls \
+             (for shop.example.com) is valid until 2026-11-25",
         ]);
         assert!(said.text().contains("kubectl -n web describe certificates.cert-manager.io shop"));
     }
 
     #[test]
-    fn fires_for_a_gateway_and_before_the_beginning() {
+    fn fires_for_a_gateway_and_before_the_certificate_is_valid() {
         let future = Made::for_names(&["shop.example.com"]).valid("20261123120000Z", "20280101000000Z").base64();
         check(&RULE, &[GATEWAY, &secret(&future)]).finds(&[
-            "error Gateway web/edge: Gateway edge (listener https) serves a certificate that will only be valid in 2d: \
-             Secret shop-tls, for shop.example.com, is valid from 2026-11-23",
+            "error Gateway web/edge: Gateway edge (listener https) serves a certificate that becomes valid in 2d: \
+             Secret shop-tls (for shop.example.com) is valid from 2026-11-23",
         ]);
     }
 
@@ -377,7 +381,7 @@ mod tests {
         let middle = Made::for_names(&[]).common_name("Middle").valid("20250101000000Z", "20261120120000Z");
         ingress_with(&chain(&[&leaf, &middle])).finds(&[
             "error Ingress web/shop: Ingress shop serves an intermediate certificate that expired 24h ago: Secret \
-             shop-tls, for shop.example.com, was valid until 2026-11-20",
+             shop-tls (for shop.example.com) was valid until 2026-11-20",
         ]);
     }
 
@@ -385,8 +389,8 @@ mod tests {
     fn fires_for_a_ca_bundle() {
         let expired = Made::ca("policy-ca").valid("20250101000000Z", "20261101000000Z").base64();
         check(&RULE, &[&webhook("Fail", &expired)]).finds(&[
-            "error ValidatingWebhookConfiguration policy: ValidatingWebhookConfiguration policy trusts only a certificate \
-             that expired 20d ago: the caBundle holds policy-ca, was valid until 2026-11-01",
+            "error ValidatingWebhookConfiguration policy: ValidatingWebhookConfiguration policy has a caBundle that \
+             expired 20d ago: policy-ca was valid until 2026-11-01",
         ]);
         assert_eq!(check(&RULE, &[&webhook("Ignore", &expired)]).finding().severity, crate::Severity::Warning);
     }
@@ -406,11 +410,11 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_a_short_lived_one_that_a_person_made() {
+    fn fires_for_a_short_lived_one_that_was_created_by_hand() {
         let short = Made::for_names(&["shop.example.com"]).valid("20261120120000Z", "20261127120000Z").base64();
         check(&RULE, &[INGRESS, &secret(&short)]).finds(&[
-            "warning Ingress web/shop: Ingress shop serves a certificate that expires in 6d: Secret shop-tls, for \
-             shop.example.com, is valid until 2026-11-27",
+            "warning Ingress web/shop: Ingress shop serves a certificate that expires in 6d: Secret shop-tls (for \
+             shop.example.com) is valid until 2026-11-27",
         ]);
         let issued = INGRESS.replace("{name: shop,", "{name: shop, annotations: {cert-manager.io/issuer: step},");
         check(&RULE, &[&issued, &secret(&short)]).finds_nothing();
@@ -419,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_while_there_is_time() {
+    fn quiet_long_before_expiry() {
         ingress_with(&made("20261206120000Z").base64()).finds_nothing();
         check(&RULE, &[GATEWAY, &secret(&made("20261206120000Z").base64())]).finds_nothing();
     }
@@ -432,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_where_the_certificate_is_not_known() {
+    fn quiet_where_the_certificate_is_unknown() {
         ingress_with("").finds_nothing();
         ingress_with("REDACTED").finds_nothing();
         check(&RULE, &[INGRESS]).finds_nothing();
@@ -445,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_nobody_knows_the_time() {
+    fn quiet_when_the_time_is_unknown() {
         World::new(&[INGRESS, &secret(&made("20261118120000Z").base64())])
             .now("1970-01-01T00:00:00Z")
             .check(&RULE)

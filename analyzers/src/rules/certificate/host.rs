@@ -10,15 +10,15 @@ use super::served::{self, Served};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the certificate in the TLS Secret of an Ingress is valid for each host listed with it (`spec.tls[].hosts`),
-    /// and one of a Gateway listener's certificates for the listener's `hostname`. Only the subjectAltName counts, and a
-    /// wildcard stands for exactly one label (RFC 6125). A Secret whose `tls.crt` is something else than a certificate
-    /// is reported, too.
+    /// Checks that the certificate in the TLS Secret of an Ingress covers each host listed with it
+    /// (`spec.tls[].hosts`), and that one of a Gateway listener's certificates covers the listener's `hostname`. Only
+    /// the subjectAltName counts, and a wildcard matches exactly one label (RFC 6125). A Secret whose `tls.crt` is not
+    /// a certificate is reported too.
     ///
     /// ## Why it matters
     ///
-    /// Browsers and clients refuse the connection ("certificate is valid for X, not Y"). Many Ingress controllers serve
-    /// their self-made default certificate in place of one that does not fit, which hides what is wrong.
+    /// Browsers and clients reject the connection ("certificate is valid for X, not Y"). Many ingress controllers serve
+    /// their self-signed default certificate instead of one that does not match, which hides the cause.
     ///
     /// ## How to confirm
     ///
@@ -27,14 +27,17 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Name the Secret that holds the host's certificate, or get a certificate that covers the host. With cert-manager
-    /// add the host to `dnsNames` of the Certificate.
+    /// Set `secretName` to the Secret with the host's certificate, or obtain a certificate that covers the host. With
+    /// cert-manager, add the host to `dnsNames` of the Certificate.
     ///
     /// ## Exceptions
     ///
-    /// Where the certificate could not be read, where the Ingress lists no hosts for the Secret, for listeners without a
-    /// hostname, for wildcard listeners of which the certificate covers a part, and for Ingresses whose controller does
-    /// not use Secrets (AWS load balancers, TLS that is passed through).
+    /// The rule does not fire:
+    ///
+    /// - where the certificate could not be read
+    /// - where the Ingress lists no hosts for the Secret, and for listeners without a hostname
+    /// - for wildcard listeners for which the certificate covers some of the hosts
+    /// - for Ingresses whose controller does not use Secrets (AWS load balancers, TLS passthrough)
     "certificate/host": Error,
     "a certificate does not cover the host that it is served for",
     needs: [Secret],
@@ -51,13 +54,13 @@ fn check(cluster: &Cluster, report: &mut Report) {
                 report_unreadable(report, served, secret, unreadable);
             }
         }
-        // A host may have several certificates, by key type: one that fits is enough.
-        let twins: Vec<&Served> = all.iter().filter(|other| other.object == served.object).collect();
+        // A host may have several certificates, one per key type: one that covers it is sufficient.
+        let same_object: Vec<&Served> = all.iter().filter(|other| other.object == served.object).collect();
         if let Some(chains) = all_chains(served) {
-            let bare = |host: &&String| {
-                !chains.iter().any(|chain| covers(chain, host)) && !is_covered_by_another(&twins, served, host)
+            let is_uncovered = |host: &&String| {
+                !chains.iter().any(|chain| covers(chain, host)) && !is_covered_by_another(&same_object, served, host)
             };
-            let uncovered: Vec<&str> = served.hosts.iter().filter(bare).map(String::as_str).collect();
+            let uncovered: Vec<&str> = served.hosts.iter().filter(is_uncovered).map(String::as_str).collect();
             if !uncovered.is_empty() {
                 report.add(finding(served, &chains, &uncovered));
             }
@@ -65,7 +68,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// The chains of all Secrets; `None` if one of them is not known.
+/// The chains of all Secrets; `None` if one of them is unknown.
 fn all_chains(served: &Served) -> Option<Vec<Vec<Certificate>>> {
     if !served.is_complete || served.secrets.is_empty() {
         return None;
@@ -73,8 +76,8 @@ fn all_chains(served: &Served) -> Option<Vec<Vec<Certificate>>> {
     served.secrets.iter().map(|secret| served::certificates(secret)?.ok()).collect()
 }
 
-/// Whether the server's own certificate, the first of the chain, fits. For a wildcard listener a certificate for one of
-/// the hosts below is enough: the routes may use no other.
+/// Whether the server's own certificate, the first of the chain, covers a host. For a wildcard listener a certificate
+/// for one of its hosts is sufficient: the routes may use no other.
 fn covers(chain: &[Certificate], host: &str) -> bool {
     let Some(leaf) = chain.first() else { return false };
     let is_below = |name: &String| {
@@ -84,10 +87,10 @@ fn covers(chain: &[Certificate], host: &str) -> bool {
     leaf.covers(host) || leaf.dns_names.iter().any(is_below)
 }
 
-fn is_covered_by_another(twins: &[&Served], served: &Served, host: &str) -> bool {
-    twins.iter().filter(|twin| twin.path != served.path && twin.hosts.iter().any(|h| h == host)).any(|twin| {
-        // What is not known may well fit.
-        all_chains(twin).is_none_or(|chains| chains.iter().any(|chain| covers(chain, host)))
+fn is_covered_by_another(same_object: &[&Served], served: &Served, host: &str) -> bool {
+    same_object.iter().filter(|other| other.path != served.path && other.hosts.iter().any(|h| h == host)).any(|other| {
+        // An unknown certificate may cover it.
+        all_chains(other).is_none_or(|chains| chains.iter().any(|chain| covers(chain, host)))
     })
 }
 
@@ -95,64 +98,63 @@ fn finding(served: &Served, chains: &[Vec<Certificate>], hosts: &[&str]) -> Find
     let secrets: Vec<&str> = served.secrets.iter().map(|secret| secret.name()).collect();
     let leaves: Vec<&Certificate> = chains.iter().filter_map(|chain| chain.first()).collect();
     let message = format!(
-        "{} serves {} with a certificate that does not cover {}: the one in Secret {} {}",
+        "{} serves {} with a certificate that does not cover {}: the certificate in Secret {} {}",
         served.who,
         list(hosts, 3),
         if hosts.len() == 1 { "it" } else { "them" },
         list(&secrets, 3),
-        what_it_is_for(&leaves, chains, hosts)
+        coverage(&leaves, chains, hosts)
     );
     let mut finding = Finding::error(served.object.clone(), message).key(secrets.join(",")).evidence(
-        format!("it lists {} for it", list(&served.hosts, 5)),
+        format!("it lists the hosts {}", list(&served.hosts, 5)),
         &served.object,
         &served.path,
     );
     for (secret, leaf) in served.secrets.iter().zip(&leaves) {
         let names = if leaf.names().is_empty() { "none".to_string() } else { list(&leaf.names(), 10) };
-        let text = format!("the certificate of {}, issued by {}, has the names {names}", leaf.subject, leaf.issuer);
+        let text = format!("certificate of {}, issued by {}, with names {names}", leaf.subject, leaf.issuer);
         finding = finding.evidence(text, &secret.reference(), "data[tls.crt]");
     }
     match served.secrets.first().and_then(|s| Some((s, s.annotation("cert-manager.io/certificate-name")?))) {
         Some((secret, certificate)) => finding.fix_command(
-            format!("Add {} to the dnsNames of the Certificate", list(hosts, 3)),
+            format!("Add {} to dnsNames of the Certificate", list(hosts, 3)),
             kubectl(["-n", secret.namespace(), "edit", "certificates.cert-manager.io", certificate]),
         ),
-        None => finding.fix(format!("Name the Secret that holds the certificate of {}, or get one", list(hosts, 3))),
+        None => finding.fix(format!("Refer to the Secret with the certificate for {}, or obtain one", list(hosts, 3))),
     }
 }
 
-fn what_it_is_for(leaves: &[&Certificate], chains: &[Vec<Certificate>], hosts: &[&str]) -> String {
+fn coverage(leaves: &[&Certificate], chains: &[Vec<Certificate>], hosts: &[&str]) -> String {
     let names: Vec<String> = leaves.iter().flat_map(|leaf| leaf.names()).collect();
-    let is_further_down =
+    let is_misordered =
         chains.iter().any(|chain| chain.iter().skip(1).any(|other| hosts.iter().any(|host| other.covers(host))));
     let is_common_name =
         leaves.iter().any(|leaf| leaf.common_name.as_deref().is_some_and(|name| hosts.contains(&name)));
-    if is_further_down {
+    if is_misordered {
         let first = leaves.first().map(|leaf| leaf.subject.as_str()).unwrap_or_default();
-        format!("begins with {first}; the server's own certificate must come first")
+        format!("starts with {first}; the server certificate must come first")
     } else if names.is_empty() && is_common_name {
         "has no subjectAltName, only a common name, which clients ignore".to_string()
     } else if names.is_empty() {
         "has no subjectAltName".to_string()
     } else {
-        format!("is for {}", list(&names, 4))
+        format!("is valid for {}", list(&names, 4))
     }
 }
 
-/// A value that somebody blanked out for a recording is no finding.
+/// A value that was redacted from a recording is not a finding.
 fn report_unreadable(report: &mut Report, served: &Served, secret: &Secret, unreadable: Unreadable) {
     if unreadable == Unreadable::Empty {
         return;
     }
-    let message =
-        format!("{} has no usable certificate: tls.crt of Secret {}: {unreadable}", served.who, secret.name());
+    let message = format!("{} has no usable certificate: tls.crt of Secret {} {unreadable}", served.who, secret.name());
     let name = secret.name();
     report.add(
         Finding::error(served.object.clone(), message)
             .key(name)
-            .evidence(unreadable.to_string(), &secret.reference(), "data[tls.crt]")
-            .evidence(format!("it names Secret {name}"), &served.object, &served.path)
-            .fix("Put the certificate chain in PEM form into tls.crt, encoded once, and the key into tls.key"),
+            .evidence(format!("tls.crt {unreadable}"), &secret.reference(), "data[tls.crt]")
+            .evidence(format!("it refers to Secret {name}"), &served.object, &served.path)
+            .fix("Set tls.crt to the certificate chain in PEM format, base64-encoded once, and tls.key to the private key"),
     );
 }
 
@@ -196,11 +198,11 @@ mod tests {
         let said = ingress_with(&Made::for_names(&["blog.example.org", "*.pay.example.com"]));
         said.finds(&[
             "error Ingress web/shop: Ingress shop serves shop.example.com and Pay.example.com with a certificate that does \
-             not cover them: the one in Secret shop-tls is for blog.example.org and *.pay.example.com",
+             not cover them: the certificate in Secret shop-tls is valid for blog.example.org and *.pay.example.com",
         ]);
         ingress_with(&Made::for_names(&["shop.example.com"])).finds(&[
-            "error Ingress web/shop: Ingress shop serves Pay.example.com with a certificate that does not cover it: the one \
-             in Secret shop-tls is for shop.example.com",
+            "error Ingress web/shop: Ingress shop serves Pay.example.com with a certificate that does not cover it: the \
+             certificate in Secret shop-tls is valid for shop.example.com",
         ]);
     }
 
@@ -208,7 +210,7 @@ mod tests {
     fn fires_for_a_listener() {
         gateway_with("shop.example.com", &["blog.example.org"]).finds(&[
             "error Gateway web/edge: Gateway edge (listener https) serves shop.example.com with a certificate that does \
-             not cover it: the one in Secret shop-tls is for blog.example.org",
+             not cover it: the certificate in Secret shop-tls is valid for blog.example.org",
         ]);
         gateway_with("'*.example.com'", &["example.com"]).finding();
     }
@@ -225,17 +227,16 @@ mod tests {
     fn fires_when_the_chain_is_in_the_wrong_order() {
         let wildcard = Made::for_names(&["*.example.com"]);
         let said = check(&RULE, &[INGRESS, &secret(&chain(&[&Made::ca("Middle"), &wildcard]))]);
-        assert!(said.finding().message.ends_with("begins with Middle; the server's own certificate must come first"));
+        assert!(said.finding().message.ends_with("starts with Middle; the server certificate must come first"));
     }
 
     #[test]
-    fn fires_when_it_is_no_certificate() {
+    fn fires_when_it_is_not_a_certificate() {
         let twice = k8s_openapi::ByteString(Made::for_names(&["a"]).base64().into_bytes());
         let twice = serde_json::to_value(twice).unwrap();
-        check(&RULE, &[INGRESS, &secret(twice.as_str().unwrap())]).finds(&[
-            "error Ingress web/shop: Ingress shop has no usable certificate: tls.crt of Secret shop-tls: it is \
-             base64-encoded twice",
-        ]);
+        check(&RULE, &[INGRESS, &secret(twice.as_str().unwrap())])
+            .finds(&["error Ingress web/shop: Ingress shop has no usable certificate: tls.crt of Secret shop-tls is \
+             base64-encoded twice"]);
     }
 
     #[test]
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_where_the_certificate_is_not_known() {
+    fn quiet_where_the_certificate_is_unknown() {
         check(&RULE, &[INGRESS]).finds_nothing();
         check(&RULE, &[INGRESS, &secret("")]).finds_nothing();
         check(&RULE, &[INGRESS, "{apiVersion: v1, kind: Secret, metadata: {name: shop-tls, namespace: web}}"])

@@ -5,21 +5,21 @@ use crate::kubernetes::network::certificate::{Certificate, Unreadable, from_base
 use crate::snapshot::model::{Gateway, Ingress, IngressClass, Listener, Secret};
 use crate::snapshot::{Cluster, Lookup, Object, ObjectRef};
 
-/// One place where an Ingress or Gateway names Secrets with certificates.
+/// One field of an Ingress or Gateway that refers to Secrets with certificates.
 pub(super) struct Served<'a> {
     pub object: ObjectRef,
     /// `Ingress shop`, `Gateway edge (listener https)`.
     pub who: String,
-    /// The field that names the Secrets.
+    /// The field that refers to the Secrets.
     pub path: String,
-    /// Hosts that the certificates are to be good for, as the object lists them.
+    /// The hosts that the certificates must cover, as listed in the object.
     pub hosts: Vec<String>,
     pub secrets: Vec<&'a Secret>,
-    /// Whether all Secrets that it names were found.
+    /// Whether all referenced Secrets were found.
     pub is_complete: bool,
 }
 
-/// All of them, in the order of the objects.
+/// All such fields, in the order of the objects.
 pub(super) fn all(cluster: &Cluster) -> Vec<Served<'_>> {
     let ingresses = cluster.all::<Ingress>().iter().filter(|ingress| ingress.deleted().is_none());
     let gateways = cluster.all::<Gateway>().iter().filter(|gateway| gateway.deleted().is_none());
@@ -33,7 +33,7 @@ pub(super) fn certificates(secret: &Secret) -> Option<Result<Vec<Certificate>, U
     secret.data.tls_crt.as_deref().map(from_base64)
 }
 
-/// Says which certificates could not be read, and why.
+/// Reports which certificates could not be read, and why.
 pub(super) fn report_unread(cluster: &Cluster, report: &mut Report, served: &Served) {
     for secret in served.secrets.iter().filter(|secret| secret.data.tls_crt.is_none()) {
         if let Some(gap) = cluster.unread_secret(secret.namespace(), secret.name()) {
@@ -63,8 +63,8 @@ fn of_ingress<'a>(cluster: &'a Cluster, ingress: &'a Ingress) -> Vec<Served<'a>>
     named.collect()
 }
 
-/// Whether the Ingress's controller takes certificates from Secrets. AWS load balancers take them from ACM; an Ingress
-/// whose TLS is passed through to the pods serves none.
+/// Whether the Ingress's controller reads certificates from Secrets. AWS load balancers use ACM instead, and with TLS
+/// passthrough the Ingress serves no certificate.
 fn reads_secrets(cluster: &Cluster, ingress: &Ingress) -> bool {
     let annotation = |key| ingress.annotation(key);
     let passed_through = annotation("nginx.ingress.kubernetes.io/ssl-passthrough") == Some("true")

@@ -13,38 +13,39 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// The Corefile that the DNS pods mount: that its blocks are closed, that its plugins exist, that some server answers for
-    /// the cluster with the plugin `kubernetes`, and that it does not forward to itself.
+    /// Checks the Corefile that the DNS pods mount: its blocks are closed, its plugins exist, a server block serves the
+    /// cluster with the plugin `kubernetes`, and it does not forward to itself.
     ///
     /// ## Why it matters
     ///
-    /// CoreDNS does not start with a Corefile that it cannot read. Pods that already run keep the old one, so that a mistake
-    /// may show only days later, when a pod is restarted. Forwarding to itself makes a loop, at which the plugin `loop` stops
-    /// the process.
+    /// CoreDNS does not start with an invalid Corefile. Running pods keep the old configuration, so a mistake may
+    /// surface only days later, when a pod restarts. Forwarding to itself creates a loop, on which the plugin `loop`
+    /// stops the process.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n kube-system get configmap coredns -o yaml`, and `kubectl -n kube-system logs -l k8s-app=kube-dns`: CoreDNS
-    /// names the line (`Error during parsing: Unknown directive`), or says `plugin/loop`.
+    /// Check `kubectl -n kube-system get configmap coredns -o yaml` and
+    /// `kubectl -n kube-system logs -l k8s-app=kube-dns`: CoreDNS reports the line
+    /// (`Error during parsing: Unknown directive`) or a `plugin/loop` error.
     ///
     /// ## How to fix
     ///
-    /// Correct the line with `kubectl -n kube-system edit configmap coredns`. CoreDNS reloads by itself if the plugin
-    /// `reload` is on; pods in a crash loop start at their next try.
+    /// Correct the line with `kubectl -n kube-system edit configmap coredns`. CoreDNS reloads automatically if the
+    /// plugin `reload` is enabled; pods in a crash loop use the new Corefile at their next restart.
     ///
     /// ## Exceptions
     ///
-    /// For plugins that are not part of CoreDNS, as long as the pods are ready and the name is not just misspelled (own
-    /// builds have plugins of their own). Files that the Corefile imports are not looked at, and what could be in them is
-    /// not missed.
+    /// The rule does not fire for plugins that are not part of CoreDNS as long as the pods are ready and the name is
+    /// not a likely typo, because custom builds have other plugins. Imported files are not read, and what they may
+    /// contain is not reported as missing.
     "dns/corefile": Error,
-    "the Corefile of the cluster's DNS is wrong",
+    "the Corefile of the cluster's DNS is invalid",
     needs: [Service, Pod, ConfigMap],
     optional: [Deployment, DaemonSet, StatefulSet, ReplicaSet, ReplicationController, Job, CronJob],
     explained_by: [],
 }
 
-/// What is wrong with a Corefile.
+/// A mistake in a Corefile.
 struct Mistake {
     severity: Severity,
     line: usize,
@@ -58,7 +59,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let Some(text) = map.data.values.get("Corefile") else { continue };
         let mistakes = match corefile::parse(text) {
             Err(error) => {
-                let fix = "Close every block with a brace".to_string();
+                let fix = "Close every block with a closing brace".to_string();
                 vec![Mistake { severity: Severity::Error, line: error.line, what: error.message, fix }]
             }
             Ok(file) => mistakes(cluster, &dns, &file),
@@ -69,7 +70,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// The ConfigMaps that the DNS pods, or the templates they will be made from, mount.
+/// The ConfigMaps that the DNS pods, or the pod templates of their workloads, mount.
 fn config_maps<'a>(cluster: &'a Cluster, dns: &ClusterDns<'a>) -> Vec<&'a ConfigMap> {
     let Some(service) = dns.service() else { return Vec::new() };
     let namespace = service.namespace();
@@ -85,33 +86,34 @@ fn config_maps<'a>(cluster: &'a Cluster, dns: &ClusterDns<'a>) -> Vec<&'a Config
 
 fn mistakes(cluster: &Cluster, dns: &ClusterDns, file: &Corefile) -> Vec<Mistake> {
     let healthy = !dns.pods.is_empty() && dns.pods.iter().all(|pod| pod.is_ready());
-    let complained = dns.pods.iter().any(|pod| complains(cluster, pod));
+    let has_errors = dns.pods.iter().any(|pod| logs_error(cluster, pod));
     let mut mistakes = Vec::new();
     let plugins = || file.servers.iter().flat_map(|server| &server.plugins);
     for plugin in plugins().filter(|plugin| !PLUGINS.contains(&plugin.name.as_str()) && !plugin.name.contains("{$")) {
         let alike = nearest_name(&plugin.name, PLUGINS);
-        let severity = match (healthy && !complained, alike) {
+        let severity = match (healthy && !has_errors, alike) {
             (false, _) => Severity::Error,
             (true, Some(_)) => Severity::Warning,
             (true, None) => continue,
         };
-        let hint = alike.map(|name| format!(" (is {name} meant?)")).unwrap_or_default();
+        let hint = alike.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
         mistakes.push(Mistake {
             severity,
             line: plugin.line,
-            what: format!("{} is no plugin of CoreDNS{hint}", plugin.name),
-            fix: alike.map_or("Remove or correct it".to_string(), |name| format!("Write {name}")),
+            what: format!("unknown plugin {}{hint}", plugin.name),
+            fix: alike
+                .map_or("Remove or correct the plugin".to_string(), |name| format!("Rename the plugin to {name}")),
         });
     }
-    // Plugins with other names (kubernetai) do the same.
-    let answers =
+    // Plugins with other names (kubernetai) serve the cluster too.
+    let serves_cluster =
         plugins().any(|plugin| plugin.name.contains("kuberne") || nearest_name(&plugin.name, ["kubernetes"]).is_some());
-    if !answers && !file.imports_files && !file.servers.is_empty() {
+    if !serves_cluster && !file.imports_files && !file.servers.is_empty() {
         mistakes.push(Mistake {
             severity: Severity::Error,
             line: 1,
-            what: "no server has the plugin kubernetes, so no name of the cluster resolves".to_string(),
-            fix: "Add kubernetes cluster.local in-addr.arpa ip6.arpa".to_string(),
+            what: "no server block has the plugin kubernetes, so cluster names do not resolve".to_string(),
+            fix: "Add the line kubernetes cluster.local in-addr.arpa ip6.arpa".to_string(),
         });
     }
     let on_host = dns.pods.iter().any(|pod| pod.spec.host_network);
@@ -120,7 +122,7 @@ fn mistakes(cluster: &Cluster, dns: &ClusterDns, file: &Corefile) -> Vec<Mistake
             mistakes.push(Mistake {
                 severity: Severity::Error,
                 line: plugin.line,
-                what: format!("it forwards to {target}, which is itself"),
+                what: format!("it forwards to {target}, its own address"),
                 fix: "Forward to a server outside the cluster, or to /etc/resolv.conf".to_string(),
             });
         }
@@ -128,35 +130,35 @@ fn mistakes(cluster: &Cluster, dns: &ClusterDns, file: &Corefile) -> Vec<Mistake
     mistakes
 }
 
-/// Whether the log of a DNS pod says that the Corefile is wrong.
-fn complains(cluster: &Cluster, pod: &Pod) -> bool {
+/// Whether the log of a DNS pod reports an invalid Corefile.
+fn logs_error(cluster: &Cluster, pod: &Pod) -> bool {
     let logs = pod.spec.containers.iter().filter_map(|c| cluster.log(pod.namespace(), pod.name(), &c.name));
     let mut lines = logs.flat_map(|log| &log.lines);
     lines.any(|line| line.contains("Unknown directive") || line.contains("Error during parsing"))
 }
 
-/// A target of `forward . …` that leads back to this server.
+/// A target of `forward . …` that is this server itself.
 fn itself<'a>(plugin: &'a Plugin, dns: &ClusterDns) -> Option<&'a str> {
     let (from, targets) = plugin.arguments.split_first()?;
     let own = dns.cluster_ips();
-    let leads_back = |target: &&String| {
+    let is_own_address = |target: &&String| {
         let host = target.strip_prefix("dns://").unwrap_or(target);
-        // Another port of the same host is another server.
+        // A different port on the same host is a different server.
         let host = host.strip_suffix(":53").unwrap_or(host).trim_matches(['[', ']']);
         own.contains(host) || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     };
-    (from == ".").then(|| targets.iter().find(leads_back))?.map(String::as_str)
+    (from == ".").then(|| targets.iter().find(is_own_address))?.map(String::as_str)
 }
 
 fn finding(map: &ConfigMap, text: &str, mistake: &Mistake) -> Finding {
     let object = map.reference();
     let message =
-        format!("The Corefile in ConfigMap {} is wrong at line {}: {}", map.name(), mistake.line, mistake.what);
+        format!("ConfigMap {} has an invalid Corefile at line {}: {}", map.name(), mistake.line, mistake.what);
     let line = text.lines().nth(mistake.line.saturating_sub(1)).unwrap_or_default();
     let line = crate::text::words::shorten(line, 120);
     Finding::new(mistake.severity, object.clone(), message)
         .key(mistake.what.clone())
-        .evidence(format!("line {} is: {line}", mistake.line), &object, "data.Corefile")
+        .evidence(format!("line {}: {line}", mistake.line), &object, "data.Corefile")
         .fix_command(mistake.fix.clone(), kubectl(["-n", map.namespace(), "edit", "configmap", map.name()]))
 }
 
@@ -188,10 +190,10 @@ mod tests {
     #[test]
     fn fires_for_a_misspelled_plugin() {
         check(&GOOD.replace("cache", "cahce"), "False").finds(&[
-            "error ConfigMap kube-system/coredns: The Corefile in ConfigMap coredns is wrong at line 7: cahce is no plugin \
-             of CoreDNS (is cache meant?)",
+            "error ConfigMap kube-system/coredns: ConfigMap coredns has an invalid Corefile at line 7: unknown plugin \
+             cahce (did you mean cache?)",
         ]);
-        // Pods that run still have the old one.
+        // Running pods still use the old one.
         let said = check(&GOOD.replace("cache", "cahce"), "True");
         assert_eq!(said.finding().severity, crate::engine::Severity::Warning);
     }
@@ -199,18 +201,18 @@ mod tests {
     #[test]
     fn fires_for_an_open_block() {
         check(GOOD.trim_end().trim_end_matches('}'), "False").finds(&[
-            "error ConfigMap kube-system/coredns: The Corefile in ConfigMap coredns is wrong at line 1: the block that \
-             begins here is not closed",
+            "error ConfigMap kube-system/coredns: ConfigMap coredns has an invalid Corefile at line 1: the block that \
+             starts here is not closed",
         ]);
     }
 
     #[test]
     fn fires_without_kubernetes_and_for_loops() {
         check(".:53 {\n errors\n forward . 10.96.0.10\n}", "True").finds(&[
-            "error ConfigMap kube-system/coredns: The Corefile in ConfigMap coredns is wrong at line 3: it forwards to \
-             10.96.0.10, which is itself",
-            "error ConfigMap kube-system/coredns: The Corefile in ConfigMap coredns is wrong at line 1: no server has the \
-             plugin kubernetes, so no name of the cluster resolves",
+            "error ConfigMap kube-system/coredns: ConfigMap coredns has an invalid Corefile at line 3: it forwards to \
+             10.96.0.10, its own address",
+            "error ConfigMap kube-system/coredns: ConfigMap coredns has an invalid Corefile at line 1: no server block \
+             has the plugin kubernetes, so cluster names do not resolve",
         ]);
     }
 
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_for_plugins_of_own_builds_and_imports() {
+    fn quiet_for_plugins_of_custom_builds_and_imports() {
         check(&GOOD.replace("cache 30", "netbox example.org"), "True").finds_nothing();
         check(".:53 {\n import custom/*.override\n}", "True").finds_nothing();
     }

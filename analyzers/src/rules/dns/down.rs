@@ -10,32 +10,32 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the Service of the cluster's DNS has an endpoint that takes traffic: kube-dns in kube-system (whatever its
-    /// pods: CoreDNS mostly), rke2-coredns-rke2-coredns on RKE2, dns-default in openshift-dns on OpenShift.
+    /// Checks that the Service of the cluster's DNS has an endpoint that accepts traffic: kube-dns in kube-system
+    /// (usually backed by CoreDNS), rke2-coredns-rke2-coredns on RKE2, dns-default in openshift-dns on OpenShift.
     ///
     /// ## Why it matters
     ///
-    /// Without it no pod resolves a name, of the cluster or of the world. Applications report time-outs and "no such
-    /// host" everywhere at once, and seldom say that DNS is the reason.
+    /// Without it no pod resolves any name, inside or outside the cluster. Applications everywhere report timeouts and
+    /// "no such host" at the same time, and rarely mention DNS.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n kube-system get endpointslices -l kubernetes.io/service-name=kube-dns` lists no ready address, and
+    /// `kubectl -n kube-system get endpointslices -l kubernetes.io/service-name=kube-dns` shows no ready address, and
     /// `kubectl run -it --rm --restart=Never --image=busybox dns-test -- nslookup kubernetes.default` times out.
     ///
     /// ## How to fix
     ///
-    /// Make the DNS pods ready: `kubectl -n kube-system get pods -l k8s-app=kube-dns` and their logs say what is wrong. A
-    /// crash loop right after a change of ConfigMap coredns is mostly a mistake in the Corefile (see `dns/corefile`). If
+    /// Make the DNS pods ready: check `kubectl -n kube-system get pods -l k8s-app=kube-dns` and their logs. A crash
+    /// loop right after a change to ConfigMap coredns usually means a mistake in the Corefile (see `dns/corefile`). If
     /// the Deployment is scaled to zero, scale it up.
     ///
     /// ## Exceptions
     ///
-    /// While the pods have not had their time to start, and where pods or EndpointSlices could not be read. On GKE a
-    /// kube-dns that is scaled to zero is only `info`, because Cloud DNS may serve the pods instead. Whether there is a DNS
-    /// Service at all is looked at by `dns/missing`.
+    /// The rule does not fire while the pods are still within their startup time, or where pods or EndpointSlices could
+    /// not be read. On GKE a kube-dns that is scaled to zero is only `info`, because Cloud DNS may serve the pods
+    /// instead. A missing DNS Service is covered by `dns/missing`.
     "dns/down": Error,
-    "the Service of the cluster's DNS has no endpoint that takes traffic",
+    "the Service of the cluster's DNS has no endpoint that accepts traffic",
     needs: [Service, Pod, EndpointSlice],
     optional: [
         Endpoints, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Namespace, Node,
@@ -53,7 +53,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     let Some(outage) = cluster.outage(service) else { return };
     let elsewhere = matches!(outage, Outage::Parked { .. }) && cluster.is_gke();
     let (severity, what) = match elsewhere {
-        true => (Severity::Info, "The cluster's own DNS is off"),
+        true => (Severity::Info, "Cluster DNS is disabled"),
         false => (Severity::Error, "Cluster DNS is down"),
     };
     let why = match &outage {
@@ -61,13 +61,14 @@ fn check(cluster: &Cluster, report: &mut Report) {
         outage => outage.why(),
     };
     let object = service.reference();
-    let message = format!("{what}, Service {} has no ready endpoint: {why}", service.name());
+    let message = format!("{what}, Service {} has no ready endpoints: {why}", service.name());
     let mut finding = Finding::new(severity, object.clone(), message);
-    finding = finding.evidence("no ready endpoint in its EndpointSlices", &object, "");
+    finding = finding.evidence("its EndpointSlices list no ready endpoint", &object, "");
     if let Outage::NotReady(not_ready) = &outage {
         finding = finding.pods(not_ready.pods().len()).since(not_ready.since);
         for pod in not_ready.pods().iter().take(1) {
-            finding = finding.evidence("not ready", &pod.reference(), "status.conditions");
+            let text = format!("Pod {} is not ready", pod.name());
+            finding = finding.evidence(text, &pod.reference(), "status.conditions");
         }
     }
     finding = fix(finding, service, &outage);
@@ -78,24 +79,27 @@ fn selects_nothing(cluster: &Cluster, service: &Service) -> String {
     let selector = Selector::equals(&service.spec.selector);
     match cluster.nearest_workload(service.namespace(), &selector) {
         Some(nearest) => nearest.difference(),
-        None => format!("no pod and no workload has {selector}"),
+        None => format!("no pod or workload has {selector}"),
     }
 }
 
 fn fix(finding: Finding, service: &Service, outage: &Outage) -> Finding {
     let namespace = service.namespace();
     match outage {
-        Outage::Parked { workload, .. } => finding
-            .evidence("asked for 0 replicas", workload, "spec.replicas")
-            .fix_command("Scale it up", kubectl(["-n", namespace, "scale", &path(workload), "--replicas=2"])),
+        Outage::Parked { workload, .. } => {
+            finding.evidence("spec.replicas is 0", workload, "spec.replicas").fix_command(
+                "Scale up the DNS workload",
+                kubectl(["-n", namespace, "scale", &path(workload), "--replicas=2"]),
+            )
+        }
         Outage::SelectsNothing | Outage::NoLeader { .. } | Outage::NoAddress => finding.fix_command(
-            "Make the Service select the DNS pods",
+            "Set spec.selector to the labels of the DNS pods",
             kubectl(["-n", namespace, "edit", "service", service.name()]),
         ),
         _ => {
             let selector = Selector::equals(&service.spec.selector).to_string();
             finding.fix_command(
-                "See why the DNS pods are not ready",
+                "Check why the DNS pods are not ready",
                 kubectl(["-n", namespace, "describe", "pods", "-l", &selector]),
             )
         }
@@ -138,7 +142,7 @@ mod tests {
     #[test]
     fn fires_when_the_pods_cannot_start() {
         check(&RULE, &[SERVICE, &coredns(1), &pod("ImagePullBackOff")]).finds(&[
-            "error Service kube-system/kube-dns: Cluster DNS is down, Service kube-dns has no ready endpoint: \
+            "error Service kube-system/kube-dns: Cluster DNS is down, Service kube-dns has no ready endpoints: \
              the only pod of Deployment coredns is not ready",
         ]);
     }
@@ -147,14 +151,14 @@ mod tests {
     fn fires_when_scaled_to_zero() {
         let said = check(&RULE, &[SERVICE, &coredns(0)]);
         said.finds(&[
-            "error Service kube-system/kube-dns: Cluster DNS is down, Service kube-dns has no ready endpoint: \
+            "error Service kube-system/kube-dns: Cluster DNS is down, Service kube-dns has no ready endpoints: \
                       Deployment coredns is scaled to zero",
         ]);
         let fix = said.finding().fix[0].command.as_deref();
         assert_eq!(fix, Some("kubectl -n kube-system scale deployment/coredns --replicas=2"));
         let gke = "{apiVersion: v1, kind: Node, metadata: {name: node-1, labels: {cloud.google.com/gke-nodepool: p}}}";
         check(&RULE, &[SERVICE, &coredns(0), gke]).finds(&[
-            "info Service kube-system/kube-dns: The cluster's own DNS is off, Service kube-dns has no ready endpoint: \
+            "info Service kube-system/kube-dns: Cluster DNS is disabled, Service kube-dns has no ready endpoints: \
              Deployment coredns is scaled to zero",
         ]);
     }
@@ -163,7 +167,7 @@ mod tests {
     fn fires_when_the_selector_is_wrong() {
         check(&RULE, &[&SERVICE.replace("selector: {k8s-app: kube-dns}", "selector: {k8s-app: kubedns}"), &coredns(1)])
             .finds(&[
-                "error Service kube-system/kube-dns: Cluster DNS is down, Service kube-dns has no ready endpoint: \
+                "error Service kube-system/kube-dns: Cluster DNS is down, Service kube-dns has no ready endpoints: \
                       it asks for k8s-app=kubedns, Deployment coredns has k8s-app=kube-dns",
             ]);
     }

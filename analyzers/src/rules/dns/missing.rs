@@ -8,29 +8,34 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That there is a Service for the cluster's DNS at all, in a cluster whose pods rely on it (`dnsPolicy: ClusterFirst`).
+    /// Checks that a cluster whose pods rely on cluster DNS (`dnsPolicy: ClusterFirst`) has a DNS Service.
     ///
     /// ## Why it matters
     ///
-    /// The kubelets hand out the address of that Service to every pod. Without it no pod resolves any name.
+    /// The kubelets configure every pod with the address of that Service. Without it no pod resolves any name.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n kube-system get service kube-dns` is not found, while `/etc/resolv.conf` in the pods names an address of
-    /// the Service network.
+    /// `kubectl -n kube-system get service kube-dns` returns NotFound, while `/etc/resolv.conf` in the pods contains an
+    /// address of the Service network.
     ///
     /// ## How to fix
     ///
-    /// Install CoreDNS again (`kubeadm init phase addon coredns`, or the add-on of your distribution), with the cluster IP
-    /// that the kubelets are configured with.
+    /// Reinstall CoreDNS (`kubeadm init phase addon coredns`, or your distribution's add-on) with the cluster IP that
+    /// the kubelets are configured with.
     ///
     /// ## Exceptions
     ///
-    /// Where any Service answers on port 53, DNS runs on the nodes (EKS Auto Mode) or is the business of the provider (GKE,
-    /// OpenShift), where a node-local cache runs, where no pod outside kube-system relies on it, and where Services, pods or
-    /// nodes could not be read. For files other than a recording of a whole cluster.
+    /// The rule does not fire:
+    ///
+    /// - where any Service has port 53
+    /// - where DNS runs on the nodes (EKS Auto Mode), where the provider manages it (GKE, OpenShift), or where a
+    ///   node-local cache runs
+    /// - where no pod outside kube-system relies on it
+    /// - where Services, pods or nodes could not be read
+    /// - for files other than a recording of a whole cluster
     "dns/missing": Error,
-    "there is no Service for the cluster's DNS",
+    "the cluster has no DNS Service",
     needs: [Service, Pod, Node],
     optional: [ReplicaSet, Job],
     explained_by: [],
@@ -48,18 +53,21 @@ fn check(cluster: &Cluster, report: &mut Report) {
     let object = ObjectRef::new(Kind::Service, "kube-system", "kube-dns");
     let rely = if relying == 1 { "relies" } else { "rely" };
     let message = format!(
-        "The cluster has no DNS: there is no Service kube-dns (or the like), and {} {rely} on it",
+        "The cluster has no DNS Service (kube-dns or equivalent), and {} {rely} on it",
         words::count(relying, "pod"),
     );
     let finding = Finding::error(object.clone(), message)
-        .evidence("no Service of the cluster answers on port 53", &object, "")
+        .evidence("no Service of the cluster has port 53", &object, "")
         .pods(relying)
         .rests_on_absence();
     report.add(match cluster.all::<Pod>().iter().find(|pod| is_dns_pod(pod)) {
         Some(pod) => finding
-            .evidence("is a DNS pod that no Service leads to", &pod.reference(), "metadata.labels")
-            .fix_command("Create the Service kube-dns again, with the cluster IP that the kubelets hand out", expose()),
-        None => finding.fix("Install CoreDNS: kubeadm init phase addon coredns, or the add-on of your distribution"),
+            .evidence(format!("no Service selects DNS pod {}", pod.name()), &pod.reference(), "metadata.labels")
+            .fix_command(
+                "Recreate Service kube-dns with the cluster IP that the kubelets are configured with",
+                expose(),
+            ),
+        None => finding.fix("Install CoreDNS: kubeadm init phase addon coredns, or your distribution's add-on"),
     });
 }
 
@@ -68,18 +76,18 @@ fn expose() -> String {
 }
 
 fn is_served_otherwise(cluster: &Cluster) -> bool {
-    let answers = |service: &Service| service.port(53).is_some();
+    let serves_dns = |service: &Service| service.port(53).is_some();
     let on_nodes = |node: &Node| node.metadata.labels.get("eks.amazonaws.com/compute-type") == Some("auto");
     cluster.all::<Node>().is_empty()
         || cluster.all::<Service>().is_empty()
-        || cluster.all::<Service>().iter().any(answers)
+        || cluster.all::<Service>().iter().any(serves_dns)
         || !cluster.dns().node_local.is_empty()
         || cluster.is_gke()
         || cluster.is_openshift()
         || cluster.all::<Node>().iter().any(on_nodes)
 }
 
-/// `ClusterFirst` is the default, and means the node's DNS for pods on the host's network.
+/// `ClusterFirst` is the default; pods on the host network fall back to the node's DNS with it.
 fn relies_on_it(pod: &Pod) -> bool {
     let policy = pod.spec.dns_policy.as_str();
     let cluster_first = policy.is_empty() || policy == "ClusterFirst";
@@ -107,27 +115,27 @@ mod tests {
     #[test]
     fn fires_without_any_dns() {
         check(&RULE, &[API, POD, NODE]).finds(&[
-            "error Service kube-system/kube-dns: The cluster has no DNS: there is no Service kube-dns (or the like), and \
-             1 pod relies on it",
+            "error Service kube-system/kube-dns: The cluster has no DNS Service (kube-dns or equivalent), and 1 pod \
+             relies on it",
         ]);
     }
 
     #[test]
-    fn quiet_where_something_answers() {
+    fn quiet_where_something_serves_dns() {
         check(&RULE, &[API, POD, NODE, DNS]).finds_nothing();
         let auto = "{apiVersion: v1, kind: Node, metadata: {name: a, labels: {eks.amazonaws.com/compute-type: auto}}}";
         check(&RULE, &[API, POD, NODE, auto]).finds_nothing();
     }
 
     #[test]
-    fn quiet_where_nobody_relies_on_it() {
+    fn quiet_where_no_pod_relies_on_it() {
         check(&RULE, &[API, NODE, &POD.replace("nodeName", "dnsPolicy: Default, nodeName")]).finds_nothing();
         check(&RULE, &[API, NODE, &POD.replace("nodeName", "hostNetwork: true, nodeName")]).finds_nothing();
         check(&RULE, &[API, NODE]).finds_nothing();
     }
 
     #[test]
-    fn quiet_where_it_may_only_be_unseen() {
+    fn quiet_where_it_may_not_have_been_read() {
         World::new(&[API, POD, NODE]).origin(Origin::Extract).check(&RULE).finds_nothing();
         World::new(&[API, POD, NODE]).forbid(Kind::Service).check(&RULE).finds_nothing();
     }

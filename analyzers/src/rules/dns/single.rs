@@ -7,23 +7,26 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether a cluster of 5 or more nodes has a single replica of its DNS.
+    /// Checks whether a cluster of 5 or more nodes has a single DNS replica.
     ///
     /// ## Why it matters
     ///
-    /// When the node of that one pod is drained or lost, no name resolves anywhere until the pod runs on another node.
+    /// When the node of that pod is drained or lost, no name resolves in the cluster until the pod runs on another
+    /// node.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n kube-system get deployment coredns`.
+    /// `kubectl -n kube-system get deployment coredns` shows one replica.
     ///
     /// ## How to fix
     ///
-    /// `kubectl -n kube-system scale deployment coredns --replicas=2`, or run the cluster-proportional-autoscaler.
+    /// Run `kubectl -n kube-system scale deployment coredns --replicas=2`, or deploy the
+    /// cluster-proportional-autoscaler.
     ///
     /// ## Exceptions
     ///
-    /// In smaller clusters, with a node-local cache, and where nodes or workloads could not be read.
+    /// The rule does not fire in smaller clusters, with a node-local cache, or where nodes or workloads could not be
+    /// read.
     "dns/single": Info,
     "the cluster's DNS has one replica for many nodes",
     needs: [Service, Node, Deployment],
@@ -31,14 +34,14 @@ declare_rule! {
     explained_by: [],
 }
 
-/// From this many nodes on a second replica is worth its memory.
-const MANY: usize = 5;
+/// The cluster size from which a second replica is worth its memory.
+const MIN_NODES: usize = 5;
 
 fn check(cluster: &Cluster, report: &mut Report) {
     let dns = cluster.dns();
     let Some(service) = dns.service().filter(|service| !service.spec.selector.is_empty()) else { return };
     let nodes = cluster.all::<Node>().len();
-    if nodes < MANY || !dns.node_local.is_empty() {
+    if nodes < MIN_NODES || !dns.node_local.is_empty() {
         return;
     }
     let selector = Selector::equals(&service.spec.selector);
@@ -47,12 +50,12 @@ fn check(cluster: &Cluster, report: &mut Report) {
     if only.replicas != Some(1) {
         return;
     }
-    let message = format!("{} {} has 1 replica for the DNS of {nodes} nodes", only.object.kind, only.object.name);
+    let message = format!("{} {} serves the DNS of {nodes} nodes with 1 replica", only.object.kind, only.object.name);
     let what = format!("{}/{}", only.object.kind.to_lowercase(), only.object.name);
     report.add(
         Finding::info(only.object.clone(), message)
             .evidence("spec.replicas is 1", &only.object, "spec.replicas")
-            .fix_command("Run two replicas", kubectl(["-n", service.namespace(), "scale", &what, "--replicas=2"])),
+            .fix_command("Scale to 2 replicas", kubectl(["-n", service.namespace(), "scale", &what, "--replicas=2"])),
     );
 }
 
@@ -79,8 +82,9 @@ mod tests {
     fn fires_for_one_replica() {
         let world = world(1, 5);
         let documents: Vec<&str> = world.iter().map(String::as_str).collect();
-        check(&RULE, &documents)
-            .finds(&["info Deployment kube-system/coredns: Deployment coredns has 1 replica for the DNS of 5 nodes"]);
+        check(&RULE, &documents).finds(&[
+            "info Deployment kube-system/coredns: Deployment coredns serves the DNS of 5 nodes with 1 replica",
+        ]);
     }
 
     #[test]

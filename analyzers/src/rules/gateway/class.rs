@@ -9,26 +9,27 @@ use crate::text::words::{count, list, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the GatewayClass of each Gateway exists, and that a controller has accepted it.
+    /// Checks that the GatewayClass of each Gateway exists and that a controller has accepted it.
     ///
     /// ## Why it matters
     ///
-    /// Without an accepted GatewayClass no controller sets up the Gateway: it gets no address, and its routes lead nowhere.
+    /// Without an accepted GatewayClass no controller configures the Gateway: it gets no address, and its routes
+    /// receive no traffic.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl get gatewayclasses` shows the classes with their controllers and whether they are accepted.
+    /// `kubectl get gatewayclasses` lists the classes with their controllers and whether they are accepted.
     ///
     /// ## How to fix
     ///
-    /// Name an existing class in `spec.gatewayClassName`, or install the controller that the class names. If the class is
-    /// not accepted, the message of its condition says why (often `parametersRef`, or a version of the CRDs that the
-    /// controller does not support).
+    /// Set `spec.gatewayClassName` to an existing class, or install the controller that the class names. If the class
+    /// is not accepted, the message of its condition gives the reason (often `parametersRef`, or a version of the CRDs
+    /// that the controller does not support).
     ///
     /// ## Exceptions
     ///
-    /// For classes that no Gateway uses and that no controller has refused, in the first five minutes of a class, and
-    /// where GatewayClasses could not be read.
+    /// The rule does not fire for classes that no Gateway uses and no controller has rejected, in the first five
+    /// minutes of a class, or where GatewayClasses could not be read.
     "gateway/class": Error,
     "a GatewayClass does not exist or is not accepted",
     needs: [GatewayClass],
@@ -52,17 +53,16 @@ fn check(cluster: &Cluster, report: &mut Report) {
 
 fn missing(cluster: &Cluster, gateway: &Gateway, class: &str) -> Finding {
     let classes: Vec<&str> = cluster.all::<GatewayClass>().iter().map(Object::name).collect();
-    let there = match classes.len() {
-        0 => "there is none".to_string(),
-        1 => format!("there is only {}", classes[0]),
-        _ => format!("there are {}", list(&classes, 5)),
+    let existing = match classes.len() {
+        0 => "there are no GatewayClasses".to_string(),
+        _ => format!("available: {}", list(&classes, 5)),
     };
     let object = gateway.reference();
-    let message = format!("Gateway {} names GatewayClass {class}, which does not exist: {there}", gateway.name());
+    let message = format!("Gateway {} uses GatewayClass {class}, which does not exist ({existing})", gateway.name());
     Finding::error(object.clone(), message)
         .evidence(format!("spec.gatewayClassName is {class}"), &object, "spec.gatewayClassName")
         .fix_command(
-            "Name a GatewayClass that exists, or install the controller that brings it",
+            "Set spec.gatewayClassName to an existing class, or install the controller that provides it",
             kubectl(["-n", gateway.namespace(), "edit", "gateways.gateway.networking.k8s.io", gateway.name()]),
         )
         .rests_on_absence()
@@ -77,27 +77,27 @@ fn not_accepted(cluster: &Cluster, class: &GatewayClass) -> Option<Finding> {
         return None;
     }
     let users = cluster.all::<Gateway>().iter().filter(|g| g.spec.gateway_class_name == class.name()).count();
-    let is_refused = accepted.is_some_and(|condition| condition.is_false());
-    let since = accepted.filter(|_| is_refused).and_then(|c| c.last_transition_time).or(class.created());
+    let is_rejected = accepted.is_some_and(|condition| condition.is_false());
+    let since = accepted.filter(|_| is_rejected).and_then(|c| c.last_transition_time).or(class.created());
     let is_young = since.is_some_and(|since| time::age(cluster.now(), since) < time::PROVISION);
-    if is_young || (users == 0 && !is_refused) {
+    if is_young || (users == 0 && !is_rejected) {
         return None;
     }
-    let why = match accepted.filter(|_| is_refused) {
+    let why = match accepted.filter(|_| is_rejected) {
         Some(condition) if !condition.message.is_empty() => shorten(&condition.message, 200),
         Some(condition) => condition.reason.to_string(),
-        None => format!("no controller {} has taken it up", class.spec.controller_name),
+        None => format!("controller {} has not claimed it", class.spec.controller_name),
     };
     let severity = if users == 0 { Severity::Warning } else { Severity::Error };
     let object = class.reference();
     let status = accepted.map_or("absent".to_string(), |c| format!("{} ({})", c.status, c.reason));
     Some(
         Finding::new(severity, object.clone(), format!("GatewayClass {} is not accepted: {why}", class.name()))
-            .since(since.filter(|_| is_refused))
+            .since(since.filter(|_| is_rejected))
             .evidence(format!("condition Accepted is {status}"), &object, "status.conditions[Accepted]")
-            .evidence(format!("{} uses it", count(users, "Gateway")), &object, "")
+            .evidence(format!("used by {}", count(users, "Gateway")), &object, "")
             .fix_command(
-                format!("Look whether the controller {} runs and what it says", class.spec.controller_name),
+                format!("Check that the controller {} is running, and check its logs", class.spec.controller_name),
                 kubectl(["describe", "gatewayclass", class.name()]),
             ),
     )
@@ -132,23 +132,23 @@ mod tests {
     #[test]
     fn fires_when_the_class_is_missing() {
         check(&RULE, &[GATEWAY, &class("'True'", "Accepted", "''").replace("name: istio,", "name: envoy,")]).finds(&[
-            "error Gateway web/edge: Gateway edge names GatewayClass istio, which does not exist: there is only envoy",
+            "error Gateway web/edge: Gateway edge uses GatewayClass istio, which does not exist (available: envoy)",
         ]);
         let said = World::new(&[GATEWAY]).origin(Origin::Manifests).check(&RULE);
         assert_eq!(said.finding().severity, crate::Severity::Info);
     }
 
     #[test]
-    fn fires_when_the_class_is_refused() {
+    fn fires_when_the_class_is_rejected() {
         check(&RULE, &[GATEWAY, &class("'False'", "InvalidParameters", "the ConfigMap is missing")])
             .finds(&["error GatewayClass istio: GatewayClass istio is not accepted: the ConfigMap is missing"]);
     }
 
     #[test]
-    fn fires_when_no_controller_takes_it_up() {
+    fn fires_when_no_controller_claims_it() {
         check(&RULE, &[GATEWAY, &class("Unknown", "Pending", "Waiting for controller")]).finds(&[
-            "error GatewayClass istio: GatewayClass istio is not accepted: no controller istio.io/gateway-controller has \
-             taken it up",
+            "error GatewayClass istio: GatewayClass istio is not accepted: controller istio.io/gateway-controller has not \
+             claimed it",
         ]);
     }
 

@@ -9,37 +9,40 @@ use crate::text::words::{list, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// The conditions of each listener of a Gateway (`Accepted`, `ResolvedRefs`, `Programmed`, `Conflicted`), and that the
-    /// Secrets with its certificates exist.
+    /// Checks the conditions of each listener of a Gateway (`Accepted`, `ResolvedRefs`, `Programmed`, `Conflicted`),
+    /// and that the Secrets with its certificates exist.
     ///
     /// ## Why it matters
     ///
-    /// A listener that is refused, in conflict with another one, or without its certificate takes no connections, while
-    /// the other listeners of the Gateway go on.
+    /// A listener that is rejected, conflicts with another one or lacks its certificate accepts no connections, while
+    /// the other listeners of the Gateway keep working.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get gateway NAME -o jsonpath='{.status.listeners}'`
+    /// `kubectl -n NAMESPACE get gateway NAME -o jsonpath='{.status.listeners}'` shows the conditions of each listener.
     ///
     /// ## How to fix
     ///
     /// Follow the condition's message: create the missing Secret, give conflicting listeners different ports or
-    /// hostnames, choose a protocol that the controller supports.
+    /// hostnames, or choose a protocol that the controller supports.
     ///
     /// ## Exceptions
     ///
-    /// In the first two minutes (five for certificates, which cert-manager may still be getting), when the condition is
-    /// about an older generation, for a reference that lacks only a ReferenceGrant (`httproute/reference-grant` says so),
-    /// and while the whole Gateway is still pending (`gateway/not-programmed` says so).
+    /// The rule does not fire:
+    ///
+    /// - in the first two minutes (five for certificates, which cert-manager may still be issuing)
+    /// - when the condition refers to an older generation
+    /// - for a reference that lacks only a ReferenceGrant (`httproute/reference-grant` reports it)
+    /// - while the whole Gateway is still pending (`gateway/not-programmed` reports it)
     "gateway/listener": Error,
-    "a listener of a Gateway does not work",
+    "a listener of a Gateway is not working",
     needs: [Gateway],
     optional: [Secret, ReferenceGrant],
     explained_by: ["resource/not-ready"],
 }
 
-/// What is wrong with a listener.
-struct Trouble {
+/// Why a listener is not working.
+struct Problem {
     why: String,
     reason: String,
     since: Option<Timestamp>,
@@ -50,18 +53,18 @@ fn check(cluster: &Cluster, report: &mut Report) {
     for gateway in cluster.all::<Gateway>().iter().filter(|gateway| gateway.deleted().is_none()) {
         for listener in &gateway.spec.listeners {
             let status = gateway.status.listeners.iter().find(|status| status.name == listener.name);
-            let trouble = match status {
+            let problem = match status {
                 Some(status) => by_status(cluster, gateway, listener, &status.conditions),
                 None => by_secret(cluster, gateway, listener),
             };
-            if let Some(trouble) = trouble {
-                report.add(finding(gateway, listener, &trouble));
+            if let Some(problem) = problem {
+                report.add(finding(gateway, listener, &problem));
             }
         }
     }
 }
 
-fn by_status(cluster: &Cluster, gateway: &Gateway, listener: &Listener, conditions: &[Condition]) -> Option<Trouble> {
+fn by_status(cluster: &Cluster, gateway: &Gateway, listener: &Listener, conditions: &[Condition]) -> Option<Problem> {
     let condition = |type_| current(conditions, type_, gateway.metadata.generation);
     let bad = |type_, bad: &str| condition(type_).filter(|c: &&Condition| c.status == bad);
     let found = bad("Conflicted", "True").or(bad("Accepted", "False")).or(bad("ResolvedRefs", "False")).or(bad(
@@ -73,8 +76,8 @@ fn by_status(cluster: &Cluster, gateway: &Gateway, listener: &Listener, conditio
         return None;
     }
     let since = found.last_transition_time.filter(|time| time.as_second() > 0).or(gateway.created());
-    let patience = if found.type_ == "ResolvedRefs" { time::PROVISION } else { time::START };
-    if since.is_some_and(|since| time::age(cluster.now(), since) < patience) {
+    let wait = if found.type_ == "ResolvedRefs" { time::PROVISION } else { time::START };
+    if since.is_some_and(|since| time::age(cluster.now(), since) < wait) {
         return None;
     }
     let missing = missing_secrets(cluster, gateway, listener);
@@ -84,24 +87,24 @@ fn by_status(cluster: &Cluster, gateway: &Gateway, listener: &Listener, conditio
         (_, false) => shorten(&found.message, 240),
     };
     let reason = format!("condition {} is {} ({})", found.type_, found.status, found.reason);
-    Some(Trouble { why, reason, since, rests_on_absence: false })
+    Some(Problem { why, reason, since, rests_on_absence: false })
 }
 
-/// Whether the Gateway as a whole works: if not, its listeners only share its fate.
+/// Whether the Gateway as a whole is programmed. If not, its listeners are not to blame.
 fn is_programmed(gateway: &Gateway) -> bool {
     crate::snapshot::model::condition(&gateway.status.conditions, "Programmed").is_none_or(Condition::is_true)
 }
 
-/// Where no controller has said anything about the listener yet.
-fn by_secret(cluster: &Cluster, gateway: &Gateway, listener: &Listener) -> Option<Trouble> {
+/// For a listener on which no controller has reported yet.
+fn by_secret(cluster: &Cluster, gateway: &Gateway, listener: &Listener) -> Option<Problem> {
     let missing = missing_secrets(cluster, gateway, listener);
     let is_young = gateway.created().is_some_and(|created| time::age(cluster.now(), created) < time::PROVISION);
     let is_issued = gateway.metadata.annotations.iter().any(|(key, _)| key.starts_with("cert-manager.io/"));
     if missing.is_empty() || is_young || (is_issued && !gateway.is_live()) {
         return None;
     }
-    let reason = format!("certificateRefs names {}", list(&missing, 3));
-    Some(Trouble { why: does_not_exist(&missing), reason, since: None, rests_on_absence: true })
+    let reason = format!("certificateRefs refers to {}", list(&missing, 3));
+    Some(Problem { why: does_not_exist(&missing), reason, since: None, rests_on_absence: true })
 }
 
 fn does_not_exist(missing: &[String]) -> String {
@@ -130,15 +133,15 @@ fn has_ungranted(cluster: &Cluster, gateway: &Gateway, listener: &Listener) -> b
     references.any(|reference| is_granted(cluster, from, reference, "Secret") == Some(false))
 }
 
-fn finding(gateway: &Gateway, listener: &Listener, trouble: &Trouble) -> Finding {
+fn finding(gateway: &Gateway, listener: &Listener, problem: &Problem) -> Finding {
     let object = gateway.reference();
     let path = format!("status.listeners[{}].conditions", listener.name);
-    let what = format!("listener {} ({} {})", listener.name, listener.protocol, listener.port);
-    let message = format!("Gateway {}: {what} does not work: {}", gateway.name(), trouble.why);
+    let what = format!("Listener {} ({} {})", listener.name, listener.protocol, listener.port);
+    let message = format!("{what} of Gateway {} is not working: {}", gateway.name(), problem.why);
     let finding = Finding::error(object.clone(), message)
         .key(&listener.name)
-        .since(trouble.since)
-        .evidence(&trouble.reason, &object, &path)
+        .since(problem.since)
+        .evidence(&problem.reason, &object, &path)
         .because(ObjectRef {
             api_version: "cert-manager.io/v1".into(),
             kind: "Certificate".into(),
@@ -146,13 +149,13 @@ fn finding(gateway: &Gateway, listener: &Listener, trouble: &Trouble) -> Finding
             name: secret_name(listener),
         })
         .fix_command(
-            "Correct the listener, or create what it names",
+            "Correct the listener, or create the objects that it refers to",
             kubectl(["-n", gateway.namespace(), "edit", "gateways.gateway.networking.k8s.io", gateway.name()]),
         );
-    if trouble.rests_on_absence { finding.rests_on_absence() } else { finding }
+    if problem.rests_on_absence { finding.rests_on_absence() } else { finding }
 }
 
-/// cert-manager names the Certificate that it makes for a Gateway after the Secret.
+/// cert-manager names the Certificate that it creates for a Gateway after the Secret.
 fn secret_name(listener: &Listener) -> String {
     let first = listener.tls.iter().flat_map(|tls| &tls.certificate_refs).next();
     first.map(|reference| reference.name.clone()).unwrap_or_default()
@@ -185,24 +188,24 @@ mod tests {
     #[test]
     fn fires_when_the_certificate_is_missing() {
         check(&RULE, &[GATEWAY]).finds(&[
-            "error Gateway web/edge: Gateway edge: listener https (HTTPS 443) does not work: Secret edge-tls does not exist",
+            "error Gateway web/edge: Listener https (HTTPS 443) of Gateway edge is not working: Secret edge-tls does not exist",
         ]);
     }
 
     #[test]
     fn fires_with_the_message_of_the_condition() {
         check(&RULE, &[GATEWAY, SECRET]).finds(&[
-            "error Gateway web/edge: Gateway edge: listener https (HTTPS 443) does not work: bad certificate",
+            "error Gateway web/edge: Listener https (HTTPS 443) of Gateway edge is not working: bad certificate",
         ]);
         let conflict = GATEWAY.replace(
             "Conflicted, status: 'False', reason: NoConflicts",
             "Conflicted, status: 'True', reason: HostnameConflict",
         );
-        assert!(check(&RULE, &[&conflict, SECRET]).finding().message.ends_with("does not work: HostnameConflict"));
+        assert!(check(&RULE, &[&conflict, SECRET]).finding().message.ends_with("is not working: HostnameConflict"));
     }
 
     #[test]
-    fn fires_before_a_controller_said_anything() {
+    fn fires_before_a_controller_reports() {
         let bare = GATEWAY.split_once("status:").unwrap().0;
         assert!(check(&RULE, &[bare]).finding().message.ends_with("Secret edge-tls does not exist"));
         let manifest = bare.replace(", uid: u1, generation: 1, creationTimestamp: '2026-11-21T10:00:00Z'", "");

@@ -9,12 +9,12 @@ use crate::text::words::shorten;
 declare_rule! {
     /// ## What it checks
     ///
-    /// The conditions `Accepted` and `Programmed` of each Gateway: whether its controller took it up and has set up what
-    /// carries its traffic, with an address.
+    /// Checks the conditions `Accepted` and `Programmed` of each Gateway: whether its controller has accepted it and
+    /// has configured the infrastructure that carries its traffic, with an address.
     ///
     /// ## Why it matters
     ///
-    /// A Gateway that is not programmed takes no connections; all routes that are attached to it are unreachable.
+    /// A Gateway that is not programmed accepts no connections; all routes attached to it are unreachable.
     ///
     /// ## How to confirm
     ///
@@ -22,13 +22,17 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Follow the condition's message. `AddressNotAssigned` mostly means that the Service of type LoadBalancer behind the
-    /// Gateway got no address; `Pending` that the controller of the GatewayClass does not run.
+    /// Follow the condition's message. `AddressNotAssigned` usually means that the Service of type LoadBalancer behind
+    /// the Gateway has no address, and `Pending` that the controller of the GatewayClass is not running.
     ///
     /// ## Exceptions
     ///
-    /// In the first five minutes while it is `Pending` or waits for an address, in the first two for any other reason, when
-    /// the condition is about an older generation, and for manifests.
+    /// The rule does not fire:
+    ///
+    /// - in the first five minutes while the Gateway is `Pending` or waits for an address, and in the first two minutes
+    ///   for any other reason
+    /// - when the condition refers to an older generation
+    /// - for manifests
     "gateway/not-programmed": Error,
     "a Gateway is not accepted or not programmed",
     needs: [Gateway],
@@ -36,63 +40,63 @@ declare_rule! {
     explained_by: ["gateway/class", "gateway/listener", "service/*", "workload/*", "pod/*"],
 }
 
-/// The label that controllers put on what they make for a Gateway (GEP-1762).
-const MADE_FOR: &str = "gateway.networking.k8s.io/gateway-name";
+/// The label that controllers set on the objects that they create for a Gateway (GEP-1762).
+const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
 fn check(cluster: &Cluster, report: &mut Report) {
     let gateways = cluster.all::<Gateway>().iter().filter(|gateway| gateway.deleted().is_none() && gateway.is_live());
     for gateway in gateways {
         let condition = |type_| current(&gateway.status.conditions, type_, gateway.metadata.generation);
-        let is_wanting = |c: &&Condition| !c.is_true() && !c.status.is_empty();
-        let Some(trouble) = [condition("Accepted"), condition("Programmed")].into_iter().flatten().find(is_wanting)
+        let is_not_true = |c: &&Condition| !c.is_true() && !c.status.is_empty();
+        let Some(problem) = [condition("Accepted"), condition("Programmed")].into_iter().flatten().find(is_not_true)
         else {
             continue;
         };
-        // The API server sets Unknown with a transition time of 1970 until a controller comes.
-        let transition = trouble.last_transition_time.filter(|time| time.as_second() > 0);
+        // Until a controller reports, the API server sets Unknown with a transition time of 1970.
+        let transition = problem.last_transition_time.filter(|time| time.as_second() > 0);
         let since = transition.or(gateway.created());
-        let patience = match trouble.reason.as_str() {
+        let wait = match problem.reason.as_str() {
             "Pending" | "AddressNotAssigned" | "NoResources" => time::PROVISION,
-            _ if trouble.is_false() => time::START,
+            _ if problem.is_false() => time::START,
             _ => time::PROVISION,
         };
-        if since.is_none_or(|since| time::age(cluster.now(), since) >= patience) {
-            report.add(finding(cluster, gateway, trouble).since(since));
+        if since.is_none_or(|since| time::age(cluster.now(), since) >= wait) {
+            report.add(finding(cluster, gateway, problem).since(since));
         }
     }
 }
 
-fn finding(cluster: &Cluster, gateway: &Gateway, trouble: &Condition) -> Finding {
+fn finding(cluster: &Cluster, gateway: &Gateway, problem: &Condition) -> Finding {
     let object = gateway.reference();
     let class = &gateway.spec.gateway_class_name;
-    let said = shorten(&trouble.message, 240);
-    let why = match (trouble.is_false(), said.is_empty()) {
-        (false, _) => format!("no controller of GatewayClass {class} has taken it up"),
-        (true, true) => trouble.reason.to_string(),
+    let said = shorten(&problem.message, 240);
+    let why = match (problem.is_false(), said.is_empty()) {
+        (false, _) => format!("no controller has claimed GatewayClass {class}"),
+        (true, true) => problem.reason.to_string(),
         (true, false) => said,
     };
-    let state = if trouble.type_ == "Accepted" { "not accepted" } else { "not programmed" };
+    let state = if problem.type_ == "Accepted" { "not accepted" } else { "not programmed" };
     let mut finding = Finding::error(object.clone(), format!("Gateway {} is {state}: {why}", gateway.name()))
         .evidence(
-            format!("condition {} is {} ({})", trouble.type_, trouble.status, trouble.reason),
+            format!("condition {} is {} ({})", problem.type_, problem.status, problem.reason),
             &object,
-            &format!("status.conditions[{}]", trouble.type_),
+            &format!("status.conditions[{}]", problem.type_),
         )
         .because(ObjectRef::new(Kind::GatewayClass, "", class));
     if gateway.status.addresses.is_empty() {
         finding = finding.evidence("it has no address", &object, "status.addresses");
     }
     let services = cluster.in_namespace::<Service>(gateway.namespace()).iter();
-    for service in services.filter(|service| service.metadata.labels.get(MADE_FOR) == Some(gateway.name())) {
+    for service in services.filter(|service| service.metadata.labels.get(GATEWAY_NAME) == Some(gateway.name())) {
         finding = finding.because(service.reference());
     }
     for workload in cluster.workloads_in(gateway.namespace()) {
-        if workload.metadata.labels.get(MADE_FOR) == Some(gateway.name()) {
+        if workload.metadata.labels.get(GATEWAY_NAME) == Some(gateway.name()) {
             finding = finding.because(workload.object);
         }
     }
     finding.fix_command(
-        "See all conditions and addresses of the Gateway",
+        "Check all conditions and addresses of the Gateway",
         kubectl(["-n", gateway.namespace(), "describe", "gateways.gateway.networking.k8s.io", gateway.name()]),
     )
 }
@@ -134,13 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn fires_when_no_controller_takes_it_up() {
+    fn fires_when_no_controller_claims_the_class() {
         let pending = GATEWAY.replace(
             "status: 'True', reason: Accepted, observedGeneration: 2",
             "status: Unknown, reason: Pending, lastTransitionTime: '1970-01-01T00:00:00Z'",
         );
         check(&RULE, &[&pending]).finds(&[
-            "error Gateway web/edge: Gateway edge is not accepted: no controller of GatewayClass istio has taken it up",
+            "error Gateway web/edge: Gateway edge is not accepted: no controller has claimed GatewayClass istio",
         ]);
     }
 

@@ -10,30 +10,32 @@ use crate::text::words::shorten;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the Services to which a route (HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute) sends exist, have the port
-    /// and have a ready endpoint, and that the route's controller could resolve all its references (`ResolvedRefs`).
+    /// Checks that the backend Services of each route (HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute) exist, have
+    /// the port and have a ready endpoint, and that the route's controller has resolved all its references
+    /// (`ResolvedRefs`).
     ///
     /// ## Why it matters
     ///
-    /// Requests that match the rule get 500 or 503. Where a rule has several backends it is the share of them that its
-    /// weight says.
+    /// Requests that match the rule fail with 500 or 503. In a rule with several backends, a share of the requests
+    /// fails that corresponds to the weight of the backend.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe httproute NAME` shows `ResolvedRefs` with its reason; `kubectl -n NAMESPACE get
-    /// service NAME` shows the ports.
+    /// `kubectl -n NAMESPACE describe httproute NAME` shows `ResolvedRefs` with its reason;
+    /// `kubectl -n NAMESPACE get service NAME` shows the ports.
     ///
     /// ## How to fix
     ///
-    /// Correct name or port of the `backendRef`, or create the Service. If nothing is ready, look at the pods behind it.
+    /// Correct the name or port of the `backendRef`, or create the Service. If no endpoint is ready, check the pods
+    /// behind it.
     ///
     /// ## Exceptions
     ///
-    /// In the first two minutes, for backends of kinds other than Service that the controller could resolve, for pods that
-    /// are just starting, and where the Service could not be read. Backends with weight 0 and Services whose workload is
-    /// scaled to zero are `info`.
+    /// The rule does not fire in the first two minutes, for backends of kinds other than Service that the controller
+    /// has resolved, for pods that are still starting, or where the Service could not be read. The finding is `info`
+    /// for backends with weight 0 and for Services whose workload is scaled to zero.
     "httproute/backend": Error,
-    "a route sends to a Service that does not exist, lacks the port or does not answer",
+    "a backend Service of a route does not exist, lacks the port or has no ready endpoint",
     needs: [Service],
     optional: [
         HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, ReferenceGrant, EndpointSlice, Endpoints, Pod, Deployment,
@@ -94,24 +96,26 @@ fn finding(object: &ObjectRef, backend: &BackendRef, path: &str, outage: &NoAnsw
     let weight = if backend.weight == Some(0) { " with weight 0" } else { "" };
     let namespace = backend.namespace_or(object.namespace());
     let port = backend.port.map(|port| format!(", port {port}")).unwrap_or_default();
-    let message = format!("{} {} sends{weight} to nothing: {}", object.kind, object.name, outage.why);
+    let message = format!("{} {} has an unavailable backend{weight}: {}", object.kind, object.name, outage.why);
     let mut finding = Finding::new(severity, object.clone(), message).evidence(
-        format!("it sends to Service {namespace}/{}{port}", backend.name),
+        format!("it routes to Service {namespace}/{}{port}", backend.name),
         object,
         path,
     );
     finding = outage.because.iter().cloned().fold(finding, Finding::because);
     match outage.kind {
-        NoAnswerKind::NoService => finding.fix("Correct the name of the Service, or create it").rests_on_absence(),
+        NoAnswerKind::NoService => {
+            finding.fix("Correct the name of the backendRef, or create the Service").rests_on_absence()
+        }
         NoAnswerKind::NoPort => finding.fix_command(
-            "Send to a port that the Service has",
+            "Set the port of the backendRef to one that the Service has",
             kubectl(["-n", namespace, "get", "service", &backend.name]),
         ),
         NoAnswerKind::NoEndpoint => outage.fix(finding, namespace, &backend.name),
     }
 }
 
-/// What the controller could not resolve, where the objects do not show why.
+/// Reports references that the controller could not resolve, where the objects do not explain it.
 fn by_status(cluster: &Cluster, report: &mut Report, object: &ObjectRef, route: &Route) {
     for status in &route.status.parents {
         let Some(condition) = current(&status.conditions, "ResolvedRefs", route.metadata.generation) else { continue };
@@ -121,18 +125,20 @@ fn by_status(cluster: &Cluster, report: &mut Report, object: &ObjectRef, route: 
             continue;
         }
         let why = if condition.message.is_empty() { condition.reason.as_str() } else { condition.message.as_str() };
-        let message =
-            format!("{} {} has a reference that cannot be resolved: {}", object.kind, object.name, shorten(why, 240));
+        let message = format!("{} {} has an unresolved reference: {}", object.kind, object.name, shorten(why, 240));
         report.add(
             Finding::error(object.clone(), message)
                 .key("ResolvedRefs")
                 .since(condition.last_transition_time)
                 .evidence(
-                    format!("condition ResolvedRefs is False ({}), says {}", condition.reason, status.controller_name),
+                    format!(
+                        "condition ResolvedRefs is False ({}), reported by {}",
+                        condition.reason, status.controller_name
+                    ),
                     object,
                     "status.parents[].conditions[ResolvedRefs]",
                 )
-                .fix("Correct the backendRefs or filters that the message names"),
+                .fix("Correct the backendRefs or filters named in the message"),
         );
         return;
     }
@@ -170,10 +176,12 @@ mod tests {
 
     #[test]
     fn fires_when_the_service_is_missing() {
-        check(&RULE, &[&format!("{ROUTE}{UNRESOLVED}")])
-            .finds(&["error HTTPRoute shop/cart: HTTPRoute cart sends to nothing: Service shop/api does not exist"]);
-        check(&RULE, &[&ROUTE.replace("HTTPRoute", "GRPCRoute")])
-            .finds(&["error GRPCRoute shop/cart: GRPCRoute cart sends to nothing: Service shop/api does not exist"]);
+        check(&RULE, &[&format!("{ROUTE}{UNRESOLVED}")]).finds(&[
+            "error HTTPRoute shop/cart: HTTPRoute cart has an unavailable backend: Service shop/api does not exist",
+        ]);
+        check(&RULE, &[&ROUTE.replace("HTTPRoute", "GRPCRoute")]).finds(&[
+            "error GRPCRoute shop/cart: GRPCRoute cart has an unavailable backend: Service shop/api does not exist",
+        ]);
         let said = World::new(&[ROUTE]).origin(Origin::Manifests).check(&RULE);
         assert_eq!(said.finding().severity, crate::Severity::Info);
     }
@@ -181,7 +189,7 @@ mod tests {
     #[test]
     fn fires_when_the_port_is_missing() {
         check(&RULE, &[&ROUTE.replace("port: 80", "port: 8080"), SERVICE, SLICE]).finds(&[
-            "error HTTPRoute shop/cart: HTTPRoute cart sends to nothing: Service shop/api has no port 8080, only 80 (http)",
+            "error HTTPRoute shop/cart: HTTPRoute cart has an unavailable backend: Service shop/api has no port 8080, only 80 (http)",
         ]);
     }
 
@@ -189,16 +197,15 @@ mod tests {
     fn fires_when_nothing_is_ready() {
         let said = check(&RULE, &[ROUTE, SERVICE]);
         assert!(
-            said.finding().message.ends_with("Service shop/api has no ready endpoint: its selector matches no pod")
+            said.finding().message.ends_with("Service shop/api has no ready endpoints: its selector matches no pod")
         );
         assert_eq!(said.finding().because[0].to_string(), "Service shop/api");
     }
 
     #[test]
     fn fires_with_the_controllers_own_message() {
-        check(&RULE, &[&format!("{ROUTE}{UNRESOLVED}"), SERVICE, SLICE]).finds(&[
-            "error HTTPRoute shop/cart: HTTPRoute cart has a reference that cannot be resolved: Frob is not supported",
-        ]);
+        check(&RULE, &[&format!("{ROUTE}{UNRESOLVED}"), SERVICE, SLICE])
+            .finds(&["error HTTPRoute shop/cart: HTTPRoute cart has an unresolved reference: Frob is not supported"]);
     }
 
     #[test]

@@ -9,27 +9,27 @@ use crate::text::words::{list, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the parents of each route (HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute) exist and accept it: the
-    /// listener that it names, its hostnames, its namespace (`allowedRoutes`) and its kind.
+    /// Checks that the parents of each route (HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute) exist and accept it:
+    /// the listener that it refers to, its hostnames, its namespace (`allowedRoutes`) and its kind.
     ///
     /// ## Why it matters
     ///
-    /// A route that no listener accepts carries no traffic: clients get 404, or no connection at all.
+    /// A route that no listener accepts receives no traffic: clients get 404, or no connection at all.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe httproute NAME` shows for each parent the condition `Accepted` with its reason
+    /// `kubectl -n NAMESPACE describe httproute NAME` shows the condition `Accepted` with its reason for each parent
     /// (`NoMatchingListenerHostname`, `NotAllowedByListeners`, `NoMatchingParent`).
     ///
     /// ## How to fix
     ///
-    /// Correct `spec.parentRefs` or `spec.hostnames` of the route, or let the Gateway's listener take it: its `hostname`
-    /// and `allowedRoutes`.
+    /// Correct `spec.parentRefs` or `spec.hostnames` of the route, or change the `hostname` or `allowedRoutes` of the
+    /// Gateway's listener so that it accepts the route.
     ///
     /// ## Exceptions
     ///
-    /// When some controller accepted the route, in the first two minutes, for parents of kinds other than Gateway and
-    /// Service that report nothing, and where the parent could not be read.
+    /// The rule does not fire if a controller has accepted the route, in the first two minutes, for parents of kinds
+    /// other than Gateway and Service that report no status, or where the parent could not be read.
     "httproute/parent": Error,
     "a route's parent does not exist or does not accept it",
     needs: [],
@@ -55,7 +55,7 @@ fn finding(cluster: &Cluster, kind: Kind, route: &Route, parent: &ParentRef) -> 
     let above = ObjectRef::new(parent_kind, parent.namespace_or(namespace), &parent.name);
     let edit = |finding: Finding| {
         finding.key(key(&above, parent)).fix_command(
-            "Correct the route's parentRefs or hostnames, or let the listener take it (hostname, allowedRoutes)",
+            "Correct the route's parentRefs or hostnames, or change the listener's hostname or allowedRoutes to accept it",
             kubectl([
                 "-n",
                 namespace,
@@ -69,14 +69,16 @@ fn finding(cluster: &Cluster, kind: Kind, route: &Route, parent: &ParentRef) -> 
         return None;
     }
     if is_missing(cluster, parent, namespace) {
-        let finding =
-            Finding::error(object.clone(), format!("{who} names {}, which does not exist", shown(&above, namespace)))
-                .evidence(
-                    format!("parentRefs names {above}{}", instead(cluster, parent, &above)),
-                    &object,
-                    "spec.parentRefs",
-                )
-                .rests_on_absence();
+        let finding = Finding::error(
+            object.clone(),
+            format!("{who} refers to {}, which does not exist", shown(&above, namespace)),
+        )
+        .evidence(
+            format!("parentRefs refers to {above}{}", existing(cluster, parent, &above)),
+            &object,
+            "spec.parentRefs",
+        )
+        .rests_on_absence();
         return Some(edit(finding));
     }
     let gateway = match parent.is_gateway() {
@@ -86,21 +88,22 @@ fn finding(cluster: &Cluster, kind: Kind, route: &Route, parent: &ParentRef) -> 
     let computed = gateway.and_then(|gateway| refusal(cluster, gateway, kind, route, parent));
     let (why, evidence, since) = match verdicts(route, parent) {
         Some(verdicts) => {
-            let refused = verdicts?;
-            if is_young(cluster, refused.last_transition_time) || refused.reason == "Pending" {
+            let rejected = verdicts?;
+            if is_young(cluster, rejected.last_transition_time) || rejected.reason == "Pending" {
                 return None;
             }
-            let said = if refused.message.is_empty() { refused.reason.as_str() } else { refused.message.as_str() };
-            let why = computed.unwrap_or_else(|| shorten(said, 240));
+            let reported =
+                if rejected.message.is_empty() { rejected.reason.as_str() } else { rejected.message.as_str() };
+            let why = computed.unwrap_or_else(|| shorten(reported, 240));
             (
                 why,
-                format!("condition Accepted is False ({}): {}", refused.reason, shorten(said, 240)),
-                refused.last_transition_time,
+                format!("condition Accepted is False ({}): {}", rejected.reason, shorten(reported, 240)),
+                rejected.last_transition_time,
             )
         }
         None => {
             let why = computed?;
-            (why, format!("parentRefs names {above}"), None)
+            (why, format!("parentRefs refers to {above}"), None)
         }
     };
     let finding =
@@ -111,7 +114,7 @@ fn finding(cluster: &Cluster, kind: Kind, route: &Route, parent: &ParentRef) -> 
     Some(edit(finding))
 }
 
-/// What controllers say of this parent: `None` if none says anything, `Some(None)` if one accepted the route.
+/// The status that controllers report for this parent: `None` without any, `Some(None)` if one accepted the route.
 fn verdicts<'a>(route: &'a Route, parent: &ParentRef) -> Option<Option<&'a Condition>> {
     let statuses =
         route.status.parents.iter().filter(|status| parent.is_same(&status.parent_ref, &route.metadata.namespace));
@@ -120,8 +123,8 @@ fn verdicts<'a>(route: &'a Route, parent: &ParentRef) -> Option<Option<&'a Condi
     if verdicts.is_empty() {
         return None;
     }
-    let is_refused = verdicts.iter().all(|condition| condition.is_false());
-    Some(verdicts.first().copied().filter(|_| is_refused))
+    let is_rejected = verdicts.iter().all(|condition| condition.is_false());
+    Some(verdicts.first().copied().filter(|_| is_rejected))
 }
 
 fn is_missing(cluster: &Cluster, parent: &ParentRef, namespace: &str) -> bool {
@@ -133,19 +136,19 @@ fn is_missing(cluster: &Cluster, parent: &ParentRef, namespace: &str) -> bool {
     }
 }
 
-/// The Gateways that there are instead.
-fn instead(cluster: &Cluster, parent: &ParentRef, above: &ObjectRef) -> String {
+/// The existing Gateways that may be the intended one: those of the same name, else those of the namespace.
+fn existing(cluster: &Cluster, parent: &ParentRef, above: &ObjectRef) -> String {
     if !parent.is_gateway() {
         return String::new();
     }
-    let namesakes = cluster.all::<Gateway>().iter().filter(|gateway| gateway.name() == above.name);
-    let namesakes: Vec<String> =
-        namesakes.map(|gateway| format!("{}/{}", gateway.namespace(), gateway.name())).collect();
+    let same_name = cluster.all::<Gateway>().iter().filter(|gateway| gateway.name() == above.name);
+    let same_name: Vec<String> =
+        same_name.map(|gateway| format!("{}/{}", gateway.namespace(), gateway.name())).collect();
     let others = cluster.in_namespace::<Gateway>(above.namespace()).iter();
     let others: Vec<String> = others.map(|gateway| format!("{}/{}", gateway.namespace(), gateway.name())).collect();
-    match (namesakes.is_empty(), others.is_empty()) {
-        (false, _) => format!("; there is Gateway {}", list(&namesakes, 3)),
-        (true, false) => format!("; there is Gateway {}", list(&others, 3)),
+    match (same_name.is_empty(), others.is_empty()) {
+        (false, _) => format!(" (existing Gateways: {})", list(&same_name, 3)),
+        (true, false) => format!(" (existing Gateways: {})", list(&others, 3)),
         (true, true) => String::new(),
     }
 }
@@ -154,7 +157,7 @@ fn is_young(cluster: &Cluster, since: Option<crate::snapshot::model::Timestamp>)
     since.is_some_and(|since| time::age(cluster.now(), since) < time::START)
 }
 
-/// With its namespace where that is another one.
+/// The name of an object, with its namespace where that differs.
 fn shown(object: &ObjectRef, namespace: &str) -> String {
     if object.namespace() == namespace { format!("{} {}", object.kind, object.name) } else { object.to_string() }
 }
@@ -206,15 +209,15 @@ mod tests {
     #[test]
     fn fires_when_the_gateway_is_missing() {
         let said = check(&RULE, &[ROUTE, &gateway("All").replace("infra", "shop")]);
-        said.finds(&["error HTTPRoute shop/cart: HTTPRoute cart names Gateway infra/edge, which does not exist"]);
-        assert!(said.text().contains("there is Gateway shop/edge"));
+        said.finds(&["error HTTPRoute shop/cart: HTTPRoute cart refers to Gateway infra/edge, which does not exist"]);
+        assert!(said.text().contains("existing Gateways: shop/edge"));
         let said = World::new(&[ROUTE]).origin(Origin::Manifests).check(&RULE);
         assert_eq!(said.finding().severity, crate::Severity::Info);
     }
 
     #[test]
     fn fires_when_the_namespace_is_not_allowed() {
-        let same = "error HTTPRoute shop/cart: HTTPRoute cart is not accepted by Gateway infra/edge: Gateway edge takes no \
+        let same = "error HTTPRoute shop/cart: HTTPRoute cart is not accepted by Gateway infra/edge: Gateway edge accepts no \
                     routes from namespace shop (allowedRoutes)";
         check(&RULE, &[ROUTE, &gateway("Same")]).finds(&[same]);
         let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {edge: 'no'}}}";
@@ -222,10 +225,10 @@ mod tests {
     }
 
     #[test]
-    fn fires_when_no_listener_takes_the_hostname() {
+    fn fires_when_no_listener_accepts_the_hostname() {
         check(&RULE, &[&ROUTE.replace("cart.example.com", "cart.example.org"), &gateway("All")]).finds(&[
             "error HTTPRoute shop/cart: HTTPRoute cart is not accepted by Gateway infra/edge: no listener of Gateway edge \
-             takes cart.example.org, only *.example.com",
+             accepts cart.example.org, only *.example.com",
         ]);
     }
 
@@ -235,7 +238,7 @@ mod tests {
         let said = check(&RULE, &[&section, &gateway("All")]);
         assert!(said.finding().message.ends_with("Gateway edge has no listener named http, only web (port 443)"));
         let said = check(&RULE, &[&ROUTE.replace("HTTPRoute", "TLSRoute"), &gateway("All")]);
-        assert!(said.finding().message.ends_with("no listener of Gateway edge takes routes of kind TLSRoute"));
+        assert!(said.finding().message.ends_with("no listener of Gateway edge accepts routes of kind TLSRoute"));
     }
 
     #[test]
@@ -250,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_the_listener_takes_it() {
+    fn quiet_when_the_listener_accepts_it() {
         check(&RULE, &[ROUTE, &gateway("All")]).finds_nothing();
         let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {edge: 'yes'}}}";
         check(&RULE, &[ROUTE, &gateway("Selector"), namespace]).finds_nothing();

@@ -7,29 +7,29 @@ use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That each route that sends to a backend in another namespace, and each Gateway that takes a certificate from one,
-    /// is allowed to by a ReferenceGrant in that namespace.
+    /// Checks that each route with a backend in another namespace, and each Gateway with a certificate in another
+    /// namespace, is permitted by a ReferenceGrant in that namespace.
     ///
     /// ## Why it matters
     ///
-    /// Without the grant the reference is ignored: the route answers 500, the listener has no certificate. The condition
-    /// `ResolvedRefs` is then False with reason `RefNotPermitted`.
+    /// Without the grant the reference is ignored: the route responds with 500, the listener has no certificate. The
+    /// condition `ResolvedRefs` is False with reason `RefNotPermitted`.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n TARGET-NAMESPACE get referencegrants -o yaml`
+    /// `kubectl -n TARGET-NAMESPACE get referencegrants -o yaml` shows the existing grants.
     ///
     /// ## How to fix
     ///
-    /// Create a ReferenceGrant in the namespace of the backend or Secret, with `from` naming group, kind and namespace of
-    /// the route or Gateway and `to` naming group and kind of what it refers to (`group: ""`, `kind: Service`).
+    /// Create a ReferenceGrant in the namespace of the backend or Secret. Set `from` to the group, kind and namespace
+    /// of the route or Gateway, and `to` to the group and kind of the referenced object (`group: ""`, `kind: Service`).
     ///
     /// ## Exceptions
     ///
-    /// For references within a namespace, in the first two minutes, and where the ReferenceGrants of the other namespace
-    /// could not be read.
+    /// The rule does not fire for references within a namespace, in the first two minutes, or where the ReferenceGrants
+    /// of the other namespace could not be read.
     "httproute/reference-grant": Error,
-    "a reference to another namespace that no ReferenceGrant allows",
+    "no ReferenceGrant permits a reference to another namespace",
     needs: [ReferenceGrant],
     optional: [HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, Gateway],
     explained_by: [],
@@ -72,8 +72,8 @@ fn check_reference(
     }
     let there = reference.namespace_or(object.namespace());
     let to = format!("{} {there}/{}", reference.kind.as_deref().unwrap_or(default_kind), reference.name);
-    let verb = if kind == Kind::Gateway { "takes its certificate from" } else { "sends to" };
-    let message = format!("{kind} {} {verb} {to}, which no ReferenceGrant in namespace {there} allows", object.name);
+    let verb = if kind == Kind::Gateway { "uses the certificate in" } else { "routes to" };
+    let message = format!("{kind} {} {verb} {to}, which no ReferenceGrant in namespace {there} permits", object.name);
     let mut finding = Finding::error(object.clone(), message)
         .key(&to)
         .evidence(format!("it refers to {to}"), object, path)
@@ -89,7 +89,7 @@ fn check_reference(
     for grant in cluster.in_namespace::<ReferenceGrant>(there) {
         for allowed in &grant.spec.from {
             let text =
-                format!("ReferenceGrant {} allows {} of namespace {}", grant.name(), allowed.kind, allowed.namespace);
+                format!("ReferenceGrant {} permits {} in namespace {}", grant.name(), allowed.kind, allowed.namespace);
             finding = finding.evidence(text, &grant.reference(), "spec.from");
         }
     }
@@ -123,10 +123,10 @@ mod tests {
     #[test]
     fn fires_without_a_grant() {
         check(&RULE, &[ROUTE])
-            .finds(&["error HTTPRoute shop/cart: HTTPRoute cart sends to Service backend/api, which no \
-                                        ReferenceGrant in namespace backend allows"]);
-        check(&RULE, &[GATEWAY]).finds(&["error Gateway shop/edge: Gateway edge takes its certificate from Secret \
-                                          certs/tls, which no ReferenceGrant in namespace certs allows"]);
+            .finds(&["error HTTPRoute shop/cart: HTTPRoute cart routes to Service backend/api, which no \
+                                        ReferenceGrant in namespace backend permits"]);
+        check(&RULE, &[GATEWAY]).finds(&["error Gateway shop/edge: Gateway edge uses the certificate in Secret \
+                                          certs/tls, which no ReferenceGrant in namespace certs permits"]);
     }
 
     #[test]

@@ -12,17 +12,18 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the Services behind an Ingress have an endpoint that takes traffic on the port which the Ingress uses.
+    /// Checks that the Services behind an Ingress have an endpoint that accepts traffic on the port that the Ingress
+    /// uses.
     ///
     /// ## Why it matters
     ///
-    /// The ingress controller answers 502 or 503 for these paths. This is how an outage inside the cluster looks from
-    /// outside; the cause is the Service, or what is behind it.
+    /// The ingress controller responds with 502 or 503 for these paths. This is the external symptom of an outage
+    /// inside the cluster; the cause is the Service or its pods.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe ingress NAME` shows no address beside the Service, as does
-    /// `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=SERVICE`.
+    /// `kubectl -n NAMESPACE describe ingress NAME` shows no address next to the Service, and
+    /// `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=SERVICE` shows none either.
     ///
     /// ## How to fix
     ///
@@ -30,11 +31,11 @@ declare_rule! {
     ///
     /// ## Exceptions
     ///
-    /// For `ExternalName` Services, for Services and ports that do not exist (other rules say that), while the pods have
-    /// not had their time to start, and where pods or EndpointSlices could not be read. If the workload is scaled to zero
-    /// it is only `info`.
+    /// The rule does not fire for `ExternalName` Services, for Services and ports that do not exist (other rules report
+    /// them), while the pods are still within their startup time, or where pods or EndpointSlices could not be read.
+    /// The finding is `info` if the workload is scaled to zero.
     "ingress/backend-down": Error,
-    "the Service behind an Ingress has no endpoint that takes traffic",
+    "the Service behind an Ingress has no endpoint that accepts traffic",
     needs: [Ingress, Service, Pod, EndpointSlice],
     optional: [
         Endpoints, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Namespace, Node,
@@ -60,7 +61,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// Why a Service does not take the traffic that an Ingress sends to one of its ports.
+/// Why a Service does not accept the traffic that an Ingress routes to one of its ports.
 fn down_for(cluster: &Cluster, service: &Service, backend: &Backend) -> Option<(Severity, String)> {
     let port = backend.port.find(service)?;
     if let Some(outage) = cluster.outage(service) {
@@ -72,25 +73,25 @@ fn down_for(cluster: &Cluster, service: &Service, backend: &Backend) -> Option<(
         return Some((severity, outage.why()));
     }
     let backends = cluster.each_backend(service)?;
-    let mut taking = backends.filter(|backend| backend.takes_traffic()).peekable();
-    let lacks_port = taking.peek().is_some() && !taking.any(|backend| backend.has_port(&port.name));
-    lacks_port.then(|| (Severity::Error, format!("its endpoints have no port for {}", backend.port)))
+    let mut active = backends.filter(|backend| backend.takes_traffic()).peekable();
+    let lacks_port = active.peek().is_some() && !active.any(|backend| backend.has_port(&port.name));
+    lacks_port.then(|| (Severity::Error, format!("its endpoints lack port {}", backend.port)))
 }
 
 fn finding(ingress: &Ingress, service: &str, severity: Severity, why: &str, backends: &[&Backend]) -> Finding {
     let (namespace, name) = (ingress.namespace(), ingress.name());
     let object = ingress.reference();
     let from = ingress::sources(backends);
-    let message = format!("Ingress {name} sends {from} to Service {service}, which has no endpoint: {why}");
+    let message = format!("Ingress {name} routes {from} to Service {service}, which has no active endpoints: {why}");
     let cause = crate::snapshot::ObjectRef::new(crate::snapshot::Kind::Service, namespace, service);
     let mut finding = Finding::new(severity, object.clone(), message).key(service);
     for backend in backends.iter().take(3) {
-        let text = format!("{} goes to Service {service} port {}", backend.from(), backend.port);
+        let text = format!("{} is routed to Service {service} port {}", backend.from(), backend.port);
         finding = finding.evidence(text, &object, &backend.path());
     }
     let label = format!("kubernetes.io/service-name={service}");
     finding.because(cause).fix_command(
-        format!("Look at the endpoints of Service {service}"),
+        format!("Check the endpoints of Service {service}"),
         kubectl(["-n", namespace, "get", "endpointslices", "-l", &label]),
     )
 }
@@ -127,15 +128,15 @@ mod tests {
         assert_eq!(finding.caused_by, [cause]);
         assert_eq!(
             finding.message,
-            "Ingress cart sends cart.example.com/ to Service cart, which has no endpoint: its selector matches no pod"
+            "Ingress cart routes cart.example.com/ to Service cart, which has no active endpoints: its selector matches no pod"
         );
     }
 
     #[test]
     fn fires_when_the_endpoints_lack_the_port() {
         check(&RULE, &[INGRESS, SERVICE, &slice("metrics")]).finds(&[
-            "error Ingress shop/cart: Ingress cart sends cart.example.com/ to Service cart, which has no endpoint: \
-             its endpoints have no port for 80",
+            "error Ingress shop/cart: Ingress cart routes cart.example.com/ to Service cart, which has no active \
+             endpoints: its endpoints lack port 80",
         ]);
     }
 
@@ -144,8 +145,8 @@ mod tests {
         let deployment = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: cart, namespace: shop}, \
                           spec: {replicas: 0, template: {metadata: {labels: {app: carts}}}}}";
         check(&RULE, &[INGRESS, SERVICE, deployment]).finds(&[
-            "info Ingress shop/cart: Ingress cart sends cart.example.com/ to Service cart, which has no endpoint: \
-             Deployment cart is scaled to zero",
+            "info Ingress shop/cart: Ingress cart routes cart.example.com/ to Service cart, which has no active \
+             endpoints: Deployment cart is scaled to zero",
         ]);
     }
 

@@ -10,12 +10,12 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the Service behind an Ingress has the port which the Ingress names, by number or by name. The number is the
-    /// `port` of the Service, not the `targetPort` on which its pods listen.
+    /// Checks that the Service behind an Ingress has the port that the Ingress refers to, by number or by name. The
+    /// number is the `port` of the Service, not the `targetPort` that its pods listen on.
     ///
     /// ## Why it matters
     ///
-    /// The ingress controller has nowhere to send such requests and answers 503 or 404.
+    /// The ingress controller cannot route such requests and responds with 503 or 404.
     ///
     /// ## How to confirm
     ///
@@ -23,15 +23,16 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Name a port that the Service has, or add the port to the Service.
+    /// Set the port to one that the Service has, or add the port to the Service.
     ///
     /// ## Exceptions
     ///
-    /// For Services that do not exist (`ingress/backend-service`), for `ExternalName`, for resource backends, for the
-    /// actions of the AWS Load Balancer Controller (`use-annotation`). It is only `info` for ingress-nginx if the number or
-    /// name is that of the `targetPort`, which this controller accepts, contrary to the API.
+    /// The rule does not fire for Services that do not exist (`ingress/backend-service` reports them), for
+    /// `ExternalName`, for resource backends, or for the actions of the AWS Load Balancer Controller
+    /// (`use-annotation`). For ingress-nginx the finding is `info` if the number or name is that of the `targetPort`,
+    /// which this controller accepts contrary to the API.
     "ingress/backend-port": Error,
-    "an Ingress names a port that its Service does not have",
+    "an Ingress refers to a port that its Service does not have",
     needs: [Ingress, Service],
     optional: [IngressClass, Namespace],
     explained_by: [],
@@ -66,38 +67,38 @@ fn finding(
     let object = ingress.reference();
     let has = ports(service);
     let from = ingress::sources(backends);
-    let target = service.spec.ports.iter().find(|p| means(port, &p.target()));
+    let target = service.spec.ports.iter().find(|p| is_target(port, &p.target()));
     let hint = match target {
-        Some(p) => format!(" ({port} is the targetPort of {})", p.port),
+        Some(p) => format!(" ({port} is the targetPort of port {})", p.port),
         None => String::new(),
     };
     let message =
-        format!("Ingress {name} sends {from} to port {port} of Service {}, which only has {has}{hint}", service.name());
+        format!("Ingress {name} routes {from} to port {port} of Service {}, which has {has}{hint}", service.name());
     let controller = cluster.ingress_class(ingress).and_then(|class| class.spec.as_ref()?.controller.as_deref());
     let tolerated = target.is_some() && controller == Some("k8s.io/ingress-nginx");
     let severity = if tolerated { Severity::Info } else { Severity::Error };
     let mut finding = Finding::new(severity, object.clone(), message).key(format!("{}:{port}", service.name()));
     for backend in backends.iter().take(3) {
-        let text = format!("{} goes to port {port}", backend.from());
+        let text = format!("{} is routed to port {port}", backend.from());
         finding = finding.evidence(text, &object, &format!("{}.service.port", backend.path()));
     }
     finding
         .evidence(format!("Service {} has {has}", service.name()), &service.reference(), "spec.ports")
-        .fix_command("Name a port that the Service has", kubectl(["-n", namespace, "edit", "ingress", name]))
+        .fix_command("Set the port to one that the Service has", kubectl(["-n", namespace, "edit", "ingress", name]))
 }
 
-fn means(port: BackendPort, target: &IntOrString) -> bool {
+fn is_target(port: BackendPort, target: &IntOrString) -> bool {
     match port {
         BackendPort::Number(number) => *target == IntOrString::Int(number),
         BackendPort::Name(name) => port_text(target) == name,
     }
 }
 
-/// `http 80 and https 443`.
+/// `only http 80 and https 443`.
 fn ports(service: &Service) -> String {
     let ports = service.spec.ports.iter();
     let ports: Vec<String> = ports.map(|p| format!("{} {}", p.name, p.port).trim_start().to_string()).collect();
-    if ports.is_empty() { "no port".to_string() } else { words::list(&ports, 5) }
+    if ports.is_empty() { "no ports".to_string() } else { format!("only {}", words::list(&ports, 5)) }
 }
 
 #[cfg(test)]
@@ -119,21 +120,21 @@ mod tests {
     #[test]
     fn fires_for_the_target_port() {
         check(&RULE, &[SERVICE, &ingress("{number: 8080}")]).finds(&[
-            "error Ingress shop/store: Ingress store sends store.example.com/ to port 8080 of Service store, \
-             which only has http 80 (8080 is the targetPort of 80)",
+            "error Ingress shop/store: Ingress store routes store.example.com/ to port 8080 of Service store, \
+             which has only http 80 (8080 is the targetPort of port 80)",
         ]);
     }
 
     #[test]
     fn fires_for_an_unknown_name() {
         check(&RULE, &[SERVICE, &ingress("{name: web}")]).finds(&[
-            "error Ingress shop/store: Ingress store sends store.example.com/ to port web of Service store, \
-             which only has http 80",
+            "error Ingress shop/store: Ingress store routes store.example.com/ to port web of Service store, \
+             which has only http 80",
         ]);
     }
 
     #[test]
-    fn fires_as_info_where_the_controller_takes_it() {
+    fn fires_as_info_where_the_controller_accepts_it() {
         let class = "{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: public}, \
                      spec: {controller: k8s.io/ingress-nginx}}";
         let said = check(&RULE, &[SERVICE, class, &ingress("{number: 8080}")]);

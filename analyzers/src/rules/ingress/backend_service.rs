@@ -10,28 +10,29 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That every Service which an Ingress names exists in the namespace of the Ingress: in the rules and as the default
-    /// backend.
+    /// Checks that every Service that an Ingress refers to, in its rules and as the default backend, exists in the
+    /// namespace of the Ingress.
     ///
     /// ## Why it matters
     ///
-    /// Requests for such a path are answered with 503 or 404 by the ingress controller. Some controllers go further and
-    /// refuse the whole Ingress.
+    /// The ingress controller responds to requests for such a path with 503 or 404. Some controllers reject the whole
+    /// Ingress.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe ingress NAME` shows `<error: services "…" not found>` beside the path.
+    /// `kubectl -n NAMESPACE describe ingress NAME` shows `<error: services "…" not found>` next to the path.
     ///
     /// ## How to fix
     ///
-    /// Create the Service, or correct the name in the Ingress. An Ingress can only name Services of its own namespace.
+    /// Create the Service, or correct the name in the Ingress. An Ingress can only refer to Services in its own
+    /// namespace.
     ///
     /// ## Exceptions
     ///
-    /// For backends that are resources and not Services, for the actions of the AWS Load Balancer Controller
-    /// (`use-annotation`), for Ingresses that are being deleted, and where Services could not be read.
+    /// The rule does not fire for resource backends, for the actions of the AWS Load Balancer Controller
+    /// (`use-annotation`), for Ingresses that are being deleted, or where Services could not be read.
     "ingress/backend-service": Error,
-    "an Ingress sends traffic to a Service that does not exist",
+    "an Ingress routes traffic to a Service that does not exist",
     needs: [Ingress, Service],
     optional: [Namespace],
     explained_by: [],
@@ -57,24 +58,24 @@ fn finding(cluster: &Cluster, ingress: &Ingress, service: &str, backends: &[&Bac
     let object = ingress.reference();
     let from = ingress::sources(backends);
     let there = cluster.in_namespace::<Service>(namespace).iter().map(Object::name);
-    let alike = nearest_name(service, there);
-    let hint = alike.map(|name| format!(" (there is a Service {name})")).unwrap_or_default();
-    let message = format!("Ingress {name} sends {from} to Service {service}, which does not exist{hint}");
+    let similar = nearest_name(service, there);
+    let hint = similar.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
+    let message = format!("Ingress {name} routes {from} to Service {service}, which does not exist{hint}");
     let elsewhere = cluster.all::<Service>().iter().find(|s| s.name() == service);
     let mut finding = Finding::error(object.clone(), message).key(service).rests_on_absence();
     for backend in backends.iter().take(3) {
-        let text = format!("{} goes to Service {service} port {}", backend.from(), backend.port);
+        let text = format!("{} is routed to Service {service} port {}", backend.from(), backend.port);
         finding = finding.evidence(text, &object, &backend.path());
     }
     if let Some(other) = elsewhere {
         let text = format!(
-            "namespace {} has a Service of that name, which an Ingress of {namespace} cannot use",
+            "namespace {} has a Service of that name, but an Ingress in {namespace} cannot refer to it",
             other.namespace()
         );
         finding = finding.evidence(text, &other.reference(), "");
     }
     finding.fix_command(
-        format!("Create Service {service} in namespace {namespace}, or name another one"),
+        format!("Create Service {service} in namespace {namespace}, or correct the name in the Ingress"),
         kubectl(["-n", namespace, "edit", "ingress", name]),
     )
 }
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn fires_when_a_service_is_missing() {
         let said = check(&RULE, &[INGRESS, STORE]);
-        said.finds(&["error Ingress shop/store: Ingress store sends store.example.com/reviews to Service reviews, \
+        said.finds(&["error Ingress shop/store: Ingress store routes store.example.com/reviews to Service reviews, \
                       which does not exist"]);
         assert_eq!(said.finding().evidence[0].path.as_deref(), Some("spec.rules[0].http.paths[1].backend"));
     }
@@ -114,15 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_the_default_backend_and_names_what_is_alike() {
+    fn fires_for_the_default_backend_and_suggests_a_similar_name() {
         let ingress = "
             apiVersion: networking.k8s.io/v1
             kind: Ingress
             metadata: {name: all, namespace: shop}
             spec: {defaultBackend: {service: {name: review, port: {name: http}}}}";
         check(&RULE, &[ingress, REVIEWS])
-            .finds(&["error Ingress shop/all: Ingress all sends everything else to Service review, \
-             which does not exist (there is a Service reviews)"]);
+            .finds(&["error Ingress shop/all: Ingress all routes all other traffic to Service review, \
+             which does not exist (did you mean reviews?)"]);
     }
 
     #[test]

@@ -9,38 +9,42 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the IngressClass which an Ingress names exists, and that an Ingress which names none gets a default one.
+    /// Checks that the IngressClass of an Ingress exists, and that an Ingress without a class gets a default one.
     ///
     /// ## Why it matters
     ///
-    /// A controller only serves the Ingresses of its class. An Ingress of a class that does not exist, or of none, is
-    /// accepted by the API and then ignored by everyone.
+    /// A controller serves only the Ingresses of its class. The API server accepts an Ingress whose class does not
+    /// exist, or that has none, and every controller ignores it.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl get ingressclass` lists the classes, `kubectl -n NAMESPACE get ingress NAME` shows the class and that there
-    /// is no address.
+    /// `kubectl get ingressclass` lists the classes; `kubectl -n NAMESPACE get ingress NAME` shows the class and no
+    /// address.
     ///
     /// ## How to fix
     ///
-    /// Set `spec.ingressClassName` to a class that exists, install the controller that brings the class, or mark one class
-    /// as the default with the annotation `ingressclass.kubernetes.io/is-default-class: "true"` (which only works for
-    /// Ingresses created afterwards).
+    /// Set `spec.ingressClassName` to an existing class, install the controller that provides the class, or mark one
+    /// class as the default with the annotation `ingressclass.kubernetes.io/is-default-class: "true"` (which applies
+    /// only to Ingresses created afterwards).
     ///
     /// ## Exceptions
     ///
-    /// For the annotation `kubernetes.io/ingress.class` if a class or a running controller has that name, or the Ingress has
-    /// an address. For Ingresses without a class where a controller takes those too (GKE, OpenShift, Traefik, Contour,
-    /// HAProxy, or a flag such as `--watch-ingress-without-class`). Where IngressClasses could not be read.
+    /// The rule does not fire:
+    ///
+    /// - for the annotation `kubernetes.io/ingress.class` if a class or a running controller has that name, or if the
+    ///   Ingress has an address
+    /// - for Ingresses without a class where a controller serves those too (GKE, OpenShift, Traefik, Contour, HAProxy,
+    ///   or a flag such as `--watch-ingress-without-class`)
+    /// - where IngressClasses could not be read
     "ingress/class": Error,
-    "an Ingress is of a class that does not exist, or of none",
+    "an Ingress has no class, or one that does not exist",
     needs: [Ingress, IngressClass],
     optional: [Pod, Node, Service, Namespace],
     explained_by: [],
 }
 
-/// Containers whose controllers serve Ingresses that name no class, by default or by a flag.
-const TAKES_ALL: [&str; 6] = [
+/// Parts of the images and commands of controllers that serve Ingresses without a class, by default or by a flag.
+const SERVES_CLASSLESS: [&str; 6] = [
     "traefik",
     "contour",
     "haproxy",
@@ -61,22 +65,22 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// `spec.ingressClassName` names no class.
+/// `spec.ingressClassName` refers to a class that does not exist.
 fn missing(cluster: &Cluster, ingress: &Ingress, class: &str) -> Option<Finding> {
     if !cluster.get::<IngressClass>("", class).is_missing() {
         return None;
     }
     let object = ingress.reference();
-    // An address says that some controller serves, or served, it nevertheless.
+    // An address shows that a controller serves it anyway, or did.
     let severity = if ingress::has_address(ingress) { Severity::Warning } else { Severity::Error };
     let there: Vec<&str> = cluster.all::<IngressClass>().iter().map(Object::name).collect();
     let message = format!(
-        "Ingress {} is of IngressClass {class}, which does not exist{}",
+        "Ingress {} uses IngressClass {class}, which does not exist{}",
         ingress.name(),
         if there.is_empty() {
-            " (nor does any other)".to_string()
+            " (there are no IngressClasses)".to_string()
         } else {
-            format!(" (there is {})", words::list(&there, 5))
+            format!(" (available: {})", words::list(&there, 5))
         },
     );
     let finding = Finding::new(severity, object.clone(), message)
@@ -87,15 +91,15 @@ fn missing(cluster: &Cluster, ingress: &Ingress, class: &str) -> Option<Finding>
         Some(meant) => {
             let patch = serde_json::json!({"spec": {"ingressClassName": meant}}).to_string();
             finding.fix_command(
-                format!("Use the class {meant}, if that is the controller that should serve it"),
+                format!("Set spec.ingressClassName to {meant}, if its controller should serve the Ingress"),
                 kubectl(["-n", ingress.namespace(), "patch", "ingress", ingress.name(), "--type=merge", "-p", &patch]),
             )
         }
-        None => finding.fix_command("Use a class that exists", kubectl(["get", "ingressclass"])),
+        None => finding.fix_command("Set spec.ingressClassName to an existing class", kubectl(["get", "ingressclass"])),
     })
 }
 
-/// The old annotation needs no IngressClass, but a controller that goes by that name.
+/// The deprecated annotation needs no IngressClass, only a controller of that name.
 fn no_controller(cluster: &Cluster, ingress: &Ingress, class: &str) -> Option<Finding> {
     let known = cluster.all::<IngressClass>().iter().any(|c| c.name() == class);
     let outside = class.starts_with("gce") || cluster.is_gke() || cluster.is_openshift();
@@ -105,29 +109,31 @@ fn no_controller(cluster: &Cluster, ingress: &Ingress, class: &str) -> Option<Fi
     }
     let object = ingress.reference();
     let message = format!(
-        "Ingress {} asks for class {class} by annotation, but no IngressClass and no running controller has that name",
+        "Ingress {} requests class {class} by annotation, but no IngressClass or running controller has that name",
         ingress.name(),
     );
     let finding = Finding::warning(object.clone(), message)
         .evidence(format!("{CLASS_ANNOTATION} is {class}"), &object, "metadata.annotations")
         .rests_on_absence();
-    Some(finding.fix_command("Set spec.ingressClassName to a class that exists", kubectl(["get", "ingressclass"])))
+    Some(finding.fix_command("Set spec.ingressClassName to an existing class", kubectl(["get", "ingressclass"])))
 }
 
 fn no_class(cluster: &Cluster, ingress: &Ingress) -> Option<Finding> {
     let has_default = cluster.all::<IngressClass>().iter().any(ingress::is_default);
-    let unseen = !cluster.covers_all(Kind::IngressClass) || !cluster.covers_all(Kind::Pod);
-    let taken = cluster.is_gke() || cluster.is_openshift() || ingress::has_address(ingress);
-    if has_default || unseen || taken || cluster.runs(&TAKES_ALL) {
+    let is_partly_read = !cluster.covers_all(Kind::IngressClass) || !cluster.covers_all(Kind::Pod);
+    let is_served = cluster.is_gke() || cluster.is_openshift() || ingress::has_address(ingress);
+    if has_default || is_partly_read || is_served || cluster.runs(&SERVES_CLASSLESS) {
         return None;
     }
     let object = ingress.reference();
-    let message =
-        format!("Ingress {} names no class and there is no default, so no controller serves it", ingress.name());
+    let message = format!(
+        "Ingress {} has no class and there is no default IngressClass, so no controller serves it",
+        ingress.name(),
+    );
     let finding = Finding::warning(object.clone(), message)
         .evidence("spec.ingressClassName is not set", &object, "spec.ingressClassName")
         .rests_on_absence();
-    Some(finding.fix_command("Set spec.ingressClassName to one of the classes", kubectl(["get", "ingressclass"])))
+    Some(finding.fix_command("Set spec.ingressClassName to an existing class", kubectl(["get", "ingressclass"])))
 }
 
 #[cfg(test)]
@@ -156,26 +162,26 @@ mod tests {
     fn fires_when_the_class_is_missing() {
         let said = check(&RULE, &[PUBLIC, &ingress("ingressClassName: internal", "{}")]);
         said.finds(&[
-            "error Ingress shop/web: Ingress web is of IngressClass internal, which does not exist (there is public)",
+            "error Ingress shop/web: Ingress web uses IngressClass internal, which does not exist (available: public)",
         ]);
         check(&RULE, &[&ingress("ingressClassName: internal", "{}")]).finds(&[
-            "error Ingress shop/web: Ingress web is of IngressClass internal, which does not exist (nor does any other)",
+            "error Ingress shop/web: Ingress web uses IngressClass internal, which does not exist (there are no IngressClasses)",
         ]);
     }
 
     #[test]
     fn fires_without_class_and_default() {
         check(&RULE, &[PUBLIC, &ingress("", "{}")]).finds(&[
-            "warning Ingress shop/web: Ingress web names no class and there is no default, so no controller serves it",
+            "warning Ingress shop/web: Ingress web has no class and there is no default IngressClass, so no controller serves it",
         ]);
     }
 
     #[test]
-    fn fires_for_an_annotation_that_nobody_answers_to() {
+    fn fires_for_an_annotation_that_no_controller_serves() {
         let legacy = ingress("", "{kubernetes.io/ingress.class: nginx}");
         check(&RULE, &[PUBLIC, &legacy])
-            .finds(&["warning Ingress shop/web: Ingress web asks for class nginx by annotation, \
-             but no IngressClass and no running controller has that name"]);
+            .finds(&["warning Ingress shop/web: Ingress web requests class nginx by annotation, \
+             but no IngressClass or running controller has that name"]);
         check(&RULE, &[PUBLIC, &legacy, &pod("registry.k8s.io/ingress-nginx/controller:v1")]).finds_nothing();
     }
 

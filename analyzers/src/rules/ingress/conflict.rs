@@ -11,16 +11,17 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether two Ingresses of one class claim the same host and path, with the same `pathType`, for different Services.
+    /// Checks whether two Ingresses of one class route the same host and path, with the same `pathType`, to different
+    /// Services.
     ///
     /// ## Why it matters
     ///
-    /// Only one of them gets the traffic; which one depends on the controller (mostly the older one). The other has no effect
-    /// and nobody says so.
+    /// Only one of them receives the traffic; which one depends on the controller (usually the older one). The other
+    /// has no effect, and no error is reported.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl get ingress -A` shows the hosts; `kubectl describe ingress` the paths and Services of both.
+    /// `kubectl get ingress -A` shows the hosts; `kubectl describe ingress` shows the paths and Services of both.
     ///
     /// ## How to fix
     ///
@@ -28,18 +29,21 @@ declare_rule! {
     ///
     /// ## Exceptions
     ///
-    /// For canaries, and where annotations may tell the two apart or merge them (priority, weight, methods, headers, entry
-    /// points, groups). For controllers that make a load balancer for each Ingress (GKE, AWS without a group). If both send
-    /// the path to the same Service and port.
+    /// The rule does not fire:
+    ///
+    /// - for canaries, and where annotations may distinguish or merge the two (priority, weight, methods, headers,
+    ///   entry points, groups)
+    /// - for controllers that create a load balancer for each Ingress (GKE, AWS without a group)
+    /// - if both route the path to the same Service and port
     "ingress/conflict": Warning,
-    "two Ingresses of one class claim the same host and path",
+    "two Ingresses of one class route the same host and path",
     needs: [Ingress],
     optional: [IngressClass, Node, Service, Namespace],
     explained_by: [],
 }
 
-/// Parts of annotations by which controllers tell Ingresses with the same path apart, or merge them.
-const TELL_APART: [&str; 12] = [
+/// Parts of annotations by which controllers distinguish or merge Ingresses with the same path.
+const DISTINGUISHING: [&str; 12] = [
     "canary",
     "priority",
     "weight",
@@ -70,7 +74,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         }
     }
     for ((class, host, path, _), mut claimants) in claims {
-        // Controllers let the older one win.
+        // Controllers prefer the older one.
         claimants.sort_by_key(|(i, _)| (i.created(), i.namespace().to_string(), i.name().to_string()));
         let Some(((first, backend), others)) = claimants.split_first() else { continue };
         let place = format!("{}{path}", if host.is_empty() { "*" } else { &host });
@@ -84,16 +88,16 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// Whether an Ingress shares its hosts and paths with others of its class, and has nothing that tells it apart.
+/// Whether an Ingress shares its hosts and paths with others of its class, without an annotation that distinguishes it.
 fn shares(cluster: &Cluster, ingress: &Ingress) -> bool {
     let class = cluster.ingress_class(ingress).and_then(|class| class.spec.as_ref()?.controller.as_deref());
     let own_balancer = class.is_some_and(|c| c == "ingress.k8s.aws/alb") || ingress::class_name(ingress) == Some("alb");
     let annotations = ingress.metadata.annotations.iter().flatten();
-    let told_apart = annotations.into_iter().any(|(key, _)| {
+    let is_distinguished = annotations.into_iter().any(|(key, _)| {
         let name = key.rsplit('/').next().unwrap_or(key).to_ascii_lowercase();
-        !key.contains("kubectl") && TELL_APART.iter().any(|part| name.contains(part))
+        !key.contains("kubectl") && DISTINGUISHING.iter().any(|part| name.contains(part))
     });
-    !own_balancer && !told_apart && !cluster.is_going_away(ingress)
+    !own_balancer && !is_distinguished && !cluster.is_going_away(ingress)
 }
 
 /// Host, path, `pathType` and backend (`Service cart port 80`) of all paths.
@@ -123,21 +127,21 @@ fn finding(first: &Ingress, backend: &str, other: &Ingress, theirs: &str, class:
     let (one, two) = (first.reference(), other.reference());
     let where_ = match first.namespace() == other.namespace() {
         true => String::new(),
-        false => format!(" of namespace {}", first.namespace()),
+        false => format!(" in namespace {}", first.namespace()),
     };
     let of_class = if class.is_empty() { String::new() } else { format!(" of class {class}") };
     let message = format!(
-        "Ingress {} claims {place} for {theirs}, but Ingress {}{where_}{of_class} already has it for {backend}",
+        "Ingress {} routes {place} to {theirs}, but Ingress {}{where_}{of_class} already routes it to {backend}",
         other.name(),
         first.name(),
     );
     Finding::warning(two.clone(), message)
         .key(format!("{place} {one}"))
-        .evidence(format!("{place} goes to {theirs}"), &two, "spec.rules")
-        .evidence(format!("{place} goes to {backend}"), &one, "spec.rules")
+        .evidence(format!("{place} is routed to {theirs}"), &two, "spec.rules")
+        .evidence(format!("{place} is routed to {backend}"), &one, "spec.rules")
         .since(other.created())
         .fix_command(
-            "Remove the path from one of them",
+            "Remove the path from one of the Ingresses",
             kubectl(["-n", other.namespace(), "edit", "ingress", other.name()]),
         )
 }
@@ -158,8 +162,8 @@ mod tests {
     #[test]
     fn fires_for_two_claims() {
         check(&RULE, &[&ingress("new", "public", "cart", "{}"), &ingress("old", "public", "web", "{}")]).finds(&[
-            "warning Ingress shop/old: Ingress old claims shop.example.com/ for Service web port 80, but Ingress new of \
-             class public already has it for Service cart port 80",
+            "warning Ingress shop/old: Ingress old routes shop.example.com/ to Service web port 80, but Ingress new of \
+             class public already routes it to Service cart port 80",
         ]);
     }
 

@@ -12,29 +12,34 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That an Ingress has an address after 5 minutes, if other Ingresses of its class have one, or if nothing that looks
-    /// like an ingress controller runs in the cluster (`info`: it may run outside).
+    /// Checks that an Ingress has an address after 5 minutes, if other Ingresses of its class have one, or if no
+    /// ingress controller was found in the cluster (`info`, because it may run outside).
     ///
     /// ## Why it matters
     ///
-    /// The address is the sign that a controller serves the Ingress. An Ingress that it refuses (an annotation that it
-    /// does not allow, a host that belongs to another) stays without one.
+    /// The address shows that a controller serves the Ingress. An Ingress that the controller rejects (a disallowed
+    /// annotation, a host that belongs to another Ingress) stays without one.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get ingress NAME` shows no ADDRESS; `kubectl -n NAMESPACE describe ingress NAME` the events of
-    /// the controller, whose log mostly tells more.
+    /// `kubectl -n NAMESPACE get ingress NAME` shows no ADDRESS; `kubectl -n NAMESPACE describe ingress NAME` shows the
+    /// events of the controller, whose log usually has more detail.
     ///
     /// ## How to fix
     ///
-    /// Read what the controller says of it, or install the controller of its class.
+    /// Check the controller's events and log for the Ingress, or install the controller of its class.
     ///
     /// ## Exceptions
     ///
-    /// If no Ingress of the class has an address but a controller may run: many controllers on bare metal publish none. If the
-    /// class does not exist (`ingress/class`). In the first 5 minutes, and for manifests.
+    /// The rule does not fire:
+    ///
+    /// - if no Ingress of the class has an address but a controller may be running, because many controllers on bare
+    ///   metal publish none
+    /// - if the class does not exist (`ingress/class` reports it)
+    /// - in the first 5 minutes
+    /// - for manifests
     "ingress/no-address": Warning,
-    "an Ingress gets no address",
+    "an Ingress has no address",
     needs: [Ingress, IngressClass],
     optional: [Pod, Node, Service, Namespace, Event],
     explained_by: ["ingress/backend-service", "ingress/backend-port", "ingress/tls-secret"],
@@ -81,18 +86,18 @@ fn should_have_one(cluster: &Cluster, class: &IngressClass) -> Option<(Severity,
     let of_class = |other: &&Ingress| cluster.ingress_class(other).is_some_and(|c| c.name() == class.name());
     match others.find(of_class) {
         Some(other) => {
-            let why = format!("others of class {} have one, such as Ingress {}", class.name(), other.name());
+            let why = format!("other Ingresses of class {} have one, such as {}", class.name(), other.name());
             Some((Severity::Warning, why))
         }
-        // It may run outside the cluster, as those of appliances and of hosting companies do.
+        // The controller may run outside the cluster, as those of appliances and hosting providers do.
         None => no_controller(cluster, class)
-            .then(|| (Severity::Info, format!("no controller for class {} is to be seen", class.name()))),
+            .then(|| (Severity::Info, format!("no ingress controller found for class {}", class.name()))),
     }
 }
 
 fn no_controller(cluster: &Cluster, class: &IngressClass) -> bool {
     let controller = class.spec.as_ref().and_then(|spec| spec.controller.as_deref()).unwrap_or_default();
-    // The last part tells most: `nginx` of k8s.io/ingress-nginx, `alb` of ingress.k8s.aws/alb.
+    // The last part is the most specific: `nginx` of k8s.io/ingress-nginx, `alb` of ingress.k8s.aws/alb.
     let word = controller.rsplit(['/', '-']).next().filter(|word| word.len() > 2).unwrap_or("ingress");
     cluster.covers_all(Kind::Pod)
         && cluster.covers_all(Kind::Node)
@@ -114,7 +119,7 @@ fn finding(cluster: &Cluster, ingress: &Ingress, severity: Severity, why: &str) 
     if let Some(event) = cluster.events(&object).first() {
         finding = finding.evidence(crate::text::words::shorten(&event.message, 200), &object, "");
     }
-    finding.fix_command("Read what the controller says", kubectl(["-n", namespace, "describe", "ingress", name]))
+    finding.fix_command("Check the controller's events", kubectl(["-n", namespace, "describe", "ingress", name]))
 }
 
 #[cfg(test)]
@@ -143,14 +148,14 @@ mod tests {
     fn fires_when_others_have_one() {
         let other = ingress("web", "10:00:00", "{ip: 203.0.113.10}");
         check(&RULE, &[CLASS, &ingress("api", "11:00:00", ""), &other, &pod("example.com/router")]).finds(&[
-            "warning Ingress shop/api: Ingress api has no address: others of class public have one, such as Ingress web",
+            "warning Ingress shop/api: Ingress api has no address: other Ingresses of class public have one, such as web",
         ]);
     }
 
     #[test]
     fn fires_without_any_controller() {
         check(&RULE, &[CLASS, &ingress("api", "11:00:00", "")]).finds(&[
-            "info Ingress shop/api: Ingress api has no address: no controller for class public is to be seen",
+            "info Ingress shop/api: Ingress api has no address: no ingress controller found for class public",
         ]);
     }
 

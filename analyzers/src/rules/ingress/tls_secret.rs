@@ -10,28 +10,31 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the Secrets which `spec.tls` of an Ingress names exist in its namespace and hold `tls.crt` and `tls.key`.
+    /// Checks that the Secrets in `spec.tls` of an Ingress exist in its namespace and contain `tls.crt` and `tls.key`.
     ///
     /// ## Why it matters
     ///
-    /// Without the Secret the ingress controller serves its own self-signed certificate, which browsers and clients refuse,
-    /// or does not serve the host at all.
+    /// Without the Secret the ingress controller serves its own self-signed certificate, which browsers and clients
+    /// reject, or does not serve the host at all.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get secret NAME`, and `openssl s_client -connect HOST:443 -servername HOST` shows a certificate
-    /// of the controller.
+    /// `kubectl -n NAMESPACE get secret NAME` fails, and `openssl s_client -connect HOST:443 -servername HOST` shows
+    /// the controller's own certificate.
     ///
     /// ## How to fix
     ///
-    /// Create the Secret with `kubectl create secret tls`, correct the name, or see why cert-manager does not issue the
-    /// certificate: `kubectl -n NAMESPACE describe certificate`.
+    /// Create the Secret with `kubectl create secret tls`, correct the name, or check why cert-manager has not issued
+    /// the certificate: `kubectl -n NAMESPACE describe certificate`.
     ///
     /// ## Exceptions
     ///
-    /// For `spec.tls` without `secretName`. In the first 5 minutes where something issues certificates for the Ingress (an
-    /// annotation of cert-manager or the like, a Certificate with that Secret). Where Secrets could not be read, or only
-    /// their names: then their keys are not judged.
+    /// The rule does not fire:
+    ///
+    /// - for `spec.tls` without `secretName`
+    /// - in the first 5 minutes where a tool issues certificates for the Ingress (an annotation of cert-manager or a
+    ///   similar tool, a Certificate with that Secret)
+    /// - where Secrets could not be read; where only their names were read, their keys are not checked
     "ingress/tls-secret": Error,
     "the TLS Secret of an Ingress does not exist or lacks its keys",
     needs: [Ingress, Secret],
@@ -67,13 +70,13 @@ fn missing(cluster: &Cluster, ingress: &Ingress, secret: &str) -> Option<Finding
     let hosts = hosts(ingress, secret);
     let for_hosts =
         if hosts.is_empty() { String::new() } else { format!(" for {}", crate::text::words::list(&hosts, 2)) };
-    let there = cluster.in_namespace::<Secret>(namespace).iter().map(Object::name);
-    let hint = nearest_name(secret, there).map(|name| format!(" (there is a Secret {name})")).unwrap_or_default();
-    let by = if is_issued { ", because it has not been issued" } else { "" };
-    let message = format!("Ingress {name} names TLS Secret {secret}{for_hosts}, which does not exist{hint}{by}");
+    let existing = cluster.in_namespace::<Secret>(namespace).iter().map(Object::name);
+    let hint = nearest_name(secret, existing).map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
+    let by = if is_issued { ", because its certificate has not been issued" } else { "" };
+    let message = format!("Ingress {name} uses TLS Secret {secret}{for_hosts}, which does not exist{hint}{by}");
     let finding = Finding::error(object.clone(), message)
         .key(secret)
-        .evidence(format!("spec.tls names Secret {secret}"), &object, "spec.tls")
+        .evidence(format!("spec.tls refers to Secret {secret}"), &object, "spec.tls")
         .rests_on_absence();
     Some(match certificate {
         Some(certificate) => {
@@ -84,28 +87,28 @@ fn missing(cluster: &Cluster, ingress: &Ingress, secret: &str) -> Option<Finding
                 name: certificate.metadata.name.clone(),
             };
             finding.because(reference).fix_command(
-                "See why the certificate is not issued",
+                "Check why the certificate has not been issued",
                 kubectl(["-n", namespace, "describe", "certificate", &certificate.metadata.name]),
             )
         }
         None => finding.fix_command(
-            "Create the Secret, or correct the name",
+            "Create the Secret, or correct its name in spec.tls",
             kubectl(["-n", namespace, "create", "secret", "tls", secret, "--cert=tls.crt", "--key=tls.key"]),
         ),
     })
 }
 
-/// A Secret of any type will do for most controllers, if it has the two keys.
+/// Most controllers accept a Secret of any type that has the two keys.
 fn lacks_keys(ingress: &Ingress, secret: &Secret) -> Option<Finding> {
     let absent = ["tls.crt", "tls.key"].into_iter().find(|key| secret.has_key(key) == Some(false))?;
     let object = ingress.reference();
-    let message = format!("Ingress {} names TLS Secret {}, which has no key {absent}", ingress.name(), secret.name());
+    let message = format!("Ingress {} uses TLS Secret {}, which has no key {absent}", ingress.name(), secret.name());
     let type_ = if secret.type_.is_empty() { "Opaque" } else { &secret.type_ };
     let finding = Finding::error(object.clone(), message)
         .key(secret.name())
-        .evidence(format!("its type is {type_}"), &secret.reference(), "type")
-        .evidence(format!("spec.tls names Secret {}", secret.name()), &object, "spec.tls");
-    Some(finding.fix("Make it a Secret of type kubernetes.io/tls with tls.crt and tls.key"))
+        .evidence(format!("the Secret has type {type_}"), &secret.reference(), "type")
+        .evidence(format!("spec.tls refers to Secret {}", secret.name()), &object, "spec.tls");
+    Some(finding.fix("Recreate the Secret with type kubernetes.io/tls and the keys tls.crt and tls.key"))
 }
 
 fn hosts(ingress: &Ingress, secret: &str) -> Vec<String> {
@@ -114,7 +117,7 @@ fn hosts(ingress: &Ingress, secret: &str) -> Vec<String> {
     tls.flat_map(|tls| tls.hosts.iter().flatten()).cloned().collect()
 }
 
-/// cert-manager's Certificate that is to fill the Secret.
+/// The cert-manager Certificate that writes the Secret.
 fn certificate<'a>(cluster: &'a Cluster, namespace: &str, secret: &str) -> Option<&'a CustomResource> {
     cluster.custom().iter().find(|object| {
         object.kind == "Certificate"
@@ -124,8 +127,8 @@ fn certificate<'a>(cluster: &'a Cluster, namespace: &str, secret: &str) -> Optio
     })
 }
 
-/// Annotations by which something is asked for a certificate: `cert-manager.io/cluster-issuer`,
-/// `kubernetes.io/tls-acme`, `cert.gardener.cloud/purpose` …
+/// Whether an annotation requests a certificate: `cert-manager.io/cluster-issuer`, `kubernetes.io/tls-acme`,
+/// `cert.gardener.cloud/purpose` …
 fn has_issuer(ingress: &Ingress) -> bool {
     let annotations = ingress.metadata.annotations.iter().flatten();
     annotations.into_iter().any(|(key, _)| key.contains("issuer") || key.contains("acme") || key.starts_with("cert."))
@@ -151,14 +154,14 @@ mod tests {
     #[test]
     fn fires_when_the_secret_is_missing() {
         check(&RULE, &[&ingress("")]).finds(&[
-            "error Ingress shop/store: Ingress store names TLS Secret store-tls for store.example.com, which does not exist",
+            "error Ingress shop/store: Ingress store uses TLS Secret store-tls for store.example.com, which does not exist",
         ]);
     }
 
     #[test]
     fn fires_when_it_lacks_a_key() {
         check(&RULE, &[&ingress(""), &secret("{tls.crt: YQ==, key.pem: YQ==}")])
-            .finds(&["error Ingress shop/store: Ingress store names TLS Secret store-tls, which has no key tls.key"]);
+            .finds(&["error Ingress shop/store: Ingress store uses TLS Secret store-tls, which has no key tls.key"]);
     }
 
     #[test]
@@ -167,8 +170,8 @@ mod tests {
             ingress(&format!(", creationTimestamp: '{at}', annotations: {{cert-manager.io/cluster-issuer: acme}}"))
         };
         check(&RULE, &[&issued("2026-11-21T11:00:00Z")])
-            .finds(&["error Ingress shop/store: Ingress store names TLS Secret store-tls for store.example.com, \
-             which does not exist, because it has not been issued"]);
+            .finds(&["error Ingress shop/store: Ingress store uses TLS Secret store-tls for store.example.com, \
+             which does not exist, because its certificate has not been issued"]);
         check(&RULE, &[&issued("2026-11-21T11:58:00Z")]).finds_nothing();
     }
 

@@ -15,38 +15,49 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That pods which NetworkPolicies isolate for egress can still ask the cluster's DNS: some policy lets them reach
-    /// the DNS pods on the ports where those really listen (53, on OpenShift 5353), or the Service's address, or the
-    /// node-local cache, over UDP; and that the DNS pods' own policies let them in.
+    /// Checks that pods that NetworkPolicies isolate for egress can reach the cluster's DNS: some policy allows UDP
+    /// traffic to the DNS pods on the ports they listen on (53, or 5353 on OpenShift), to the Service's address, or to
+    /// the node-local cache, and the DNS pods' own policies admit it.
     ///
     /// ## Why it matters
     ///
-    /// Without DNS every name is unknown: whatever else the policies allow, the connection is never tried. The
-    /// application says "Temporary failure in name resolution" or hangs for seconds in each lookup, and the policies
-    /// that allow the connection itself look right.
+    /// Without DNS no name resolves: whatever else the policies allow, the connection is never attempted. The
+    /// application logs "Temporary failure in name resolution" or hangs for seconds in each lookup, while the policies
+    /// that allow the connection itself look correct.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE exec POD -- nslookup kubernetes.default` times out, while `kubectl -n NAMESPACE get
-    /// networkpolicy` lists policies of type Egress and none that opens port 53 to kube-system.
+    /// `kubectl -n NAMESPACE exec POD -- nslookup kubernetes.default` times out, and
+    /// `kubectl -n NAMESPACE get networkpolicy` lists policies of type Egress, none of which opens port 53 to
+    /// kube-system.
     ///
     /// ## How to fix
     ///
-    /// Allow egress to the DNS pods over UDP and TCP, most simply for the whole namespace; the finding has the rule.
-    /// Every namespace carries its name in the label `kubernetes.io/metadata.name`; a label `name` is there only if
-    /// somebody put it there.
+    /// Allow egress to the DNS pods over UDP and TCP, preferably for the whole namespace; the finding contains the
+    /// rule. Every namespace carries its name in the label `kubernetes.io/metadata.name`; a label `name` exists only if
+    /// someone added it.
     ///
     /// ## Exceptions
     ///
-    /// For pods in the host's network and pods whose `dnsPolicy` is `Default` or `None`; where policies of another
-    /// engine (Cilium, Calico, Antrea) or an administrator's may allow it; where the DNS pods are not known. A pod that
-    /// is deliberately cut off from everything needs no DNS, so an error needs evidence that a pod wants to resolve
-    /// names: a policy tries to open DNS for it and misses; a policy lets it connect to pods of the cluster, or to the
-    /// outside on more than the API server's ports; its environment or command line names a Service; its log complains
-    /// about name resolution. Without any of these it is only `info`, as is a policy that opens UDP and forgets TCP,
-    /// which only long answers need.
+    /// The rule does not fire:
+    ///
+    /// - for pods on the host network, and for pods whose `dnsPolicy` is `Default` or `None`
+    /// - where policies of another engine (Cilium, Calico, Antrea) or an administrator's policies may allow the traffic
+    /// - where the DNS pods are unknown
+    ///
+    /// A pod that is isolated from everything on purpose needs no DNS, so an `error` requires evidence that a pod
+    /// resolves names:
+    ///
+    /// - a policy tries to allow DNS for it, but has a mistake
+    /// - a policy allows it to connect to pods of the cluster, or to external addresses on more than the API server's
+    ///   ports
+    /// - its environment or command line refers to a Service
+    /// - its log contains name resolution errors
+    ///
+    /// Without such evidence the finding is `info`. It is also `info` for a policy that allows UDP but not TCP, which
+    /// only large responses need.
     "network-policy/dns-blocked": Error,
-    "pods are isolated for egress and no policy lets them reach the cluster's DNS",
+    "pods are isolated for egress and no policy allows them to reach the cluster's DNS",
     needs: [NetworkPolicy, Pod, Service],
     optional: [
         Namespace, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
@@ -69,8 +80,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
     let set = PolicySet::new(cluster);
     let mut blocked: BTreeMap<ObjectRef, Blocked> = BTreeMap::new();
     for namespace in set.namespaces() {
-        for subject in set.subjects_in(namespace).iter().filter(|subject| asks_cluster_dns(subject)) {
-            look(&set, &dns, &targets, subject, &mut blocked);
+        for subject in set.subjects_in(namespace).iter().filter(|subject| uses_cluster_dns(subject)) {
+            check_subject(&set, &dns, &targets, subject, &mut blocked);
         }
     }
     for (object, blocked) in blocked {
@@ -78,32 +89,32 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-fn asks_cluster_dns(subject: &Subject) -> bool {
+fn uses_cluster_dns(subject: &Subject) -> bool {
     let spec = subject.end.spec;
     // ClusterFirst is the default of the API.
     !spec.host_network && matches!(spec.dns_policy.as_str(), "" | "ClusterFirst" | "ClusterFirstWithHostNet")
 }
 
-/// What one policy keeps from DNS.
+/// The workloads that one policy blocks from DNS.
 struct Blocked {
     protocol: Protocol,
-    /// What is wrong with the rule that was to open DNS.
-    miss: Option<String>,
+    /// Why the policy's rule for DNS does not apply, if it has one.
+    mistake: Option<String>,
     is_ingress: bool,
-    /// Each workload with why it needs DNS, if anything says so.
-    subjects: Vec<Cut>,
+    subjects: Vec<BlockedWorkload>,
     has_rules: bool,
     others: BTreeSet<String>,
 }
 
-struct Cut {
+struct BlockedWorkload {
     name: String,
     sample: ObjectRef,
     pods: usize,
+    /// The evidence that it needs DNS: a sentence, and the object and field it was read from.
     need: Option<(String, ObjectRef, String)>,
 }
 
-fn look<'a>(
+fn check_subject<'a>(
     set: &PolicySet<'a>,
     dns: &ClusterDns<'a>,
     targets: &[(Endpoint<'a>, Port)],
@@ -130,46 +141,46 @@ fn look<'a>(
     };
     let isolating = set.isolating(Direction::Egress, &subject.end);
     let is_ingress = reaches(protocol, Some(Direction::Egress)) == Answer::Yes;
-    let Some((object, miss, has_rules)) = (if is_ingress {
-        at_the_dns_pods(set, dns)
+    let Some((object, mistake, has_rules)) = (if is_ingress {
+        policy_of_dns_pods(set, dns)
     } else {
         let attempt = isolating.iter().find_map(|p| Some((*p, attempt(set, dns, p, protocol)?)));
-        let silent = || isolating.iter().find(|p| p.rules(Direction::Egress).is_none_or(<[Rule]>::is_empty));
+        let without_rules = || isolating.iter().find(|p| p.rules(Direction::Egress).is_none_or(<[Rule]>::is_empty));
         match attempt {
-            Some((policy, miss)) => Some((policy.object.reference(), Some(miss), true)),
-            None => silent().or(isolating.first()).map(|policy| {
+            Some((policy, mistake)) => Some((policy.object.reference(), Some(mistake), true)),
+            None => without_rules().or(isolating.first()).map(|policy| {
                 let has_rules = policy.rules(Direction::Egress).is_some_and(|rules| !rules.is_empty());
                 (policy.object.reference(), None, has_rules)
             }),
         }
     }) else {
-        // No NetworkPolicy, so an administrator's: meant.
+        // An administrator's policy blocks it, which is intended.
         return;
     };
-    let need = match (&miss, protocol) {
+    let need = match (&mistake, protocol) {
         (_, Protocol::Tcp) => None,
-        (Some(miss), _) => Some((miss.clone(), object.clone(), "spec.egress".to_string())),
+        (Some(mistake), _) => Some((mistake.clone(), object.clone(), "spec.egress".to_string())),
         (None, _) => need(set, subject, &isolating),
     };
     let entry = blocked.entry(object.clone()).or_insert_with(|| Blocked {
         protocol,
-        miss: None,
+        mistake: None,
         is_ingress,
         subjects: Vec::new(),
         has_rules,
         others: BTreeSet::new(),
     });
-    // UDP is the worse of the two.
+    // Missing UDP is worse than missing TCP.
     if protocol == Protocol::Udp {
         entry.protocol = protocol;
     }
-    entry.miss = entry.miss.take().or(miss);
+    entry.mistake = entry.mistake.take().or(mistake);
     entry.others.extend(isolating.iter().map(|p| p.name().to_string()).filter(|name| *name != object.name));
-    entry.subjects.push(Cut { name: subject.name(), sample: subject.sample(), pods: subject.pods, need });
+    entry.subjects.push(BlockedWorkload { name: subject.name(), sample: subject.sample(), pods: subject.pods, need });
 }
 
 /// The policy that isolates the DNS pods themselves.
-fn at_the_dns_pods<'a>(set: &PolicySet<'a>, dns: &ClusterDns<'a>) -> Option<(ObjectRef, Option<String>, bool)> {
+fn policy_of_dns_pods<'a>(set: &PolicySet<'a>, dns: &ClusterDns<'a>) -> Option<(ObjectRef, Option<String>, bool)> {
     let pod = dns.pods.first()?;
     let policies = set.isolating(Direction::Ingress, &crate::kubernetes::network::netpol::PodEnd::of(pod));
     let policy = policies.first()?;
@@ -177,24 +188,27 @@ fn at_the_dns_pods<'a>(set: &PolicySet<'a>, dns: &ClusterDns<'a>) -> Option<(Obj
     Some((policy.object.reference(), None, has_rules))
 }
 
-/// What is wrong with a policy's rule that was to open DNS, if it has one.
+/// Why a policy's rule for DNS does not apply, if it has one.
 fn attempt(set: &PolicySet, dns: &ClusterDns, policy: &Policy, protocol: Protocol) -> Option<String> {
     let pod = dns.pods.first()?;
     let real = dns.ports_of(pod).into_iter().find(|port| Protocol::parse(&port.protocol) == Some(protocol))?;
     let end = Endpoint::pod(pod);
     for rule in policy.rules(Direction::Egress)? {
         let names_dns = rule.ports.iter().any(|p| is_just(&p.ports, 53) || is_just(&p.ports, real.target));
-        let meets = |peer: &Peer| matches!(peer, Peer::Selected { pods, .. } if !pods.is_empty());
-        let means_dns_pods =
-            rule.peers.iter().any(|p| meets(p) && p.matches(set, policy.namespace(), &end) == Answer::Yes);
-        if means_dns_pods && !names_dns && rule.ports.iter().all(|p| !matches!(p.ports, Ports::Named(_))) {
-            return Some(format!("it opens other ports to the DNS pods, which listen on {protocol} {}", real.target));
+        let selects_by_labels = |peer: &Peer| matches!(peer, Peer::Selected { pods, .. } if !pods.is_empty());
+        let selects_dns_pods =
+            rule.peers.iter().any(|p| selects_by_labels(p) && p.matches(set, policy.namespace(), &end) == Answer::Yes);
+        if selects_dns_pods && !names_dns && rule.ports.iter().all(|p| !matches!(p.ports, Ports::Named(_))) {
+            return Some(format!(
+                "it opens only other ports to the DNS pods, which listen on {protocol} {}",
+                real.target
+            ));
         }
         if !names_dns {
             continue;
         }
         if rule.allows_peer(set, policy.namespace(), &end) == Answer::No {
-            return Some(peer_miss(set, dns, policy, rule));
+            return Some(peer_mistake(set, dns, policy, rule));
         }
         let opened: Vec<String> = rule
             .ports
@@ -205,7 +219,7 @@ fn attempt(set: &PolicySet, dns: &ClusterDns, policy: &Policy, protocol: Protoco
             })
             .collect();
         let opened = words::list(&opened, 4);
-        return Some(format!("it opens {opened}, the DNS pods listen on {protocol} {}", real.target));
+        return Some(format!("it opens {opened}, but the DNS pods listen on {protocol} {}", real.target));
     }
     None
 }
@@ -214,15 +228,15 @@ fn is_just(ports: &Ports, number: i32) -> bool {
     matches!(ports, Ports::Range(first, last) if *first == number && *last == number)
 }
 
-/// Why none of a rule's peers is the DNS.
-fn peer_miss(set: &PolicySet, dns: &ClusterDns, policy: &Policy, rule: &Rule) -> String {
+/// Why none of a rule's peers matches the DNS pods.
+fn peer_mistake(set: &PolicySet, dns: &ClusterDns, policy: &Policy, rule: &Rule) -> String {
     let Some(pod) = dns.pods.first() else { return String::new() };
     let system = &pod.metadata.namespace;
     for peer in &rule.peers {
         match peer {
             Peer::Selected { namespaces: None, .. } if system != policy.namespace() => {
                 return format!(
-                    "its rule for DNS has no namespaceSelector, so it means pods of {}, and DNS runs in {system}",
+                    "its rule for DNS has no namespaceSelector and selects pods in {}, but DNS runs in {system}",
                     policy.namespace()
                 );
             }
@@ -233,27 +247,27 @@ fn peer_miss(set: &PolicySet, dns: &ClusterDns, policy: &Policy, rule: &Rule) ->
                 let differences = labels.map(|n| selector.differences(n.labels())).unwrap_or_default();
                 let has = differences.first().map(|(_, value)| value.map_or("no such label", |value| value));
                 return format!(
-                    "its rule for DNS asks for a namespace with {selector}, {system} has {}",
-                    has.unwrap_or("not")
+                    "its rule for DNS selects namespaces with {selector}, but {system} has {}",
+                    has.unwrap_or("no such label")
                 );
             }
             Peer::Selected { pods, .. } if !pods.matches(&pod.metadata.labels) => {
-                let asks: Vec<String> =
-                    pods.differences(&pod.metadata.labels).into_iter().map(|(asked, _)| asked).collect();
+                let unmet: Vec<String> =
+                    pods.differences(&pod.metadata.labels).into_iter().map(|(unmet, _)| unmet).collect();
                 let has = dns.service().map(|s| crate::snapshot::Selector::equals(&s.spec.selector).to_string());
                 return format!(
-                    "its rule for DNS asks for pods with {}, the DNS pods have {}",
-                    words::list(&asks, 3),
+                    "its rule for DNS selects pods with {}, but the DNS pods have {}",
+                    words::list(&unmet, 3),
                     has.unwrap_or_default()
                 );
             }
             _ => {}
         }
     }
-    "its rule for DNS names addresses that are not the DNS's".to_string()
+    "its rule for DNS does not include the DNS addresses".to_string()
 }
 
-/// What shows that a pod wants to resolve names: the fact, and where it was read.
+/// The evidence that a pod resolves names: a sentence, and the object and field it was read from.
 fn need<'a>(
     set: &PolicySet<'a>,
     subject: &Subject<'a>,
@@ -261,23 +275,23 @@ fn need<'a>(
 ) -> Option<(String, ObjectRef, String)> {
     for policy in isolating {
         let rules = policy.rules(Direction::Egress).unwrap_or_default();
-        if let Some(n) = rules.iter().position(leads_to_names) {
-            let text = format!("NetworkPolicy {} lets {} connect", policy.name(), subject.name());
+        if let Some(n) = rules.iter().position(requires_names) {
+            let text = format!("NetworkPolicy {} allows egress from {}", policy.name(), subject.name());
             return Some((text, policy.object.reference(), format!("spec.egress[{n}]")));
         }
     }
     if let Some(known) = known_connections(set.cluster(), &subject.end).first() {
-        let text = format!("{} of {} names {}", known.place, subject.name(), known.address);
+        let text = format!("{} of {} refers to {}", known.place, subject.name(), known.address);
         return Some((text, subject.sample(), known.path.clone()));
     }
     let pod = subject.end.pod?;
-    let line = complaint(set.cluster(), pod)?;
-    Some((format!("its log says: {}", words::shorten(line, 120)), pod.reference(), String::new()))
+    let line = resolution_error(set.cluster(), pod)?;
+    Some((format!("its log contains: {}", words::shorten(line, 120)), pod.reference(), String::new()))
 }
 
-/// Whether a rule lets pods go where one only gets by a name. The API server's address is in every pod's environment,
+/// Whether a rule allows connections that pods open by name. The API server's address is in every pod's environment,
 /// and a single address needs no name.
-fn leads_to_names(rule: &Rule) -> bool {
+fn requires_names(rule: &Rule) -> bool {
     let only_api_server = !rule.ports.is_empty()
         && rule.ports.iter().all(|p| is_just(&p.ports, 443) || is_just(&p.ports, 6443) || is_just(&p.ports, 8443));
     if rule.peers.is_empty() {
@@ -290,8 +304,9 @@ fn leads_to_names(rule: &Rule) -> bool {
     })
 }
 
-fn complaint<'a>(cluster: &'a Cluster, pod: &Pod) -> Option<&'a str> {
-    const SAYS: &[&str] = &[
+/// The last line of a pod's log that reports a failed name resolution.
+fn resolution_error<'a>(cluster: &'a Cluster, pod: &Pod) -> Option<&'a str> {
+    const ERRORS: &[&str] = &[
         "Temporary failure in name resolution",
         "EAI_AGAIN",
         "bad address",
@@ -302,48 +317,48 @@ fn complaint<'a>(cluster: &'a Cluster, pod: &Pod) -> Option<&'a str> {
         "Name or service not known",
         "UnknownHostException",
     ];
-    let says = |line: &str| {
-        SAYS.iter().any(|says| line.contains(says)) || (line.contains("lookup ") && line.contains("i/o timeout"))
+    let is_error = |line: &str| {
+        ERRORS.iter().any(|error| line.contains(error)) || (line.contains("lookup ") && line.contains("i/o timeout"))
     };
     pod.spec.running_containers().find_map(|container| {
         let log = cluster.log(&pod.metadata.namespace, &pod.metadata.name, &container.name)?;
-        log.lines.iter().rev().map(String::as_str).find(|line| says(line))
+        log.lines.iter().rev().map(String::as_str).find(|line| is_error(line))
     })
 }
 
 impl Blocked {
     fn finding(&self, set: &PolicySet, dns: &ClusterDns, object: ObjectRef) -> Finding {
-        let needy: Vec<&Cut> = self.subjects.iter().filter(|cut| cut.need.is_some()).collect();
-        let cut: Vec<&Cut> = if needy.is_empty() { self.subjects.iter().collect() } else { needy.clone() };
-        let names: Vec<&str> = cut.iter().map(|cut| cut.name.as_str()).collect();
+        let in_need: Vec<&BlockedWorkload> = self.subjects.iter().filter(|subject| subject.need.is_some()).collect();
+        let blocked: Vec<&BlockedWorkload> =
+            if in_need.is_empty() { self.subjects.iter().collect() } else { in_need.clone() };
+        let names: Vec<&str> = blocked.iter().map(|subject| subject.name.as_str()).collect();
         let who = words::list(&names, 3);
-        let is_error = !needy.is_empty() && self.protocol == Protocol::Udp;
+        let is_error = !in_need.is_empty() && self.protocol == Protocol::Udp;
         let message = self.message(set, dns, &object, &who, is_error);
         let new = if is_error { Finding::error } else { Finding::info };
         let path = if self.is_ingress { "spec.ingress" } else { "spec.egress" };
-        let mut finding = new(object.clone(), message).pods(cut.iter().map(|cut| cut.pods).sum());
+        let mut finding = new(object.clone(), message).pods(blocked.iter().map(|subject| subject.pods).sum());
         if !self.has_rules {
-            finding = finding.evidence("it isolates the pods and allows nothing", &object, path);
+            finding = finding.evidence("it isolates the pods and allows no traffic", &object, path);
         }
         if !self.others.is_empty() {
             let others: Vec<&str> = self.others.iter().map(String::as_str).collect();
-            let text = format!("nor do the other policies that apply: {}", words::list(&others, 5));
+            let text = format!("the other policies that apply do not allow it either: {}", words::list(&others, 5));
             finding = finding.evidence(text, &object, "");
         }
-        for cut in cut.iter().take(5) {
-            finding = match &cut.need {
+        for subject in blocked.iter().take(5) {
+            finding = match &subject.need {
                 Some((text, about, path)) => finding.evidence(text.clone(), about, path),
-                None => finding.evidence(format!("{} is isolated by it", cut.name), &cut.sample, "metadata.labels"),
+                None => finding.evidence(format!("it isolates {}", subject.name), &subject.sample, "metadata.labels"),
             };
         }
-        if !needy.is_empty() && needy.len() < self.subjects.len() {
-            let rest: Vec<&str> =
-                self.subjects.iter().filter(|cut| cut.need.is_none()).map(|cut| cut.name.as_str()).collect();
-            let text =
-                format!("{} cannot reach DNS either; nothing shows that it is needed there", words::list(&rest, 5));
+        if !in_need.is_empty() && in_need.len() < self.subjects.len() {
+            let rest = self.subjects.iter().filter(|subject| subject.need.is_none());
+            let rest: Vec<&str> = rest.map(|subject| subject.name.as_str()).collect();
+            let text = format!("{} cannot reach DNS either (no evidence that DNS is needed)", words::list(&rest, 5));
             finding = finding.evidence(text, &object, "spec.podSelector");
         }
-        finding.fix_command("Allow DNS: add this rule", self.patch(dns, &object))
+        finding.fix_command("Add a rule that allows DNS", self.patch(dns, &object))
     }
 
     fn message(&self, set: &PolicySet, dns: &ClusterDns, object: &ObjectRef, who: &str, is_error: bool) -> String {
@@ -351,28 +366,28 @@ impl Blocked {
         let ports = ports_text(dns);
         if self.protocol == Protocol::Tcp {
             return format!(
-                "NetworkPolicy {name} lets {who} reach DNS over UDP but not over TCP, which long answers need"
+                "NetworkPolicy {name} allows {who} to reach DNS over UDP but not over TCP, which large responses need"
             );
         }
         if self.is_ingress {
             let namespace = object.namespace();
-            return format!("NetworkPolicy {name} in {namespace} does not let {who} reach the DNS pods on {ports}");
+            return format!("NetworkPolicy {name} in namespace {namespace} blocks {who} from the DNS pods on {ports}");
         }
-        match &self.miss {
-            Some(miss) => format!("NetworkPolicy {name} does not let {who} reach DNS: {miss}"),
+        match &self.mistake {
+            Some(mistake) => format!("NetworkPolicy {name} blocks DNS for {who}: {mistake}"),
             None => {
                 let service = dns.service().map(Object::reference).map(|s| format!("{} in {}", s.name, s.namespace()));
                 let service = service.unwrap_or_default();
-                let doubt = if is_error { "" } else { ", which is fine if they are meant to resolve no name" };
-                let also = if set.in_namespace(object.namespace()).len() > 1 { "no policy" } else { "nothing" };
+                let doubt = if is_error { "" } else { " (fine if they do not resolve names)" };
+                let scope = if set.in_namespace(object.namespace()).len() > 1 { "no policy" } else { "no rule" };
                 format!(
-                    "NetworkPolicy {name} cuts {who} off from DNS: {also} allows egress to {service} on {ports}{doubt}"
+                    "NetworkPolicy {name} blocks DNS for {who}: {scope} allows egress to {service} on {ports}{doubt}"
                 )
             }
         }
     }
 
-    /// Adds the rule that is missing to the policy.
+    /// The command that adds the missing rule to the policy.
     fn patch(&self, dns: &ClusterDns, object: &ObjectRef) -> String {
         let rule = if self.is_ingress { ingress_rule(dns) } else { egress_rule(dns) };
         let direction = if self.is_ingress { "ingress" } else { "egress" };
@@ -481,13 +496,13 @@ status: {podIP: 10.0.0.53}
         check(&RULE, &documents)
     }
 
-    const CUT_OFF: &str = "error NetworkPolicy shop/deny-all: NetworkPolicy deny-all cuts Pod front off from DNS: no \
+    const BLOCKED: &str = "error NetworkPolicy shop/deny-all: NetworkPolicy deny-all blocks DNS for Pod front: no \
                            policy allows egress to kube-dns in kube-system on UDP and TCP port 53";
 
     #[test]
     fn fires_when_pods_may_connect_but_not_resolve() {
         let said = said(&[DENY_ALL, &to_back()]);
-        said.finds(&[CUT_OFF]);
+        said.finds(&[BLOCKED]);
         assert!(said.finding().fix[0].command.as_deref().is_some_and(|command| {
             command.starts_with("kubectl -n shop patch networkpolicy deny-all --type=json -p '[{\"op\":\"add\",")
         }));
@@ -514,25 +529,25 @@ status: {podIP: 10.0.0.53}
     }
 
     #[test]
-    fn fires_on_the_policy_that_was_to_open_dns() {
+    fn fires_on_the_policy_that_tries_to_allow_dns() {
         let by_name = "{namespaceSelector: {matchLabels: {name: kube-system}}}";
         said(&[DENY_ALL, &dns_rule(by_name, BOTH)]).finds(&[
-            "error NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns does not let Pod back and Pod front reach \
-             DNS: its rule for DNS asks for a namespace with name=kube-system, kube-system has no such label",
+            "error NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns blocks DNS for Pod back and Pod front: \
+             its rule for DNS selects namespaces with name=kube-system, but kube-system has no such label",
         ]);
         let own = "{podSelector: {matchLabels: {k8s-app: kube-dns}}}";
         said(&[DENY_ALL, &dns_rule(own, BOTH)]).finds(&[
-            "error NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns does not let Pod back and Pod front reach \
-             DNS: its rule for DNS has no namespaceSelector, so it means pods of shop, and DNS runs in kube-system",
+            "error NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns blocks DNS for Pod back and Pod front: \
+             its rule for DNS has no namespaceSelector and selects pods in shop, but DNS runs in kube-system",
         ]);
         let coredns = "{namespaceSelector: {}, podSelector: {matchLabels: {k8s-app: coredns}}}";
         said(&[DENY_ALL, &dns_rule(coredns, BOTH)]).finds(&[
-            "error NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns does not let Pod back and Pod front reach \
-             DNS: its rule for DNS asks for pods with k8s-app=coredns, the DNS pods have k8s-app=kube-dns",
+            "error NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns blocks DNS for Pod back and Pod front: \
+             its rule for DNS selects pods with k8s-app=coredns, but the DNS pods have k8s-app=kube-dns",
         ]);
         said(&[DENY_ALL, &dns_rule("{namespaceSelector: {}}", "{port: 53}")]).finds(&[
-            "error NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns does not let Pod back and Pod front reach \
-             DNS: it opens TCP 53, the DNS pods listen on UDP 53",
+            "error NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns blocks DNS for Pod back and Pod front: \
+             it opens TCP 53, but the DNS pods listen on UDP 53",
         ]);
     }
 
@@ -541,21 +556,21 @@ status: {podIP: 10.0.0.53}
         let dns = docs()[0].replace("port: 53, protocol", "port: 53, targetPort: 5353, protocol");
         let pods = egress("allow-dns", "", &format!("{{to: [{{namespaceSelector: {{}}}}], ports: [{BOTH}]}}"));
         check(&RULE, &[&dns, docs()[1], DENY_ALL, &pods]).finds(&[
-            "error NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns does not let Pod back and Pod front reach \
-             DNS: it opens UDP 53 and TCP 53, the DNS pods listen on UDP 5353",
+            "error NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns blocks DNS for Pod back and Pod front: \
+             it opens UDP 53 and TCP 53, but the DNS pods listen on UDP 5353",
         ]);
     }
 
     #[test]
-    fn fires_as_info_when_nothing_shows_the_need() {
+    fn fires_as_info_without_evidence_of_need() {
         said(&[DENY_ALL]).finds(&[
-            "info NetworkPolicy shop/deny-all: NetworkPolicy deny-all cuts Pod back and Pod front off from DNS: \
-             nothing allows egress to kube-dns in kube-system on UDP and TCP port 53, which is fine if they are meant \
-             to resolve no name",
+            "info NetworkPolicy shop/deny-all: NetworkPolicy deny-all blocks DNS for Pod back and Pod front: \
+             no rule allows egress to kube-dns in kube-system on UDP and TCP port 53 (fine if they do not resolve \
+             names)",
         ]);
         said(&[DENY_ALL, &dns_rule("", "{port: 53, protocol: UDP}")]).finds(&[
-            "info NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns lets Pod back and Pod front reach DNS over \
-             UDP but not over TCP, which long answers need",
+            "info NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns allows Pod back and Pod front to reach DNS \
+             over UDP but not over TCP, which large responses need",
         ]);
     }
 
@@ -568,7 +583,7 @@ status: {podIP: 10.0.0.53}
             "labels: {app: front}}, spec: {containers: [{name: c, env: [{name: API, value: 'http://back:80'}]}]}",
             1,
         );
-        check(&RULE, &[docs()[0], &asks, service, DENY_ALL]).finds(&[CUT_OFF.replace("no policy", "nothing").as_str()]);
+        check(&RULE, &[docs()[0], &asks, service, DENY_ALL]).finds(&[BLOCKED.replace("no policy", "no rule").as_str()]);
     }
 
     #[test]
@@ -587,13 +602,13 @@ status: {podIP: 10.0.0.53}
         );
         let dns = docs()[0].replace("clusterIP: 10.96.0.10", "clusterIP: ''");
         check(&RULE, &[&dns, &asks, need, closed]).finds(&[
-            "error NetworkPolicy kube-system/dns-in: NetworkPolicy dns-in in kube-system does not let Pod front reach \
-             the DNS pods on UDP and TCP port 53",
+            "error NetworkPolicy kube-system/dns-in: NetworkPolicy dns-in in namespace kube-system blocks Pod front \
+             from the DNS pods on UDP and TCP port 53",
         ]);
     }
 
     #[test]
-    fn quiet_for_pods_that_do_not_ask_the_cluster() {
+    fn quiet_for_pods_that_do_not_use_the_clusters_dns() {
         for spec in ["hostNetwork: true", "dnsPolicy: Default", "dnsPolicy: None"] {
             let front =
                 docs()[1].replacen("labels: {app: front}}", &format!("labels: {{app: front}}}}, spec: {{{spec}}}"), 1);

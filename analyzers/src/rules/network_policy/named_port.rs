@@ -11,31 +11,32 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That a port which a NetworkPolicy names (`port: http`) is a name that some container of the pods concerned gives
-    /// to one of its ports, with the same protocol: of the pods that the policy selects for ingress, of the pods that
-    /// are connected to for egress.
+    /// Checks that each port name in a NetworkPolicy (`port: http`) is declared, with the same protocol, by a container
+    /// of the pods concerned: for ingress the pods that the policy selects, for egress the pods that they connect to.
     ///
     /// ## Why it matters
     ///
-    /// A name that no container declares stands for no port, so the rule opens nothing. The name is the container's
-    /// (`spec.containers[].ports[].name`), not the Service's.
+    /// A name that no container declares resolves to no port, so the rule opens nothing. The name is that of the
+    /// container port (`spec.containers[].ports[].name`), not that of the Service port.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pods -l SELECTOR -o jsonpath='{.items[*].spec.containers[*].ports}'` shows the names
-    /// that there are.
+    /// `kubectl -n NAMESPACE get pods -l SELECTOR -o jsonpath='{.items[*].spec.containers[*].ports}'` shows the
+    /// declared ports.
     ///
     /// ## How to fix
     ///
-    /// Use the container's name for the port, or its number.
+    /// Use the name of the container port, or its number.
     ///
     /// ## Exceptions
     ///
-    /// Where at least one of the pods declares the name, and where there is no pod and no workload to look at. Where the
-    /// same rule opens other ports that the pods do have, and no port of theirs that it leaves out is spelled alike, the
-    /// name is that of a listener that is not in use: `info`.
+    /// The rule does not fire where at least one of the pods declares the name, or where there are no pods and no
+    /// workloads to compare with.
+    ///
+    /// The finding is `info` where the same rule opens other ports that the pods declare and the name resembles none of
+    /// their remaining ports: it probably belongs to a listener that is not in use.
     "network-policy/named-port": Warning,
-    "a NetworkPolicy names a port that no container of the pods declares",
+    "a NetworkPolicy uses a port name that no container declares",
     needs: [NetworkPolicy],
     optional: [
         Pod, Namespace, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
@@ -64,7 +65,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// The workloads whose containers give a rule's ports their names.
+/// The workloads whose containers define the port names of a rule.
 fn listening<'s, 'a>(
     set: &'s PolicySet<'a>,
     policy: &'s Policy<'a>,
@@ -74,7 +75,7 @@ fn listening<'s, 'a>(
     if direction == Direction::Ingress {
         return set.selected_by(policy).collect();
     }
-    // A rule for everyone, or for addresses, is for more than the pods that there are now.
+    // A rule without peers, or with IP blocks, applies to more than the present pods: it has none here.
     set.peers_of(policy, rule).collect()
 }
 
@@ -103,14 +104,14 @@ fn finding(
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let owners: Vec<String> = listening.iter().map(|s| s.name()).collect();
     let owners = words::list(&owners, 3);
-    let what = if known.is_empty() { "no port".to_string() } else { words::list(&known, 5) };
+    let what = if known.is_empty() { "none".to_string() } else { words::list(&known, 5) };
     let other_protocol = listening.iter().any(|s| s.end.named_ports(name).next().is_some());
-    let asked = if other_protocol { format!("{protocol} port {name}") } else { format!("port {name}") };
+    let wanted = if other_protocol { format!("{protocol} port {name}") } else { format!("port {name}") };
     let message = format!(
-        "NetworkPolicy {} opens {asked}, but no container of {owners} has a port of that name: they declare {what}",
+        "NetworkPolicy {} opens {wanted}, but no container of {owners} declares it; declared: {what}",
         policy.name()
     );
-    // A port that the rule opens by another entry is not the one that was meant.
+    // A port that another entry of the rule opens is not the intended one.
     let opened = |end: &PodEnd, port: Port| rule.ports.iter().any(|p| p.matches(port, &Endpoint::Pod(*end)));
     let declared =
         listening.iter().flat_map(|s| s.end.spec.running_containers().flat_map(|c| &c.ports).map(|p| (s.end, p)));
@@ -120,11 +121,11 @@ fn finding(
     });
     let (others, closed): (Vec<_>, Vec<_>) = declared.partition(|(_, is_open)| *is_open);
     let near = nearest_name(name, closed.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()));
-    let is_spare = near.is_none() && !others.is_empty() && !other_protocol;
-    let severity = if is_spare { Severity::Info } else { Severity::Warning };
+    let is_unused_listener = near.is_none() && !others.is_empty() && !other_protocol;
+    let severity = if is_unused_listener { Severity::Info } else { Severity::Warning };
     let text = match near {
-        Some(near) => format!("Name the port as the container does: {near}"),
-        None => "Name the port as the container does, or give its number".to_string(),
+        Some(near) => format!("Set {path}.port to {near}"),
+        None => format!("Set {path}.port to a declared port name, or to a port number"),
     };
     Finding::new(severity, object.clone(), message)
         .evidence(format!("the rule opens {protocol} {name}"), &object, path)
@@ -156,10 +157,10 @@ mod tests {
     #[test]
     fn fires_when_no_container_declares_the_name() {
         check(&RULE, &[POD, &ingress("{port: web}")]).finds(&[
-            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in opens port web, but no container of Pod api has a port of that name: they declare http (8080)",
+            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in opens port web, but no container of Pod api declares it; declared: http (8080)",
         ]);
         check(&RULE, &[POD, &ingress("{port: http, protocol: UDP}")]).finds(&[
-            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in opens UDP port http, but no container of Pod api has a port of that name: they declare http (8080)",
+            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in opens UDP port http, but no container of Pod api declares it; declared: http (8080)",
         ]);
     }
 
@@ -170,9 +171,9 @@ mod tests {
         check(&RULE, &[POD, &other, &ingress("{port: http}")]).finds_nothing();
     }
 
-    /// A chart opens `http` and `https`, and the server speaks only one of them.
+    /// A chart opens `http` and `https`, and the server listens on only one of them.
     #[test]
-    fn fires_mildly_for_a_listener_that_is_not_in_use() {
+    fn fires_as_info_for_a_listener_that_is_not_in_use() {
         let said = check(&RULE, &[POD, &ingress("{port: http}, {port: https}")]);
         assert_eq!(said.finding().severity.to_string(), "info");
         let metrics = POD.replace("ports: [", "ports: [{name: metrics, containerPort: 9090}, ");
@@ -198,7 +199,7 @@ mod tests {
         };
         let api = "{podSelector: {matchLabels: {app: api}}}";
         check(&RULE, &[POD, &egress(api, "grpc")]).finds(&[
-            "warning NetworkPolicy shop/out: NetworkPolicy out opens port grpc, but no container of Pod api has a port of that name: they declare http (8080)",
+            "warning NetworkPolicy shop/out: NetworkPolicy out opens port grpc, but no container of Pod api declares it; declared: http (8080)",
         ]);
         check(&RULE, &[POD, &egress(api, "http")]).finds_nothing();
         check(&RULE, &[POD, &egress("{ipBlock: {cidr: 10.0.0.0/8}}", "grpc")]).finds_nothing();

@@ -6,30 +6,31 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Where there are NetworkPolicies, that the network plugin is not one that ignores them: flannel by itself, or the
+    /// Checks, where NetworkPolicies exist, that the network plugin is not one that ignores them: flannel alone, or the
     /// Amazon VPC CNI without its network policy agent.
     ///
     /// ## Why it matters
     ///
-    /// The API server accepts NetworkPolicies whether or not anything enforces them. Without a plugin that does, every
-    /// pod can reach every pod, and everyone believes otherwise.
+    /// The API server accepts NetworkPolicies whether or not anything enforces them. Without an enforcing plugin every
+    /// pod can reach every other pod, although the policies suggest otherwise.
     ///
     /// ## How to confirm
     ///
-    /// From a pod that no policy lets in, `kubectl exec POD -- nc -zv -w 2 ADDRESS PORT` connects all the same.
+    /// From a pod that no policy admits, `kubectl exec POD -- nc -zv -w 2 ADDRESS PORT` connects anyway.
     ///
     /// ## How to fix
     ///
-    /// Install an enforcing plugin beside flannel (Calico's canal, kube-network-policies, or flannel's own chart with
-    /// `netpol.enabled=true`), or replace it by one; for the Amazon VPC CNI set `enableNetworkPolicy` to `true` in the
-    /// add-on's configuration.
+    /// Install an enforcing plugin alongside flannel (Calico's canal, kube-network-policies, or flannel's own chart
+    /// with `netpol.enabled=true`), or replace flannel with one. For the Amazon VPC CNI, set `enableNetworkPolicy` to
+    /// `true` in the add-on's configuration.
     ///
     /// ## Exceptions
     ///
-    /// For every plugin that is not known, for clusters without policies, and where anything that enforces policies
-    /// runs beside it. k3s, which builds flannel and an enforcer into one program, is not mistaken for flannel alone.
+    /// The rule does not fire for unknown plugins, in clusters without policies, or where anything that enforces
+    /// policies runs alongside the plugin. k3s, which embeds flannel and a policy enforcer in one binary, is not
+    /// mistaken for flannel alone.
     "network-policy/not-enforced": Warning,
-    "there are NetworkPolicies, and the network plugin ignores them",
+    "the network plugin does not enforce NetworkPolicies",
     needs: [NetworkPolicy, DaemonSet],
     optional: [],
     explained_by: [],
@@ -51,13 +52,13 @@ fn check(cluster: &Cluster, report: &mut Report) {
         )
     } else {
         (
-            "flannel, which does not enforce them",
-            "Install a plugin that enforces them beside flannel: canal, or kube-network-policies",
+            "flannel, which does not enforce NetworkPolicies",
+            "Install a plugin that enforces NetworkPolicies alongside flannel, such as canal or kube-network-policies",
         )
     };
-    let exist = if policies == 1 { "exists, and has" } else { "exist, and have" };
+    let have = if policies == 1 { "has" } else { "have" };
     let message = format!(
-        "{} {exist} no effect: the network plugin, DaemonSet {name} in {namespace}, is {what}",
+        "{} {have} no effect: the network plugin (DaemonSet {name} in namespace {namespace}) is {what}",
         words::count(policies, "NetworkPolicy")
     );
     report.add(
@@ -77,7 +78,7 @@ fn is_aws(daemon_set: &DaemonSet) -> bool {
     daemon_set.name() == "aws-node" && daemon_set.namespace() == "kube-system"
 }
 
-/// Whether a DaemonSet, or one of its containers, enforces NetworkPolicies; the VPC CNI's agent can be switched off.
+/// Whether a DaemonSet, or one of its containers, enforces NetworkPolicies. The VPC CNI's agent can be disabled.
 fn enforces(daemon_set: &DaemonSet) -> bool {
     const ENFORCERS: &[&str] = &[
         "calico",
@@ -100,7 +101,7 @@ fn enforces(daemon_set: &DaemonSet) -> bool {
         "terway",
         "kilo",
     ];
-    let says = |text: &str| ENFORCERS.iter().any(|enforcer| text.contains(enforcer));
+    let is_enforcer = |text: &str| ENFORCERS.iter().any(|enforcer| text.contains(enforcer));
     let containers = || daemon_set.spec.template.spec.running_containers();
     if is_aws(daemon_set) {
         return containers().any(|container| {
@@ -108,7 +109,8 @@ fn enforces(daemon_set: &DaemonSet) -> bool {
                 && !container.args.iter().any(|arg| arg == "--enable-network-policy=false")
         });
     }
-    says(daemon_set.name()) || containers().any(|container| says(&container.name) || says(&container.image))
+    is_enforcer(daemon_set.name())
+        || containers().any(|container| is_enforcer(&container.name) || is_enforcer(&container.image))
 }
 
 #[cfg(test)]
@@ -130,7 +132,7 @@ mod tests {
     #[test]
     fn fires_for_flannel_alone() {
         check(&RULE, &[POLICY, &daemon_set("kube-flannel-ds", "{name: kube-flannel}")]).finds(&[
-            "warning DaemonSet kube-system/kube-flannel-ds: 1 NetworkPolicy exists, and has no effect: the network plugin, DaemonSet kube-flannel-ds in kube-system, is flannel, which does not enforce them",
+            "warning DaemonSet kube-system/kube-flannel-ds: 1 NetworkPolicy has no effect: the network plugin (DaemonSet kube-flannel-ds in namespace kube-system) is flannel, which does not enforce NetworkPolicies",
         ]);
     }
 
@@ -152,7 +154,7 @@ mod tests {
         };
         check(&RULE, &[POLICY, &agent("--enable-network-policy=true")]).finds_nothing();
         check(&RULE, &[POLICY, &agent("--enable-network-policy=false")]).finds(&[
-            "warning DaemonSet kube-system/aws-node: 1 NetworkPolicy exists, and has no effect: the network plugin, DaemonSet aws-node in kube-system, is the Amazon VPC CNI without its network policy agent",
+            "warning DaemonSet kube-system/aws-node: 1 NetworkPolicy has no effect: the network plugin (DaemonSet aws-node in namespace kube-system) is the Amazon VPC CNI without its network policy agent",
         ]);
     }
 }

@@ -19,38 +19,51 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That what is known to connect gets through the NetworkPolicies of both ends: a Service that a container's
-    /// environment or command line names, or a ConfigMap that its environment takes over or that it alone mounts; the
-    /// Services of an Ingress, from the pods of its controller, where that is a well-known one; the Service of an
-    /// admission webhook, from the API server; pods that one policy expressly lets connect, on a port that they declare.
-    /// One end's policies may allow what the other end's refuse.
+    /// Checks that known connections are allowed by the NetworkPolicies at both ends. The rule fires where the policies
+    /// of one end block what the policies of the other end allow. Known connections are:
+    ///
+    /// - from a pod to a Service that a container's environment or command line refers to, or a ConfigMap that its
+    ///   environment imports or that it alone mounts
+    /// - from the pods of a well-known ingress controller to the Services of its Ingresses
+    /// - from the API server to the Service of an admission webhook
+    /// - between pods that a policy explicitly allows to connect, on a port that they declare
     ///
     /// ## Why it matters
     ///
-    /// A connection needs egress at the one end and ingress at the other. Each policy by itself looks right, and the
-    /// connection times out.
+    /// A connection needs egress at the source and ingress at the destination. Each policy looks correct on its own,
+    /// but the connection times out.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE exec POD -- nc -zv -w 2 SERVICE PORT` times out; `kubectl-gpt trace FROM TO` walks the
-    /// connection and names the policy at which it ends.
+    /// `kubectl -n NAMESPACE exec POD -- nc -zv -w 2 SERVICE PORT` times out; `kubectl-gpt trace FROM TO` traces the
+    /// connection and names the policy that blocks it.
     ///
     /// ## How to fix
     ///
-    /// Allow it at the end that refuses it, or take the rule or the address away at the other.
+    /// Allow the connection at the end that blocks it, or remove the rule or the address at the other end.
     ///
     /// ## Exceptions
     ///
-    /// Where any of the pods on one end gets through to any on the other; for rules that are not about certain pods and
-    /// one port each; where the pods do not declare the port; where an administrator's policy, or another engine
-    /// (Cilium, Calico, Antrea), decides. Where an ingress rule admits pods that may not go out it is a `warning`: the
-    /// rule may be there for later. If they are let out to other ports of the same pods, the rest is closed on purpose.
-    /// An address in a mounted file is a `warning`: the program may not use all of the file. A ConfigMap that several
-    /// workloads share says of none of them what it connects to. A policy with any `ipBlock` for a webhook's port may
-    /// mean the API server, and so may one for the pods of its proxy (konnectivity); from a pod's own node it always
-    /// gets through.
+    /// The rule does not fire:
+    ///
+    /// - where any pod at one end can reach any pod at the other end
+    /// - for rules that are not limited to specific pods and a single port each
+    /// - where the pods do not declare the port
+    /// - where an administrator's policy or another engine (Cilium, Calico, Antrea) decides
+    /// - where an ingress rule admits pods that may reach only other ports of the same pods: the remaining ports are
+    ///   blocked on purpose
+    /// - for addresses in a ConfigMap that several workloads share, which does not show which of them connects
+    /// - for the port of a webhook that a policy opens to any `ipBlock`, or to any peer in a cluster whose API server
+    ///   connects through proxy pods (konnectivity): the rule may admit the API server
+    /// - for a webhook whose pods run on the node of the API server, because traffic from a pod's own node is always
+    ///   allowed
+    ///
+    /// The finding is a `warning`:
+    ///
+    /// - where an ingress rule admits pods whose egress is blocked: the rule may have been added in advance
+    /// - for an address in a mounted file: the program may not use the whole file
     "network-policy/path-closed": Error,
-    "something known to connect is refused by the policies of one end",
+    "NetworkPolicies at one end block a known connection",
     needs: [NetworkPolicy, Pod, Service],
     optional: [
         Ingress, IngressClass, Namespace, ConfigMap, ValidatingWebhookConfiguration, MutatingWebhookConfiguration,
@@ -97,7 +110,7 @@ struct Closed {
     known: Known,
 }
 
-/// How it is known that the one connects to the other: the fact, and the object and the field where it was read.
+/// The evidence for a connection: a sentence, and the object and field it was read from.
 type Known = (String, ObjectRef, String);
 
 impl Closed {
@@ -106,21 +119,21 @@ impl Closed {
         let from_text = if *from == api_server() { "the API server".to_string() } else { from.title() };
         let to_text = to.title();
         let (name, namespace) = (&self.policy.name, self.policy.namespace());
-        let refused = match self.direction {
-            Direction::Egress => format!("does not let {from_text} out to {to_text} on port {port}"),
-            Direction::Ingress => format!("does not let {from_text} in to {to_text} on port {port}"),
+        let blocked = match self.direction {
+            Direction::Egress => format!("blocks egress from {from_text} to {to_text} on port {port}"),
+            Direction::Ingress => format!("blocks ingress from {from_text} to {to_text} on port {port}"),
         };
         let (text, about, place) = self.known;
-        let message = format!("NetworkPolicy {name} {refused}, although {text}");
-        let list = if self.direction == Direction::Egress { "spec.egress" } else { "spec.ingress" };
+        let message = format!("NetworkPolicy {name} {blocked}, although {text}");
+        let (list, rule) = match self.direction {
+            Direction::Egress => ("spec.egress", format!("an egress rule that allows {to_text}")),
+            Direction::Ingress => ("spec.ingress", format!("an ingress rule that allows {from_text}")),
+        };
         Finding::new(self.severity, self.policy.clone(), message)
-            .evidence("none of its rules, and no other policy's, allows it", &self.policy, list)
+            .evidence("no rule of this or any other policy allows it", &self.policy, list)
             .evidence(text, &about, &place)
             .fix_command(
-                format!(
-                    "Allow it: add a rule for {} on port {port}",
-                    if self.direction == Direction::Egress { to_text } else { from_text }
-                ),
+                format!("Add {rule} on port {port}"),
                 kubectl(["-n", namespace, "edit", "networkpolicy", name]),
             )
             .key(format!("{from}/{to}/{port}"))
@@ -128,23 +141,23 @@ impl Closed {
     }
 }
 
-/// The Services that containers are told to connect to.
+/// Connections to the Services that containers' environments and command lines refer to.
 fn by_address(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
     for namespace in set.namespaces() {
         for from in set.subjects_in(namespace).iter().filter(|from| !from.end.spec.host_network) {
             for connection in known_connections(set.cluster(), &from.end) {
                 let paths = targets(set, &connection).into_iter().map(|(to, port)| (from, to, port));
                 let known = |_: &Subject, _: &Subject| {
-                    let text = format!("{} of {} names {}", connection.place, from.name(), connection.address);
+                    let text = format!("{} of {} refers to {}", connection.place, from.name(), connection.address);
                     (text, from.sample(), connection.path.clone())
                 };
-                refused(set, paths, None, Severity::Error, known, closed);
+                record_blocked(set, paths, None, Severity::Error, known, closed);
             }
         }
     }
 }
 
-/// The Services that ConfigMaps tell workloads to connect to.
+/// Connections to the Services that the workloads' ConfigMaps refer to.
 fn by_config_map(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
     for namespace in set.namespaces() {
         for (from, connection) in configured_connections(set, namespace) {
@@ -152,7 +165,7 @@ fn by_config_map(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
             let paths = targets(set, &connection).into_iter().map(|(to, port)| (from, to, port));
             let known = |_: &Subject, _: &Subject| {
                 let text = format!(
-                    "{} of ConfigMap {}, which {} uses, names {}",
+                    "key {} of ConfigMap {}, used by {}, refers to {}",
                     connection.place,
                     config_map.name,
                     from.name(),
@@ -161,12 +174,12 @@ fn by_config_map(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
                 (text, config_map.clone(), connection.path.clone())
             };
             let severity = if connection.in_file { Severity::Warning } else { Severity::Error };
-            refused(set, paths, None, severity, known, closed);
+            record_blocked(set, paths, None, severity, known, closed);
         }
     }
 }
 
-/// The Services of admission webhooks, which the API server calls. It is no pod that a selector could name.
+/// Connections from the API server, which no podSelector matches, to the Services of admission webhooks.
 fn by_webhook(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
     let cluster = set.cluster();
     for configuration in configurations(cluster) {
@@ -180,7 +193,7 @@ fn by_webhook(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
             let Some(policies) = policies.collect::<Option<Vec<ObjectRef>>>() else { continue };
             let (Some((target, port)), Some(policy)) = (targets.first(), policies.into_iter().next()) else { continue };
             let from = api_server();
-            let text = format!("{} calls it through Service {}", configuration.object.title(), service.name());
+            let text = format!("{} calls Service {}", configuration.object.title(), service.name());
             let place = format!("webhooks[{}].clientConfig.service", webhook.index);
             let known = (text, configuration.object.clone(), place);
             let severity = if webhook.fails { Severity::Error } else { Severity::Warning };
@@ -194,12 +207,12 @@ fn api_server() -> ObjectRef {
     ObjectRef::new(Kind::Service, "default", "kubernetes")
 }
 
-/// The policy that keeps the API server out, where that is certain: wherever it runs, and whatever address it has.
+/// The policy that blocks the API server, where that is certain regardless of its node and address.
 fn closed_to_api_server<'a>(set: &PolicySet<'a>, target: &Subject<'a>, port: Port) -> Option<ObjectRef> {
     let cluster = set.cluster();
-    // Without a pod nothing is known of its node.
+    // Without a pod the node is unknown.
     let node = target.end.pod.map(|pod| pod.status.host_ip.as_str())?;
-    if set.is_undecided(target.end.namespace) || is_near_api_server(cluster, node) {
+    if set.is_undecided(target.end.namespace) || may_run_on_node_of_api_server(cluster, node) {
         return None;
     }
     let side = set.side(Direction::Ingress, &Endpoint::Pod(target.end), &Endpoint::Internet, port);
@@ -207,27 +220,27 @@ fn closed_to_api_server<'a>(set: &PolicySet<'a>, target: &Subject<'a>, port: Por
     let destination = Endpoint::Pod(target.end);
     let rules = policies.iter().flat_map(|policy| policy.rules(Direction::Ingress).unwrap_or_default());
     let mut open = rules.filter(|rule| rule.allows_port(port, &destination) != Answer::No);
-    let may_mean_it = |peer: &Peer| matches!(peer, Peer::Block { .. }) || has_proxy(cluster);
-    if side.answer != Answer::No || open.any(|rule| rule.peers.is_empty() || rule.peers.iter().any(may_mean_it)) {
+    let may_match = |peer: &Peer| matches!(peer, Peer::Block { .. }) || has_proxy(cluster);
+    if side.answer != Answer::No || open.any(|rule| rule.peers.is_empty() || rule.peers.iter().any(may_match)) {
         return None;
     }
-    refusing(&policies, &side, Direction::Ingress, port, &destination)
+    blocking_policy(&policies, &side, Direction::Ingress, port, &destination)
 }
 
-/// Whether the API server runs on a pod's node, from where every connection gets through.
-fn is_near_api_server(cluster: &Cluster, node: &str) -> bool {
+/// Whether the API server may run on a pod's node, from which every connection is allowed.
+fn may_run_on_node_of_api_server(cluster: &Cluster, node: &str) -> bool {
     let Lookup::Found(service) = cluster.get::<Service>("default", "kubernetes") else { return true };
     let addresses = cluster.backends(service);
     addresses.is_none_or(|found| found.backends.is_empty() || found.backends.iter().any(|b| b.address == node))
 }
 
-/// Whether the API server reaches pods through pods of its own (GKE, AKS and others with a control plane elsewhere).
+/// Whether the API server reaches pods through proxy pods (GKE, AKS and others with an external control plane).
 fn has_proxy(cluster: &Cluster) -> bool {
     let named = |name: &str| name.starts_with("konnectivity-agent");
     cluster.pod_groups().iter().any(|group| named(&group.owner.name))
 }
 
-/// The workloads that a connection leads to, each with the port on which it is connected to.
+/// The workloads that a connection reaches, each with its port.
 fn targets<'s, 'a>(set: &'s PolicySet<'a>, connection: &Connection<'a>) -> Vec<(&'s Subject<'a>, Port)> {
     let service: &Service = connection.service;
     let port = match (connection.port, &*service.spec.ports) {
@@ -249,7 +262,7 @@ fn behind<'s, 'a>(set: &'s PolicySet<'a>, service: &Service, port: &ServicePort)
     behind.filter_map(|subject| Some((subject, subject.end.target(&port.target(), protocol)?))).collect()
 }
 
-/// The Services to which the controllers of Ingresses pass requests.
+/// Connections from ingress controllers to the Services of their Ingresses.
 fn by_ingress<'a>(set: &PolicySet<'a>, closed: &mut BTreeMap<Path, Closed>) {
     let cluster = set.cluster();
     let mut controllers: BTreeMap<&str, Option<Subject<'a>>> = BTreeMap::new();
@@ -269,15 +282,15 @@ fn by_ingress<'a>(set: &PolicySet<'a>, closed: &mut BTreeMap<Path, Closed>) {
             let paths = targets.into_iter().map(|(to, port)| (controller, to, port));
             let known = |_: &Subject, _: &Subject| {
                 let text =
-                    format!("Ingress {} passes {} on to Service {}", ingress.name(), backend.from(), backend.service);
+                    format!("Ingress {} routes {} to Service {}", ingress.name(), backend.from(), backend.service);
                 (text, ingress.reference(), backend.path())
             };
-            refused(set, paths, None, Severity::Error, known, closed);
+            record_blocked(set, paths, None, Severity::Error, known, closed);
         }
     }
 }
 
-/// The connections that a rule expressly allows.
+/// The connections that a rule explicitly allows.
 fn by_rule<'s, 'a>(
     set: &'s PolicySet<'a>,
     policy: &'s Policy<'a>,
@@ -288,10 +301,10 @@ fn by_rule<'s, 'a>(
     if own.is_empty() {
         return;
     }
-    let is_vague = |peer: &Peer| matches!(peer, Peer::Selected { pods, .. } if pods.is_empty());
+    let selects_all_pods = |peer: &Peer| matches!(peer, Peer::Selected { pods, .. } if pods.is_empty());
     for (n, rule) in policy.rules(direction).unwrap_or_default().iter().enumerate() {
-        // Only a rule about certain pods says that they connect.
-        if rule.peers.iter().any(is_vague) || set.peers_of(policy, rule).next().is_none() {
+        // Only a rule about specific pods is evidence that they connect.
+        if rule.peers.iter().any(selects_all_pods) || set.peers_of(policy, rule).next().is_none() {
             continue;
         }
         for port in &rule.ports {
@@ -301,28 +314,37 @@ fn by_rule<'s, 'a>(
                     let targets = || set.peers_of(policy, rule).flat_map(declared);
                     let paths = own.iter().flat_map(|from| targets().map(|(to, port)| (*from, to, port)));
                     let known = |from: &Subject, to: &Subject| {
-                        let text =
-                            format!("NetworkPolicy {} lets {} connect to {}", policy.name(), from.name(), to.name());
+                        let text = format!(
+                            "NetworkPolicy {} allows egress from {} to {}",
+                            policy.name(),
+                            from.name(),
+                            to.name()
+                        );
                         (text, policy.object.reference(), format!("spec.egress[{n}]"))
                     };
-                    refused(set, paths, Some(direction), Severity::Error, known, closed);
+                    record_blocked(set, paths, Some(direction), Severity::Error, known, closed);
                 }
                 Direction::Ingress => {
                     let targets: Vec<(&Subject, Port)> = own.iter().copied().flat_map(declared).collect();
                     let peers = set.peers_of(policy, rule);
                     let paths = peers.flat_map(|from| targets.iter().map(move |(to, port)| (from, *to, *port)));
                     let known = |from: &Subject, to: &Subject| {
-                        let text = format!("NetworkPolicy {} admits {} to {}", policy.name(), from.name(), to.name());
+                        let text = format!(
+                            "NetworkPolicy {} allows ingress from {} to {}",
+                            policy.name(),
+                            from.name(),
+                            to.name()
+                        );
                         (text, policy.object.reference(), format!("spec.ingress[{n}]"))
                     };
-                    refused(set, paths, Some(direction), Severity::Warning, known, closed);
+                    record_blocked(set, paths, Some(direction), Severity::Warning, known, closed);
                 }
             }
         }
     }
 }
 
-/// The ports of a rule that a pod declares: only of those is it certain that something listens.
+/// The ports of a rule that a pod declares: only these certainly have a listener.
 fn declared(subject: &Subject, port: &PortMatch) -> Vec<Port> {
     match (&port.ports, port.protocol) {
         (Ports::Range(first, last), Some(protocol)) if first == last => {
@@ -336,10 +358,10 @@ fn declared(subject: &Subject, port: &PortMatch) -> Vec<Port> {
     }
 }
 
-/// Notes the first of the paths from some sources to some targets, if none of them gets through and all fail at
-/// NetworkPolicies of one end (the one that `allowed_at` is not). How it is known that the one end connects to the other
-/// is asked of the first two ends.
-fn refused<'s, 'a: 's>(
+/// Records the first of the paths from some sources to some targets, if none of them is open and all are blocked by
+/// NetworkPolicies of one end (not the end `allowed_at`). `known` gives the evidence for the connection between the
+/// first two ends.
+fn record_blocked<'s, 'a: 's>(
     set: &PolicySet<'a>,
     paths: impl Iterator<Item = (&'s Subject<'a>, &'s Subject<'a>, Port)>,
     allowed_at: Option<Direction>,
@@ -371,7 +393,7 @@ fn refused<'s, 'a: 's>(
             Direction::Ingress => (&verdict.ingress, &target.end),
         };
         let policies = set.isolating(direction, end);
-        let Some(policy) = refusing(&policies, side, direction, port, &b) else { return };
+        let Some(policy) = blocking_policy(&policies, side, direction, port, &b) else { return };
         let owner = |subject: &Subject| subject.owner.clone().into_owned();
         first = Some((Path { from: owner(source), to: owner(target), port }, policy, direction));
     }
@@ -392,9 +414,9 @@ fn reaches_other_ports<'a>(set: &PolicySet<'a>, source: &Subject<'a>, target: &S
     ports.any(|port| set.verdict(&a, &b, port).allowed == Answer::Yes)
 }
 
-/// The policy that one would correct: the one with rules for the port, else one with rules, else the first. None if an
-/// administrator's policy refuses, which is meant.
-fn refusing(
+/// The policy to correct: the one with rules for the port, else one with rules, else the first. None if an
+/// administrator's policy blocks the connection, which is intended.
+fn blocking_policy(
     policies: &[&Policy],
     side: &Side,
     direction: Direction,
@@ -409,7 +431,7 @@ fn refusing(
         let mut rules = policy.rules(direction).unwrap_or_default().iter();
         rules.any(|rule| !rule.ports.is_empty() && rule.allows_port(port, destination) == Answer::Yes)
     };
-    // One for these pods in particular rather than one for all pods of the namespace.
+    // Prefers a policy for these pods to one for all pods of the namespace.
     let best = policies.iter().rev().max_by_key(|p| (for_port(p), rules(p) > 0, !p.selector.is_empty()));
     best.map(|policy| policy.object.reference())
 }
@@ -459,9 +481,9 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: http}]}";
     }
 
     #[test]
-    fn fires_when_the_other_end_refuses_what_a_policy_lets_out() {
+    fn fires_when_ingress_blocks_what_egress_allows() {
         check(&RULE, &[PODS, &out("9000"), &into("web")]).finds(&[
-            "error NetworkPolicy shop/back-in: NetworkPolicy back-in does not let Pod front in to Pod back on port 9000, although NetworkPolicy front-out lets Pod front connect to Pod back",
+            "error NetworkPolicy shop/back-in: NetworkPolicy back-in blocks ingress from Pod front to Pod back on port 9000, although NetworkPolicy front-out allows egress from Pod front to Pod back",
         ]);
     }
 
@@ -474,11 +496,11 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: http}]}";
 
     #[test]
     fn quiet_when_nothing_is_certain() {
-        // Nothing says that the pods listen there.
+        // The pods do not declare the port.
         check(&RULE, &[PODS, &out("7000"), &into("web")]).finds_nothing();
         let cilium = "{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: x, namespace: shop}}";
         check(&RULE, &[PODS, &out("9000"), &into("web"), cilium]).finds_nothing();
-        // Another of the pods that may connect is let in.
+        // Another of the source pods is admitted.
         let other = PODS.replace(
             "name: front, namespace: shop, labels: {app: front}",
             "name: web, namespace: shop, labels: {app: front, role: web}",
@@ -488,11 +510,12 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: http}]}";
     }
 
     #[test]
-    fn fires_when_the_environment_names_what_is_refused() {
-        let told = PODS.replacen("{name: c}", "{name: c, env: [{name: API_URL, value: 'http://u:secret@back/v1'}]}", 1);
-        let said = check(&RULE, &[&told, &into("web")]);
+    fn fires_when_the_environment_refers_to_what_is_blocked() {
+        let configured =
+            PODS.replacen("{name: c}", "{name: c, env: [{name: API_URL, value: 'http://u:secret@back/v1'}]}", 1);
+        let said = check(&RULE, &[&configured, &into("web")]);
         said.finds(&[
-            "error NetworkPolicy shop/back-in: NetworkPolicy back-in does not let Pod front in to Pod back on port 9000, although API_URL of Pod front names back:80",
+            "error NetworkPolicy shop/back-in: NetworkPolicy back-in blocks ingress from Pod front to Pod back on port 9000, although API_URL of Pod front refers to back:80",
         ]);
         assert!(!said.text().contains("secret"));
         let host = PODS.replacen(
@@ -501,18 +524,18 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: http}]}";
             1,
         );
         assert_eq!(check(&RULE, &[&host, &into("web")]).0.findings.len(), 1);
-        check(&RULE, &[&told, &into("front")]).finds_nothing();
+        check(&RULE, &[&configured, &into("front")]).finds_nothing();
     }
 
     #[test]
-    fn fires_when_a_config_map_names_what_is_refused() {
+    fn fires_when_a_config_map_refers_to_what_is_blocked() {
         let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings, namespace: shop}, data: {API: 'http://back'}}";
         let by_key = "env: [{name: X, valueFrom: {configMapKeyRef: {name: settings, key: API}}}]";
-        let told = PODS.replacen("{name: c}", &format!("{{name: c, {by_key}}}"), 1);
-        check(&RULE, &[&told, map, &into("web")]).finds(&[
-            "error NetworkPolicy shop/back-in: NetworkPolicy back-in does not let Pod front in to Pod back on port 9000, although API of ConfigMap settings, which Pod front uses, names back:80",
+        let configured = PODS.replacen("{name: c}", &format!("{{name: c, {by_key}}}"), 1);
+        check(&RULE, &[&configured, map, &into("web")]).finds(&[
+            "error NetworkPolicy shop/back-in: NetworkPolicy back-in blocks ingress from Pod front to Pod back on port 9000, although key API of ConfigMap settings, used by Pod front, refers to back:80",
         ]);
-        check(&RULE, &[&told, map, &into("front")]).finds_nothing();
+        check(&RULE, &[&configured, map, &into("front")]).finds_nothing();
 
         let whole = PODS.replacen("{name: c}", "{name: c, envFrom: [{configMapRef: {name: settings}}]}", 1);
         assert_eq!(check(&RULE, &[&whole, map, &into("web")]).0.findings.len(), 1);
@@ -527,10 +550,10 @@ spec: {selector: {app: back}, ports: [{port: 80, targetPort: http}]}";
         let other = "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, labels: {app: web}}, \
             spec: {containers: [{name: c, envFrom: [{configMapRef: {name: settings}}]}]}}";
         check(&RULE, &[&whole, map, other, &into("web")]).finds_nothing();
-        // Another key than the one it asks for.
+        // A key that the pod does not use.
         let by_key = "env: [{name: X, valueFrom: {configMapKeyRef: {name: settings, key: OTHER}}}]";
-        let told = PODS.replacen("{name: c}", &format!("{{name: c, {by_key}}}"), 1);
-        check(&RULE, &[&told, map, &into("web")]).finds_nothing();
+        let configured = PODS.replacen("{name: c}", &format!("{{name: c, {by_key}}}"), 1);
+        check(&RULE, &[&configured, map, &into("web")]).finds_nothing();
     }
 
     /// A webhook that the pods of `back` serve, the API server at 10.0.0.1 and those pods on another node.
@@ -554,10 +577,10 @@ endpoints: [{addresses: [10.0.0.1], conditions: {ready: true}}]";
     }
 
     #[test]
-    fn fires_when_the_api_server_is_kept_out_of_a_webhook() {
+    fn fires_when_the_api_server_is_blocked_from_a_webhook() {
         let pods = PODS.replace("containerPort: 9000}]}]}", "containerPort: 9000}]}]}\nstatus: {hostIP: 10.0.0.2}");
         check(&RULE, &[&pods, &webhook("Fail"), &into("front")]).finds(&[
-            "error NetworkPolicy shop/back-in: NetworkPolicy back-in does not let the API server in to Pod back on port 9000, although ValidatingWebhookConfiguration guard calls it through Service back",
+            "error NetworkPolicy shop/back-in: NetworkPolicy back-in blocks ingress from the API server to Pod back on port 9000, although ValidatingWebhookConfiguration guard calls Service back",
         ]);
         assert_eq!(
             check(&RULE, &[&pods, &webhook("Ignore"), &into("front")]).0.findings[0].severity,
@@ -566,12 +589,12 @@ endpoints: [{addresses: [10.0.0.1], conditions: {ready: true}}]";
     }
 
     #[test]
-    fn quiet_when_the_api_server_may_get_through() {
+    fn quiet_when_the_api_server_may_be_allowed() {
         let pods = PODS.replace("containerPort: 9000}]}]}", "containerPort: 9000}]}]}\nstatus: {hostIP: 10.0.0.2}");
         let quiet = |pods: &str, rest: &[&str]| {
             check(&RULE, &[&[pods, &webhook("Fail")], rest].concat()).finds_nothing();
         };
-        // On its node.
+        // On the API server's node.
         quiet(&pods.replace("10.0.0.2", "10.0.0.1"), &[&into("front")]);
         quiet(&pods, &[&policy("back-in", "back", "ingress: [{ports: [{port: 9000}]}]")]);
         quiet(&pods, &[&policy("back-in", "back", "ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/24}}]}]")]);
@@ -581,7 +604,7 @@ endpoints: [{addresses: [10.0.0.1], conditions: {ready: true}}]";
     }
 
     #[test]
-    fn fires_when_the_ingress_controller_is_kept_out() {
+    fn fires_when_the_ingress_controller_is_blocked() {
         let ingress = "
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -596,7 +619,7 @@ metadata: {name: controller, namespace: ingress-nginx, labels: {app.kubernetes.i
 ---
 {apiVersion: v1, kind: Namespace, metadata: {name: ingress-nginx}}";
         check(&RULE, &[PODS, ingress, &into("front")]).finds(&[
-            "error NetworkPolicy shop/back-in: NetworkPolicy back-in does not let Pod controller in to Pod back on port 9000, although Ingress shop passes everything else on to Service back",
+            "error NetworkPolicy shop/back-in: NetworkPolicy back-in blocks ingress from Pod controller to Pod back on port 9000, although Ingress shop routes all other traffic to Service back",
         ]);
         let admitted = into("front").replace(
             "from: [",
@@ -606,17 +629,17 @@ metadata: {name: controller, namespace: ingress-nginx, labels: {app.kubernetes.i
     }
 
     #[test]
-    fn quiet_when_admitted_pods_are_let_out_to_another_port_only() {
+    fn quiet_when_admitted_pods_may_reach_another_port_only() {
         let pods = PODS.replace("ports: [{name: http", "ports: [{name: api, containerPort: 9001}, {name: http");
         let admits = into("front").replace("ports: [{port: 9000}]", "ports: [{port: 9000}, {port: 9001}]");
         check(&RULE, &[&pods, &out("9001"), &admits]).finds_nothing();
     }
 
     #[test]
-    fn fires_as_warning_when_admitted_pods_may_not_go_out() {
+    fn fires_as_warning_when_egress_of_admitted_pods_is_blocked() {
         let closed = policy("front-closed", "front", "policyTypes: [Egress]");
         check(&RULE, &[PODS, &closed, &into("front")]).finds(&[
-            "warning NetworkPolicy shop/front-closed: NetworkPolicy front-closed does not let Pod front out to Pod back on port 9000, although NetworkPolicy back-in admits Pod front to Pod back",
+            "warning NetworkPolicy shop/front-closed: NetworkPolicy front-closed blocks egress from Pod front to Pod back on port 9000, although NetworkPolicy back-in allows ingress from Pod front to Pod back",
         ]);
     }
 }

@@ -10,33 +10,39 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the `namespaceSelector` of every peer in a NetworkPolicy's rules matches some namespace, and its
-    /// `podSelector` some pod, or the pod template of some workload, in those namespaces.
+    /// Checks that, for every peer in a NetworkPolicy's rules, the `namespaceSelector` matches a namespace and the
+    /// `podSelector` matches a pod, or the pod template of a workload, in those namespaces.
     ///
     /// ## Why it matters
     ///
-    /// A peer that matches nothing allows nothing. The rule looks as if it let somebody in, and the connections time
-    /// out. Most often a namespace lacks the label: `name: shop` is there only if somebody put it there, while
-    /// `kubernetes.io/metadata.name: shop` always is.
+    /// A peer that matches nothing allows nothing. The rule appears to allow traffic, but connections time out. Most
+    /// often a namespace lacks the label: `name: shop` exists only if someone added it, while every namespace has
+    /// `kubernetes.io/metadata.name`.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl get namespaces -l SELECTOR` or `kubectl -n NAMESPACE get pods -l SELECTOR` lists nothing;
-    /// `--show-labels` shows the labels that there are.
+    /// `kubectl get namespaces -l SELECTOR` or `kubectl -n NAMESPACE get pods -l SELECTOR` finds no resources;
+    /// `--show-labels` instead of `-l` shows the existing labels.
     ///
     /// ## How to fix
     ///
-    /// Correct the selector, or label the namespace with `kubectl label namespace NAME KEY=VALUE`. Mind that
-    /// `namespaceSelector` and `podSelector` in one list element must both match, in two elements either.
+    /// Correct the selector, or label the namespace with `kubectl label namespace NAME KEY=VALUE`. A
+    /// `namespaceSelector` and a `podSelector` in one list element must both match; in separate elements, either is
+    /// sufficient.
     ///
     /// ## Exceptions
     ///
-    /// Where namespaces, pods or workloads could not be read, and for policies that select nothing themselves. Many
-    /// installs allow partners that are not there yet (a monitoring namespace, an ingress controller), so it is only
-    /// `info` where other peers of the same rule match, where a namespace is asked for by a name that does not exist,
-    /// and for a `podSelector` that resembles no pod's labels and does not shut a Service off from everyone.
+    /// The rule does not fire where namespaces, pods or workloads could not be read, or for policies that select no
+    /// pods themselves.
+    ///
+    /// Many charts allow traffic from components that are not installed yet (a monitoring namespace, an ingress
+    /// controller). The finding is therefore `info`:
+    ///
+    /// - where other peers of the same rule match
+    /// - where a namespace is selected by a name that does not exist
+    /// - for a `podSelector` that resembles no pod's labels, unless it leaves a Service with no allowed clients
     "network-policy/peer-matches-nothing": Warning,
-    "a peer's selectors in a NetworkPolicy match no namespace or no pod",
+    "a peer in a NetworkPolicy matches no namespaces or no pods",
     needs: [NetworkPolicy],
     optional: [
         Pod, Namespace, Service, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
@@ -46,8 +52,8 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    let makers = [Kind::Pod, Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::CronJob, Kind::Job];
-    let pods_known = makers.iter().all(|kind| withheld(cluster, *kind).is_none());
+    let pod_sources = [Kind::Pod, Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::CronJob, Kind::Job];
+    let pods_known = pod_sources.iter().all(|kind| withheld(cluster, *kind).is_none());
     let set = PolicySet::new(cluster);
     for policy in set.policies().iter().filter(|policy| set.selects_any(policy.namespace(), policy.selector)) {
         for direction in [Direction::Ingress, Direction::Egress] {
@@ -71,17 +77,17 @@ struct Place {
 
 enum Nothing<'p> {
     Namespace(&'p Selector),
-    /// In these namespaces.
+    /// With the namespaces that were searched.
     Pod(&'p Selector, Vec<String>),
 }
 
-/// What it is that a peer does not match.
+/// Which selector of a peer matches nothing.
 fn nothing<'p>(set: &PolicySet, policy: &Policy, peer: &'p Peer) -> Option<Nothing<'p>> {
     let Peer::Selected { namespaces, pods } = peer else { return None };
     let matched: Vec<&str> = match namespaces {
         None => vec![policy.namespace()],
         Some(selector) => {
-            // No namespace can be missed where they are known by their objects only.
+            // Without all Namespace objects, some namespaces are unknown.
             if !set.cluster().covers_all(Kind::Namespace) {
                 return None;
             }
@@ -112,20 +118,21 @@ fn finding<'a>(set: &PolicySet<'a>, policy: &Policy<'a>, rule: &Rule, place: Pla
             let near = near_namespace(set, selector);
             let what = near.as_ref().map(|near| format!(": {}", near.text)).unwrap_or_default();
             let message = format!(
-                "NetworkPolicy {name} allows traffic {way} namespaces with {selector}, which no namespace has{what}"
+                "NetworkPolicy {name} allows traffic {way} namespaces with {selector}, but no namespace matches{what}"
             );
             (severity_of_namespace(set, policy, rule, selector, near.is_some()), message, near)
         }
         Nothing::Pod(selector, namespaces) => {
             let near = near_pod(set, selector, namespaces);
             let place_text = match namespaces.as_slice() {
-                [one] => format!("no pod in namespace {one} has"),
-                _ => "no pod of the namespaces it means has".to_string(),
+                [one] => format!("no pod in namespace {one} matches"),
+                _ => "no pod in the selected namespaces matches".to_string(),
             };
             let what = near.as_ref().map(|near| format!(": {}", near.text)).unwrap_or_default();
             let message =
-                format!("NetworkPolicy {name} allows traffic {way} pods with {selector}, which {place_text}{what}");
-            let matters = near.is_some() || (place.direction == Direction::Ingress && shuts_a_service(set, policy));
+                format!("NetworkPolicy {name} allows traffic {way} pods with {selector}, but {place_text}{what}");
+            let matters = near.is_some()
+                || (place.direction == Direction::Ingress && leaves_a_service_without_clients(set, policy));
             (if matters { Severity::Warning } else { Severity::Info }, message, near)
         }
     };
@@ -137,7 +144,7 @@ fn finding<'a>(set: &PolicySet<'a>, policy: &Policy<'a>, rule: &Rule, place: Pla
         finding = finding.evidence(near.text.clone(), &near.object, "metadata.labels");
     }
     finding.fix_command(
-        "See which labels there are, and make the selector match those that are meant",
+        "List the existing labels, then correct the selector",
         match nothing {
             Nothing::Namespace(_) => kubectl(["get", "namespaces", "--show-labels"]),
             Nothing::Pod(_, namespaces) => match namespaces.as_slice() {
@@ -160,18 +167,18 @@ struct Near {
     text: String,
 }
 
-/// Keys under which people write a namespace's name.
+/// Label keys that commonly hold a namespace's name.
 fn is_name(key: &str) -> bool {
     matches!(key, NAME_LABEL | "name" | "namespace" | "ns" | "kubernetes.io/name" | "app.kubernetes.io/name")
 }
 
-/// The namespace that is probably meant: one of that name without the label, or one whose labels look alike.
+/// The namespace that was probably intended: one of that name without the label, or one with similar labels.
 fn near_namespace(set: &PolicySet, selector: &Selector) -> Option<Near> {
     let namespaces = set.cluster().all::<Namespace>();
     for (key, value) in selector.equalities() {
         if let Some(namespace) = namespaces.iter().find(|n| n.name() == value && n.labels().value(key) != Some(value)) {
             let has = namespace.labels().value(key).map_or(format!("no label {key}"), |has| format!("{key}={has}"));
-            let text = format!("Namespace {value} has {has}, but {NAME_LABEL}={value}");
+            let text = format!("Namespace {value} has {NAME_LABEL}={value}, but {has}");
             return Some(Near { object: namespace.reference(), text });
         }
     }
@@ -181,7 +188,7 @@ fn near_namespace(set: &PolicySet, selector: &Selector) -> Option<Near> {
     for (key, value) in selector.equalities() {
         let known: Vec<(String, &Namespace)> =
             namespaces.iter().filter_map(|n| Some((labels(n, key)?, n))).filter(|(has, _)| has != value).collect();
-        if let Some(has) = slip(value, known.iter().map(|(has, _)| has.as_str()))
+        if let Some(has) = typo_of(value, known.iter().map(|(has, _)| has.as_str()))
             && let Some((_, namespace)) = known.iter().find(|(known, _)| known == has)
         {
             let text = format!("Namespace {} has {key}={has}", namespace.name());
@@ -191,9 +198,9 @@ fn near_namespace(set: &PolicySet, selector: &Selector) -> Option<Near> {
     None
 }
 
-/// The one of some words for which another may be a slip of the pen. Names that differ in their last part only
-/// (`team-a`, `team-b`) are different things.
-fn slip<'a>(wanted: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The word that `wanted` is probably a typo of. Names that differ only in their last part (`team-a`, `team-b`) are
+/// different things.
+fn typo_of<'a>(wanted: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     nearest_name(wanted, words).filter(|near| {
         let parts = |word: &str| word.rsplit_once('-').map(|(start, end)| (start.to_string(), end.to_string()));
         match (parts(wanted), parts(near)) {
@@ -206,15 +213,15 @@ fn slip<'a>(wanted: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a st
 fn severity_of_namespace(set: &PolicySet, policy: &Policy, rule: &Rule, selector: &Selector, near: bool) -> Severity {
     let others_match = rule.peers.iter().any(|peer| nothing(set, policy, peer).is_none());
     let is_by_name = selector.keys().any(is_name);
-    // OpenShift puts these labels on its own namespaces; charts name them everywhere.
+    // OpenShift sets these labels on its own namespaces; charts select them on every platform.
     let is_platform = selector.keys().any(|key| key.contains("openshift.io/"));
     if near || (!others_match && !is_by_name && !is_platform) { Severity::Warning } else { Severity::Info }
 }
 
-/// The workload whose labels are a slip of the pen away: another spelling, or the same value under another key.
+/// The workload whose labels differ by a typo: another spelling, or the same value under another key.
 fn near_pod(set: &PolicySet, selector: &Selector, namespaces: &[String]) -> Option<Near> {
-    const MOST: usize = 20;
-    for namespace in namespaces.iter().take(MOST) {
+    const MAX_NAMESPACES: usize = 20;
+    for namespace in namespaces.iter().take(MAX_NAMESPACES) {
         for subject in set.subjects_in(namespace) {
             let labels = subject.end.labels;
             let mut texts = Vec::new();
@@ -223,8 +230,8 @@ fn near_pod(set: &PolicySet, selector: &Selector, namespaces: &[String]) -> Opti
             let is_near = unmet.len() == selector.differences(labels).len()
                 && unmet.iter().all(|&(key, value)| {
                     let other = match labels.get(key) {
-                        Some(has) => slip(value, std::iter::once(has)).map(|has| (key, has)),
-                        None => labels.iter().find(|(other, has)| *has == value && is_same_sort(key, other)),
+                        Some(has) => typo_of(value, std::iter::once(has)).map(|has| (key, has)),
+                        None => labels.iter().find(|(other, has)| *has == value && are_equivalent(key, other)),
                     };
                     texts.extend(other.map(|(key, has)| format!("{key}={has}")));
                     other.is_some()
@@ -238,25 +245,27 @@ fn near_pod(set: &PolicySet, selector: &Selector, namespaces: &[String]) -> Opti
     None
 }
 
-/// Whether two keys are both ways of saying what an application is called.
-fn is_same_sort(a: &str, b: &str) -> bool {
-    let says_name =
+/// Whether two label keys commonly hold the same value, such as the name of an application.
+fn are_equivalent(a: &str, b: &str) -> bool {
+    let is_app_name =
         |key: &str| matches!(key, "app" | "name" | "k8s-app" | "app.kubernetes.io/name" | "service" | "run");
-    (says_name(a) && says_name(b)) || (a.rsplit('/').next() == b.rsplit('/').next())
+    (is_app_name(a) && is_app_name(b)) || (a.rsplit('/').next() == b.rsplit('/').next())
 }
 
-/// Whether no rule of any policy lets anything in to some pods that a Service leads to: that Service is of no use.
-fn shuts_a_service<'a>(set: &PolicySet<'a>, policy: &Policy<'a>) -> bool {
+/// Whether no rule of any policy admits anything to some pods behind a Service, so that the Service is unreachable.
+fn leaves_a_service_without_clients<'a>(set: &PolicySet<'a>, policy: &Policy<'a>) -> bool {
     let namespace = policy.namespace();
     set.selected_by(policy).any(|subject| {
         let isolating = set.isolating(Direction::Ingress, &subject.end);
         let mut rules =
             isolating.iter().flat_map(|p| p.rules(Direction::Ingress).unwrap_or_default().iter().map(|r| (*p, r)));
-        let shut = rules
+        let is_unreachable = rules
             .all(|(p, rule)| !rule.peers.is_empty() && rule.peers.iter().all(|peer| nothing(set, p, peer).is_some()));
-        shut && set.cluster().in_namespace::<Service>(namespace).iter().any(|service| {
-            !service.spec.selector.is_empty() && Selector::equals(&service.spec.selector).matches(subject.end.labels)
-        })
+        is_unreachable
+            && set.cluster().in_namespace::<Service>(namespace).iter().any(|service| {
+                !service.spec.selector.is_empty()
+                    && Selector::equals(&service.spec.selector).matches(subject.end.labels)
+            })
     })
 }
 
@@ -289,27 +298,27 @@ mod tests {
     #[test]
     fn fires_when_no_namespace_has_the_label() {
         said("{namespaceSelector: {matchLabels: {tier: edge}}}").finds(&[
-            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in allows traffic from namespaces with tier=edge, which no namespace has",
+            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in allows traffic from namespaces with tier=edge, but no namespace matches",
         ]);
     }
 
     #[test]
     fn fires_when_the_namespace_lacks_the_label_with_its_name() {
         said("{namespaceSelector: {matchLabels: {name: front}}}").finds(&[
-            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in allows traffic from namespaces with name=front, which no namespace has: Namespace front has no label name, but kubernetes.io/metadata.name=front",
+            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in allows traffic from namespaces with name=front, but no namespace matches: Namespace front has kubernetes.io/metadata.name=front, but no label name",
         ]);
     }
 
     #[test]
-    fn fires_for_a_slip_of_the_pen() {
+    fn fires_for_a_typo() {
         said("{namespaceSelector: {matchLabels: {team: blu}}}").finds(&[
-            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in allows traffic from namespaces with team=blu, which no namespace has: Namespace shop has team=blue",
+            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in allows traffic from namespaces with team=blu, but no namespace matches: Namespace shop has team=blue",
         ]);
         said("{podSelector: {matchLabels: {app: webb}}}").finds(&[
-            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in allows traffic from pods with app=webb, which no pod in namespace shop has: Pod web has app=web",
+            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in allows traffic from pods with app=webb, but no pod in namespace shop matches: Pod web has app=web",
         ]);
         said("{podSelector: {matchLabels: {name: web}}}").finds(&[
-            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in allows traffic from pods with name=web, which no pod in namespace shop has: Pod web has app=web",
+            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in allows traffic from pods with name=web, but no pod in namespace shop matches: Pod web has app=web",
         ]);
     }
 
@@ -322,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_as_info_for_a_partner_that_is_not_installed() {
+    fn fires_as_info_for_a_component_that_is_not_installed() {
         for peer in [
             "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}",
             "{namespaceSelector: {matchLabels: {name: ingress-nginx}}}",
@@ -335,12 +344,12 @@ mod tests {
     }
 
     #[test]
-    fn fires_when_a_service_is_shut_off() {
+    fn fires_when_a_service_has_no_allowed_clients() {
         let service =
             "{apiVersion: v1, kind: Service, metadata: {name: api, namespace: shop}, spec: {selector: {app: api}}}";
         let policy = from("{podSelector: {matchLabels: {role: client}}}");
         check(&RULE, &[WEB, API, SHOP, service, &policy]).finds(&[
-            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in allows traffic from pods with role=client, which no pod in namespace shop has",
+            "warning NetworkPolicy shop/api-in: NetworkPolicy api-in allows traffic from pods with role=client, but no pod in namespace shop matches",
         ]);
     }
 

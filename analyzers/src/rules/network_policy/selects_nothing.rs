@@ -9,40 +9,46 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the `podSelector` of a NetworkPolicy matches at least one pod of its namespace, or the pod template of a
-    /// workload there that could make one.
+    /// Checks that the `podSelector` of a NetworkPolicy matches at least one pod of its namespace, or the pod template
+    /// of a workload in it.
     ///
     /// ## Why it matters
     ///
-    /// A policy that selects nothing does nothing. If it was to allow something, that stays closed; if it was to
-    /// protect something, that stays open to everyone, and nothing tells.
+    /// A policy that selects no pods has no effect. Traffic that it should allow stays blocked, and pods that it should
+    /// protect stay open to everyone. Kubernetes reports neither.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pods -l SELECTOR` lists nothing; `kubectl -n NAMESPACE get pods --show-labels` shows
-    /// what there is. `kubectl -n NAMESPACE describe networkpolicy NAME` writes the selector out.
+    /// `kubectl -n NAMESPACE get pods -l SELECTOR` finds no resources; `kubectl -n NAMESPACE get pods --show-labels`
+    /// shows the existing labels. `kubectl -n NAMESPACE describe networkpolicy NAME` prints the selector.
     ///
     /// ## How to fix
     ///
-    /// Make the selector match the labels of the pod template, or delete the policy if what it was for is gone.
+    /// Make the selector match the labels of the pod template, or delete the policy if its workload no longer exists.
     ///
     /// ## Exceptions
     ///
-    /// For an empty `podSelector`, which selects every pod; where a workload that matches is scaled to zero, suspended,
-    /// or a CronJob between two runs; for pods that come and go on demand (ACME solvers, pods of Jobs and pipelines);
-    /// in a namespace without any pod or workload, where the policy may be waiting for them; for policies that are two
-    /// minutes old; where pods or workloads could not be read. For a policy that a controller manages it is only
-    /// `info`, and where other policies of the namespace admit the same pods or let others connect to them: such pods
-    /// are made when somebody needs them (the servers of JupyterHub's users).
+    /// The rule does not fire:
+    ///
+    /// - for an empty `podSelector`, which selects every pod
+    /// - where a matching workload is scaled to zero, suspended, or a CronJob between two runs
+    /// - for pods that are created on demand (ACME solvers, pods of Jobs and pipelines)
+    /// - in a namespace without any pods or workloads, where the policy may have been created in advance
+    /// - in the first two minutes of a policy
+    /// - where pods or workloads could not be read
+    ///
+    /// The finding is `info` for a policy that a controller manages, and where other policies of the namespace admit
+    /// the same pods or allow others to connect to them: such pods are created on demand (the user servers of
+    /// JupyterHub).
     "network-policy/selects-nothing": Warning,
-    "the podSelector of a NetworkPolicy matches no pod and no workload",
+    "the podSelector of a NetworkPolicy matches no pods and no workloads",
     needs: [NetworkPolicy],
     optional: [Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
     reads_custom: true,
     explained_by: [],
 }
 
-const MAKERS: &[Kind] = &[
+const POD_SOURCES: &[Kind] = &[
     Kind::Pod,
     Kind::Deployment,
     Kind::StatefulSet,
@@ -61,10 +67,10 @@ fn check(cluster: &Cluster, report: &mut Report) {
             continue;
         }
         let namespace = policy.namespace();
-        if set.selects_any(namespace, policy.selector) || is_deserted(cluster, &set, namespace) {
+        if set.selects_any(namespace, policy.selector) || is_empty_namespace(cluster, &set, namespace) {
             continue;
         }
-        let unread = MAKERS.iter().find_map(|kind| Some((kind, withheld(cluster, *kind)?)));
+        let unread = POD_SOURCES.iter().find_map(|kind| Some((kind, withheld(cluster, *kind)?)));
         match unread.filter(|(kind, _)| !cluster.covers(**kind, namespace)) {
             Some((_, gap)) => report.not_evaluated(&object, gap.reason, gap.message.clone()),
             None => report.add(finding(cluster, &set, policy, object)),
@@ -72,8 +78,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// Without pods and workloads the policy was made ahead of them, or is left over from them.
-fn is_deserted(cluster: &Cluster, set: &PolicySet, namespace: &str) -> bool {
+/// Without pods and workloads, the policy was created in advance or is left over.
+fn is_empty_namespace(cluster: &Cluster, set: &PolicySet, namespace: &str) -> bool {
     set.workloads_in(namespace).is_empty() && !cluster.in_namespace::<Pod>(namespace).iter().any(Pod::is_active)
 }
 
@@ -81,7 +87,7 @@ fn is_young(cluster: &Cluster, policy: &Policy) -> bool {
     policy.object.created().is_some_and(|created| time::age(cluster.now(), created) < time::START)
 }
 
-/// Labels of pods that something makes when it needs them.
+/// Whether the selector has labels of pods that are created on demand.
 fn is_on_demand(policy: &Policy) -> bool {
     policy.selector.keys().any(|key| {
         matches!(
@@ -98,8 +104,8 @@ fn is_on_demand(policy: &Policy) -> bool {
     })
 }
 
-/// Whether other policies, too, speak of pods with the labels that nothing has, and no pod's are spelled alike.
-fn is_spoken_of(set: &PolicySet, policy: &Policy) -> bool {
+/// Whether other policies also refer to pods with the missing labels, and no pod has similar ones.
+fn is_referenced_by_others(set: &PolicySet, policy: &Policy) -> bool {
     let subjects = set.subjects_in(policy.namespace());
     let unmet: Vec<(&str, &str)> = policy
         .selector
@@ -109,7 +115,7 @@ fn is_spoken_of(set: &PolicySet, policy: &Policy) -> bool {
     let is_misspelled = unmet.iter().any(|(key, value)| {
         nearest_name(value, subjects.iter().filter_map(|subject| subject.end.labels.get(key))).is_some()
     });
-    let names_them = |peer: &Peer| match peer {
+    let refers_to_them = |peer: &Peer| match peer {
         Peer::Selected { namespaces: None, pods } => unmet.iter().all(|pair| pods.equalities().any(|p| p == *pair)),
         _ => false,
     };
@@ -118,27 +124,27 @@ fn is_spoken_of(set: &PolicySet, policy: &Policy) -> bool {
         let rules = [Direction::Ingress, Direction::Egress].into_iter();
         rules.flat_map(|d| other.rules(d).unwrap_or_default()).flat_map(|rule| &rule.peers)
     });
-    !unmet.is_empty() && !is_misspelled && peers.any(names_them)
+    !unmet.is_empty() && !is_misspelled && peers.any(refers_to_them)
 }
 
 fn finding(cluster: &Cluster, set: &PolicySet, policy: &Policy, object: ObjectRef) -> Finding {
     let (namespace, name) = (policy.namespace(), policy.name());
-    let asks = policy.selector.to_string();
+    let selector = policy.selector.to_string();
     let difference = match cluster.nearest_workload(namespace, policy.selector) {
         Some(nearest) => nearest.difference(),
-        None => format!("it asks for {asks}, which nothing in namespace {namespace} has"),
+        None => format!("no pod or workload in namespace {namespace} has {selector}"),
     };
-    let message = format!("NetworkPolicy {name} selects no pod: {difference}");
+    let message = format!("NetworkPolicy {name} selects no pods: {difference}");
     let is_managed = policy.object.controller().is_some();
-    let finding = if is_managed || is_spoken_of(set, policy) { Finding::info } else { Finding::warning };
+    let finding = if is_managed || is_referenced_by_others(set, policy) { Finding::info } else { Finding::warning };
     finding(object.clone(), message)
-        .evidence(format!("spec.podSelector is {asks}"), &object, "spec.podSelector")
+        .evidence(format!("spec.podSelector is {selector}"), &object, "spec.podSelector")
         .fix_command(
-            "See which labels the pods have, and make the selector match those that are meant",
+            "List the pods' labels, then correct spec.podSelector",
             kubectl(["-n", namespace, "get", "pods", "--show-labels"]),
         )
         .fix_command(
-            "Or delete the policy, if what it was for is gone",
+            "Or delete the policy, if its workload no longer exists",
             kubectl(["-n", namespace, "delete", "networkpolicy", name]),
         )
         .rests_on_absence()
@@ -163,7 +169,7 @@ mod tests {
     #[test]
     fn fires_when_nothing_has_the_labels() {
         check(&RULE, &[POLICY, &pod("web")]).finds(&[
-            "warning NetworkPolicy shop/cache-in: NetworkPolicy cache-in selects no pod: it asks for app=cache, which nothing in namespace shop has",
+            "warning NetworkPolicy shop/cache-in: NetworkPolicy cache-in selects no pods: no pod or workload in namespace shop has app=cache",
         ]);
     }
 
@@ -175,12 +181,12 @@ mod tests {
             metadata: {name: cache, namespace: shop}
             spec: {template: {metadata: {labels: {app: caches}}}}";
         check(&RULE, &[POLICY, deployment]).finds(&[
-            "warning NetworkPolicy shop/cache-in: NetworkPolicy cache-in selects no pod: it asks for app=cache, Deployment cache has app=caches",
+            "warning NetworkPolicy shop/cache-in: NetworkPolicy cache-in selects no pods: it asks for app=cache, Deployment cache has app=caches",
         ]);
     }
 
     #[test]
-    fn fires_mildly_for_pods_that_other_policies_speak_of() {
+    fn fires_as_info_for_pods_that_other_policies_refer_to() {
         let other = POLICY
             .replace("cache-in", "web-out")
             .replace("app: cache", "app: web")
@@ -224,21 +230,21 @@ mod tests {
     }
 
     #[test]
-    fn quiet_for_everything_and_for_what_comes_on_demand() {
+    fn quiet_for_all_pods_and_for_pods_on_demand() {
         check(&RULE, &[&POLICY.replace("matchLabels: {app: cache}", ""), &pod("web")]).finds_nothing();
         check(&RULE, &[&POLICY.replace("app: cache", "acme.cert-manager.io/http01-solver: \"true\""), &pod("web")])
             .finds_nothing();
     }
 
     #[test]
-    fn quiet_and_honest_where_workloads_are_forbidden() {
+    fn quiet_with_a_note_where_workloads_are_forbidden() {
         let said = World::new(&[POLICY, &pod("web")]).forbid(Kind::Deployment).check(&RULE);
         said.finds_nothing();
         assert_eq!(said.gaps(), ["NetworkPolicy forbidden"]);
     }
 
     #[test]
-    fn fires_as_info_for_what_an_operator_manages() {
+    fn fires_as_info_for_a_policy_that_an_operator_manages() {
         let owned = POLICY.replace(
             "namespace: shop}",
             "namespace: shop, ownerReferences: [{apiVersion: x/v1, kind: Kafka, name: k, uid: u, controller: true}]}",

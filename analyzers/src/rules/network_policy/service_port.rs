@@ -11,32 +11,35 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That a NetworkPolicy which opens the port of a Service opens the port on which the pods behind it listen. A
-    /// policy sees a connection after the Service's address and port were replaced by the pod's, so the Service's
-    /// `port` means nothing to it; only the `targetPort` does.
+    /// Checks that a NetworkPolicy that opens the port of a Service opens the port that the pods behind it listen on.
+    /// Policies apply after the Service's address and port have been translated to the pod's, so the Service's `port`
+    /// has no meaning to them; only the `targetPort` does.
     ///
     /// ## Why it matters
     ///
-    /// The policy opens a port that nothing listens on, and the real one stays closed: connections through the Service
-    /// time out, although Service, endpoints and pods are in order.
+    /// The policy opens a port that nothing listens on, and the actual port stays closed: connections through the
+    /// Service time out, although the Service, its endpoints and its pods are healthy.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe service SERVICE` shows `Port` and `TargetPort`; `kubectl -n NAMESPACE describe
-    /// networkpolicy NAME` shows the port that is open.
+    /// `kubectl -n NAMESPACE describe service SERVICE` shows `Port` and `TargetPort`;
+    /// `kubectl -n NAMESPACE describe networkpolicy NAME` shows the open port.
     ///
     /// ## How to fix
     ///
-    /// Put the Service's `targetPort` into the policy, by number or by the name that the container gives it.
+    /// Set the port in the policy to the Service's `targetPort`, by number or by the name of the container port.
     ///
     /// ## Exceptions
     ///
-    /// Where some policy opens the real port, too, or a port range includes it; where the pods declare the Service's
-    /// port as well, probe it, or another Service port leads to it; for rules that are about addresses outside of the
-    /// cluster or about all pods alike. Where policies of another engine (Cilium, Calico, Antrea) may open the port it
-    /// is only `info`.
+    /// The rule does not fire:
+    ///
+    /// - where any policy also opens the actual port, or a port range that includes it
+    /// - where the pods also declare or probe the Service's port, or another Service port targets it
+    /// - for rules whose peers are addresses outside the cluster, or all pods alike
+    ///
+    /// The finding is `info` where policies of another engine (Cilium, Calico, Antrea) may open the port.
     "network-policy/service-port": Error,
-    "a NetworkPolicy opens the port of a Service where the pods listen on its targetPort",
+    "a NetworkPolicy opens the port of a Service instead of its targetPort",
     needs: [NetworkPolicy, Service, Pod],
     optional: [
         Namespace, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
@@ -89,7 +92,7 @@ fn single(port: &crate::kubernetes::network::netpol::PortMatch) -> Option<Port> 
 
 type Mistaken<'a> = (&'a Service, Port, String);
 
-/// The pods that the policy selects: which of them listen elsewhere than on a port that it opens to others?
+/// The selected pods that do not listen on the port that the policy opens for ingress.
 fn ingress<'a>(set: &PolicySet<'a>, policy: &Policy<'a>, open: Port) -> Vec<Mistaken<'a>> {
     let mistaken = set.selected_by(policy).flat_map(|subject| mistaken(set, subject, open));
     mistaken
@@ -106,11 +109,11 @@ fn is_opened<'a>(set: &PolicySet<'a>, subject: &Subject<'a>, port: Port) -> bool
     rules.any(|rule| rule.allows_port(port, &end) != Answer::No)
 }
 
-/// The pods that a rule lets the policy's pods connect to.
+/// The egress destinations that do not listen on the port that a rule opens.
 fn egress<'a>(set: &PolicySet<'a>, policy: &Policy<'a>, rule: &Rule, open: Port) -> Vec<Mistaken<'a>> {
     let Some(from) = set.selected_by(policy).next() else { return Vec::new() };
-    let means_pods = |peer: &&Peer| matches!(peer, Peer::Selected { pods, .. } if !pods.is_empty());
-    let peers: Vec<&Peer> = rule.peers.iter().filter(means_pods).collect();
+    let selects_by_labels = |peer: &&Peer| matches!(peer, Peer::Selected { pods, .. } if !pods.is_empty());
+    let peers: Vec<&Peer> = rule.peers.iter().filter(selects_by_labels).collect();
     let namespaces = if peers.is_empty() { &[][..] } else { set.namespaces() };
     let mut found = Vec::new();
     for namespace in namespaces {
@@ -132,7 +135,7 @@ fn egress<'a>(set: &PolicySet<'a>, policy: &Policy<'a>, rule: &Rule, open: Port)
     found
 }
 
-/// The Services whose `port` is the one that is open, and which lead to another port of the pods.
+/// The Services whose `port` is the open one and whose `targetPort` is another.
 fn mistaken<'s, 'a>(
     set: &PolicySet<'a>,
     subject: &'s Subject<'a>,
@@ -156,7 +159,7 @@ fn mistaken<'s, 'a>(
             Some((service, port.port, end.target(&port.target(), Protocol::parse(&port.protocol)?)?))
         })
         .collect();
-    // Some Service leads to that very port, so something listens there.
+    // Another Service port targets this port, so something listens on it.
     if targets.iter().any(|(_, _, target)| *target == open) {
         return Vec::new();
     }
@@ -170,16 +173,17 @@ fn finding(set: &PolicySet, policy: &NetworkPolicy, wrong: &Wrong, owners: &BTre
     let object = policy.reference();
     let Wrong { direction, rule, open, real, service } = wrong;
     let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
+    let listen = if owners.len() == 1 { "listens" } else { "listen" };
     let owners = words::list(&owners, 3);
     let is_undecided = set.is_undecided(policy.namespace());
     let side = match direction {
         Direction::Ingress => "spec.ingress",
         Direction::Egress => "spec.egress",
     };
-    let doubt = if is_undecided { "; policies of another engine may" } else { "" };
+    let doubt = if is_undecided { " (policies of another engine may)" } else { "" };
     let message = format!(
-        "NetworkPolicy {} opens port {open}, the port of Service {}, but the pods of {owners} listen on {real}, which \
-         no policy opens{doubt}",
+        "NetworkPolicy {} opens port {open} of Service {}, but {owners} {listen} on port {real}, which no policy \
+         opens{doubt}",
         policy.name(),
         service.name
     );
@@ -191,10 +195,10 @@ fn finding(set: &PolicySet, policy: &NetworkPolicy, wrong: &Wrong, owners: &BTre
     .to_string();
     let new = if is_undecided { Finding::info } else { Finding::error };
     new(object.clone(), message)
-        .evidence(format!("the rule opens {open}"), &object, &format!("{side}[{rule}].ports"))
-        .evidence(format!("Service {} leads from port {open} to port {real}", service.name), service, "spec.ports")
+        .evidence(format!("the rule opens port {open}"), &object, &format!("{side}[{rule}].ports"))
+        .evidence(format!("Service {} maps port {open} to port {real}", service.name), service, "spec.ports")
         .fix_command(
-            format!("Open {real}, the port that the pods listen on"),
+            format!("Open port {real}, which the pods listen on"),
             kubectl(["-n", policy.namespace(), "patch", "networkpolicy", policy.name(), "--type=json", "-p", &patch]),
         )
         .key(format!("{direction:?}/{open}/{}/{}", service.namespace(), service.name))
@@ -227,8 +231,8 @@ mod tests {
         )
     }
 
-    const FOUND: &str = "error NetworkPolicy shop/back-in: NetworkPolicy back-in opens port 80, the port of Service \
-                         back, but the pods of Pod back listen on 9000, which no policy opens";
+    const FOUND: &str = "error NetworkPolicy shop/back-in: NetworkPolicy back-in opens port 80 of Service back, but \
+                         Pod back listens on port 9000, which no policy opens";
 
     #[test]
     fn fires_when_the_real_port_stays_closed() {
@@ -294,8 +298,8 @@ mod tests {
     #[test]
     fn fires_where_the_client_may_only_reach_the_port_of_the_service() {
         check(&RULE, &[SERVICE, POD, FRONT, &may_reach("80")]).finds(&[
-            "error NetworkPolicy shop/front-out: NetworkPolicy front-out opens port 80, the port of Service back, but \
-             the pods of Pod back listen on 9000, which no policy opens",
+            "error NetworkPolicy shop/front-out: NetworkPolicy front-out opens port 80 of Service back, but Pod back \
+             listens on port 9000, which no policy opens",
         ]);
     }
 

@@ -8,27 +8,29 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the `externalName` of a Service is a name that can resolve: not empty, not an IP address, and, if it is the name
-    /// of a Service of this cluster (`NAME.NAMESPACE.svc.cluster.local`), that this Service exists.
+    /// Checks that the `externalName` of a Service can resolve: it is not empty, not an IP address and, if it refers to
+    /// a Service of this cluster (`NAME.NAMESPACE.svc.cluster.local`), that Service exists.
     ///
     /// ## Why it matters
     ///
-    /// An ExternalName Service is a CNAME record. An address that looks like `192.0.2.1` is taken for a name of digits,
-    /// which no DNS server resolves.
+    /// An ExternalName Service is a CNAME record. An address such as `192.0.2.1` is treated as a DNS name made of
+    /// digits, which no DNS server resolves.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get service NAME -o jsonpath='{.spec.externalName}'`, and resolve that name from a pod.
+    /// `kubectl -n NAMESPACE get service NAME -o jsonpath='{.spec.externalName}'` shows the name; resolve it from a
+    /// pod.
     ///
     /// ## How to fix
     ///
-    /// For an address use a Service without a selector and an EndpointSlice. Otherwise correct the name.
+    /// For an IP address, use a Service without a selector and an EndpointSlice. Otherwise correct the name.
     ///
     /// ## Exceptions
     ///
-    /// For names outside the cluster, which cannot be checked from here, and where Services could not be read.
+    /// The rule does not fire for names outside the cluster, which cannot be checked from here, or where Services could
+    /// not be read.
     "service/external-name": Warning,
-    "the externalName of a Service cannot resolve",
+    "the externalName of a Service does not resolve",
     needs: [Service],
     optional: [Namespace],
     explained_by: [],
@@ -36,26 +38,29 @@ declare_rule! {
 
 fn check(cluster: &Cluster, report: &mut Report) {
     for service in cluster.all::<Service>().iter().filter(|service| service.is_external_name()) {
-        if let Some(finding) = trouble(cluster, service) {
+        if let Some(finding) = problem(cluster, service) {
             report.add(finding);
         }
     }
 }
 
-fn trouble(cluster: &Cluster, service: &Service) -> Option<Finding> {
+fn problem(cluster: &Cluster, service: &Service) -> Option<Finding> {
     let (name, target) = (service.name(), service.spec.external_name.trim_end_matches('.'));
     let finding = |message: String| {
         let object = service.reference();
         Finding::warning(object.clone(), message)
             .evidence(format!("spec.externalName is {target}"), &object, "spec.externalName")
-            .fix_command("Correct externalName", kubectl(["-n", service.namespace(), "edit", "service", name]))
+            .fix_command(
+                "Set spec.externalName to a DNS name that resolves",
+                kubectl(["-n", service.namespace(), "edit", "service", name]),
+            )
     };
     if target.is_empty() {
-        return Some(finding(format!("Service {name} is of type ExternalName but has no externalName")));
+        return Some(finding(format!("Service {name} of type ExternalName has no externalName")));
     }
     if target.parse::<IpAddr>().is_ok() {
-        let message = format!("Service {name} has the address {target} as externalName, which has to be a DNS name");
-        return Some(finding(message).fix("For an address use a Service without selector and an EndpointSlice"));
+        let message = format!("Service {name} has the IP address {target} as externalName, which must be a DNS name");
+        return Some(finding(message).fix("For an IP address, use a Service without a selector and an EndpointSlice"));
     }
     let (namespace, other) = internal(target)?;
     if !cluster.get::<Service>(namespace, other).is_missing() {
@@ -66,7 +71,7 @@ fn trouble(cluster: &Cluster, service: &Service) -> Option<Finding> {
     Some(finding(message).rests_on_absence())
 }
 
-/// Namespace and name of the Service of this cluster that a DNS name means; also where it is the name of one of its pods.
+/// The namespace and name of the Service of this cluster that a DNS name, or the DNS name of one of its pods, refers to.
 fn internal(name: &str) -> Option<(&str, &str)> {
     let name = name.strip_suffix(".svc.cluster.local").or_else(|| name.strip_suffix(".svc"))?;
     let (rest, namespace) = name.rsplit_once('.')?;
@@ -92,14 +97,14 @@ mod tests {
     #[test]
     fn fires_for_an_address() {
         check(&RULE, &[&service("192.0.2.1")]).finds(&[
-            "warning Service shop/db: Service db has the address 192.0.2.1 as externalName, which has to be a DNS name",
+            "warning Service shop/db: Service db has the IP address 192.0.2.1 as externalName, which must be a DNS name",
         ]);
     }
 
     #[test]
     fn fires_for_nothing_and_for_a_missing_service() {
         check(&RULE, &[&service("")])
-            .finds(&["warning Service shop/db: Service db is of type ExternalName but has no externalName"]);
+            .finds(&["warning Service shop/db: Service db of type ExternalName has no externalName"]);
         check(&RULE, &[&service("pg.data.svc.cluster.local")]).finds(&[
             "warning Service shop/db: Service db is an alias for Service pg in namespace data, which does not exist",
         ]);

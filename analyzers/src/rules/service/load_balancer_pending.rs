@@ -10,38 +10,43 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That a Service of type `LoadBalancer` has been given an address.
+    /// Checks that a Service of type `LoadBalancer` has been assigned an address.
     ///
     /// ## Why it matters
     ///
-    /// Kubernetes itself hands out no addresses. A cloud controller manager, MetalLB, kube-vip or the like must do it;
-    /// without one `EXTERNAL-IP` stays `<pending>` and nothing outside the cluster reaches the Service.
+    /// Kubernetes itself assigns no load balancer addresses. A cloud controller manager, MetalLB, kube-vip or a similar
+    /// controller does; without one, `EXTERNAL-IP` stays `<pending>` and the Service is unreachable from outside the
+    /// cluster.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get service NAME` shows `<pending>`, and `kubectl -n NAMESPACE describe service NAME` the
-    /// events of the controller that tries, if there is one.
+    /// `kubectl -n NAMESPACE get service NAME` shows `<pending>`; `kubectl -n NAMESPACE describe service NAME` shows
+    /// the events of the responsible controller, if there is one.
     ///
     /// ## How to fix
     ///
-    /// Read the events: quota, subnets, address pools and permissions of the cloud are the usual reasons. If no controller
-    /// is there, install one (MetalLB on bare metal), or use `NodePort` or an Ingress.
+    /// Check the events: cloud quotas, subnets, address pools and permissions are the usual causes. If no controller is
+    /// installed, install one (MetalLB on bare metal), or use `NodePort` or an Ingress.
     ///
     /// ## Exceptions
     ///
-    /// In the first 5 minutes, unless the controller already reports an error (1 minute), or no controller that could do it
-    /// is to be seen (1 minute); for Services with `externalIPs`; for manifests.
+    /// The rule does not fire:
+    ///
+    /// - in the first 5 minutes, or in the first minute if a controller already reports an error or no suitable
+    ///   controller was found
+    /// - for Services with `externalIPs`
+    /// - for manifests
     "service/load-balancer-pending": Error,
-    "a LoadBalancer Service gets no address",
+    "a LoadBalancer Service has no address",
     needs: [Service],
     optional: [Pod, Node, Event, Namespace],
     explained_by: [],
 }
 
-/// How long to wait where a better sign than time says that it will not work.
-const SURE: Duration = Duration::from_secs(60);
+/// How long to wait where an error or a missing controller shows that no address will be assigned.
+const SHORT_WAIT: Duration = Duration::from_secs(60);
 
-/// Parts of the images and commands of what hands out addresses.
+/// Parts of the images and commands of controllers that assign addresses.
 const CONTROLLERS: [&str; 20] = [
     "cloud-controller-manager",
     "cloud-provider",
@@ -74,8 +79,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let events = cluster.events(&object);
         let failure = events.iter().copied().find(|event| is_failure(event));
         let unserved = failure.is_none() && no_controller(cluster, service);
-        let patience = if unserved || failure.is_some() { SURE } else { time::PROVISION };
-        if age < patience {
+        let wait = if unserved || failure.is_some() { SHORT_WAIT } else { time::PROVISION };
+        if age < wait {
             continue;
         }
         report.add(finding(service, age, failure, unserved).since(Some(created)));
@@ -90,18 +95,18 @@ fn is_pending(service: &Service) -> bool {
         && addresses.iter().all(|address| address.ip.is_empty() && address.hostname.is_empty())
 }
 
-/// `SyncLoadBalancerFailed` of the clouds' service controller, `AllocationFailed` of MetalLB …
+/// `SyncLoadBalancerFailed` from cloud service controllers, `AllocationFailed` from MetalLB …
 fn is_failure(event: &Event) -> bool {
     let reason = event.reason.as_str();
     event.type_ == "Warning" && (reason.contains("Fail") || reason.contains("Error")) && !reason.contains("Endpoint")
 }
 
-/// Whether everything that could tell was read, and nothing that gives out addresses is to be seen.
+/// Whether everything relevant was read, and no controller that assigns addresses was found.
 fn no_controller(cluster: &Cluster, service: &Service) -> bool {
     let others = cluster.all::<Service>().iter().any(|other| !other.status.load_balancer.ingress.is_empty());
-    // The service controller of a cloud puts its finalizer on before anything else.
-    let taken = service.metadata.finalizers.iter().any(|f| f.contains("load-balancer") || f.contains("service"));
-    // k3s has a controller of its own (svclb), Docker Desktop and minikube have one outside.
+    // The service controller of a cloud first adds its finalizer.
+    let is_claimed = service.metadata.finalizers.iter().any(|f| f.contains("load-balancer") || f.contains("service"));
+    // k3s has its own controller (svclb); Docker Desktop and minikube run theirs outside the cluster.
     let built_in = cluster.all::<Node>().iter().any(|node| {
         let version = &node.status.node_info.kubelet_version;
         version.contains("+k3s") || node.name() == "docker-desktop" || node.spec.provider_id.starts_with("k3s://")
@@ -110,7 +115,7 @@ fn no_controller(cluster: &Cluster, service: &Service) -> bool {
         && cluster.covers_all(Kind::Node)
         && !cluster.all::<Node>().is_empty()
         && !others
-        && !taken
+        && !is_claimed
         && !built_in
         && service.spec.load_balancer_class.is_none()
         && cluster.cloud().is_none()
@@ -122,10 +127,10 @@ fn finding(service: &Service, age: Duration, failure: Option<&Event>, unserved: 
     let why = match failure {
         Some(event) => format!(": {}", words::shorten(&event.message, 200)),
         None if unserved => {
-            ": nothing in this cluster hands out addresses (no cloud controller, MetalLB or the like)".to_string()
+            ": no load balancer controller found (cloud controller manager, MetalLB or similar)".to_string()
         }
         None => match service.spec.load_balancer_class.as_deref() {
-            Some(class) => format!(": no controller of class {class} gave it one"),
+            Some(class) => format!(": no controller of class {class} has assigned one"),
             None => String::new(),
         },
     };
@@ -137,18 +142,19 @@ fn finding(service: &Service, age: Duration, failure: Option<&Event>, unserved: 
         "status.loadBalancer",
     );
     if let Some(event) = failure {
-        let text = format!("{} ({} times)", event.reason, event.times());
+        let times = usize::try_from(event.times()).unwrap_or(1);
+        let text = format!("{} ({})", event.reason, words::count(times, "time"));
         finding = finding.evidence(text, &object, "");
     }
     if unserved {
         return finding
-            .fix("Install a controller for load balancers (MetalLB, kube-vip, that of your cloud)")
+            .fix("Install a load balancer controller (MetalLB, kube-vip or your cloud's controller)")
             .fix_command(
-                "Or do without an external address",
+                "Or set spec.type to NodePort, if no external address is needed",
                 kubectl(["-n", namespace, "patch", "service", name, "-p", r#"{"spec":{"type":"NodePort"}}"#]),
             );
     }
-    finding.fix_command("Read what the controller says", kubectl(["-n", namespace, "describe", "service", name]))
+    finding.fix_command("Check the controller's events", kubectl(["-n", namespace, "describe", "service", name]))
 }
 
 #[cfg(test)]
@@ -173,12 +179,12 @@ mod tests {
     fn fires_soon_without_any_controller() {
         check(&RULE, &[&service(TWO_MINUTES, ""), &node("")]).finds(&[
             "error Service shop/gate: Service gate of type LoadBalancer has had no external address for 2m: \
-             nothing in this cluster hands out addresses (no cloud controller, MetalLB or the like)",
+             no load balancer controller found (cloud controller manager, MetalLB or similar)",
         ]);
     }
 
     #[test]
-    fn fires_with_what_the_controller_says() {
+    fn fires_with_the_controllers_message() {
         let event = "{apiVersion: v1, kind: Event, metadata: {name: e, namespace: shop}, type: Warning, reason: \
                      SyncLoadBalancerFailed, message: 'Error syncing load balancer: quota exceeded', involvedObject: \
                      {kind: Service, namespace: shop, name: gate}}";

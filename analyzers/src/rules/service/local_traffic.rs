@@ -9,30 +9,31 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Services whose `externalTrafficPolicy` or `internalTrafficPolicy` is `Local`: that there is an endpoint where traffic
-    /// arrives. For external traffic that is at least one node which is not excluded from load balancers; for internal
-    /// traffic each node that runs other pods of the same namespace.
+    /// Checks that Services whose `externalTrafficPolicy` or `internalTrafficPolicy` is `Local` have an endpoint where
+    /// traffic arrives: for external traffic on at least one node that is not excluded from load balancers, for
+    /// internal traffic on each node that runs other pods of the same namespace.
     ///
     /// ## Why it matters
     ///
-    /// With `Local` a node sends traffic only to endpoints on itself. Where it has none the packets are dropped, although
-    /// the Service has ready endpoints elsewhere.
+    /// With `Local`, a node forwards traffic only to endpoints on that node. A node without one drops the packets,
+    /// although the Service has ready endpoints elsewhere.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=NAME -o wide` shows the nodes of the endpoints;
-    /// compare them with `kubectl -n NAMESPACE get pods -o wide`.
+    /// `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=NAME -o wide` shows the nodes of the
+    /// endpoints; compare them with `kubectl -n NAMESPACE get pods -o wide`.
     ///
     /// ## How to fix
     ///
-    /// Run an endpoint on each of these nodes (a DaemonSet, or a spread over nodes), or set the policy to `Cluster`.
+    /// Run an endpoint on each of these nodes (with a DaemonSet or topology spread constraints), or set the policy to
+    /// `Cluster`.
     ///
     /// ## Exceptions
     ///
-    /// For Services without a ready endpoint (other rules say that), for nodes without client pods in the Service's namespace,
-    /// and where pods, nodes or EndpointSlices could not be read.
+    /// The rule does not fire for Services without a ready endpoint (other rules report them), for nodes without client
+    /// pods in the Service's namespace, or where pods, nodes or EndpointSlices could not be read.
     "service/local-traffic": Warning,
-    "a Service with a Local traffic policy has no endpoint where traffic arrives",
+    "a Service with traffic policy Local has no endpoint where traffic arrives",
     needs: [Service, EndpointSlice, Pod, Node],
     optional: [Endpoints, ReplicaSet, Job, Namespace],
     explained_by: ["node/not-ready"],
@@ -47,7 +48,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let nodes = backends.backends.iter().filter(|b| b.takes_traffic()).map(|b| b.node);
         let nodes: BTreeSet<&str> = nodes.collect();
         if nodes.contains("") {
-            continue; // An endpoint that is no pod is on no node.
+            continue; // An endpoint that is not a pod has no node.
         }
         if let Some(finding) = external(cluster, service, &nodes).or_else(|| internal(cluster, service, &nodes)) {
             report.add(finding);
@@ -55,7 +56,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// A load balancer leaves out nodes with a certain label, and nodes that are not ready.
+/// Load balancers exclude nodes with a certain label, and nodes that are not ready.
 fn external(cluster: &Cluster, service: &Service, nodes: &BTreeSet<&str>) -> Option<Finding> {
     let is_external = matches!(service.spec.type_.as_str(), "LoadBalancer");
     if !is_external || service.spec.external_traffic_policy != "Local" || !cluster.covers_all(Kind::Node) {
@@ -69,7 +70,7 @@ fn external(cluster: &Cluster, service: &Service, nodes: &BTreeSet<&str>) -> Opt
     }
     let names: Vec<&str> = nodes.iter().copied().collect();
     let message = format!(
-        "Service {} has endpoints only on {}, which load balancers leave out, and externalTrafficPolicy is Local",
+        "Service {} has endpoints only on {} (excluded from load balancers), and externalTrafficPolicy is Local",
         service.name(),
         words::list(&names, 3),
     );
@@ -81,9 +82,10 @@ fn external(cluster: &Cluster, service: &Service, nodes: &BTreeSet<&str>) -> Opt
     );
     let patch = r#"{"spec":{"externalTrafficPolicy":"Cluster"}}"#;
     Some(known.iter().take(1).fold(finding, |finding, node| {
-        finding.evidence("is excluded from external load balancers", &node.reference(), "metadata.labels")
+        let text = format!("Node {} is excluded from external load balancers", node.name());
+        finding.evidence(text, &node.reference(), "metadata.labels")
     }))
-    .map(|finding| finding.fix_command("Let other nodes forward the traffic", patch_command(service, patch)))
+    .map(|finding| finding.fix_command("Set externalTrafficPolicy to Cluster", patch_command(service, patch)))
 }
 
 fn internal(cluster: &Cluster, service: &Service, nodes: &BTreeSet<&str>) -> Option<Finding> {
@@ -108,7 +110,7 @@ fn internal(cluster: &Cluster, service: &Service, nodes: &BTreeSet<&str>) -> Opt
     }
     let names: Vec<&str> = without.into_iter().collect();
     let message = format!(
-        "Service {} drops what pods on {} send to it: internalTrafficPolicy is Local and no endpoint is there",
+        "Service {} drops traffic from pods on {}: internalTrafficPolicy is Local and there is no local endpoint",
         service.name(),
         words::list(&names, 3),
     );
@@ -118,7 +120,7 @@ fn internal(cluster: &Cluster, service: &Service, nodes: &BTreeSet<&str>) -> Opt
     let finding = Finding::warning(object.clone(), message)
         .evidence("internalTrafficPolicy is Local", &object, "spec.internalTrafficPolicy")
         .evidence(format!("endpoints are on {}", words::list(&on, 5)), &object, "")
-        .fix_command("Let endpoints on other nodes answer", patch_command(service, patch));
+        .fix_command("Set internalTrafficPolicy to Cluster", patch_command(service, patch));
     Some(
         names
             .iter()
@@ -161,16 +163,16 @@ mod tests {
     #[test]
     fn fires_for_clients_on_other_nodes() {
         check(&RULE, &[&service("internalTrafficPolicy"), SLICE, &client("node-2")]).finds(&[
-            "warning Service shop/agent: Service agent drops what pods on node-2 send to it: internalTrafficPolicy is \
-             Local and no endpoint is there",
+            "warning Service shop/agent: Service agent drops traffic from pods on node-2: internalTrafficPolicy is \
+             Local and there is no local endpoint",
         ]);
     }
 
     #[test]
-    fn fires_when_load_balancers_leave_the_nodes_out() {
+    fn fires_when_load_balancers_exclude_the_nodes() {
         let world = [service("externalTrafficPolicy"), node("node-1", EXCLUDED), node("node-2", "{}")];
         check(&RULE, &[&world[0], SLICE, &world[1], &world[2]]).finds(&[
-            "warning Service shop/agent: Service agent has endpoints only on node-1, which load balancers leave out, and \
+            "warning Service shop/agent: Service agent has endpoints only on node-1 (excluded from load balancers), and \
              externalTrafficPolicy is Local",
         ]);
     }

@@ -8,16 +8,17 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That a Service without a selector has an EndpointSlice (or Endpoints) that somebody made for it.
+    /// Checks that a Service without a selector has an EndpointSlice (or Endpoints).
     ///
     /// ## Why it matters
     ///
-    /// Without a selector Kubernetes finds no endpoints by itself. If nobody adds them, every connection to the Service
-    /// fails. Often the selector was forgotten, or the slice lacks the label that ties it to the Service.
+    /// Kubernetes creates no EndpointSlices for a Service without a selector. If nobody else creates them, every
+    /// connection to the Service fails. Often the selector was forgotten, or the EndpointSlice lacks the label that
+    /// links it to the Service.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=NAME` finds nothing.
+    /// `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=NAME` finds no resources.
     ///
     /// ## How to fix
     ///
@@ -25,9 +26,13 @@ declare_rule! {
     ///
     /// ## Exceptions
     ///
-    /// For `ExternalName`, for headless Services without ports, for Services that a controller owns, for those with
-    /// EndpointSlices or Endpoints even if these are empty (some operators keep their state there), in the first 2 minutes,
-    /// and where EndpointSlices could not be read.
+    /// The rule does not fire:
+    ///
+    /// - for `ExternalName`, and for headless Services without ports
+    /// - for Services that a controller owns
+    /// - for Services with EndpointSlices or Endpoints, even empty ones (some operators keep their state there)
+    /// - in the first 2 minutes
+    /// - where EndpointSlices could not be read
     "service/no-endpoints": Warning,
     "a Service without a selector has no EndpointSlice",
     needs: [Service, EndpointSlice],
@@ -46,8 +51,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
 
 fn finding(cluster: &Cluster, service: &Service) -> Finding {
     let (namespace, name, object) = (service.namespace(), service.name(), service.reference());
-    let message = format!("Service {name} leads nowhere: it has no selector, and no EndpointSlice was made for it");
-    // A slice that is named after the Service is not enough: the label counts.
+    let message = format!("Service {name} has no endpoints: it has no selector and no EndpointSlice");
+    // A slice belongs to the Service by its label, not by its name.
     let slices = cluster.in_namespace::<crate::snapshot::model::EndpointSlice>(namespace).iter();
     let stray = slices.filter(|slice| slice.service().is_none_or(str::is_empty)).find(|s| s.name().starts_with(name));
     let finding = Finding::warning(object.clone(), message)
@@ -58,12 +63,12 @@ fn finding(cluster: &Cluster, service: &Service) -> Finding {
             let label = format!("kubernetes.io/service-name={name}");
             let text = format!("EndpointSlice {} lacks the label {label}", slice.name());
             finding.evidence(text, &slice.reference(), "metadata.labels").fix_command(
-                "Tie the EndpointSlice to the Service",
+                "Add the Service's label to the EndpointSlice",
                 kubectl(["-n", namespace, "label", "endpointslice", slice.name(), &label]),
             )
         }
         None => finding.fix_command(
-            "Give it a selector, add an EndpointSlice, or delete it",
+            "Add a selector or an EndpointSlice, or delete the Service",
             kubectl(["-n", namespace, "edit", "service", name]),
         ),
     }
@@ -81,8 +86,7 @@ mod tests {
     #[test]
     fn fires_without_any_slice() {
         check(&RULE, &[SERVICE]).finds(&[
-            "warning Service shop/legacy: Service legacy leads nowhere: it has no selector, and no EndpointSlice was made \
-             for it",
+            "warning Service shop/legacy: Service legacy has no endpoints: it has no selector and no EndpointSlice",
         ]);
     }
 

@@ -8,32 +8,37 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That a Service which selects pods has at least one endpoint that takes traffic: a ready one, or, while nothing is
-    /// ready, one that is terminating and still serves.
+    /// Checks that a Service that selects pods has at least one endpoint that accepts traffic: a ready one or, if none
+    /// is ready, one that is terminating but still serving.
     ///
     /// ## Why it matters
     ///
-    /// Without a ready endpoint every connection to the Service fails. The Service itself is mostly fine: what keeps its
-    /// pods from being ready is the cause, and this finding is listed beneath it.
+    /// Without a ready endpoint every connection to the Service fails. The Service itself is usually correct: the cause
+    /// is what keeps its pods from becoming ready, and this finding is listed under that cause.
     ///
     /// ## How to confirm
     ///
     /// `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=NAME -o yaml` shows no endpoint with
-    /// `ready: true`; `kubectl -n NAMESPACE get pods -l SELECTOR` shows what the pods do.
+    /// `ready: true`; `kubectl -n NAMESPACE get pods -l SELECTOR` shows the status of the pods.
     ///
     /// ## How to fix
     ///
-    /// Make the pods ready: the cause says what is wrong with them. If pods are ready and no EndpointSlice lists them, the
-    /// EndpointSlice controller of kube-controller-manager does not work.
+    /// Make the pods ready; the cause shows what is wrong with them. If pods are ready but no EndpointSlice lists them,
+    /// the EndpointSlice controller of kube-controller-manager is not working.
     ///
     /// ## Exceptions
     ///
-    /// With `publishNotReadyAddresses`, for `ExternalName`, for Services whose only pods belong to Jobs, while pods have
-    /// not had their time to start, during deletion, for Services that Cilium shares between clusters, and where pods or
-    /// EndpointSlices could not be read. The Service of the cluster's DNS is left to `dns/down`, one whose selector matches
-    /// nothing to `service/selector-matches-nothing`.
+    /// The rule does not fire:
+    ///
+    /// - with `publishNotReadyAddresses`, and for `ExternalName`
+    /// - for Services whose only pods belong to Jobs
+    /// - for Services that Cilium shares between clusters
+    /// - while pods are still within their startup time, and during deletion
+    /// - where pods or EndpointSlices could not be read
+    /// - for the Service of the cluster's DNS (`dns/down` covers it)
+    /// - for Services whose selector matches nothing (`service/selector-matches-nothing` covers them)
     "service/no-ready-endpoints": Error,
-    "a Service has no endpoint that takes traffic",
+    "a Service has no endpoint that accepts traffic",
     needs: [Service, Pod, EndpointSlice],
     optional: [
         Endpoints, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Namespace, Node,
@@ -63,7 +68,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 fn not_ready_finding(service: &Service, not_ready: &NotReady, why: &str) -> Finding {
     let object = service.reference();
     let count = not_ready.pods().len();
-    let message = format!("Service {} has no ready endpoint: {why}", service.name());
+    let message = format!("Service {} has no ready endpoints: {why}", service.name());
     let mut finding = Finding::error(object.clone(), message)
         .evidence(format!("{} not ready, 0 ready", words::count(count, "endpoint")), &object, "")
         .pods(count)
@@ -73,7 +78,7 @@ fn not_ready_finding(service: &Service, not_ready: &NotReady, why: &str) -> Find
     }
     let selector = Selector::equals(&service.spec.selector).to_string();
     finding.fix_command(
-        "See why the pods are not ready",
+        "Check why the pods are not ready",
         kubectl(["-n", service.namespace(), "describe", "pods", "-l", &selector]),
     )
 }
@@ -81,21 +86,23 @@ fn not_ready_finding(service: &Service, not_ready: &NotReady, why: &str) -> Find
 fn readiness_text(pod: &Pod) -> String {
     let name = pod.name();
     match pod.condition("Ready") {
-        None => format!("Pod {name} has not been started"),
-        Some(ready) if ready.message.is_empty() => format!("Pod {name} has Ready={}", ready.status),
-        Some(ready) => format!("Pod {name} has Ready={}: {}", ready.status, words::shorten(&ready.message, 200)),
+        None => format!("Pod {name} has not started"),
+        Some(ready) if ready.message.is_empty() => format!("Pod {name} has condition Ready={}", ready.status),
+        Some(ready) => {
+            format!("Pod {name} has condition Ready={}: {}", ready.status, words::shorten(&ready.message, 200))
+        }
     }
 }
 
 fn no_pods(service: &Service, workloads: &[ObjectRef], why: &str) -> Finding {
-    let message = format!("Service {} has no endpoint: {why}", service.name());
+    let message = format!("Service {} has no endpoints: {why}", service.name());
     let finding = Finding::error(service.reference(), message);
     match workloads.first() {
         Some(workload) => {
             let what = format!("{}/{}", workload.kind.to_lowercase(), workload.name);
             finding
-                .evidence(format!("no pod of {workload} exists"), workload, "")
-                .fix_command("See why no pod is made", kubectl(["-n", service.namespace(), "describe", &what]))
+                .evidence(format!("{workload} has no pods"), workload, "")
+                .fix_command("Check why no pods are created", kubectl(["-n", service.namespace(), "describe", &what]))
         }
         None => finding,
     }
@@ -103,9 +110,9 @@ fn no_pods(service: &Service, workloads: &[ObjectRef], why: &str) -> Finding {
 
 fn not_published(service: &Service, pods: &[&Pod]) -> Finding {
     let object = service.reference();
-    let be = if pods.len() == 1 { "is" } else { "are" };
+    let (be, them) = if pods.len() == 1 { ("is", "it") } else { ("are", "them") };
     let message = format!(
-        "Service {} has no endpoint although {} {be} ready: nothing puts them into its EndpointSlices",
+        "Service {} has no endpoints although {} {be} ready: no EndpointSlice lists {them}",
         service.name(),
         words::count(pods.len(), "pod"),
     );
@@ -113,7 +120,7 @@ fn not_published(service: &Service, pods: &[&Pod]) -> Finding {
         finding.evidence(format!("Pod {} is ready", pod.name()), &pod.reference(), "status.conditions")
     });
     finding.pods(pods.len()).fix_command(
-        "See whether kube-controller-manager, which runs the EndpointSlice controller, leads and works",
+        "Check that kube-controller-manager, which runs the EndpointSlice controller, holds its lease and is healthy",
         kubectl(["-n", "kube-system", "get", "lease", "kube-controller-manager", "-o", "yaml"]),
     )
 }
@@ -152,7 +159,7 @@ mod tests {
     #[test]
     fn fires_when_no_pod_is_ready() {
         let said = check(&RULE, &[SERVICE, &pod("False", LONG_AGO, ""), &slice("{ready: false}")]);
-        said.finds(&["error Service shop/cart: Service cart has no ready endpoint: \
+        said.finds(&["error Service shop/cart: Service cart has no ready endpoints: \
                       the only pod of StatefulSet cart is not ready"]);
         assert_eq!(said.finding().pods, 1);
         assert_eq!(said.finding().since.unwrap().to_string(), LONG_AGO);
@@ -167,17 +174,17 @@ mod tests {
     #[test]
     fn fires_when_ready_pods_are_not_published() {
         check(&RULE, &[SERVICE, &pod("True", LONG_AGO, "")])
-            .finds(&["error Service shop/cart: Service cart has no endpoint although 1 pod is ready: \
-             nothing puts them into its EndpointSlices"]);
+            .finds(&["error Service shop/cart: Service cart has no endpoints although 1 pod is ready: \
+             no EndpointSlice lists it"]);
         check(&RULE, &[SERVICE, &pod("True", "2026-11-21T11:59:30Z", "")]).finds_nothing();
     }
 
     #[test]
-    fn fires_when_a_workload_makes_no_pods() {
+    fn fires_when_a_workload_creates_no_pods() {
         let set = "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: cart, namespace: shop, creationTimestamp: \
                    '2026-11-21T11:00:00Z'}, spec: {template: {metadata: {labels: {app: cart}}}}}";
         check(&RULE, &[SERVICE, set])
-            .finds(&["error Service shop/cart: Service cart has no endpoint: StatefulSet cart has no pod"]);
+            .finds(&["error Service shop/cart: Service cart has no endpoints: StatefulSet cart has no pod"]);
         check(&RULE, &[SERVICE, &set.replace("11:00:00", "11:59:00")]).finds_nothing();
     }
 
@@ -195,7 +202,7 @@ mod tests {
         World::new(&[SERVICE, &pod, &slice("{ready: false}")]).check_all().finds_nothing();
     }
 
-    /// The pods were read a moment before the control plane marked them, their slice a moment after.
+    /// The pods were read just before the control plane marked them not ready, their slice just after.
     #[test]
     fn fires_for_the_node_before_its_pods_are_marked() {
         let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {conditions: [{type: Ready, status: Unknown}]}}";
@@ -206,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_on_while_pods_come_after_those_of_a_lost_node() {
+    fn fires_while_replacements_of_pods_on_a_lost_node_start() {
         let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {conditions: [{type: Ready, status: Unknown}]}}";
         let new = pod("False", JUST_NOW, "");
         let evicted = pod("False", LONG_AGO, "")

@@ -9,38 +9,46 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the `selector` of a Service matches at least one pod, or the pod template of a workload that could make one.
+    /// Checks that the `selector` of a Service matches at least one pod, or the pod template of a workload.
     ///
     /// ## Why it matters
     ///
-    /// A Service whose selector matches no pod has no endpoints. It still has a name and an address, so whatever
-    /// connects to it gets no answer or "connection refused", with no hint that a label is wrong.
+    /// A Service whose selector matches no pods has no endpoints. It still has a name and an address, so clients get a
+    /// timeout or "connection refused", with no hint that a label is wrong.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pods -l SELECTOR` lists nothing, and `kubectl -n NAMESPACE get endpointslices -l
-    /// kubernetes.io/service-name=NAME` has no addresses.
+    /// `kubectl -n NAMESPACE get pods -l SELECTOR` finds no resources, and
+    /// `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=NAME` shows no addresses.
     ///
     /// ## How to fix
     ///
-    /// Make the selector and the labels of the pod template the same. Mind that a Deployment's own selector cannot be
-    /// changed; the Service's can.
+    /// Make the selector match the labels of the pod template. The selector of a Deployment is immutable; that of a
+    /// Service is not.
     ///
     /// ## Exceptions
     ///
-    /// For Services without a selector, for `ExternalName`, for Services or namespaces that are being deleted, where the
-    /// pods or workloads of the namespace could not be read, and where a matching workload is between pods (then
-    /// `service/no-ready-endpoints` looks at it). If the matching workload is scaled to zero it is only `info`.
+    /// The rule does not fire:
     ///
-    /// Some Services follow a label that an operator gives to single pods at run time (`role=master`,
-    /// `vault-active=true`). If only that label is missing it is a `warning` for the leader, and nothing for followers, of
-    /// which there need not be any. Headless Services in kube-system by which monitoring looks for control-plane pods are
-    /// left alone, because managed clusters hide those. The Service of the cluster's DNS is left to `dns/down`.
+    /// - for Services without a selector, and for `ExternalName`
+    /// - for Services or namespaces that are being deleted
+    /// - where the pods or workloads of the namespace could not be read
+    /// - where a matching workload currently has no pods (`service/no-ready-endpoints` covers it)
+    /// - for headless Services in kube-system through which monitoring discovers control plane pods, because managed
+    ///   clusters hide those
+    /// - for the Service of the cluster's DNS (`dns/down` covers it)
     ///
-    /// Manifests need not hold every workload. There it speaks up only where a workload beside the Service differs from the
-    /// selector in a single label, and in that by a letter or two, and no other Service selects that workload.
+    /// The finding is `info` if the matching workload is scaled to zero.
+    ///
+    /// Some Services select a label that an operator sets on single pods at run time (`role=master`,
+    /// `vault-active=true`). If only that label is missing, the finding is a `warning` for the leader. The rule does
+    /// not fire for followers, which need not exist.
+    ///
+    /// Manifests need not contain every workload. For manifests the rule fires only where a workload next to the
+    /// Service differs from the selector in a single label, by one or two letters, and no other Service selects that
+    /// workload.
     "service/selector-matches-nothing": Error,
-    "the selector of a Service matches no pod and no workload",
+    "the selector of a Service matches no pods and no workloads",
     needs: [Service, Pod],
     optional: [
         Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, EndpointSlice, Endpoints,
@@ -57,7 +65,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
             Some(Outage::NoLeader { label }) => report.add(no_leader(service, &label)),
             Some(Outage::Parked { workload, why }) => {
                 let message =
-                    format!("Service {} has no pod: {} {} {why}", service.name(), workload.kind, workload.name);
+                    format!("Service {} has no pods: {} {} {why}", service.name(), workload.kind, workload.name);
                 report.add(finding(Severity::Info, service, message));
             }
             Some(_) => {}
@@ -78,32 +86,32 @@ fn selects_nothing(cluster: &Cluster, service: &Service) -> Finding {
     let (namespace, name) = (service.namespace(), service.name());
     let selector = Selector::equals(&service.spec.selector);
     let Some(nearest) = cluster.nearest_workload(namespace, &selector) else {
-        let message = format!("Service {name} selects no pod: no pod and no workload has {selector}");
+        let message = format!("Service {name} selects no pods: no pod or workload has {selector}");
         return finding(Severity::Error, service, message).fix_command(
-            "See which labels the pods have and correct the selector, or delete the Service if nothing needs it",
+            "Compare spec.selector with the pods' labels and correct it, or delete the Service if it is unused",
             kubectl(["-n", namespace, "get", "pods", "--show-labels"]),
         );
     };
-    let message = format!("Service {name} selects no pod: {}", nearest.difference());
+    let message = format!("Service {name} selects no pods: {}", nearest.difference());
     let has = format!("{} has {}", nearest.object, nearest.has);
     let path = if nearest.object.is(Kind::Pod) { "metadata.labels" } else { "spec.template.metadata.labels" };
     let mut finding = finding(Severity::Error, service, message).evidence(has, &nearest.object, path);
     finding.rests_on_absence = !cluster.is_misspelled(service);
-    // `set selector` replaces the whole selector, so it takes values that the pods have for all keys.
+    // `set selector` replaces the whole selector, so all of its pairs are given.
     let corrected: Option<Vec<String>> = corrected(&selector, &nearest.has);
     match corrected {
         Some(pairs) => finding.fix_command(
-            "Make the selector match the pods",
+            "Set spec.selector to the labels of the pods",
             kubectl(["-n", namespace, "set", "selector", "service", name, &pairs.join(",")]),
         ),
         None => finding.fix_command(
-            "Make the selector and the labels of the pods the same",
+            "Make spec.selector match the labels of the pods",
             kubectl(["-n", namespace, "edit", "service", name]),
         ),
     }
 }
 
-/// The selector with the one value that differs replaced by what the pods have.
+/// The selector, with the value that differs replaced by that of the pods.
 fn corrected(selector: &Selector, has: &str) -> Option<Vec<String>> {
     let (key, value) = has.split_once('=').filter(|(_, value)| !value.contains([' ', ',']))?;
     let pairs = || selector.equalities();
@@ -115,23 +123,23 @@ fn corrected(selector: &Selector, has: &str) -> Option<Vec<String>> {
 fn no_leader(service: &Service, label: &str) -> Finding {
     let (namespace, name) = (service.namespace(), service.name());
     let key = label.split_once('=').map_or(label, |(key, _)| key);
-    let message = format!("Service {name} selects no pod: none has the label {label}, which is set at run time");
+    let message = format!("Service {name} selects no pods: no pod has label {label}, which is set at run time");
     finding(Severity::Warning, service, message).fix_command(
-        "See which pod should lead, and why whatever elects it gave none the label",
+        "Check which pod should be the leader, and why leader election has labeled none",
         kubectl(["-n", namespace, "get", "pods", "-L", key]),
     )
 }
 
-/// A Service without pods may be waiting for a workload that nobody could see.
+/// A Service without pods may belong to a workload that could not be read.
 fn note_unread_workloads(cluster: &Cluster, service: &Service, report: &mut Report) {
     let namespace = service.namespace();
     let selector = Selector::equals(&service.spec.selector);
-    let judged = selector.is_empty() || service.is_external_name() || !cluster.covers(Kind::Pod, namespace);
-    if judged || cluster.any_pod_matches(namespace, &selector) {
+    let is_decided = selector.is_empty() || service.is_external_name() || !cluster.covers(Kind::Pod, namespace);
+    if is_decided || cluster.any_pod_matches(namespace, &selector) {
         return;
     }
     if let Some((kind, Some(gap))) = cluster.unread_workloads(namespace) {
-        let message = format!("it has no pod, and {kind}s that may make them could not be read");
+        let message = format!("it has no pods, and {kind}s that may create them could not be read");
         report.not_evaluated(&service.reference(), gap.reason, message);
     }
 }
@@ -165,7 +173,7 @@ mod tests {
     fn fires_when_no_pod_and_no_workload_matches() {
         let said = check(&RULE, &[SERVICE, &deployment("cart", "{app: cart}", 1)]);
         said.finds(&[
-            "error Service shop/cart: Service cart selects no pod: it asks for app=carts, Deployment cart has app=cart",
+            "error Service shop/cart: Service cart selects no pods: it asks for app=carts, Deployment cart has app=cart",
         ]);
         let fix = said.finding().fix[0].command.as_deref();
         assert_eq!(fix, Some("kubectl -n shop set selector service cart app=cart"));
@@ -174,26 +182,26 @@ mod tests {
     #[test]
     fn fires_for_a_stale_version() {
         let said = check(&RULE, &[VERSIONED, &deployment("orders", "{app: orders, version: v2}", 1)]);
-        said.finds(&["error Service shop/orders: Service orders selects no pod: it asks for version=v1, \
+        said.finds(&["error Service shop/orders: Service orders selects no pods: it asks for version=v1, \
                       Deployment orders has version=v2"]);
         let fix = said.finding().fix[0].command.as_deref();
         assert_eq!(fix, Some("kubectl -n shop set selector service orders app=orders,version=v2"));
     }
 
     #[test]
-    fn fires_where_nothing_is_near() {
+    fn fires_where_nothing_is_similar() {
         let pod = "{apiVersion: v1, kind: Pod, metadata: {name: mail, namespace: shop, labels: {app: mail}}}";
         check(&RULE, &[SERVICE, pod])
-            .finds(&["error Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts"]);
-        // Files that nobody applied may leave the pods to somebody else.
+            .finds(&["error Service shop/cart: Service cart selects no pods: no pod or workload has app=carts"]);
+        // Manifests may leave out the workload.
         World::new(&[SERVICE])
             .origin(Origin::Manifests)
             .check(&RULE)
-            .finds(&["info Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts"]);
+            .finds(&["info Service shop/cart: Service cart selects no pods: no pod or workload has app=carts"]);
     }
 
     #[test]
-    fn fires_in_manifests_for_a_slip_of_the_pen() {
+    fn fires_in_manifests_for_a_typo() {
         let elsewhere = || Extent::Failed(Gap { reason: Reason::NotInInput, message: String::new() });
         let said = |objects: &[&str]| {
             let world = World::new(objects).origin(Origin::Manifests);
@@ -201,9 +209,9 @@ mod tests {
         };
         let cart = deployment("cart", "{app: cart, tier: web}", 1);
         said(&[SERVICE, &cart]).finds(&[
-            "error Service shop/cart: Service cart selects no pod: it asks for app=carts, Deployment cart has app=cart",
+            "error Service shop/cart: Service cart selects no pods: it asks for app=carts, Deployment cart has app=cart",
         ]);
-        // It may be meant for a workload that is in other files.
+        // The selector may belong to a workload in other files.
         for labels in ["{app: checkout}", "{app: carts-worker}", "{name: carts}", "{tier: web}"] {
             said(&[SERVICE, &deployment("cart", labels, 1)]).finds_nothing();
         }
@@ -218,14 +226,14 @@ mod tests {
         let service = "{apiVersion: v1, kind: Service, metadata: {name: vault-active, namespace: shop}, \
                        spec: {selector: {app: vault, vault-active: 'true'}}}";
         check(&RULE, &[service, &deployment("vault", "{app: vault}", 1)])
-            .finds(&["warning Service shop/vault-active: Service vault-active selects no pod: \
-             none has the label vault-active=true, which is set at run time"]);
+            .finds(&["warning Service shop/vault-active: Service vault-active selects no pods: \
+             no pod has label vault-active=true, which is set at run time"]);
     }
 
     #[test]
     fn fires_as_info_when_scaled_to_zero() {
         check(&RULE, &[SERVICE, &deployment("cart", "{app: carts}", 0)])
-            .finds(&["info Service shop/cart: Service cart has no pod: Deployment cart is scaled to zero"]);
+            .finds(&["info Service shop/cart: Service cart has no pods: Deployment cart is scaled to zero"]);
     }
 
     #[test]
@@ -267,6 +275,6 @@ mod tests {
         World::new(&[SERVICE])
             .forbid(Kind::EndpointSlice)
             .check(&RULE)
-            .finds(&["error Service shop/cart: Service cart selects no pod: no pod and no workload has app=carts"]);
+            .finds(&["error Service shop/cart: Service cart selects no pods: no pod or workload has app=carts"]);
     }
 }

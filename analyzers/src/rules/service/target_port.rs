@@ -9,33 +9,38 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Where the ports of a Service lead. A `targetPort` that is a name must be the name of a container port, of the same
-    /// protocol, of at least one selected pod (or pod template). A `targetPort` that is a number is compared with the ports
-    /// that the containers declare and that their probes ask.
+    /// Checks the `targetPort` of each port of a Service. A name must be the name of a container port, with the same
+    /// protocol, of at least one selected pod (or pod template). A number is compared with the ports that the
+    /// containers declare and that their probes use.
     ///
     /// ## Why it matters
     ///
-    /// Pods without a port of that name are left out of the Service's endpoints: the pods are ready, and nothing reaches
-    /// them. A wrong number gives "connection refused".
+    /// Pods without a port of that name are left out of the Service's endpoints: the pods are ready, but receive no
+    /// traffic. A wrong number results in "connection refused".
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=NAME -o yaml` shows no port;
-    /// `kubectl -n NAMESPACE get pods -l SELECTOR -o jsonpath='{.items[*].spec.containers[*].ports}'` shows the ports that
-    /// there are.
+    /// `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=NAME -o yaml` shows no port; `kubectl -n
+    /// NAMESPACE get pods -l SELECTOR -o jsonpath='{.items[*].spec.containers[*].ports}'` shows the declared ports.
     ///
     /// ## How to fix
     ///
-    /// Use the name or the number of a port on which the pods listen, or name the port in the pod template.
+    /// Set `targetPort` to the name or number of a port that the pods listen on, or name the port in the pod template.
     ///
     /// ## Exceptions
     ///
-    /// For a name that some pods have and others do not: each gets the traffic that it has a port for. For a number, which
-    /// only is a `warning`, because `containerPort` is informational: if any container declares no port, if a sidecar of a
-    /// service mesh or the network of the host is used, if the port's or the Service's name speaks of metrics or
-    /// administration, and if any port of the Service is declared or probed.
+    /// The rule does not fire for a name that some pods declare and others do not: each pod receives the traffic for
+    /// the ports that it has.
+    ///
+    /// A wrong number is only a `warning`, because `containerPort` is informational. The rule does not fire for a
+    /// number:
+    ///
+    /// - if any container declares no ports
+    /// - if the pods have a service mesh sidecar or use the host network
+    /// - if the name of the port or the Service suggests metrics or administration
+    /// - if any port of the Service is declared or probed
     "service/target-port": Error,
-    "a targetPort leads to no port of the selected pods",
+    "a targetPort matches no port of the selected pods",
     needs: [Service, Pod],
     optional: [
         Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Namespace,
@@ -55,7 +60,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         }
         for port in &service.spec.ports {
             if let IntOrString::String(name) = port.target()
-                // A template that has the port is about to replace pods that do not.
+                // A rollout to a template with the port is replacing pods without it.
                 && !specs.iter().chain(&templates).any(|(_, spec)| has_port(spec, &name, port.protocol()))
             {
                 report.add(no_such_name(service, port, &name, &specs));
@@ -77,7 +82,7 @@ fn pods<'a>(cluster: &'a Cluster, service: &Service) -> Option<Vec<Spec<'a>>> {
     (!pods.is_empty()).then_some(pods)
 }
 
-/// The templates of pods that it will select.
+/// The pod templates that it selects.
 fn templates<'a>(cluster: &'a Cluster, service: &Service) -> Vec<Spec<'a>> {
     let selector = Selector::equals(&service.spec.selector);
     let workloads = cluster.workloads_matching(service.namespace(), &selector).into_iter();
@@ -95,19 +100,19 @@ fn has_port(spec: &PodSpec, name: &str, protocol: &str) -> bool {
 
 fn no_such_name(service: &Service, port: &ServicePort, name: &str, specs: &[Spec]) -> Finding {
     let (namespace, object) = (service.namespace(), service.reference());
-    let owners = owners(specs);
+    let (owners, declare) = owners(specs);
     let declared = declared(specs);
     let other_protocol = specs.iter().find_map(|(_, spec)| {
         let mut ports = spec.running_containers().flat_map(|c| &c.ports);
         ports.find(|p| p.name == name).map(|p| p.protocol().to_string())
     });
     let has = match other_protocol {
-        Some(protocol) => format!("declares {name} for {protocol}, not for {}", port.protocol()),
-        None if declared.is_empty() => "declares no port at all".to_string(),
-        None => format!("has no port of that name (declared: {})", words::list(&declared, 5)),
+        Some(protocol) => format!("{declare} {name} for {protocol}, not for {}", port.protocol()),
+        None if declared.is_empty() => format!("{declare} no ports"),
+        None => format!("{declare} no port of that name (declared: {})", words::list(&declared, 5)),
     };
     let message =
-        format!("Service {} sends port {} to targetPort {name}, but {owners} {has}", service.name(), port.port);
+        format!("Service {} maps port {} to targetPort {name}, but {owners} {has}", service.name(), port.port);
     let index = service.spec.ports.iter().position(|p| p == port).unwrap_or_default();
     let path = format!("spec.ports[{index}].targetPort");
     let mut finding = Finding::error(object.clone(), message)
@@ -124,18 +129,18 @@ fn no_such_name(service: &Service, port: &ServicePort, name: &str, specs: &[Spec
         Some(meant) => {
             let patch = serde_json::json!([{"op": "replace", "path": format!("/spec/ports/{index}/targetPort"), "value": meant}]);
             finding.fix_command(
-                format!("Send it to the port {meant}, if that is the one"),
+                format!("Set targetPort to {meant}, if that is the intended port"),
                 kubectl(["-n", namespace, "patch", "service", service.name(), "--type=json", "-p", &patch.to_string()]),
             )
         }
         None => finding.fix_command(
-            "Use a port that the pods have, or name the port in the pod template",
+            "Set targetPort to a port that the pods have, or name the port in the pod template",
             kubectl(["-n", namespace, "edit", "service", service.name()]),
         ),
     }
 }
 
-/// A Service none of whose numbers is declared or probed, where everything else is.
+/// The finding for a Service none of whose port numbers is declared or probed, where the pods declare their ports.
 fn wrong_number(service: &Service, specs: &[Spec]) -> Option<Finding> {
     let targets: Option<Vec<(i32, &str)>> = service.spec.ports.iter().map(number).collect();
     let targets = targets.filter(|targets| !targets.is_empty())?;
@@ -145,22 +150,22 @@ fn wrong_number(service: &Service, specs: &[Spec]) -> Option<Finding> {
             ports_of(spec).any(|p| p.container_port == *number && p.protocol() == *protocol) || is_probed(spec, *number)
         })
     };
-    if !informative || is_aside(service) || targets.iter().any(known) {
+    if !informative || is_auxiliary(service) || targets.iter().any(known) {
         return None;
     }
     let (object, port) = (service.reference(), service.spec.ports.first()?);
     let (number, _) = targets.first()?;
     let declared = words::list(&declared(specs), 5);
-    let owners = owners(specs);
+    let (owners, _) = owners(specs);
     let message = format!(
-        "Service {} sends port {} to targetPort {number}, which no container of {owners} declares (declared: {declared})",
+        "Service {} maps port {} to targetPort {number}, which no container of {owners} declares (declared: {declared})",
         service.name(),
         port.port,
     );
     let finding = Finding::warning(object.clone(), message)
         .evidence(format!("targetPort is {number}"), &object, "spec.ports[0].targetPort")
         .fix_command(
-            "See on which port the process listens, and use that as targetPort",
+            "Set targetPort to the port that the process listens on",
             kubectl(["-n", service.namespace(), "edit", "service", service.name()]),
         );
     let (owner, _) = specs.first()?;
@@ -174,29 +179,29 @@ fn number(port: &ServicePort) -> Option<(i32, &str)> {
     }
 }
 
-/// Whether the declared ports of a pod can be taken for all it has.
+/// Whether the declared ports of a pod are probably complete.
 fn declares_all(spec: &PodSpec) -> bool {
-    let meshed = |c: &Container| {
+    let is_proxy = |c: &Container| {
         let name = c.name.as_str();
         name.contains("proxy") || name.contains("envoy") || name.contains("sidecar") || name.contains("daprd")
     };
     !spec.host_network
         && !spec.containers.is_empty()
-        && spec.running_containers().all(|container| !container.ports.is_empty() && !meshed(container))
+        && spec.running_containers().all(|container| !container.ports.is_empty() && !is_proxy(container))
 }
 
-/// Ports beside the work proper are seldom declared: metrics, health, administration.
-fn is_aside(service: &Service) -> bool {
+/// Auxiliary ports are seldom declared: metrics, health, administration.
+fn is_auxiliary(service: &Service) -> bool {
     const WORDS: [&str; 9] = ["metric", "prom", "monitor", "admin", "debug", "prof", "health", "status", "telemetry"];
-    let aside = |text: &str| WORDS.iter().any(|word| text.to_ascii_lowercase().contains(word));
-    aside(service.name()) || service.spec.ports.iter().any(|port| aside(&port.name))
+    let is_match = |text: &str| WORDS.iter().any(|word| text.to_ascii_lowercase().contains(word));
+    is_match(service.name()) || service.spec.ports.iter().any(|port| is_match(&port.name))
 }
 
 fn is_probed(spec: &PodSpec, number: i32) -> bool {
     spec.running_containers().any(|container| {
         let probes = [&container.readiness_probe, &container.liveness_probe, &container.startup_probe];
-        let asked = probes.into_iter().flatten().filter_map(|probe| Probe::port(probe));
-        asked.into_iter().any(|port| port == IntOrString::Int(number))
+        let probed = probes.into_iter().flatten().filter_map(|probe| Probe::port(probe));
+        probed.into_iter().any(|port| port == IntOrString::Int(number))
     })
 }
 
@@ -222,14 +227,12 @@ fn declared(specs: &[Spec]) -> Vec<String> {
     declared
 }
 
-fn owners(specs: &[Spec]) -> String {
+/// The owners of the pods, and the verb form for them.
+fn owners(specs: &[Spec]) -> (String, &'static str) {
     let mut owners: Vec<String> = specs.iter().map(|(o, _)| format!("{} {}", o.kind, o.name)).collect();
     owners.sort();
     owners.dedup();
-    match owners.len() {
-        1 => owners.remove(0),
-        n => format!("each of {}, among them {},", words::count(n, "workload"), owners[0]),
-    }
+    (words::list(&owners, 3), if owners.len() == 1 { "declares" } else { "declare" })
 }
 
 #[cfg(test)]
@@ -257,8 +260,8 @@ mod tests {
     fn fires_for_a_name_that_no_pod_has() {
         let said = check(&RULE, &[&service("{port: 80, targetPort: web}"), &pod("pay-0", HTTP)]);
         said.finds(&[
-            "error Service shop/pay: Service pay sends port 80 to targetPort web, but Pod pay-0 has no port of \
-                      that name (declared: http 8080)",
+            "error Service shop/pay: Service pay maps port 80 to targetPort web, but Pod pay-0 declares no port of \
+             that name (declared: http 8080)",
         ]);
         let fix = r#"kubectl -n shop patch service pay --type=json -p '[{"op":"replace","path":"/spec/ports/0/targetPort","value":"http"}]'"#;
         assert_eq!(said.finding().fix[0].command.as_deref(), Some(fix));
@@ -271,7 +274,7 @@ mod tests {
              {{metadata: {{labels: {{app: pay}}}}, spec: {{{HTTP}}}}}}}}}"
         );
         check(&RULE, &[&service("{port: 80, targetPort: http, protocol: UDP}"), &deployment]).finds(&[
-            "error Service shop/pay: Service pay sends port 80 to targetPort http, but Deployment pay declares http for \
+            "error Service shop/pay: Service pay maps port 80 to targetPort http, but Deployment pay declares http for \
              TCP, not for UDP",
         ]);
     }
@@ -280,7 +283,7 @@ mod tests {
     fn fires_as_warning_for_a_number() {
         let probed = HTTP.replace("name: app,", "name: app, readinessProbe: {tcpSocket: {port: 8080}},");
         check(&RULE, &[&service("{port: 80, targetPort: 8081}"), &pod("pay-0", &probed)]).finds(&[
-            "warning Service shop/pay: Service pay sends port 80 to targetPort 8081, which no container of Pod pay-0 \
+            "warning Service shop/pay: Service pay maps port 80 to targetPort 8081, which no container of Pod pay-0 \
              declares (declared: http 8080)",
         ]);
     }

@@ -9,34 +9,34 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the Service behind each admission webhook exists, has the port that is called and a ready endpoint, and that
-    /// the webhook has a `caBundle` to trust it by.
+    /// Checks that the Service behind each admission webhook exists, has the port that is called and has a ready
+    /// endpoint, and that the webhook has a `caBundle`.
     ///
     /// ## Why it matters
     ///
-    /// With `failurePolicy: Fail` (the default) the API server refuses every request that the webhook should have looked
-    /// at: no pod can be created, no Deployment changed. If it looks at pods everywhere, the pods that would bring it
-    /// back, or those of kube-system, may be locked out as well. With `Ignore` the requests pass unchecked or unchanged:
-    /// sidecars are missing, policies are not applied.
+    /// With `failurePolicy: Fail` (the default) the API server rejects every request that the webhook should review: no
+    /// pod can be created, no Deployment changed. If the webhook applies to all pods, it may also block the pods that
+    /// would restore it, or those of kube-system. With `Ignore`, requests pass unvalidated or unmodified: sidecars are
+    /// missing, policies are not applied.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl describe validatingwebhookconfiguration NAME` (or `mutatingwebhookconfiguration`) shows Service, port and
-    /// rules; `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=SERVICE` shows who answers. Refused
-    /// requests say "failed calling webhook".
+    /// `kubectl describe validatingwebhookconfiguration NAME` (or `mutatingwebhookconfiguration`) shows the Service,
+    /// the port and the rules; `kubectl -n NAMESPACE get endpointslices -l kubernetes.io/service-name=SERVICE` shows
+    /// the endpoints. Rejected requests report "failed calling webhook".
     ///
     /// ## How to fix
     ///
-    /// Bring back the pods behind the Service. If the software is gone, delete what it left behind: `kubectl delete
-    /// validatingwebhookconfiguration NAME`. If the webhook locks out its own pods, set its `failurePolicy` to `Ignore`
-    /// until they run, and exempt their namespace with a `namespaceSelector`.
+    /// Restore the pods behind the Service. If the software was uninstalled, delete its leftover configuration:
+    /// `kubectl delete validatingwebhookconfiguration NAME`. If the webhook blocks its own pods, set its
+    /// `failurePolicy` to `Ignore` until they run, and exempt their namespace with a `namespaceSelector`.
     ///
     /// ## Exceptions
     ///
-    /// For webhooks that are called by URL, that have no rules, whose configuration or pods are just starting, and where
-    /// the Service or its endpoints could not be read.
+    /// The rule does not fire for webhooks that are called by URL, for webhooks without rules, while the configuration
+    /// or the pods are still starting, or where the Service or its endpoints could not be read.
     "webhook/unreachable": Error,
-    "an admission webhook cannot be reached, so requests are refused or pass unchecked",
+    "an admission webhook is unreachable, so requests are rejected or pass unchecked",
     needs: [ValidatingWebhookConfiguration, MutatingWebhookConfiguration, Service],
     optional: [
         EndpointSlice, Endpoints, Pod, Namespace, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController,
@@ -45,8 +45,8 @@ declare_rule! {
     explained_by: ["service/*", "workload/*", "pod/*", "deployment/*", "daemonset/*", "node/*"],
 }
 
-/// Why webhooks of one configuration cannot be called, and which of them.
-struct Trouble<'a> {
+/// Why some webhooks of one configuration cannot be called.
+struct Problem<'a> {
     why: String,
     key: String,
     service: (&'a str, &'a str),
@@ -60,38 +60,38 @@ fn check(cluster: &Cluster, report: &mut Report) {
         if configuration.created.is_some_and(|created| time::age(cluster.now(), created) < time::START) {
             continue;
         }
-        let mut troubles: Vec<Trouble> = Vec::new();
+        let mut problems: Vec<Problem> = Vec::new();
         for webhook in configuration.webhooks.iter().filter(|webhook| !webhook.rules.is_empty()) {
-            let Some(trouble) = trouble(cluster, report, &configuration, webhook) else { continue };
-            // Webhooks that fail closed and those that fail open are different troubles of different weight.
-            let same = |known: &&mut Trouble| known.why == trouble.why && known.webhooks[0].fails == webhook.fails;
-            match troubles.iter_mut().find(same) {
+            let Some(problem) = problem(cluster, report, &configuration, webhook) else { continue };
+            // Webhooks that fail closed and those that fail open differ in severity.
+            let same = |known: &&mut Problem| known.why == problem.why && known.webhooks[0].fails == webhook.fails;
+            match problems.iter_mut().find(same) {
                 Some(known) => known.webhooks.push(webhook),
-                None => troubles.push(trouble),
+                None => problems.push(problem),
             }
         }
-        for trouble in &troubles {
-            report.add(finding(cluster, &configuration, trouble));
+        for problem in &problems {
+            report.add(finding(cluster, &configuration, problem));
         }
     }
 }
 
-fn trouble<'a>(
+fn problem<'a>(
     cluster: &Cluster,
     report: &mut Report,
     configuration: &Configuration,
     webhook: &'a Webhook<'a>,
-) -> Option<Trouble<'a>> {
+) -> Option<Problem<'a>> {
     let service = webhook.client_config.service.as_ref()?;
     let port = service.port.unwrap_or(443);
     let policy = if webhook.fails { "Fail" } else { "Ignore" };
     let key = format!("{}/{}:{port} {policy}", service.namespace, service.name);
-    let whom = (service.namespace.as_str(), service.name.as_str());
+    let target = (service.namespace.as_str(), service.name.as_str());
     match cluster.answers(&service.namespace, &service.name, Some(port)) {
-        Answers::Not(outage) => Some(Trouble {
+        Answers::Not(outage) => Some(Problem {
             why: outage.why.clone(),
             key,
-            service: whom,
+            service: target,
             no_answer: Some(outage),
             webhooks: vec![webhook],
         }),
@@ -99,10 +99,13 @@ fn trouble<'a>(
             report.not_evaluated(&configuration.object, gap.reason, gap.message);
             None
         }
-        Answers::Likely if lacks_ca(cluster, configuration, webhook) => Some(Trouble {
-            why: format!("its caBundle is empty, so the certificate of Service {}/{} is not trusted", whom.0, whom.1),
+        Answers::Likely if lacks_ca(cluster, configuration, webhook) => Some(Problem {
+            why: format!(
+                "its caBundle is empty, so the certificate of Service {}/{} is not trusted",
+                target.0, target.1
+            ),
             key: format!("{key} caBundle"),
-            service: whom,
+            service: target,
             no_answer: None,
             webhooks: vec![webhook],
         }),
@@ -110,21 +113,21 @@ fn trouble<'a>(
     }
 }
 
-/// Many programs write the `caBundle` themselves once they run, so it gets time; a manifest never has it.
+/// Many programs set the `caBundle` themselves after they start, and manifests never contain it.
 fn lacks_ca(cluster: &Cluster, configuration: &Configuration, webhook: &Webhook) -> bool {
     let is_settled = configuration.created.is_some_and(|created| time::age(cluster.now(), created) >= time::PROVISION);
     let is_blank = |bundle: &k8s_openapi::ByteString| bundle.0.iter().all(u8::is_ascii_whitespace);
     is_settled && webhook.client_config.ca_bundle.as_ref().is_none_or(is_blank)
 }
 
-fn finding(cluster: &Cluster, configuration: &Configuration, trouble: &Trouble) -> Finding {
+fn finding(cluster: &Cluster, configuration: &Configuration, problem: &Problem) -> Finding {
     let object = &configuration.object;
-    let fails = trouble.webhooks[0].fails;
+    let fails = problem.webhooks[0].fails;
     let (severity, effect) = if fails { (Severity::Error, "blocks") } else { (Severity::Warning, "is skipped for") };
-    let scopes: Vec<String> = trouble.webhooks.iter().map(|webhook| webhook.scope()).collect();
+    let scopes: Vec<String> = problem.webhooks.iter().map(|webhook| webhook.scope()).collect();
     let scope = scopes.first().filter(|first| scopes.iter().all(|scope| scope == *first)).cloned().unwrap_or_default();
-    let conditions = if trouble.webhooks.iter().all(|webhook| webhook.has_match_conditions) {
-        " (by its matchConditions)"
+    let conditions = if problem.webhooks.iter().all(|webhook| webhook.has_match_conditions) {
+        " (subject to its matchConditions)"
     } else {
         ""
     };
@@ -132,77 +135,77 @@ fn finding(cluster: &Cluster, configuration: &Configuration, trouble: &Trouble) 
         "{} {} {effect} {}{scope}{conditions}: {}",
         object.kind,
         object.name,
-        what(&trouble.webhooks),
-        trouble.why
+        what(&problem.webhooks),
+        problem.why
     );
-    let mut finding = Finding::new(severity, object.clone(), message).key(&trouble.key);
-    if trouble.no_answer.as_ref().is_some_and(|answer| answer.kind == NoAnswerKind::NoService) {
+    let mut finding = Finding::new(severity, object.clone(), message).key(&problem.key);
+    if problem.no_answer.as_ref().is_some_and(|answer| answer.kind == NoAnswerKind::NoService) {
         finding = finding.rests_on_absence();
     }
-    for webhook in trouble.webhooks.iter().take(5) {
+    for webhook in problem.webhooks.iter().take(5) {
         let policy = if webhook.fails { "Fail" } else { "Ignore" };
         let text = format!("failurePolicy {policy}: {}{}", what(&[webhook]), webhook.scope());
         finding = finding.evidence(text, object, &format!("webhooks[{}]", webhook.name));
     }
-    if trouble.webhooks.iter().any(|webhook| webhook.fails && sees_kube_system(cluster, webhook)) {
-        finding = finding.evidence("pods of kube-system are not exempt", object, "");
+    if problem.webhooks.iter().any(|webhook| webhook.fails && applies_to_kube_system(cluster, webhook)) {
+        finding = finding.evidence("pods in kube-system are not exempt", object, "");
     }
     let is_deadlock =
-        trouble.webhooks.iter().any(|webhook| webhook.fails && locks_itself_out(cluster, webhook, trouble));
+        problem.webhooks.iter().any(|webhook| webhook.fails && blocks_own_pods(cluster, webhook, problem));
     if is_deadlock {
         let text = format!(
-            "pods of its own namespace {} are not exempt: while it fails they cannot be created",
-            trouble.service.0
+            "pods in its own namespace {} are not exempt and cannot be created while it fails",
+            problem.service.0
         );
         finding = finding.evidence(text, object, "");
     }
-    // Where its own pods cannot be created for it, it is the cause of their absence and not the other way round.
-    let has_pods = !own_pods(cluster, trouble).is_empty();
+    // Where the webhook blocks its own pods, it is the cause of their absence and not the consequence.
+    let has_pods = !own_pods(cluster, problem).is_empty();
     if !is_deadlock || has_pods {
-        let causes = trouble.no_answer.iter().flat_map(|answer| &answer.because);
+        let causes = problem.no_answer.iter().flat_map(|answer| &answer.because);
         finding = causes.cloned().fold(finding, Finding::because);
     }
-    with_fixes(finding, object, trouble)
+    with_fixes(finding, object, problem)
 }
 
-fn with_fixes(finding: Finding, object: &ObjectRef, trouble: &Trouble) -> Finding {
+fn with_fixes(finding: Finding, object: &ObjectRef, problem: &Problem) -> Finding {
     let kind = object.kind.to_lowercase();
-    let (namespace, service) = trouble.service;
-    let finding = match trouble.no_answer.as_ref().map(|answer| (answer.kind, answer)) {
+    let (namespace, service) = problem.service;
+    let finding = match problem.no_answer.as_ref().map(|answer| (answer.kind, answer)) {
         Some((NoAnswerKind::NoService, _)) => finding.fix_command(
-            "If the software behind it is gone, delete what it left behind; otherwise install it again",
+            "If the software was uninstalled, delete its leftover configuration; otherwise reinstall it",
             kubectl(["delete", &kind, &object.name]),
         ),
         Some((NoAnswerKind::NoPort, _)) => finding.fix_command(
-            "Make the port of the webhook and of the Service the same",
+            "Set the port of the webhook to a port of the Service",
             kubectl(["edit", &kind, &object.name]),
         ),
         Some((NoAnswerKind::NoEndpoint, answer)) => answer.fix(finding, namespace, service),
         None => finding.fix(
-            "Let the software that it belongs to, or cert-manager's cainjector, write the caBundle: look at its logs",
+            "Check the logs of the software that owns the webhook, or of cert-manager's cainjector, which set the caBundle",
         ),
     };
-    if !trouble.webhooks[0].fails || trouble.no_answer.is_none() {
+    if !problem.webhooks[0].fails || problem.no_answer.is_none() {
         return finding;
     }
-    let patches: Vec<String> = trouble
+    let patches: Vec<String> = problem
         .webhooks
         .iter()
         .map(|webhook| format!(r#"{{"op":"add","path":"/webhooks/{}/failurePolicy","value":"Ignore"}}"#, webhook.index))
         .collect();
     finding.fix_command(
-        "Until then, let requests pass without it, if it enforces nothing that you cannot do without",
+        "Until then, set failurePolicy to Ignore, if the webhook enforces nothing critical",
         kubectl(["patch", &kind, &object.name, "--type=json", "-p", &format!("[{}]", patches.join(","))]),
     )
 }
 
-fn sees_kube_system(cluster: &Cluster, webhook: &Webhook) -> bool {
+fn applies_to_kube_system(cluster: &Cluster, webhook: &Webhook) -> bool {
     !webhook.has_match_conditions && webhook.sees_pods(cluster, "kube-system", &Labels::default())
 }
 
-/// Whether the pods behind the webhook have to pass it themselves.
-fn locks_itself_out(cluster: &Cluster, webhook: &Webhook, trouble: &Trouble) -> bool {
-    let (namespace, name) = trouble.service;
+/// Whether the webhook applies to the pods behind it.
+fn blocks_own_pods(cluster: &Cluster, webhook: &Webhook, problem: &Problem) -> bool {
+    let (namespace, name) = problem.service;
     if webhook.has_match_conditions {
         return false;
     }
@@ -218,8 +221,8 @@ fn locks_itself_out(cluster: &Cluster, webhook: &Webhook, trouble: &Trouble) -> 
 }
 
 /// The pods behind the Service, ready or not.
-fn own_pods<'a>(cluster: &'a Cluster, trouble: &Trouble) -> Vec<&'a crate::snapshot::model::Pod> {
-    let (namespace, name) = trouble.service;
+fn own_pods<'a>(cluster: &'a Cluster, problem: &Problem) -> Vec<&'a crate::snapshot::model::Pod> {
+    let (namespace, name) = problem.service;
     let Some(service) = cluster.get::<Service>(namespace, name).found() else { return Vec::new() };
     if service.spec.selector.is_empty() || !cluster.covers(Kind::Pod, service.namespace()) {
         return Vec::new();
@@ -289,8 +292,8 @@ mod tests {
         ]);
         let text = said.text();
         assert!(text.contains("kubectl delete validatingwebhookconfiguration policy"));
-        assert!(text.contains("pods of kube-system are not exempt"));
-        assert!(text.contains("pods of its own namespace policy are not exempt"));
+        assert!(text.contains("pods in kube-system are not exempt"));
+        assert!(text.contains("pods in its own namespace policy are not exempt"));
     }
 
     #[test]
@@ -298,14 +301,14 @@ mod tests {
         let said = with(&[SERVICE, DEPLOYMENT, POD, &SLICE.replace("READY", "false")]);
         said.finds(&[
             "error ValidatingWebhookConfiguration policy: ValidatingWebhookConfiguration policy blocks CREATE and UPDATE \
-             of pods and configmaps: Service policy/webhook has no ready endpoint: Pod webhook-0 is not ready",
+             of pods and configmaps: Service policy/webhook has no ready endpoints: Pod webhook-0 is not ready",
         ]);
         let because: Vec<String> = said.finding().because.iter().map(ToString::to_string).collect();
         assert_eq!(because, ["Service policy/webhook", "Pod policy/webhook-0"]);
     }
 
     #[test]
-    fn fires_when_scaled_to_zero_and_is_a_cause_where_it_locks_itself_out() {
+    fn fires_when_scaled_to_zero_and_is_a_cause_where_it_blocks_own_pods() {
         let said = with(&[SERVICE, &DEPLOYMENT.replace("replicas: 1", "replicas: 0")]);
         assert!(said.finding().message.ends_with("Deployment webhook is scaled to zero"));
         assert!(said.finding().because.is_empty());

@@ -158,7 +158,7 @@ impl ServicePort {
     }
 }
 
-/// A port as people write it: the number or the name.
+/// A port as text: the number or the name.
 pub fn port_text(port: &IntOrString) -> String {
     match port {
         IntOrString::Int(number) => number.to_string(),

@@ -1,5 +1,5 @@
-//! Certificates for tests, written byte by byte (X.690 DER), so that tests choose names and dates freely. Their
-//! signatures are empty: nothing here verifies one.
+//! Certificates for tests, encoded by hand (X.690 DER) so that tests can choose any names and dates. Their signatures are
+//! empty, because nothing verifies them.
 
 use k8s_openapi::ByteString;
 

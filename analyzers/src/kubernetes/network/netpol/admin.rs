@@ -1,4 +1,4 @@
-//! AdminNetworkPolicy and BaselineAdminNetworkPolicy (KEP-2091): ordered rules, of which the first that matches counts.
+//! AdminNetworkPolicy and BaselineAdminNetworkPolicy (KEP-2091): ordered rules, of which the first match decides.
 
 use ipnet::IpNet;
 
@@ -17,10 +17,10 @@ pub(super) struct AdminPolicies {
     baseline: Option<AdminPolicy>,
 }
 
-/// What AdminNetworkPolicies say before any NetworkPolicy is asked.
+/// The decision of AdminNetworkPolicies, which precede NetworkPolicies.
 pub(super) struct Decision<'p> {
     pub decision: Option<(Answer, &'p ObjectRef)>,
-    /// Whether a rule may or may not have matched before the one that did.
+    /// Whether it is uncertain if an earlier rule matched.
     pub is_uncertain: bool,
 }
 
@@ -58,7 +58,7 @@ enum AdminPeer {
     Pods(Pods),
     Nodes(Selector),
     Networks(Vec<IpNet>),
-    /// Names of hosts: whether an address is one of theirs is not known here.
+    /// Host names, whose addresses are unknown here.
     Names,
 }
 
@@ -99,7 +99,7 @@ impl AdminPolicies {
 
 enum Match {
     None,
-    /// Something that could not be decided came first.
+    /// It is uncertain whether an earlier rule matched.
     Maybe,
     Rule(Action),
 }
@@ -163,7 +163,7 @@ fn port_match(port: &AdminNetworkPolicyPort) -> Option<PortMatch> {
         let ports = Ports::Range(range.start, range.end);
         return Some(PortMatch { protocol: Protocol::parse(&range.protocol), ports });
     }
-    // A name says nothing of the protocol: it is the declared port's.
+    // A named port implies the protocol of the declared port.
     let name = port.named_port.as_ref()?;
     Some(PortMatch { protocol: None, ports: Ports::Named(name.clone()) })
 }
@@ -185,7 +185,7 @@ impl Pods {
     }
 
     fn matches(&self, set: &PolicySet, pod: &PodEnd) -> Answer {
-        // Pods in the host's network are not selected.
+        // Pods on the host network are not selected.
         if pod.spec.host_network || !self.pods.matches(pod.labels) {
             return Answer::No;
         }

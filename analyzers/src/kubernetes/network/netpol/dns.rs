@@ -1,12 +1,12 @@
-//! Where pods ask the cluster's DNS.
+//! The destinations of pods' DNS queries.
 
 use super::{Endpoint, Port, Protocol};
 use crate::kubernetes::network::cluster_dns::ClusterDns;
 
-/// Where the node-local cache listens, unless told otherwise.
+/// The default address of the node-local cache.
 pub const NODE_LOCAL: &str = "169.254.20.10";
 
-/// Everything that answers DNS: a plugin may judge a packet before or after the Service's address was replaced.
+/// All DNS endpoints: a network plugin may apply policies before or after translating the Service's address.
 pub fn dns_targets<'a>(dns: &ClusterDns<'a>) -> Vec<(Endpoint<'a>, Port)> {
     let mut targets = Vec::new();
     for pod in &dns.pods {

@@ -12,23 +12,23 @@ use crate::snapshot::{Object, ObjectRef};
 #[derive(Clone, Copy, Debug)]
 pub enum Endpoint<'a> {
     Pod(PodEnd<'a>),
-    /// An address that is no pod's.
+    /// An address that does not belong to a pod.
     Address(IpAddr),
-    /// Somewhere outside of the cluster.
+    /// Any address outside the cluster.
     Internet,
 }
 
-/// A pod, or one that a workload's template would make.
+/// A pod, or the pod template of a workload.
 #[derive(Clone, Copy, Debug)]
 pub struct PodEnd<'a> {
     pub namespace: &'a str,
     pub labels: &'a Labels,
     pub spec: &'a PodSpec,
-    /// The pod's, if it is one.
+    /// The pod, unless this is a template.
     pub pod: Option<&'a Pod>,
 }
 
-/// One owner of pods and what its pods look like.
+/// One owner of pods, with a representative pod.
 #[derive(Clone, Debug)]
 pub struct Subject<'a> {
     pub owner: Cow<'a, ObjectRef>,
@@ -44,7 +44,7 @@ pub enum Protocol {
     Sctp,
 }
 
-/// A port of a pod, or of whatever is connected to.
+/// A port of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Port {
     pub number: i32,
@@ -52,7 +52,7 @@ pub struct Port {
 }
 
 impl Protocol {
-    /// TCP where none is said; `None` for one that the API does not know.
+    /// TCP if empty; `None` for a protocol unknown to the API.
     pub fn parse(protocol: &str) -> Option<Protocol> {
         match protocol {
             "" | "TCP" => Some(Protocol::Tcp),
@@ -108,7 +108,7 @@ impl<'a> PodEnd<'a> {
         PodEnd { namespace, labels: &template.metadata.labels, spec: &template.spec, pod: None }
     }
 
-    /// Empty for a pod that runs nowhere yet.
+    /// Empty for a pod that is not scheduled yet.
     pub(super) fn node_name(&self) -> &'a str {
         self.pod.map_or("", |pod| &pod.spec.node_name)
     }
@@ -117,7 +117,7 @@ impl<'a> PodEnd<'a> {
         self.pod.map(|pod| &pod.status)
     }
 
-    /// Its addresses, where they are known; those of its node for a pod in the host's network.
+    /// Its addresses, if known; those of its node for a pod on the host network.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + 'a {
         let status = self.status().into_iter();
         status.flat_map(|s| s.pod_ips.iter().map(|ip| &*ip.ip).chain([&*s.pod_ip])).filter_map(address)
@@ -132,8 +132,8 @@ impl<'a> PodEnd<'a> {
         }
     }
 
-    /// Whether the other end is the node on which this pod runs: that traffic is always allowed, whatever the policies
-    /// say (the kubelet's probes depend on it).
+    /// Whether the other end is the node on which this pod runs: that traffic is always allowed, regardless of policies
+    /// (the kubelet's probes depend on it).
     pub(super) fn is_on_node_of(&self, other: &Endpoint) -> bool {
         let Some(own) = self.pod else { return false };
         match other {
@@ -156,7 +156,7 @@ impl<'a> PodEnd<'a> {
         self.spec.running_containers().any(|container| !container.ports.is_empty())
     }
 
-    /// Whether a probe asks a port.
+    /// Whether a probe uses a port.
     pub fn probes(&self, number: i32) -> bool {
         let probes = self
             .spec
@@ -165,7 +165,7 @@ impl<'a> PodEnd<'a> {
         probes.filter_map(|probe| probe.port()).any(|port| port == IntOrString::Int(number))
     }
 
-    /// The numbers that a port's name stands for in its containers.
+    /// The container ports of this name.
     pub fn named_ports<'n>(&self, name: &'n str) -> impl Iterator<Item = Port> + use<'a, 'n> {
         let ports = self.spec.running_containers().flat_map(|container| &container.ports);
         ports
@@ -173,7 +173,7 @@ impl<'a> PodEnd<'a> {
             .filter_map(|port| Some(Port { number: port.container_port, protocol: Protocol::parse(&port.protocol)? }))
     }
 
-    /// A Service's target port at this pod.
+    /// The port of this pod that a Service's target port resolves to.
     pub fn target(&self, target: &IntOrString, protocol: Protocol) -> Option<Port> {
         match target {
             IntOrString::Int(number) => Some(Port { number: *number, protocol }),
@@ -188,7 +188,7 @@ impl Subject<'_> {
         format!("{} {}", self.owner.kind, self.owner.name)
     }
 
-    /// The pod that was looked at, or the workload where there is none yet.
+    /// The representative pod, or the workload where there is none yet.
     pub fn sample(&self) -> ObjectRef {
         self.end.pod.map_or_else(|| self.owner.clone().into_owned(), Object::reference)
     }

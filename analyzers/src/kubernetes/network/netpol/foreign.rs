@@ -1,6 +1,5 @@
-//! Policies of other engines, which may let through what a NetworkPolicy does not: Cilium's add to what NetworkPolicies
-//! allow, Calico's and Antrea's come before them. Their objects are not evaluated here; that they are there makes a
-//! refusal uncertain.
+//! Policies of other engines, which may allow what NetworkPolicies do not: Cilium's are additive to NetworkPolicies,
+//! Calico's and Antrea's precede them. Their objects are not evaluated here; their existence makes a denial uncertain.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +29,7 @@ impl Foreign {
             if !GROUPS.contains(&object.group()) || !object.kind.ends_with("NetworkPolicy") {
                 continue;
             }
-            // Calico writes every NetworkPolicy of the API as one of its own, too: those say nothing new.
+            // Calico mirrors every Kubernetes NetworkPolicy as one of its own; these add nothing.
             if object.metadata.name.starts_with("knp.default.") {
                 continue;
             }
@@ -48,8 +47,8 @@ impl Foreign {
     }
 }
 
-/// The labels of the pod templates in the custom resources of each namespace: an Argo Rollout, a Knative Service, which
-/// may have no pods at the moment.
+/// The labels of the pod templates in the custom resources of each namespace, such as an Argo Rollout or a Knative
+/// Service, which may have no pods at the moment.
 pub(super) fn templates(cluster: &Cluster) -> BTreeMap<&str, Vec<Labels>> {
     let mut templates: BTreeMap<&str, Vec<Labels>> = BTreeMap::new();
     for object in cluster.custom() {

@@ -1,4 +1,4 @@
-//! What all rules ask of a cluster's policies, and of the pods that they are about: made once for all of them.
+//! An index of a cluster's policies and of the pods that they apply to, built once for all rules.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::snapshot::{Cluster, LabelIndex, Object, ObjectRef, SelectorIndex};
 /// The policies of a cluster, compiled.
 #[derive(Debug)]
 pub(crate) struct Index {
-    /// Of each NetworkPolicy, in their order.
+    /// One per NetworkPolicy, in order.
     pub(super) terms: Vec<Terms>,
     pub(super) by_selector: SelectorIndex,
     pub(super) admin: AdminPolicies,
@@ -42,7 +42,7 @@ impl Index {
     }
 }
 
-/// The owners of pods: by namespace, and by the labels of their pods.
+/// The owners of pods, by namespace and by the labels of their pods.
 #[derive(Debug, Default)]
 pub(super) struct SubjectIndex {
     /// By namespace and owner.
@@ -54,11 +54,11 @@ pub(super) struct SubjectIndex {
     by_label_anywhere: OnceLock<LabelIndex<u32>>,
 }
 
-/// A [`Subject`], without what is borrowed of the cluster.
+/// A [`Subject`], without the references into the cluster.
 #[derive(Debug)]
 struct Row {
     owner: ObjectRef,
-    /// The place of its first active pod; `None` for a workload that wants pods and has none yet.
+    /// The index of its first active pod; `None` for a workload that has no pods yet.
     pod: Option<u32>,
     pods: usize,
 }
@@ -75,18 +75,18 @@ impl SubjectIndex {
         SubjectIndex { by_label, ..index }
     }
 
-    /// Those of all namespaces, in their order.
+    /// The subjects of all namespaces, in order.
     pub fn all<'a>(&'a self, cluster: &'a Cluster) -> Vec<Subject<'a>> {
         let end = |row: &'a Row| match row.pod {
             Some(n) => Some(PodEnd::of(&cluster.all::<Pod>()[n as usize])),
             None => Some(PodEnd::of_template(row.owner.namespace(), cluster.template(&row.owner)?)),
         };
         let owner = |row: &'a Row| Cow::Borrowed(&row.owner);
-        // All are found: a cluster never changes.
+        // Every template is found, because a cluster never changes.
         self.rows.iter().filter_map(|row| Some(Subject { owner: owner(row), end: end(row)?, pods: row.pods })).collect()
     }
 
-    /// The places of those of a namespace.
+    /// The indices of the subjects of a namespace.
     pub fn range(&self, namespace: &str) -> Range<usize> {
         self.namespaces.get(namespace).cloned().unwrap_or_default()
     }

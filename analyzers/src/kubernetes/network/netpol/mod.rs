@@ -1,12 +1,12 @@
-//! NetworkPolicy semantics: who may reach whom, and by which policy.
+//! NetworkPolicy semantics: which connections are allowed, and by which policy.
 //!
-//! A pod is isolated in a direction as soon as one NetworkPolicy that selects it applies to that direction; then only
-//! what some rule of some such policy allows gets through, and a connection needs both ends to allow it
-//! (<https://kubernetes.io/docs/concepts/services-networking/network-policies/>). AdminNetworkPolicy decides before
-//! that, BaselineAdminNetworkPolicy where nothing isolates (<https://network-policy-api.sigs.k8s.io/>).
+//! A pod is isolated in a direction if at least one NetworkPolicy that selects it applies to that direction. Then only
+//! connections that a rule of such a policy allows are possible, and both ends must allow a connection
+//! (<https://kubernetes.io/docs/concepts/services-networking/network-policies/>). AdminNetworkPolicy precedes that, and
+//! BaselineAdminNetworkPolicy applies to pods that are not isolated (<https://network-policy-api.sigs.k8s.io/>).
 //!
-//! Answers are three-valued. What depends on addresses that are not known, on namespaces that were not read, on pods
-//! in the host's network, or on another policy engine's own objects is [`Answer::Unknown`].
+//! Answers are three-valued. An answer that depends on unknown addresses, on namespaces that were not read, on pods on the
+//! host network, or on another policy engine's objects is [`Answer::Unknown`].
 
 mod admin;
 pub mod connections;
@@ -33,7 +33,7 @@ pub use endpoint::{Endpoint, PodEnd, Port, Protocol, Subject};
 pub(crate) use index::Index;
 pub use policy::{Peer, Policy, PortMatch, Ports, Rule, is_private};
 
-/// Kleene's three values.
+/// A value of three-valued logic (Kleene).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     Yes,
@@ -84,23 +84,23 @@ pub enum Direction {
     Egress,
 }
 
-/// What the policies say about one connection.
+/// The result of the policies for one connection.
 #[derive(Clone, Debug)]
 pub struct Verdict<'a> {
     pub allowed: Answer,
-    /// At the end that connects.
+    /// At the source.
     pub egress: Side<'a>,
-    /// At the end that is connected to.
+    /// At the destination.
     pub ingress: Side<'a>,
 }
 
-/// What the policies that select one end say.
+/// The result of the policies that select one end.
 #[derive(Clone, Debug)]
 pub struct Side<'a> {
     pub answer: Answer,
     /// The NetworkPolicies that isolate this end, by name.
     pub isolated_by: Vec<&'a NetworkPolicy>,
-    /// The policy that lets it through, or an administrator's policy that refuses it.
+    /// The policy that allows it, or an administrator's policy that denies it.
     pub decided_by: Option<Decider<'a>>,
 }
 
@@ -108,7 +108,7 @@ pub struct Side<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Decider<'a> {
     NetworkPolicy(&'a NetworkPolicy),
-    /// An administrator's.
+    /// An administrator's policy.
     Admin(&'a ObjectRef),
 }
 
@@ -138,7 +138,7 @@ struct Attempt<'e, 'a> {
     /// The subject, which is a pod.
     pod: &'e PodEnd<'a>,
     peer: &'e Endpoint<'a>,
-    /// The destination's own.
+    /// The port of the destination.
     port: Port,
 }
 
@@ -151,13 +151,13 @@ impl<'e, 'a> Attempt<'e, 'a> {
     }
 }
 
-/// All policies of a cluster, compiled and found by what they select.
+/// All policies of a cluster, compiled and indexed by what they select.
 #[derive(Debug)]
 pub struct PolicySet<'a> {
     cluster: &'a Cluster,
     index: &'a Index,
     policies: Vec<Policy<'a>>,
-    /// Why policies of another kind may say otherwise, where they are not in one namespace only.
+    /// Whether cluster-wide policies of another kind may decide otherwise.
     undecided: bool,
     workloads: OnceCell<BTreeMap<&'a str, Vec<Workload<'a>>>>,
     subjects: OnceCell<Vec<Subject<'a>>>,
@@ -166,7 +166,7 @@ pub struct PolicySet<'a> {
 }
 
 impl<'a> PolicySet<'a> {
-    /// The kinds, besides NetworkPolicy, that decide what traffic flows. Rules name them as optional.
+    /// The kinds, besides NetworkPolicy, that allow or deny traffic. Rules list them as optional.
     pub const OTHER_POLICIES: &'static [Kind] = &[
         Kind::AdminNetworkPolicy,
         Kind::BaselineAdminNetworkPolicy,
@@ -205,21 +205,21 @@ impl<'a> PolicySet<'a> {
         &self.policies[self.cluster.objects().range(Kind::NetworkPolicy, namespace)]
     }
 
-    /// The policies that select a pod and apply to a direction, by name. None select a pod in the host's network:
-    /// what they would do to it is undefined, and most plugins ignore it.
+    /// The policies that select a pod and apply to a direction, by name. None select a pod on the host network: their
+    /// effect on it is undefined, and most plugins ignore it.
     pub fn isolating(&self, direction: Direction, pod: &PodEnd<'a>) -> Vec<&Policy<'a>> {
         let candidates = self.index.by_selector.candidates(pod.namespace, pod.labels).into_iter();
         let policies = candidates.map(|n| &self.policies[n as usize]);
         policies.filter(|policy| policy.rules(direction).is_some() && policy.selects(pod)).collect()
     }
 
-    /// Whether objects of another policy engine, or policies that could not be read, may open to the pods of a
-    /// namespace what NetworkPolicies close.
+    /// Whether objects of another policy engine, or policies that could not be read, may allow the pods of a namespace
+    /// what NetworkPolicies block.
     pub fn is_undecided(&self, namespace: &str) -> bool {
         self.undecided || self.index.foreign.acts_in(namespace)
     }
 
-    /// Whether a connection is let through.
+    /// Whether a connection is allowed.
     pub fn verdict(&self, from: &Endpoint<'a>, to: &Endpoint<'a>, port: Port) -> Verdict<'a> {
         if let (Endpoint::Pod(a), Endpoint::Pod(b)) = (from, to)
             && a.is_same_pod(b)
@@ -232,8 +232,8 @@ impl<'a> PolicySet<'a> {
         Verdict { allowed: egress.answer.and(ingress.answer), egress, ingress }
     }
 
-    /// What the policies of one end say about a connection with the other end. The port is always the one that is
-    /// connected to: the destination's own port, after the Service's translation.
+    /// The result of the policies of one end for a connection with the other end. The port is always that of the
+    /// destination, after the Service's translation.
     pub fn side(&self, direction: Direction, subject: &Endpoint<'a>, peer: &Endpoint<'a>, port: Port) -> Side<'a> {
         let Endpoint::Pod(pod) = subject else { return Side::open() };
         if pod.spec.host_network || pod.is_on_node_of(peer) {
@@ -266,7 +266,7 @@ impl<'a> PolicySet<'a> {
             let rules = policy.rules(attempt.direction).unwrap_or_default().iter();
             let answer = Answer::any(rules.map(|rule| {
                 let ports = rule.allows_port(attempt.port, attempt.destination());
-                // Peers are the dearer question.
+                // Peers are more expensive to match.
                 if ports == Answer::No {
                     Answer::No
                 } else {
@@ -281,12 +281,12 @@ impl<'a> PolicySet<'a> {
         side
     }
 
-    /// Whether a namespace has the labels that a selector asks for.
+    /// Whether a selector matches the labels of a namespace.
     pub fn namespace_matches(&self, selector: &Selector, namespace: &str) -> Answer {
         if let Lookup::Found(found) = self.cluster.get::<Namespace>("", namespace) {
             return selector.matches(&NamespaceLabels { name: namespace, labels: Some(&found.metadata.labels) }).into();
         }
-        // Every namespace carries its name as a label (KEP-2161), so that much is known of one that was not read.
+        // Every namespace carries its name as a label (KEP-2161), which is known even if the namespace was not read.
         let known = NamespaceLabels { name: namespace, labels: None };
         let by_name_only = selector.keys().all(|key| key == NAME_LABEL);
         if by_name_only { selector.matches(&known).into() } else { Answer::Unknown }
@@ -301,7 +301,7 @@ impl<'a> PolicySet<'a> {
         workloads.get(namespace).map_or(&[], Vec::as_slice)
     }
 
-    /// One pod for each owner that has pods in a namespace, or the template of one that wants pods and has none yet.
+    /// One pod per owner of pods in a namespace, or the pod template of a workload that has no pods yet.
     pub fn subjects_in(&self, namespace: &str) -> &[Subject<'a>] {
         &self.subjects()[self.index.subjects(self.cluster).range(namespace)]
     }
@@ -322,7 +322,7 @@ impl<'a> PolicySet<'a> {
         subjects.filter(|subject| policy.selects(&subject.end))
     }
 
-    /// The places of the subjects of a namespace, or of all, that a selector may match; in their order.
+    /// The indices of the subjects of a namespace, or of all, that a selector may match; in order.
     fn candidates(&self, namespace: Option<&str>, selector: &Selector) -> impl Iterator<Item = usize> + use<'_, 'a> {
         let index = self.index.subjects(self.cluster);
         let by_label = match namespace {
@@ -339,7 +339,7 @@ impl<'a> PolicySet<'a> {
         (0..found.len()).map(move |n| found[n] as usize).chain(everyone)
     }
 
-    /// Whether a selector matches any pod of a namespace, or what a workload there would make.
+    /// Whether a selector matches any pod of a namespace, or the pod template of a workload in it.
     pub fn selects_any(&self, namespace: &str, selector: &Selector) -> bool {
         self.cluster.any_pod_matches(namespace, selector)
             || !self.cluster.workloads_matching(namespace, selector).is_empty()
@@ -351,13 +351,13 @@ impl<'a> PolicySet<'a> {
         templates.get(namespace).map_or(&[], Vec::as_slice)
     }
 
-    /// The namespaces in which there are pods or workloads, or that are known to exist.
+    /// The namespaces that are known to exist or contain pods or workloads.
     pub fn namespaces(&self) -> &[&'a str] {
         self.namespaces.get_or_init(|| {
             let pods = self.cluster.all::<Pod>().iter().map(|pod| pod.metadata.namespace.as_str());
             let known = self.cluster.all::<Namespace>().iter().map(Object::name);
             let mut namespaces: Vec<&str> = known.chain(self.cluster.workload_namespaces()).collect();
-            // Pods are in the order of their namespaces.
+            // Pods are sorted by namespace.
             let mut last = "";
             namespaces.extend(pods.filter(|namespace| std::mem::replace(&mut last, namespace) != *namespace));
             namespaces.sort_unstable();
@@ -366,7 +366,7 @@ impl<'a> PolicySet<'a> {
         })
     }
 
-    /// The workloads among the peers of a rule that is about pods by their selectors only; none for any other rule.
+    /// The workloads among the peers of a rule whose peers are all selectors; none for any other rule.
     pub fn peers_of<'s>(
         &'s self,
         policy: &Policy<'a>,
@@ -391,7 +391,7 @@ impl<'a> PolicySet<'a> {
     }
 }
 
-/// Why objects of a kind that may exist were not read: not because files merely do not hold them.
+/// Why objects of a kind that may exist were not read; `None` if the files merely do not contain them.
 pub fn withheld(cluster: &Cluster, kind: Kind) -> Option<&Gap> {
     match cluster.coverage().extent(kind) {
         Extent::Failed(gap) | Extent::Partly(_, gap) if gap.reason != Reason::NotInInput => Some(gap),
@@ -402,7 +402,7 @@ pub fn withheld(cluster: &Cluster, kind: Kind) -> Option<&Gap> {
 /// The label by which every namespace carries its name.
 pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// A namespace's labels with its name among them, which a manifest leaves to the API server.
+/// A namespace's labels, including the name label, which the API server sets and manifests omit.
 pub struct NamespaceLabels<'a> {
     pub name: &'a str,
     pub labels: Option<&'a dyn LabelSet>,
@@ -419,7 +419,7 @@ impl LabelSet for NamespaceLabels<'_> {
     }
 }
 
-/// Whether an address is one of a range that only means "everywhere".
+/// Whether a range contains all addresses.
 pub(crate) fn is_everywhere(block: &ipnet::IpNet) -> bool {
     block.prefix_len() == 0
 }

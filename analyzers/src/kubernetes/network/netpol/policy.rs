@@ -9,7 +9,7 @@ use crate::snapshot::model::{IntOrString, NetworkPolicy};
 use crate::snapshot::{Object, Selector};
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer, NetworkPolicyPort};
 
-/// A NetworkPolicy with what it says.
+/// A NetworkPolicy with its compiled terms.
 #[derive(Debug)]
 pub struct Policy<'a> {
     pub object: &'a NetworkPolicy,
@@ -17,26 +17,26 @@ pub struct Policy<'a> {
     terms: &'a Terms,
 }
 
-/// What a NetworkPolicy says.
+/// The compiled spec of a NetworkPolicy.
 #[derive(Debug)]
 pub(super) struct Terms {
     pub selector: Selector,
-    /// `None` where the policy does not apply to the direction; no rules: nothing is allowed.
+    /// `None` if the policy does not apply to the direction. An empty list allows nothing.
     ingress: Option<Vec<Rule>>,
     egress: Option<Vec<Rule>>,
 }
 
 #[derive(Debug)]
 pub struct Rule {
-    /// None at all: everyone.
+    /// An empty list means all peers.
     pub peers: Vec<Peer>,
-    /// None at all: every port.
+    /// An empty list means all ports.
     pub ports: Vec<PortMatch>,
 }
 
 #[derive(Debug)]
 pub enum Peer {
-    /// `namespaces` is `None` for the policy's own.
+    /// `namespaces` is `None` for the policy's own namespace.
     Selected {
         namespaces: Option<Selector>,
         pods: Selector,
@@ -45,13 +45,13 @@ pub enum Peer {
         cidr: IpNet,
         except: Vec<IpNet>,
     },
-    /// One that the API would not accept.
+    /// A peer that the API would reject.
     Nothing,
 }
 
 #[derive(Debug)]
 pub struct PortMatch {
-    /// `None` for any (an AdminNetworkPolicy's named port).
+    /// `None` for any protocol (an AdminNetworkPolicy's named port).
     pub protocol: Option<Protocol>,
     pub ports: Ports,
 }
@@ -59,9 +59,9 @@ pub struct PortMatch {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ports {
     All,
-    /// Of a protocol that the API does not know.
+    /// For a protocol unknown to the API.
     None,
-    /// Both ends included.
+    /// Inclusive.
     Range(i32, i32),
     Named(String),
 }
@@ -83,7 +83,7 @@ impl Terms {
             .map(|rule| Rule::new(rule.to.as_deref(), rule.ports.as_deref()))
             .collect();
         let types = spec.and_then(|s| s.policy_types.as_deref()).unwrap_or_default();
-        // Where policyTypes is absent: always Ingress, and Egress if there are egress rules.
+        // The default of policyTypes: Ingress, and Egress if there are egress rules.
         let has = |name: &str| types.iter().any(|t| t == name);
         let (is_ingress, is_egress) =
             if types.is_empty() { (true, !egress.is_empty()) } else { (has("Ingress"), has("Egress")) };
@@ -170,7 +170,7 @@ impl Peer {
                     None => Answer::from(pod.namespace == own_namespace),
                     Some(selector) => set.namespace_matches(selector, pod.namespace),
                 };
-                // A pod in the host's network has its node's address, by which most plugins know it.
+                // A pod on the host network has the address of its node, by which most plugins identify it.
                 if pod.spec.host_network { namespace.and(Answer::Unknown) } else { namespace }
             }
             (Peer::Selected { .. }, _) => Answer::No,
@@ -185,7 +185,7 @@ impl Peer {
                 (cidr.contains(ip) && !except.iter().any(|e| e.contains(ip))).into()
             }
             (Peer::Block { cidr, except }, Endpoint::Internet) => {
-                // What is excepted from everywhere is, as a rule, the private addresses.
+                // The exceptions of an all-address range are usually the private ranges.
                 let is_public = |block: &IpNet| !is_private(block);
                 if is_everywhere(cidr) && !except.iter().any(is_public) {
                     Answer::Yes
@@ -199,7 +199,7 @@ impl Peer {
     }
 }
 
-/// Whether a range lies in the addresses that are not routed on the Internet.
+/// Whether a range is within the private ranges, which are not routed on the Internet.
 pub fn is_private(block: &IpNet) -> bool {
     const PRIVATE: [&str; 7] =
         ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"];
@@ -234,7 +234,7 @@ impl PortMatch {
         PortMatch { protocol, ports }
     }
 
-    /// A name stands for what the destination's containers call so, pod by pod.
+    /// A port name is resolved by the destination's containers, pod by pod.
     pub fn matches(&self, port: Port, destination: &Endpoint) -> bool {
         if self.protocol.is_some_and(|protocol| protocol != port.protocol) {
             return false;

@@ -1,4 +1,4 @@
-//! The specification as tables, the recipes that everybody uses, and a second opinion on random worlds.
+//! The specification as tables, the well-known recipes, and a comparison with a naive evaluator on random clusters.
 
 mod naive;
 mod recipes;
@@ -26,7 +26,7 @@ fn port(text: &str) -> Port {
     Port { number: number.parse().unwrap(), protocol: Protocol::parse(protocol).unwrap() }
 }
 
-/// A world and questions about it: from, to, port, and what should come out.
+/// A cluster and questions about it: from, to, port, and the expected answer.
 #[track_caller]
 fn table(documents: &[&str], questions: &[(&str, &str, &str, Answer)]) {
     let cluster = World::new(documents).build();
@@ -60,7 +60,7 @@ fn policy(name: &str, spec: &str) -> String {
 }
 
 #[test]
-fn says_which_policy_decides() {
+fn reports_which_policy_decides() {
     let world = [
         pod("default", "web", "app: web", "10.0.0.1", ""),
         pod("default", "api", "app: api", "10.0.0.2", ""),
@@ -85,7 +85,7 @@ fn says_which_policy_decides() {
 }
 
 #[test]
-fn finds_each_pod_that_a_policy_is_about_once_and_in_order() {
+fn finds_each_pod_of_a_policy_once_and_in_order() {
     let world = [
         namespace("default", ""),
         namespace("dev", ", team: a"),

@@ -1,5 +1,5 @@
-//! A second evaluator, written from the specification over the raw JSON and without a thought of speed, and the
-//! property that the two agree on random worlds.
+//! A second evaluator, written from the specification on the raw JSON and without optimization, and the property that both
+//! evaluators agree on random clusters.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

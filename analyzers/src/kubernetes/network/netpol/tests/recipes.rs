@@ -3,7 +3,7 @@
 use super::super::Answer::{No, Yes};
 use super::{namespace, pod, policy, table};
 
-/// The pods of all recipes, and what the policies are asked about them.
+/// The pods and namespaces of all recipes, with the policies.
 fn world(policies: &[String]) -> Vec<String> {
     let mut world = vec![
         namespace("default", ""),

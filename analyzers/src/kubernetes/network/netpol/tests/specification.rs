@@ -133,13 +133,13 @@ fn ip_blocks_with_exceptions() {
 }
 
 #[test]
-fn the_own_node_always_gets_through() {
+fn traffic_from_the_own_node_is_always_allowed() {
     let deny = "podSelector: {}, policyTypes: [Ingress, Egress]";
     holds(&[deny], &[("192.168.0.1", "default/a", "80", Yes), ("192.168.0.2", "default/a", "80", No)]);
 }
 
 #[test]
-fn pods_in_the_hosts_network_are_not_selected_and_not_known_by_their_labels() {
+fn pods_on_the_host_network_are_not_selected_and_do_not_match_by_labels() {
     let mut world = world(&["podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {app: host}}}]}]"]);
     world.push(
         "{apiVersion: v1, kind: Pod, metadata: {name: host, namespace: default, labels: {app: host}}, \
@@ -187,7 +187,7 @@ fn admin(kind: &str, name: &str, priority: i32, rules: &str) -> String {
 }
 
 #[test]
-fn administrators_decide_before_and_after() {
+fn admin_policies_decide_before_and_baseline_policies_after() {
     let from_other = "from: [{namespaces: {matchLabels: {team: a}}}]";
     let rule = |action: &str| format!("ingress: [{{action: {action}, {from_other}}}]");
     let closed = "podSelector: {}, ingress: []";
@@ -215,7 +215,7 @@ fn administrators_decide_before_and_after() {
 }
 
 #[test]
-fn other_engines_make_a_refusal_uncertain() {
+fn other_engines_make_a_denial_uncertain() {
     let closed = "podSelector: {}, ingress: []";
     for (document, expected) in [
         ("{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: x, namespace: default}}", Unknown),
