@@ -1,7 +1,7 @@
-//! How long the rules take over a big cluster that is made in memory: `cargo bench --bench rules -- PODS BROKEN`.
+//! The run time of the rules on a large generated cluster: `cargo bench --bench rules -- PODS BROKEN`.
 //!
-//! Of every so many (BROKEN) applications, one crashes. Prints the time of each step and of the slowest rules, once with
-//! all of them in sequence.
+//! One of every BROKEN applications crashes. Prints the time of each step, of all rules together and of the slowest
+//! rules.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use kubectl_gpt_analyzers::{Cluster, Profile, analyze, rules};
 
 mod generated;
 
-/// Rules that take less are not worth a line.
+/// Faster rules are not listed.
 const SLOW: Duration = Duration::from_millis(2);
 
 fn main() {
@@ -37,7 +37,7 @@ fn main() {
 
 fn report(cluster: &Cluster) {
     let rules = rules::of(Profile::Default);
-    // Before each by itself: the first to ask makes what they share.
+    // Run all rules first: the first run builds shared indexes.
     let start = Instant::now();
     let analysis = analyze(cluster, &rules);
     let together = start.elapsed();
@@ -58,7 +58,7 @@ fn report(cluster: &Cluster) {
     println!("findings by rule: {found:?}");
 }
 
-/// `VmHWM` of Linux.
+/// `VmHWM` from /proc (Linux).
 fn peak_memory() -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,4 +1,4 @@
-//! What each step costs on the way from an API server's answers to findings, on clusters made in memory:
+//! The cost of each step from API responses to findings, on generated clusters:
 //! `cargo bench -p kubectl-gpt-analyzers --bench steps`.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -9,10 +9,10 @@ use kubectl_gpt_analyzers::{Builder, Cluster, Finding, Kind, Profile, Rule, anal
 mod generated;
 
 const PODS: [usize; 2] = [1_000, 10_000];
-/// Of so many applications one crashes, so that there are findings, and causes among them.
+/// One of this many applications crashes, so that there are findings with causes.
 const BROKEN_EVERY: usize = 10;
 
-/// The pages of a cluster, and how many objects are on them.
+/// The pages of a cluster, and the number of objects on them.
 fn pages(pods: usize) -> (Vec<(Kind, String)>, u64) {
     let mut pages = Vec::new();
     World { pods, broken_every: BROKEN_EVERY }.each_page(&mut |kind, body| pages.push((kind, body)));
@@ -68,7 +68,7 @@ fn checking(criterion: &mut Criterion) {
     services(criterion);
 }
 
-/// 10,000 Services over 100,000 pods: what would take hours if each Service looked at each pod.
+/// 10,000 Services over 100,000 pods. Comparing every Service with every pod would take hours.
 fn services(criterion: &mut Criterion) {
     let mut builder = generated::builder();
     let world = World { pods: 100_000, broken_every: BROKEN_EVERY };

@@ -1,4 +1,4 @@
-//! Runs all rules over recorded clusters (a v1 List in JSON each) and prints what they find.
+//! Runs the default rules over recorded clusters (each a v1 List in JSON) and prints the findings.
 //!
 //! `cargo run -p kubectl-gpt-analyzers --example check -- cluster.json …`
 

@@ -1,9 +1,9 @@
-//! The rules of kubectl-gpt: from a snapshot of a Kubernetes cluster to findings.
+//! The rules of kubectl-gpt: they turn a snapshot of a Kubernetes cluster into findings.
 //!
-//! Nothing here touches the network, files, the clock or the environment: a [`Cluster`] goes in, an [`Analysis`] comes
-//! out, and the same input gives the same output to the byte.
+//! This crate does not access the network, files, the clock or the environment. [`analyze`] turns a [`Cluster`] into an
+//! [`Analysis`], and the output for the same input is identical to the byte.
 //!
-//! The rooms, from the top down; each knows only those below it (`tests/layers.rs` holds that):
+//! The modules, from the top down; each may use only those below it (checked by `tests/layers.rs`):
 //! [`rules`], [`user_rules`] and [`trace`], [`engine`], [`kubernetes`], [`snapshot`], [`text`].
 
 pub mod engine;

@@ -1,16 +1,16 @@
-//! For the tests of rules: a world in a few lines of YAML, and what a rule says about it.
+//! Support for tests of rules: a cluster in a few lines of YAML, and the findings of a rule.
 
-#![allow(dead_code, reason = "a vocabulary for tests, of which not every word is in use at all times")]
+#![allow(dead_code, reason = "support for tests; not every function is used at all times")]
 
 use crate::engine::{Analysis, Finding, Profile, Rule, analyze};
 use crate::snapshot::decode::{self, Decoded};
 use crate::snapshot::model::Timestamp;
 use crate::snapshot::{Builder, Cluster, ContainerLog, Extent, Gap, GroupKind, Kind, Now, Origin, Reason};
 
-/// The time in tests, unless a world says otherwise.
+/// The time in tests, unless a test sets another one.
 pub const NOW: &str = "2026-11-21T12:00:00Z";
 
-/// A cluster under construction: everything that is not in it does not exist.
+/// A cluster for tests. Objects that are not in it do not exist.
 pub struct World {
     builder: Builder,
     now: Timestamp,
@@ -47,7 +47,7 @@ impl World {
         self
     }
 
-    /// The list of a kind was refused.
+    /// Listing a kind was forbidden.
     pub fn forbid(mut self, kind: Kind) -> World {
         let gap = Gap { reason: Reason::Forbidden, message: "forbidden".to_string() };
         self.builder.cover(kind, Extent::Failed(gap));
@@ -70,7 +70,7 @@ impl World {
         self
     }
 
-    /// A Secret whose values were asked for by name and not given.
+    /// A Secret whose data could not be read.
     pub fn unread_secret(mut self, namespace: &str, name: &str, gap: Gap) -> World {
         self.builder.unread_secret(namespace, name, gap);
         self
@@ -95,18 +95,18 @@ impl World {
     }
 }
 
-/// Part of an object, from YAML by way of JSON: the model is read from nothing else.
+/// Part of an object from YAML, converted to JSON: the model deserializes only from JSON.
 pub fn part<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
     let value: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
     serde_json::from_str(&value.to_string()).unwrap()
 }
 
-/// What one rule says about a world at [`NOW`].
+/// Runs one rule over the documents at [`NOW`].
 pub fn check(rule: &'static dyn Rule, documents: &[&str]) -> Said {
     World::new(documents).check(rule)
 }
 
-/// What rules said.
+/// The result of rules.
 pub struct Said(pub Analysis);
 
 impl Said {
@@ -124,14 +124,14 @@ impl Said {
         self.finds(&[])
     }
 
-    /// The one finding.
+    /// The only finding.
     #[track_caller]
     pub fn finding(&self) -> &Finding {
         assert_eq!(self.0.findings.len(), 1, "{:#?}", self.0.findings);
         &self.0.findings[0]
     }
 
-    /// The finding of a rule, of which there is one.
+    /// The only finding of a rule.
     #[track_caller]
     pub fn by(&self, rule: &str) -> &Finding {
         let found: Vec<&Finding> = self.0.findings.iter().filter(|f| f.rule == rule).collect();
@@ -144,7 +144,7 @@ impl Said {
         serde_json::to_string(&self.0.findings).unwrap()
     }
 
-    /// Each line of what the rule did not evaluate, as `kind reason`.
+    /// What was not evaluated, as `kind reason`.
     pub fn gaps(&self) -> Vec<String> {
         let lines = self.0.not_evaluated.iter().filter(|gap| gap.rule != "*");
         lines.map(|gap| format!("{} {}", gap.kind, gap.reason)).collect()

@@ -1,5 +1,5 @@
-//! Nothing that a cluster or a file can hold makes a rule or a parser panic. `PROPTEST_CASES=10000 cargo test -p
-//! kubectl-gpt-analyzers --test fuzz` looks longer; what it finds is kept beside this file, and tried first.
+//! No content of a cluster or a file makes a rule or a parser panic. `PROPTEST_CASES=10000 cargo test -p
+//! kubectl-gpt-analyzers --test fuzz` runs more cases. Failing cases are stored next to this file and run first.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
 
-/// The objects of every recorded cluster that is broken in some way.
+/// The objects of every recorded scenario.
 static RECORDED: LazyLock<Vec<Vec<Value>>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
     let mut folders: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -41,14 +41,14 @@ fn cluster(items: &[Value], now: Now) -> Cluster {
     builder.build(now, Origin::Cluster)
 }
 
-/// Runs all rules; one that panics is told as a defect.
+/// Runs all rules and returns those that panic.
 fn panics(cluster: &Cluster) -> Vec<String> {
     let analysis = analyze(cluster, &rules::all());
-    let defects = analysis.not_evaluated.into_iter().filter(|line| line.reason == Reason::Internal);
-    defects.map(|line| format!("{}: {}", line.rule, line.message)).collect()
+    let panicked = analysis.not_evaluated.into_iter().filter(|line| line.reason == Reason::Internal);
+    panicked.map(|line| format!("{}: {}", line.rule, line.message)).collect()
 }
 
-/// What a field may be changed to: of another type, empty, huge, negative, or text that means something.
+/// Replacement values for a field: of another type, empty, huge, negative, or text with a special meaning.
 fn anything() -> impl Strategy<Value = Value> {
     let words = [
         "",
@@ -86,9 +86,9 @@ fn anything() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Walks down some way below the value and changes what is there.
-fn change(value: &mut Value, way: &[Index], new: &Value) {
-    match (value, way) {
+/// Follows a path below the value and replaces what is there.
+fn change(value: &mut Value, path: &[Index], new: &Value) {
+    match (value, path) {
         (Value::Object(fields), [step, rest @ ..]) if !fields.is_empty() => {
             let n = step.index(fields.len());
             change(fields.values_mut().nth(n).unwrap(), rest, new);
@@ -98,12 +98,12 @@ fn change(value: &mut Value, way: &[Index], new: &Value) {
     }
 }
 
-/// A field to change: in which object, where in it, and to what.
+/// A field to change: the object, the path, and the new value.
 fn change_somewhere() -> impl Strategy<Value = (Index, Vec<Index>, Value)> {
     (any::<Index>(), prop::collection::vec(any::<Index>(), 1..10), anything())
 }
 
-/// Few enough for every run of the tests, unless more are asked for.
+/// Few cases by default, to keep test runs short.
 fn cases() -> ProptestConfig {
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => ProptestConfig::default(),
@@ -114,7 +114,7 @@ fn cases() -> ProptestConfig {
 proptest! {
     #![proptest_config(cases())]
 
-    /// A recorded cluster with a few fields changed: no rule panics over it, nor over its half.
+    /// No rule panics on a recorded cluster with a few changed fields, or on half of it.
     #[test]
     fn rules_survive_changed_objects(
         recording in any::<Index>(),
@@ -131,7 +131,7 @@ proptest! {
         prop_assert_eq!(panics(&cluster(&items, Now::NewestInData)), Vec::<String>::new());
     }
 
-    /// Clocks that differ, by seconds or by centuries.
+    /// Clock skew from seconds to centuries.
     #[test]
     fn rules_survive_any_clock(recording in any::<Index>(), seconds in -377_705_023_201i64..=253_402_207_200) {
         let now = Now::At(Timestamp::from_second(seconds).unwrap());
@@ -139,9 +139,9 @@ proptest! {
         prop_assert_eq!(panics(&cluster(items, now)), Vec::<String>::new());
     }
 
-    /// A page that was changed or cut anywhere is read or refused; what it lost is told.
+    /// A page that was changed or truncated anywhere is read or rejected, and lost items are reported.
     #[test]
-    fn pages_are_read_or_refused(
+    fn pages_are_read_or_rejected(
         recording in any::<Index>(),
         change_to in change_somewhere(),
         cut in any::<Index>(),
@@ -163,19 +163,19 @@ proptest! {
     }
 
     #[test]
-    fn objects_are_read_or_refused(text in ".{0,300}") {
+    fn objects_are_read_or_rejected(text in ".{0,300}") {
         let _ = object(&text);
         let _ = object(&format!(r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":{text:?}}},"spec":{{"containers":[{text}]}}}}"#));
     }
 
     #[test]
-    fn corefiles_are_read_or_refused(text in "([a-z. {}\"\\\\#()\n:0-9]|import|kubernetes){0,80}") {
+    fn corefiles_are_read_or_rejected(text in "([a-z. {}\"\\\\#()\n:0-9]|import|kubernetes){0,80}") {
         let _ = corefile::parse(&text);
     }
 
-    /// An amount that is printed and read again is the same.
+    /// Quantities can be printed in every notation without a panic.
     #[test]
-    fn quantities_are_read_or_refused(text in "[-+]?[0-9.]{0,25}([eE][-+]?[0-9]{0,5}|[numkKMGTPEi]{0,3})") {
+    fn quantities_are_read_or_rejected(text in "[-+]?[0-9.]{0,25}([eE][-+]?[0-9]{0,5}|[numkKMGTPEi]{0,3})") {
         if let Some(amount) = Amount::parse(&text) {
             for resource in ["cpu", "memory", "pods", "nvidia.com/gpu"] {
                 let _ = amount.text(resource);

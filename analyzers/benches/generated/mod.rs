@@ -1,5 +1,6 @@
-//! Clusters made in memory: applications of a Deployment, a ReplicaSet, ten pods, a Service, an EndpointSlice, an
-//! Ingress, an autoscaler, a disruption budget, a NetworkPolicy and a ConfigMap each, a hundred to a namespace.
+//! Generated clusters. Each application has a Deployment, a ReplicaSet, ten pods, a Service, an EndpointSlice, an
+//! Ingress, a HorizontalPodAutoscaler, a PodDisruptionBudget, a NetworkPolicy and a ConfigMap; each namespace has 100
+//! applications.
 
 use kubectl_gpt_analyzers::snapshot::decode::{Content, Page, list_page};
 use kubectl_gpt_analyzers::{Builder, Cluster, Extent, Kind, Now, Origin};
@@ -12,11 +13,11 @@ const NOW: &str = "2026-11-21T12:00:00Z";
 
 pub struct World {
     pub pods: usize,
-    /// One of so many applications crashes; none with 0.
+    /// One of this many applications crashes; none if 0.
     pub broken_every: usize,
 }
 
-/// A builder that has read every kind, as nothing yet.
+/// An empty builder that covers every kind.
 pub fn builder() -> Builder {
     let mut builder = Builder::new();
     for kind in Kind::ALL {
@@ -37,10 +38,10 @@ pub fn build(builder: Builder) -> Cluster {
 }
 
 impl World {
-    /// The lists of all kinds as an API server gives them, page by page.
+    /// The lists of all kinds as an API server returns them, page by page.
     pub fn each_page(&self, each: &mut dyn FnMut(Kind, String)) {
         let (apps, nodes) = (self.pods / PODS_EACH, (self.pods / 50).max(1));
-        // In the order in which an API server gives them: by namespace and name, nearly.
+        // Nearly sorted by namespace and name, as API servers return objects.
         let mut list = |kind: Kind, count: usize, object: &dyn Fn(usize) -> Value| {
             for first in (0..count).step_by(PAGE) {
                 let items: Vec<Value> = (first..count.min(first + PAGE)).map(object).collect();
@@ -134,7 +135,7 @@ impl App {
         json!({"metadata": self.meta(), "spec": spec})
     }
 
-    /// `access` is the end of the name of the volume with the token, which is another one in each pod.
+    /// `access` is the suffix of the token volume, which differs in each pod.
     fn pod_spec(&self, access: Option<&str>) -> Value {
         let mut mounts = vec![json!({"name": "config", "mountPath": "/etc/app"})];
         let mut volumes = vec![json!({"name": "config", "configMap": {"name": self.name(), "defaultMode": 420}})];
@@ -256,7 +257,7 @@ fn autoscaler(i: usize) -> Value {
     object
 }
 
-/// Five characters of the alphabet in which Kubernetes makes names up.
+/// Five random characters as in generated Kubernetes names.
 fn random_name(mut n: usize) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut name = String::new();

@@ -1,9 +1,9 @@
-//! Which finding explains which.
+//! Links findings to their causes.
 //!
-//! A finding names the objects that would explain it ([`Finding::because`]: the claim of an unschedulable pod, the
-//! workload behind a Service without endpoints), its rule names the rules whose findings count as explanations
-//! (`explained_by`). The object that a finding is about is always looked at too. A link is made only where both hold, so
-//! an explanation is never guessed from nearness alone; and never in a circle.
+//! A finding lists the objects that may explain it ([`Finding::because`]: the claim of an unschedulable pod, the
+//! workload behind a Service without endpoints), and its rule lists the rules whose findings count as causes
+//! (`explained_by`). The object of the finding itself is always considered. Both conditions must hold for a link, and
+//! links never form a cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::engine::finding::Finding;
 use crate::engine::rule::{Rule, id_matches};
 use crate::snapshot::ObjectRef;
 
-/// Fills `caused_by` of all findings.
+/// Sets `caused_by` of all findings.
 pub fn link(findings: &mut [Finding], rules: &[&dyn Rule]) {
     let explained_by: BTreeMap<&str, &[&str]> =
         rules.iter().map(|rule| (rule.meta().id.as_ref(), rule.meta().explained_by)).collect();
@@ -45,7 +45,7 @@ fn about_other_containers(a: &Finding, b: &Finding) -> bool {
     a.object == b.object && a.container.is_some() && b.container.is_some() && a.container != b.container
 }
 
-/// Effects and their causes, without circles.
+/// Effects and their causes, without cycles.
 struct Graph {
     causes: Vec<BTreeSet<usize>>,
 }
@@ -55,14 +55,14 @@ impl Graph {
         Graph { causes: vec![BTreeSet::new(); size] }
     }
 
-    /// Links unless that would close a circle.
+    /// Adds a link unless it would close a cycle.
     fn link(&mut self, effect: usize, cause: usize) {
         if !self.reaches(cause, effect) {
             self.causes[effect].insert(cause);
         }
     }
 
-    /// Whether one gets from a finding to another by going from effects to causes.
+    /// Whether a finding is a direct or indirect cause of another, or the same.
     fn reaches(&self, from: usize, to: usize) -> bool {
         let (mut todo, mut seen) = (vec![from], BTreeSet::new());
         while let Some(n) = todo.pop() {
@@ -90,7 +90,7 @@ mod tests {
     use crate::snapshot::ObjectRef;
 
     #[test]
-    fn no_circles() {
+    fn no_cycles() {
         let mut graph = Graph::new(3);
         graph.link(0, 1);
         graph.link(1, 2);
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(graph.causes[0].len(), 1);
     }
 
-    /// Rules that blame one another in every way: themselves, in circles, everybody.
+    /// Rules that explain each other in every way: themselves, in cycles, all rules.
     fn rules() -> Vec<&'static dyn Rule> {
         let rule = |id: &'static str, explained_by: &'static [&'static str]| -> &'static dyn Rule {
             let meta = RuleMeta {
@@ -128,7 +128,7 @@ mod tests {
         ObjectRef::new(Kind::Pod, "shop", &format!("pod-{n}"))
     }
 
-    /// The rule, the object, the objects that it is blamed on and the container.
+    /// The rule, the object, the objects in `because` and the container.
     type Sketch = (usize, usize, Vec<usize>, Option<bool>);
 
     fn finding(n: usize, (rule, of, because, container): &Sketch) -> Finding {
@@ -147,8 +147,8 @@ mod tests {
         findings.into_iter().map(|finding| (finding.id, finding.caused_by)).collect()
     }
 
-    /// Takes away, again and again, what all of whose causes are gone; in a graph with a circle something stays.
-    fn without_circles(causes: &BTreeMap<String, Vec<String>>) -> bool {
+    /// Repeatedly removes findings whose causes are all removed. In a graph with a cycle some findings remain.
+    fn has_no_cycles(causes: &BTreeMap<String, Vec<String>>) -> bool {
         let mut gone: BTreeSet<&String> = BTreeSet::new();
         loop {
             let before = gone.len();
@@ -189,7 +189,7 @@ mod tests {
             let findings: Vec<Finding> = sketches.iter().enumerate().map(|(n, sketch)| finding(n, sketch)).collect();
             let shuffled: Vec<Finding> = order.iter().map(|n| findings[*n].clone()).collect();
             let linked = causes(findings);
-            prop_assert!(without_circles(&linked), "{linked:?}");
+            prop_assert!(has_no_cycles(&linked), "{linked:?}");
             for (id, of) in &linked {
                 prop_assert!(of.is_sorted() && of.iter().all(|cause| linked.contains_key(cause) && cause != id));
                 prop_assert!(reaches_a_root(&linked, id));

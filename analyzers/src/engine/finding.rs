@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::snapshot::ObjectRef;
 use crate::snapshot::model::Timestamp;
 
-/// How bad a finding is. The order is from good to bad.
+/// How severe a finding is, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
@@ -15,9 +15,9 @@ use crate::snapshot::model::Timestamp;
 pub enum Severity {
     /// Worth knowing.
     Info,
-    /// It works, but part of it is lost or will fail at a foreseeable event.
+    /// It works, but is degraded or will fail at a foreseeable event.
     Warning,
-    /// Something does not work now.
+    /// Something does not work.
     Error,
 }
 
@@ -31,12 +31,12 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One fact that convinced the rule.
+/// One fact that supports the finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Evidence {
     pub text: String,
-    /// Where it was read.
+    /// The object that it was read from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<ObjectRef>,
     /// The field, in the dotted form of `kubectl explain`.
@@ -44,23 +44,23 @@ pub struct Evidence {
     pub path: Option<String>,
 }
 
-/// One way to make it right.
+/// A suggested fix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Fix {
     pub text: String,
-    /// A command for a shell, complete and quoted.
+    /// A complete shell command, quoted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
 }
 
-/// Where an object stands in a file.
+/// The position of an object in a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Location {
-    /// The path as it was given or found, with `/`; `-` for standard input.
+    /// The path as given or found, with `/` as separator; `-` for standard input.
     pub file: String,
-    /// The line of the object's first field, or of the field at fault; from 1.
+    /// The line of the object's first field, or of the faulty field; from 1.
     pub line: usize,
 }
 
@@ -74,42 +74,42 @@ impl fmt::Display for Location {
     }
 }
 
-/// One thing that is wrong, about one object.
+/// A problem of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// Twelve hexadecimal digits: a fingerprint of rule, object and [`Finding::key`], stable over restarts.
+    /// Twelve hexadecimal digits: a fingerprint of rule, object and [`Finding::key`], stable across runs.
     pub id: String,
     pub rule: String,
     pub severity: Severity,
     pub object: ObjectRef,
-    /// One sentence without a full stop that names the object and says what is wrong, in the words of the API.
+    /// One sentence without a full stop that names the object and states the problem, in the terms of the API.
     pub message: String,
     pub evidence: Vec<Evidence>,
     /// The ids of the findings that explain this one, sorted; empty for a root cause.
     pub caused_by: Vec<String>,
-    /// How many pods show it; 0 where the finding is not about pods.
+    /// The number of affected pods; 0 if the finding is not about pods.
     pub pods: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Where the object stands, of manifests; filled in by whoever read the files.
+    /// The position of the object in a manifest; set by the code that reads the files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
     pub fix: Vec<Fix>,
-    /// The page of documentation: `kubectl-gpt rules ID`.
+    /// The documentation page: `kubectl-gpt rules ID`.
     pub docs: String,
 
-    /// Objects whose findings explain this one, if they have any by the rules in `RuleMeta::explained_by`.
+    /// Objects whose findings explain this one, if the rules in `RuleMeta::explained_by` report any.
     #[serde(skip)]
     pub(crate) because: Vec<ObjectRef>,
-    /// Tells apart several findings of one rule on one object.
+    /// Distinguishes several findings of one rule on one object.
     #[serde(skip)]
     pub(crate) key: String,
-    /// The container that it is about, if it is about one: another container's trouble does not explain it.
+    /// The affected container, if it is a single one. Findings about other containers do not explain it.
     #[serde(skip)]
     pub(crate) container: Option<String>,
-    /// True only because some object is not there; at most `info` where the input is bare manifests.
+    /// Whether the finding depends on an object being absent. It is then at most `info` for manifests.
     #[serde(skip)]
     pub(crate) rests_on_absence: bool,
 }
@@ -148,20 +148,20 @@ impl Finding {
         Finding::new(Severity::Info, object, message)
     }
 
-    /// A fact and where it was read: the object, and the field's path (empty if it is none).
+    /// A fact and its source: the object, and the path of the field (empty if there is none).
     pub fn evidence(mut self, text: impl Into<String>, object: &ObjectRef, path: &str) -> Finding {
         let path = (!path.is_empty()).then(|| path.to_string());
         self.evidence.push(Evidence { text: text.into(), object: Some(object.clone()), path });
         self
     }
 
-    /// What to do, in words.
+    /// Adds a fix without a command.
     pub fn fix(mut self, text: impl Into<String>) -> Finding {
         self.fix.push(Fix { text: text.into(), command: None });
         self
     }
 
-    /// What to do, with a command to paste (made with [`kubectl`]).
+    /// Adds a fix with a command (created by [`kubectl`]).
     pub fn fix_command(mut self, text: impl Into<String>, command: String) -> Finding {
         self.fix.push(Fix { text: text.into(), command: Some(command) });
         self
@@ -177,19 +177,19 @@ impl Finding {
         self
     }
 
-    /// An object whose findings, if any, explain this one. The rule's `explained_by` says which rules may.
+    /// Adds an object whose findings may explain this one. The rule's `explained_by` lists the rules that may.
     pub fn because(mut self, object: ObjectRef) -> Finding {
         self.because.push(object);
         self
     }
 
-    /// Tells apart several findings of one rule on one object: the port, the host, the container.
+    /// Distinguishes several findings of one rule on one object: the port, the host, the container.
     pub fn key(mut self, key: impl Into<String>) -> Finding {
         self.key = key.into();
         self
     }
 
-    /// The one container that it is about: the key, and a limit to what explains it on the same object.
+    /// Sets the affected container: the key, and a restriction on the findings of the same object that explain it.
     pub fn container(mut self, name: impl Into<String>) -> Finding {
         let name = name.into();
         self.key.clone_from(&name);
@@ -197,7 +197,7 @@ impl Finding {
         self
     }
 
-    /// Says that the finding is true only because some object is not there.
+    /// Marks the finding as dependent on an object being absent.
     pub fn rests_on_absence(mut self) -> Finding {
         self.rests_on_absence = true;
         self

@@ -1,4 +1,4 @@
-//! What a rule is, what it reports, how rules are run, and how findings are told from their causes.
+//! The definition of rules and findings, how rules run, and which findings are caused by others.
 
 pub mod causes;
 mod finding;

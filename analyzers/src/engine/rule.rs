@@ -1,4 +1,4 @@
-//! What a rule is.
+//! The definition of rules.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use crate::engine::finding::{Finding, Severity};
 use crate::snapshot::{Cluster, Extent, GroupKind, Kind, KindName, ObjectRef, Reason};
 
-/// When a rule runs.
+/// A set of rules to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// What is broken, or will be: always.
+    /// Rules for what is broken or will break. They always run.
     #[default]
     Default,
-    /// What good practice asks for beside that: only where people ask for it.
+    /// Rules for best practices. They run only on request.
     Strict,
 }
 
@@ -30,36 +30,36 @@ impl fmt::Display for Profile {
     }
 }
 
-/// The constant description of a rule.
+/// The description of a rule.
 #[derive(Clone, Debug)]
 pub struct RuleMeta {
     /// `service/target-port`; stable once released.
     pub id: Cow<'static, str>,
-    /// The worst severity that it reports.
+    /// The highest severity that it reports.
     pub severity: Severity,
     pub profile: Profile,
     /// One line.
     pub summary: Cow<'static, str>,
-    /// Kinds without which it cannot say anything.
+    /// Kinds that it cannot work without.
     pub needs: &'static [Kind],
-    /// Kinds that only make its findings better or rarer.
+    /// Kinds that only improve its findings.
     pub optional: &'static [Kind],
-    /// Whether it reads custom resources: all kinds that only the cluster's discovery knows of.
+    /// Whether it reads custom resources: all kinds known only from the cluster's discovery.
     pub reads_custom: bool,
     /// The rules, with `*` as a wildcard, whose findings on the objects of [`Finding::because`], or on the same object,
     /// explain this rule's findings.
     pub explained_by: &'static [&'static str],
-    /// The page of documentation, in Markdown.
+    /// The documentation page, in Markdown.
     pub documentation: Cow<'static, str>,
 }
 
 impl RuleMeta {
-    /// Every kind that it reads, whether or not it can do without.
+    /// Every kind that it reads, needed or optional.
     pub fn reads(&self) -> impl Iterator<Item = Kind> + use<> {
         self.needs.iter().chain(self.optional).copied()
     }
 
-    /// The page of documentation, without the indentation that doc comments have.
+    /// The documentation page, without the indentation of doc comments.
     pub fn page(&self) -> String {
         let lines = self.documentation.lines().map(|line| line.strip_prefix(' ').unwrap_or(line));
         lines.fold(String::new(), |page, line| page + line + "\n")
@@ -70,16 +70,16 @@ impl RuleMeta {
 pub trait Rule: Sync + Send {
     fn meta(&self) -> &RuleMeta;
 
-    /// The kinds of which it wants to see whole objects, as [`Cluster::raw`] gives them.
+    /// The kinds of which it reads full objects from [`Cluster::raw`].
     fn raw_kinds(&self) -> &[KindName] {
         &[]
     }
 
-    /// Adds what it finds to the report. It reads nothing but the cluster.
+    /// Adds its findings to the report. It reads only the cluster.
     fn check(&self, cluster: &Cluster, report: &mut Report);
 }
 
-/// A rule that comes with the program, declared by [`declare_rule!`](crate::engine::declare_rule).
+/// A built-in rule, declared by [`declare_rule!`](crate::engine::declare_rule).
 pub(crate) struct BuiltIn {
     pub meta: RuleMeta,
     pub check: fn(&Cluster, &mut Report),
@@ -95,8 +95,9 @@ impl Rule for BuiltIn {
     }
 }
 
-/// Declares a rule as `pub static RULE`, of the default profile or of another: `"kind/name": Warning in Strict`. The doc comment is the published page: *What it checks*, *Why it matters*,
-/// *How to confirm*, *How to fix*, *Exceptions*. The file's `fn check(&Cluster, &mut Report)` does the work.
+/// Declares a rule as `pub static RULE`, in the default profile or in another one: `"kind/name": Warning in Strict`.
+/// The doc comment is the published page: *What it checks*, *Why it matters*, *How to confirm*, *How to fix*,
+/// *Exceptions*. The file's `fn check(&Cluster, &mut Report)` implements the rule.
 macro_rules! declare_rule {
     (@custom) => { false };
     (@custom $custom:literal) => { $custom };
@@ -130,11 +131,11 @@ macro_rules! declare_rule {
 }
 pub(crate) use declare_rule;
 
-/// Takes what one rule finds.
+/// Collects the findings of one rule.
 #[derive(Debug, Default)]
 pub struct Report {
     pub(crate) findings: Vec<Finding>,
-    /// With the name of the kind, if it is about one.
+    /// Each with the name of the kind, if it concerns one.
     pub(crate) gaps: Vec<(Option<String>, Option<ObjectRef>, Reason, String)>,
 }
 
@@ -143,7 +144,7 @@ impl Report {
         self.findings.push(finding);
     }
 
-    /// Says which of these kinds could not be read: objects of the others were judged all the same.
+    /// Reports which of these kinds could not be read. Objects of the others are still checked.
     pub fn not_read(&mut self, cluster: &Cluster, kinds: &[Kind]) {
         for kind in kinds {
             if let Some(gap) = cluster.coverage().gap(*kind) {
@@ -152,14 +153,14 @@ impl Report {
         }
     }
 
-    /// Says that custom resources of one kind could not be read, or not all of them.
+    /// Reports that custom resources of one kind could not be read, or not all of them.
     pub fn custom_kind_not_read(&mut self, cluster: &Cluster, kind: &GroupKind) {
         if let Some(gap) = cluster.coverage().custom().get(kind).and_then(Extent::gap) {
             self.gaps.push((Some(kind.to_string()), None, gap.reason, gap.message.clone()));
         }
     }
 
-    /// Says which custom resources could not be read, or not all of them.
+    /// Reports which custom resources could not be read, or not all of them.
     pub fn custom_not_read(&mut self, cluster: &Cluster) {
         for (kind, extent) in cluster.coverage().custom() {
             if let Some(gap) = extent.gap() {
@@ -168,18 +169,18 @@ impl Report {
         }
     }
 
-    /// Says that nothing could be judged, and why.
+    /// Reports that the rule could not run, and why.
     pub fn not_run(&mut self, reason: Reason, message: impl Into<String>) {
         self.gaps.push((None, None, reason, message.into()));
     }
 
-    /// Says that one object could not be judged, and why: something that it depends on was not read.
+    /// Reports that one object could not be evaluated because something that it depends on was not read.
     pub fn not_evaluated(&mut self, object: &ObjectRef, reason: Reason, message: impl Into<String>) {
         self.gaps.push((None, Some(object.clone()), reason, message.into()));
     }
 }
 
-/// Whether an id matches a pattern in which `*` stands for any characters.
+/// Whether an id matches a pattern in which `*` matches any characters.
 ///
 /// ```
 /// # use kubectl_gpt_analyzers::engine::id_matches;

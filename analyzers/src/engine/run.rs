@@ -1,4 +1,4 @@
-//! Runs rules over a cluster, and links what they find.
+//! Runs rules on a cluster, and links their findings.
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
@@ -11,18 +11,18 @@ use crate::engine::finding::{Evidence, Finding, Severity};
 use crate::engine::rule::{Report, Rule, RuleMeta};
 use crate::snapshot::{Cluster, Extent, Kind, NotEvaluated, ObjectRef, Origin, Reason};
 
-/// What came out of a run.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Analysis {
-    /// Sorted by severity (the worst first), rule and object.
+    /// Sorted by severity (highest first), rule and object.
     pub findings: Vec<Finding>,
     pub not_evaluated: Vec<NotEvaluated>,
-    /// How many rules were evaluated, at least in part.
+    /// The number of rules that were evaluated, at least in part.
     pub rules_run: usize,
 }
 
 impl Analysis {
-    /// Puts the findings in their order.
+    /// Sorts the findings.
     pub fn sort(&mut self) {
         let findings = &mut self.findings;
         findings
@@ -30,8 +30,8 @@ impl Analysis {
     }
 }
 
-/// Runs rules over a cluster and links what they find. Big clusters are checked by as many threads as there are
-/// processors; what comes out is the same.
+/// Runs rules over a cluster and links their findings. Large clusters are checked by one thread per processor; the
+/// result is the same.
 pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
     let mut analysis = Analysis::default();
     for (rule, outcome) in rules.iter().zip(check_all(cluster, rules)) {
@@ -65,9 +65,9 @@ pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
         analysis.findings.extend(findings.map(|finding| finish(finding, meta, cluster.origin())));
     }
     analysis.not_evaluated.extend(unrecognized(cluster));
-    let untold = untold(cluster, rules, &analysis.not_evaluated);
-    analysis.not_evaluated.extend(untold);
-    merge_twins(&mut analysis.findings);
+    let unreported = unreported(cluster, rules, &analysis.not_evaluated);
+    analysis.not_evaluated.extend(unreported);
+    merge_duplicates(&mut analysis.findings);
     causes::link(&mut analysis.findings, rules);
     analysis.sort();
     analysis.not_evaluated.sort();
@@ -75,7 +75,7 @@ pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
     analysis
 }
 
-/// A rule over many kinds that can do without each of them cannot do without all.
+/// Whether a rule with only optional kinds could read none of them.
 fn is_blind(cluster: &Cluster, meta: &RuleMeta) -> bool {
     let extents = || meta.optional.iter().map(|kind| cluster.coverage().extent(*kind));
     meta.needs.is_empty()
@@ -83,10 +83,10 @@ fn is_blind(cluster: &Cluster, meta: &RuleMeta) -> bool {
         && extents().all(|extent| matches!(extent, Extent::Failed(_) | Extent::NotServed | Extent::NotRequested))
 }
 
-/// What came of one rule.
+/// The outcome of one rule.
 struct Outcome {
     unread: Vec<Unread>,
-    /// `None` if it could not be evaluated at all, and the panic's message if it panicked.
+    /// `None` if it could not be evaluated at all; the panic message if it panicked.
     report: Option<Result<Report, String>>,
 }
 
@@ -100,7 +100,7 @@ fn check_one(cluster: &Cluster, rule: &dyn Rule) -> Outcome {
     Outcome { unread, report: Some(checked.map(|()| report).map_err(|panic| panic_message(panic.as_ref()))) }
 }
 
-/// From how many objects on threads are worth their while.
+/// The number of objects from which threads pay off.
 const MANY_OBJECTS: usize = 5_000;
 
 /// The outcomes of rules, in the order of the rules.
@@ -134,7 +134,7 @@ struct Unread {
     is_total: bool,
 }
 
-/// The kinds that a rule needs and that were not read, or not everywhere.
+/// The needed kinds of a rule that were not read, or not everywhere.
 fn unread(cluster: &Cluster, meta: &RuleMeta) -> Vec<Unread> {
     let mut unread = Vec::new();
     for kind in meta.needs {
@@ -155,7 +155,7 @@ fn unread(cluster: &Cluster, meta: &RuleMeta) -> Vec<Unread> {
             is_total,
         });
     }
-    // An object that was lost may have been the broken one.
+    // An object that could not be decoded may have had the problem.
     for broken in &cluster.coverage().broken {
         if broken.kind.is_some_and(|kind| meta.needs.contains(&kind)) {
             unread.push(Unread {
@@ -174,14 +174,14 @@ fn unread(cluster: &Cluster, meta: &RuleMeta) -> Vec<Unread> {
     unread
 }
 
-/// Kinds that could not be read and that no rule spoke of, because each can do without: still, not everything was
-/// looked at, and a clean result must not say so.
-fn untold(cluster: &Cluster, rules: &[&dyn Rule], told: &[NotEvaluated]) -> Vec<NotEvaluated> {
+/// Optional kinds that could not be read and that no rule reported. Without these lines a clean result would hide that
+/// not everything was checked.
+fn unreported(cluster: &Cluster, rules: &[&dyn Rule], reported: &[NotEvaluated]) -> Vec<NotEvaluated> {
     let mut kinds: Vec<Kind> = rules.iter().flat_map(|rule| rule.meta().optional.iter().copied()).collect();
     kinds.sort();
     kinds.dedup();
     let gaps = kinds.into_iter().filter_map(|kind| Some((kind.to_string(), cluster.coverage().gap(kind)?)));
-    gaps.filter(|(kind, gap)| gap.reason != Reason::NotInInput && !told.iter().any(|line| line.kind == *kind))
+    gaps.filter(|(kind, gap)| gap.reason != Reason::NotInInput && !reported.iter().any(|line| line.kind == *kind))
         .map(|(kind, gap)| NotEvaluated {
             rule: "*".to_string(),
             kind,
@@ -193,7 +193,7 @@ fn untold(cluster: &Cluster, rules: &[&dyn Rule], told: &[NotEvaluated]) -> Vec<
         .collect()
 }
 
-/// Input of which not even the kind could be told: any rule might have needed it.
+/// Input of unknown kind: any rule might have needed it.
 fn unrecognized(cluster: &Cluster) -> impl Iterator<Item = NotEvaluated> {
     cluster.coverage().broken.iter().filter(|broken| broken.kind.is_none()).map(|broken| NotEvaluated {
         rule: "*".to_string(),
@@ -214,7 +214,7 @@ fn finish(mut finding: Finding, meta: &RuleMeta, origin: Origin) -> Finding {
 }
 
 impl Finding {
-    /// As a finding of this rule: with its name and a fingerprint.
+    /// Sets the rule id and the fingerprint.
     pub fn identified(mut self, meta: &RuleMeta) -> Finding {
         self.rule = meta.id.to_string();
         self.docs = meta.id.to_string();
@@ -223,8 +223,8 @@ impl Finding {
     }
 }
 
-/// Twelve hexadecimal digits over rule, object and key: FNV-1a, which will give the same in every release and on every
-/// machine (the standard library's hasher promises neither).
+/// Twelve hexadecimal digits over rule, object and key: FNV-1a, which is stable across releases and machines (the
+/// standard library's hasher guarantees neither).
 fn fingerprint(rule: &str, object: &ObjectRef, key: &str) -> String {
     struct Fnv(u64);
     impl Hasher for Fnv {
@@ -239,7 +239,7 @@ fn fingerprint(rule: &str, object: &ObjectRef, key: &str) -> String {
         }
     }
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
-    // The version of an API is no part of an object's identity.
+    // The API version is not part of an object's identity.
     let group = object.api_version.split_once('/').map_or("", |(group, _)| group);
     for part in [rule, group, &object.kind, object.namespace(), &object.name, key] {
         hasher.write(part.as_bytes());
@@ -248,15 +248,15 @@ fn fingerprint(rule: &str, object: &ObjectRef, key: &str) -> String {
     format!("{:012x}", hasher.finish() >> 16)
 }
 
-/// In a namespace that is being deleted nothing is to be repaired: pods go first, and what made them stays without any
-/// until all are gone (KEP-5080). Only what holds the deletion up counts.
+/// Whether a finding is relevant. In a namespace that is being deleted only findings about blocked deletion are: pods
+/// are deleted first, and their workloads remain without pods until all are deleted (KEP-5080).
 fn matters(cluster: &Cluster, meta: &RuleMeta, finding: &Finding) -> bool {
-    const HOLDS_UP: [&str; 4] = ["namespace/terminating", "pod/terminating", "pod/lost", "webhook/unreachable"];
-    HOLDS_UP.contains(&meta.id.as_ref()) || !cluster.is_leaving(finding.object.namespace())
+    const BLOCKS_DELETION: [&str; 4] = ["namespace/terminating", "pod/terminating", "pod/lost", "webhook/unreachable"];
+    BLOCKS_DELETION.contains(&meta.id.as_ref()) || !cluster.is_leaving(finding.object.namespace())
 }
 
-/// Two findings with one id would be two lines of one baseline: the later one becomes evidence of the first.
-fn merge_twins(findings: &mut Vec<Finding>) {
+/// Merges findings with the same id, because ids must be unique in a baseline. Later ones become evidence of the first.
+fn merge_duplicates(findings: &mut Vec<Finding>) {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
     for finding in findings.drain(..) {
@@ -279,7 +279,7 @@ fn merge_twins(findings: &mut Vec<Finding>) {
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("the rule failed, which is a defect of kubectl-gpt: {}", text.unwrap_or_default())
+    format!("the rule panicked; this is a bug in kubectl-gpt: {}", text.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_one_rule_not_evaluated() {
+    fn a_panic_affects_only_its_rule() {
         let rules: [&dyn Rule; 2] = [rule("a/panics", |_, _| panic!("out of luck")), rule("b/works", one)];
         let analysis = analyze(&World::new(&[]).build(), &rules);
         assert_eq!(analysis.findings.len(), 1);
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_could_not_be_read_is_told_even_if_rules_can_do_without() {
+    fn an_unread_optional_kind_is_reported() {
         let rules: [&dyn Rule; 1] = [rule("b/works", one)];
         let analysis = analyze(&World::new(&[]).forbid(Kind::Node).build(), &rules);
         assert_eq!(analysis.rules_run, 1);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn twins_become_one_finding() {
+    fn duplicates_become_one_finding() {
         let twice = |cluster: &Cluster, report: &mut Report| {
             one(cluster, report);
             one(cluster, report);
@@ -338,17 +338,17 @@ mod tests {
     }
 
     #[test]
-    fn ids_do_not_depend_on_the_version_of_an_api() {
+    fn ids_do_not_depend_on_the_api_version() {
         let mut object = ObjectRef::new(Kind::Gateway, "shop", "g");
         let before = fingerprint("gateway/class", &object, "");
         object.api_version = "gateway.networking.k8s.io/v1beta1".into();
         assert_eq!(fingerprint("gateway/class", &object, ""), before);
-        // A change here would break everybody's baselines.
+        // A change here would invalidate existing baselines.
         assert_eq!(before, "e02a146b53da");
     }
 
     #[test]
-    fn what_is_left_in_a_namespace_that_is_being_deleted_needs_no_repair() {
+    fn only_blocked_deletion_is_reported_in_a_terminating_namespace() {
         let service =
             "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {selector: {app: web}}}";
         let rules_that_fire = |namespace: &str| -> Vec<String> {

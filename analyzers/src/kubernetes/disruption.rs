@@ -3,13 +3,13 @@
 use crate::snapshot::model::{IntOrString, Pod, PodDisruptionBudget};
 use crate::snapshot::{Cluster, Object, Selector, Workload};
 
-/// The selector of a PodDisruptionBudget. Absent it selects nothing, empty it selects all pods of the namespace
+/// The selector of a PodDisruptionBudget. An absent selector selects nothing, an empty one all pods of the namespace
 /// (policy/v1).
 pub(crate) fn selector(budget: &PodDisruptionBudget) -> Option<Selector> {
     budget.spec.as_ref()?.selector.as_ref().map(Selector::new)
 }
 
-/// The pods that it covers and that run or will run.
+/// The active pods that it covers.
 pub(crate) fn pods<'a>(cluster: &'a Cluster, budget: &PodDisruptionBudget) -> Vec<&'a Pod> {
     let Some(selector) = selector(budget) else { return Vec::new() };
     let pods = cluster.pods_matching(budget.namespace(), &selector);
@@ -22,8 +22,8 @@ pub(crate) fn workloads<'a>(cluster: &'a Cluster, budget: &PodDisruptionBudget) 
     cluster.workloads_matching(budget.namespace(), &selector)
 }
 
-/// How many of so many pods must stay healthy, as the disruption controller reckons: percentages are rounded up, both
-/// of what must stay and of what may go.
+/// How many of the pods must stay healthy, as computed by the disruption controller: percentages of both minAvailable
+/// and maxUnavailable are rounded up.
 pub(crate) fn must_stay(budget: &PodDisruptionBudget, pods: i32) -> Option<i32> {
     let spec = budget.spec.as_ref()?;
     match (&spec.min_available, &spec.max_unavailable) {
@@ -33,18 +33,18 @@ pub(crate) fn must_stay(budget: &PodDisruptionBudget, pods: i32) -> Option<i32> 
     }
 }
 
-/// `minAvailable 2`, `maxUnavailable 0`.
+/// `minAvailable: 2`, `maxUnavailable: 0`.
 pub(crate) fn terms(budget: &PodDisruptionBudget) -> String {
     let Some(spec) = &budget.spec else { return String::new() };
     let value = crate::snapshot::model::port_text;
     match (&spec.min_available, &spec.max_unavailable) {
-        (Some(min), _) => format!("minAvailable {}", value(min)),
-        (None, Some(max)) => format!("maxUnavailable {}", value(max)),
+        (Some(min), _) => format!("minAvailable: {}", value(min)),
+        (None, Some(max)) => format!("maxUnavailable: {}", value(max)),
         (None, None) => String::new(),
     }
 }
 
-/// A number, or a percentage of so many pods, rounded up.
+/// A number, or a percentage of the pods, rounded up.
 pub(crate) fn scaled(value: &IntOrString, of: i32) -> Option<i32> {
     match value {
         IntOrString::Int(number) => Some(*number),

@@ -1,4 +1,4 @@
-//! What Kubernetes does with the objects of a snapshot: by its documentation and source, not by what rules make of it.
+//! How Kubernetes interprets the objects of a snapshot, according to its documentation and source. Independent of rules.
 
 pub mod admission;
 pub mod disruption;

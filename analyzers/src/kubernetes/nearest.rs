@@ -1,10 +1,10 @@
-//! The object that a selector which matches nothing was probably meant for, and the label that differs.
+//! The object that a selector without matches was probably meant for, and the label that differs.
 
 use crate::snapshot::model::{LabelSet, Namespace};
 use crate::snapshot::{Cluster, Object, ObjectRef, Selector};
 use crate::text::words;
 
-/// The closest object to a selector that matches nothing.
+/// The closest object to a selector without matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nearest {
     pub object: ObjectRef,
@@ -12,22 +12,22 @@ pub struct Nearest {
     pub asks: String,
     /// What the object has instead: `app=cart`, `no label tier`.
     pub has: String,
-    /// Whether it is only a slip of the pen: one label differs, and only by a letter or two.
+    /// Whether it looks like a typo: one label differs, and only by a letter or two.
     pub is_slip: bool,
 }
 
 impl Nearest {
-    /// `it asks for app=carts, Deployment cart has app=cart`.
+    /// `selector app=carts, Deployment cart has app=cart`.
     pub fn difference(&self) -> String {
-        format!("it asks for {}, {} {} has {}", self.asks, self.object.kind, self.object.name, self.has)
+        format!("selector {}, {} has {}", self.asks, self.object.title(), self.has)
     }
 }
 
-/// Below this (in thousandths of a full match, a requirement on average) two things have nothing to do with each other.
-const ENOUGH: usize = 300;
+/// The minimum average score per requirement, in thousandths of a full match.
+const MIN_SCORE: usize = 300;
 
-/// The candidate whose labels are closest to what a selector asks for, if any is close: it meets part of the selector,
-/// has a value that looks like a slip of the pen, or has the value under another key.
+/// The candidate whose labels are closest to a selector, if any is close: it matches part of the selector, has a value
+/// that looks like a typo, or has the value under another key.
 pub fn nearest<'a>(
     selector: &Selector,
     candidates: impl IntoIterator<Item = (ObjectRef, &'a dyn LabelSet)>,
@@ -35,47 +35,47 @@ pub fn nearest<'a>(
     let mut candidates: Vec<(ObjectRef, &dyn LabelSet)> = candidates.into_iter().collect();
     candidates.retain(|(_, labels)| !selector.matches(*labels));
     candidates.sort_by(|a, b| a.0.cmp(&b.0));
-    // A label that everything has (`part-of: shop`) says little about which object is meant.
+    // A label that every object has (`part-of: shop`) hardly identifies the intended object.
     let bearers = |key: &str, value: &str| candidates.iter().filter(|(_, l)| l.value(key) == Some(value)).count();
     let weights: Vec<(&str, &str, usize)> =
         selector.equalities().map(|(key, value)| (key, value, 400 + 600 / bearers(key, value).max(1))).collect();
     let best = candidates
         .iter()
         .map(|(object, labels)| (closeness(&weights, *labels), object, labels))
-        // The first of equals, for a stable answer.
+        // The first of equals, for a stable result.
         .rev()
         .max_by_key(|(score, ..)| *score)?;
     let (score, object, labels) = best;
-    if weights.is_empty() || score < ENOUGH * weights.len() {
+    if weights.is_empty() || score < MIN_SCORE * weights.len() {
         return None;
     }
     let differences = selector.differences(*labels);
     let asks: Vec<&str> = differences.iter().map(|(requirement, _)| requirement.as_str()).collect();
     let has: Vec<String> = differences.iter().map(|(asked, value)| instead(asked, *value, *labels)).collect();
-    let is_slip = differences.len() == 1 && is_slip(selector, *labels);
+    let is_slip = differences.len() == 1 && is_typo(selector, *labels);
     Some(Nearest { object: object.clone(), asks: asks.join(","), has: words::list(&has, 3), is_slip })
 }
 
-/// Whether the first label that differs looks like a typing mistake. Those that differ in a number are two of a kind.
-fn is_slip(selector: &Selector, labels: &dyn LabelSet) -> bool {
+/// Whether the first label that differs looks like a typo. Values that differ only in digits name different objects.
+fn is_typo(selector: &Selector, labels: &dyn LabelSet) -> bool {
     let letters = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
     let mut differing = selector.equalities().filter_map(|(key, asked)| Some((asked, labels.value(key)?)));
     let differing = differing.find(|(asked, has)| asked != has);
     differing.is_some_and(|(asked, has)| likeness(asked, has) >= 700 && letters(asked) != letters(has))
 }
 
-/// How close labels are to what is asked for, in thousandths, summed over the requirements.
-fn closeness(asked: &[(&str, &str, usize)], labels: &dyn LabelSet) -> usize {
+/// How close labels are to the requirements, in thousandths, summed over the requirements.
+fn closeness(required: &[(&str, &str, usize)], labels: &dyn LabelSet) -> usize {
     let closeness_of = |(key, value, weight): &(&str, &str, usize)| match labels.value(key) {
         Some(has) if has == *value => *weight,
         Some(has) => 100 + 700 * likeness(has, value) / 1000,
         None if labels.pairs().any(|(_, has)| has == *value) => 500,
         None => 0,
     };
-    asked.iter().map(closeness_of).sum()
+    required.iter().map(closeness_of).sum()
 }
 
-/// What an object has in place of a requirement it does not meet.
+/// What an object has instead of a requirement that it does not meet.
 fn instead(asked: &str, value: Option<&str>, labels: &dyn LabelSet) -> String {
     let (key, wanted) = asked.split_once('=').unwrap_or((asked, ""));
     match value {
@@ -87,17 +87,17 @@ fn instead(asked: &str, value: Option<&str>, labels: &dyn LabelSet) -> String {
     }
 }
 
-/// The closest of some names to one that does not exist, if it may be a slip of the pen.
+/// The closest of some names to one that does not exist, if that may be a typo.
 pub fn nearest_name<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let mut names: Vec<&str> = names.into_iter().filter(|name| *name != wanted).collect();
     names.sort_unstable();
     names.into_iter().rev().map(|name| (likeness(name, wanted), name)).max().filter(|(l, _)| *l >= 600).map(|(_, n)| n)
 }
 
-/// How alike two words are, in thousandths; 0 for words that are not.
+/// The similarity of two words in thousandths; 0 for unrelated words.
 fn likeness(a: &str, b: &str) -> usize {
     let longest = a.chars().count().max(b.chars().count());
-    // Labels are at most 63 characters; a hostile file's may be longer.
+    // Labels have at most 63 characters, but files may contain longer ones.
     if longest == 0 || longest > 256 {
         return 0;
     }
@@ -107,7 +107,7 @@ fn likeness(a: &str, b: &str) -> usize {
     if alike >= 500 || part { alike.max(500) } else { 0 }
 }
 
-/// How many characters one has to insert, delete, replace or swap with their neighbor.
+/// The number of characters to insert, delete, replace or swap with their neighbor.
 fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();
@@ -116,21 +116,21 @@ fn edit_distance(a: &str, b: &str) -> usize {
         let mut row = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
             let replaced = above[j] + usize::from(x != y);
-            let mut least = replaced.min(above[j + 1] + 1).min(row[j] + 1);
+            let mut best = replaced.min(above[j + 1] + 1).min(row[j] + 1);
             if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                least = least.min(before[j - 1] + 1);
+                best = best.min(before[j - 1] + 1);
             }
-            row.push(least);
+            row.push(best);
         }
         before = std::mem::replace(&mut above, row);
     }
     above[b.len()]
 }
 
-/// What comes closest to a selector that matches nothing.
+/// The closest matches of a selector that matches nothing.
 pub trait NearestExt {
-    /// The workload of a namespace, or else the pod that no such workload made, whose labels are closest to a selector
-    /// that matches none of them.
+    /// The workload of a namespace, or the pod without such a workload, whose labels are closest to a selector that
+    /// matches none of them.
     fn nearest_workload(&self, namespace: &str, selector: &Selector) -> Option<Nearest>;
     /// The namespace whose labels are closest to a `namespaceSelector` that matches none.
     fn nearest_namespace(&self, selector: &Selector) -> Option<Nearest>;
@@ -175,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_of_the_pen() {
-        let said = difference(&[("app", "carts")], &[("cart", &[("app", "cart")]), ("mail", &[("app", "mail")])]);
-        assert_eq!(said.as_deref(), Some("it asks for app=carts, Deployment cart has app=cart"));
+    fn a_typo() {
+        let text = difference(&[("app", "carts")], &[("cart", &[("app", "cart")]), ("mail", &[("app", "mail")])]);
+        assert_eq!(text.as_deref(), Some("selector app=carts, Deployment cart has app=cart"));
     }
 
     #[test]
     fn a_stale_version() {
-        let said = difference(
+        let text = difference(
             &[("app", "orders"), ("version", "v1")],
             &[
                 ("mail", &[("app", "mail"), ("version", "v1")]),
@@ -190,15 +190,15 @@ mod tests {
                 ("web", &[("app", "web"), ("version", "v1")]),
             ],
         );
-        assert_eq!(said.as_deref(), Some("it asks for version=v1, Deployment orders has version=v2"));
+        assert_eq!(text.as_deref(), Some("selector version=v1, Deployment orders has version=v2"));
     }
 
     #[test]
-    fn a_label_that_is_not_there_or_has_another_name() {
-        let said = difference(&[("app", "cart"), ("tier", "back")], &[("cart", &[("app", "cart")])]);
-        assert_eq!(said.as_deref(), Some("it asks for tier=back, Deployment cart has no label tier"));
-        let said = difference(&[("app", "cart")], &[("cart", &[("app.kubernetes.io/name", "cart")])]);
-        assert_eq!(said.as_deref(), Some("it asks for app=cart, Deployment cart has app.kubernetes.io/name=cart"));
+    fn a_missing_or_renamed_label() {
+        let text = difference(&[("app", "cart"), ("tier", "back")], &[("cart", &[("app", "cart")])]);
+        assert_eq!(text.as_deref(), Some("selector tier=back, Deployment cart has no label tier"));
+        let text = difference(&[("app", "cart")], &[("cart", &[("app.kubernetes.io/name", "cart")])]);
+        assert_eq!(text.as_deref(), Some("selector app=cart, Deployment cart has app.kubernetes.io/name=cart"));
     }
 
     #[test]

@@ -1,20 +1,20 @@
-//! How long things normally take. Before that they are no findings (unless Kubernetes itself gives up earlier).
+//! How long things normally take. Rules report nothing before that (unless Kubernetes itself gives up earlier).
 
 use std::time::Duration;
 
 use crate::snapshot::model::{PodSpec, Timestamp};
 
-/// Starting and becoming ready.
+/// For a pod to start and become ready.
 pub const START: Duration = Duration::from_secs(120);
-/// Finding a node.
+/// For a pod to be scheduled.
 pub const SCHEDULE: Duration = Duration::from_secs(60);
-/// Where the kubelet or a controller itself says what is wrong: only what heals at the next try or two.
+/// For errors that the kubelet or a controller reports itself: only retries may still resolve them.
 pub const REPORTED: Duration = Duration::from_secs(60);
-/// An address for a Service, Ingress or Gateway; a volume for a claim.
+/// For a Service, Ingress or Gateway to get an address, or a claim to get a volume.
 pub const PROVISION: Duration = Duration::from_secs(300);
-/// After the grace period of a deletion.
+/// For an object to disappear after the grace period of its deletion.
 pub const DELETE: Duration = Duration::from_secs(60);
-/// What counts as recent.
+/// The maximum age of recent events.
 pub const RECENT: Duration = Duration::from_secs(3600);
 
 /// How long a pod may take to become ready: [`START`], or the sum of what its startup probes and initial delays
@@ -32,12 +32,12 @@ pub fn to_start(spec: &PodSpec) -> Duration {
     START.max(Duration::from_secs(allowed.max().unwrap_or(0).clamp(0, 86_400) as u64))
 }
 
-/// How long ago `since` was, zero if it lies ahead (clocks differ).
+/// How long ago `since` was; zero if it is in the future (clock skew).
 pub fn age(now: Timestamp, since: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
-/// `45s`, `12m`, `3h`, `5d`: as kubectl writes ages.
+/// `45s`, `12m`, `3h`, `5d`: ages in the format of kubectl.
 pub fn human(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -53,14 +53,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_as_kubectl_writes_them() {
+    fn ages_in_the_format_of_kubectl() {
         let written: Vec<String> =
             [0, 119, 120, 7199, 7200, 172_799, 172_800].map(|s| human(Duration::from_secs(s))).to_vec();
         assert_eq!(written, ["0s", "119s", "2m", "119m", "2h", "47h", "2d"]);
     }
 
     #[test]
-    fn a_future_time_is_no_age() {
+    fn a_future_time_has_age_zero() {
         let now = Timestamp::from_second(1000).unwrap();
         assert_eq!(age(now, Timestamp::from_second(2000).unwrap()), Duration::ZERO);
     }

@@ -1,4 +1,4 @@
-//! What people write themselves and can write better: the workloads that the rules of the profile `strict` judge.
+//! Workloads that users manage themselves: the ones that the rules of the `strict` profile check.
 
 use crate::engine::Finding;
 use crate::kubernetes::disruption;
@@ -10,32 +10,32 @@ use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::kubectl;
 use crate::text::words::list;
 
-/// A workload that nothing but a person (or a person's chart) wrote, or a pod without any owner.
+/// A workload from a manifest or chart of the user, or a pod without an owner.
 pub(crate) struct Authored<'a> {
     pub object: ObjectRef,
-    /// Of the workload.
+    /// The metadata of the workload.
     pub metadata: &'a Meta,
-    /// Of its pods.
+    /// The labels of its pods.
     pub labels: &'a Labels,
     pub spec: &'a PodSpec,
-    /// How many pods it wants; `None` where that is not a number in its spec (DaemonSet, Job, CronJob, Pod).
+    /// `spec.replicas`; `None` for kinds without it (DaemonSet, Job, CronJob, Pod).
     pub replicas: Option<i32>,
-    /// The pods that run or will run.
+    /// Its active pods.
     pub pods: Vec<&'a Pod>,
 }
 
-/// What people wrote.
+/// The workloads that users manage.
 pub trait AuthoredExt {
-    /// The workloads that people wrote, by namespace, kind and name. Left out are those of Kubernetes and its
-    /// distributions, static pods, what an operator made for a custom resource, and Jobs that are over.
+    /// The workloads that users manage, sorted by namespace, kind and name. Excludes workloads of Kubernetes and its
+    /// distributions, static pods, workloads that an operator created for a custom resource, and finished Jobs.
     fn authored(&self) -> Vec<Authored<'_>>;
-    /// Whether pods can be spread at all, and a drain leaves somewhere to go.
+    /// Whether there are several nodes, so that pods can be spread and rescheduled after a drain.
     fn has_many_nodes(&self) -> bool;
 }
 
 impl AuthoredExt for Cluster {
     fn authored(&self) -> Vec<Authored<'_>> {
-        let is_over = |object: &ObjectRef| {
+        let is_finished = |object: &ObjectRef| {
             object.is(Kind::Job)
                 && self.get::<Job>(object.namespace(), &object.name).found().is_some_and(|job| {
                     job.status
@@ -44,17 +44,22 @@ impl AuthoredExt for Cluster {
                         .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.is_true())
                 })
         };
-        let workloads = self.workloads().into_iter().filter(|workload| !is_over(&workload.object)).map(|workload| {
-            let group = self.group_of_owner(&workload.object);
-            Authored {
-                metadata: workload.metadata,
-                labels: &workload.template.metadata.labels,
-                spec: &workload.template.spec,
-                replicas: workload.replicas,
-                pods: group.into_iter().flat_map(|group| self.pods_of(group)).filter(|pod| pod.is_active()).collect(),
-                object: workload.object,
-            }
-        });
+        let workloads =
+            self.workloads().into_iter().filter(|workload| !is_finished(&workload.object)).map(|workload| {
+                let group = self.group_of_owner(&workload.object);
+                Authored {
+                    metadata: workload.metadata,
+                    labels: &workload.template.metadata.labels,
+                    spec: &workload.template.spec,
+                    replicas: workload.replicas,
+                    pods: group
+                        .into_iter()
+                        .flat_map(|group| self.pods_of(group))
+                        .filter(|pod| pod.is_active())
+                        .collect(),
+                    object: workload.object,
+                }
+            });
         let is_alone = |pod: &&Pod| pod.is_active() && !pod.is_static();
         let pods = self.all::<Pod>().iter().filter(is_alone).map(|pod| Authored {
             object: pod.reference(),
@@ -64,13 +69,13 @@ impl AuthoredExt for Cluster {
             replicas: None,
             pods: vec![pod],
         });
-        let by_people = |authored: &Authored| {
+        let is_user_managed = |authored: &Authored| {
             let metadata = authored.metadata;
             metadata.controller().is_none()
                 && metadata.deletion_timestamp.is_none()
                 && !is_platform(&metadata.namespace)
         };
-        let mut all: Vec<Authored> = workloads.chain(pods).filter(by_people).collect();
+        let mut all: Vec<Authored> = workloads.chain(pods).filter(is_user_managed).collect();
         all.sort_by(|a, b| {
             let key = |a: &Authored<'_>| (a.metadata.namespace.clone(), a.object.kind.clone(), a.object.name.clone());
             key(a).cmp(&key(b))
@@ -83,32 +88,32 @@ impl AuthoredExt for Cluster {
     }
 }
 
-/// Namespaces of Kubernetes itself and of its distributions: their vendors wrote what is in them.
+/// Namespaces of Kubernetes and its distributions, whose workloads their vendors manage.
 pub(crate) fn is_platform(namespace: &str) -> bool {
     const PREFIXES: [&str; 8] =
         ["kube-", "openshift-", "gke-", "gmp-", "aks-", "cattle-", "calico-", "local-path-storage"];
     matches!(namespace, "openshift" | "tigera-operator") || PREFIXES.iter().any(|prefix| namespace.starts_with(prefix))
 }
 
-/// `Service a and Service b`; the rest of more than two is counted.
+/// `Service a and Service b`; beyond two the rest is counted.
 pub(crate) fn named(services: &[&Service]) -> String {
     let titles: Vec<String> = services.iter().map(|service| service.reference().title()).collect();
     list(&titles, 2)
 }
 
 impl<'a> Authored<'a> {
-    /// A workload that is to go on running: no Job, no CronJob.
+    /// Whether it runs permanently: not a Job or CronJob.
     pub fn is_lasting(&self) -> bool {
         !self.object.is(Kind::Job) && !self.object.is(Kind::CronJob)
     }
 
-    /// A Deployment, StatefulSet or the like, of which there can be several pods.
+    /// Whether it has `spec.replicas`: a Deployment, StatefulSet, ReplicaSet or ReplicationController.
     pub fn has_replicas(&self) -> bool {
         let kinds = [Kind::Deployment, Kind::StatefulSet, Kind::ReplicaSet, Kind::ReplicationController];
         kinds.iter().any(|kind| self.object.is(*kind))
     }
 
-    /// One pod a node: mostly an agent, which has work to do on the node itself.
+    /// Whether it runs one pod per node, usually an agent that works on the node itself.
     pub fn is_on_every_node(&self) -> bool {
         self.object.is(Kind::DaemonSet)
     }
@@ -117,7 +122,7 @@ impl<'a> Authored<'a> {
         self.spec.node_selector.get("kubernetes.io/os").is_some_and(|os| os == "windows")
     }
 
-    /// The Services that send requests to its pods, by name.
+    /// The Services that select its pods, sorted by name.
     pub fn services(&self, cluster: &'a Cluster) -> Vec<&'a Service> {
         let selects = |service: &&Service| {
             let selector = &service.spec.selector;
@@ -126,7 +131,7 @@ impl<'a> Authored<'a> {
         cluster.in_namespace::<Service>(self.object.namespace()).iter().filter(selects).collect()
     }
 
-    /// The autoscaler that sets its number of pods.
+    /// The HorizontalPodAutoscaler that scales it.
     pub fn autoscaler(&self, cluster: &'a Cluster) -> Option<&'a HorizontalPodAutoscaler> {
         let mut all = cluster.in_namespace::<HorizontalPodAutoscaler>(self.object.namespace()).iter();
         all.find(|hpa| {
@@ -135,7 +140,7 @@ impl<'a> Authored<'a> {
         })
     }
 
-    /// The least number of pods that it is kept at; 0 if it is switched off.
+    /// The minimum number of replicas; 0 if it is scaled to zero.
     pub fn least_replicas(&self, cluster: &Cluster) -> i32 {
         let wanted = self.replicas.unwrap_or(1);
         match self.autoscaler(cluster) {
@@ -150,7 +155,7 @@ impl<'a> Authored<'a> {
         budgets.filter_map(disruption::selector).any(|selector| selector.matches(self.labels))
     }
 
-    /// The container as it runs: with what a LimitRange, an autoscaler or a webhook has set since.
+    /// The container of a running pod, including what a LimitRange, an autoscaler or a webhook has set.
     pub fn running(&self, container: &str) -> Option<&'a Container> {
         self.pods.first()?.spec.container(container)
     }
@@ -188,14 +193,14 @@ mod tests {
     const CART: &str = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: cart, namespace: shop}}";
 
     #[test]
-    fn what_people_wrote_is_judged() {
+    fn user_managed_workloads_are_included() {
         let pod = "{apiVersion: v1, kind: Pod, metadata: {name: debug, namespace: shop}}";
         let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: load, namespace: shop}}";
         assert_eq!(authored(&[CART, pod, job]), ["Deployment shop/cart", "Job shop/load", "Pod shop/debug"]);
     }
 
     #[test]
-    fn what_others_wrote_is_not() {
+    fn workloads_of_others_are_excluded() {
         let owned = "ownerReferences: [{apiVersion: a.io/v1, kind: Shop, name: s, controller: true}]";
         assert!(authored(&[&CART.replace("namespace: shop", &format!("namespace: shop, {owned}"))]).is_empty());
         assert!(authored(&[&CART.replace("shop", "kube-system")]).is_empty());

@@ -9,7 +9,7 @@ use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::kubectl;
 use crate::text::words::{plain, shorten};
 
-/// Evidence and advice from a container's last run.
+/// Evidence and advice about the last run of a container.
 pub(crate) trait ContainerReport {
     /// Adds the last termination: exit code, termination message and the last log lines.
     fn tell_end(&self, cluster: &Cluster, finding: Finding) -> Finding;

@@ -1,4 +1,4 @@
-//! The rules that come with the program: one folder a kind, one file a rule.
+//! The built-in rules: one folder per kind, one file per rule.
 
 mod admission;
 mod answers;
@@ -41,12 +41,12 @@ mod workload;
 
 use crate::engine::{BuiltIn, Profile, Rule};
 
-/// The rules that run under a profile, by id: `strict` is everything.
+/// The rules that run under a profile, sorted by id. `strict` includes all rules.
 pub fn of(profile: Profile) -> Vec<&'static dyn Rule> {
     all().into_iter().filter(|rule| rule.meta().profile <= profile).collect()
 }
 
-/// All rules of all profiles, by id.
+/// All rules of all profiles, sorted by id.
 pub fn all() -> Vec<&'static dyn Rule> {
     let folders: &[&[&'static BuiltIn]] = &[
         api::RULES,
@@ -96,19 +96,23 @@ mod tests {
 
     use super::all;
 
-    /// What every rule owes its reader: a page with all headings, a test that fires and one that stays quiet, and a
-    /// file that is named after it.
+    /// Every rule has a page with all headings, a test that fires, a test that stays quiet, and a file named after its
+    /// id.
     #[test]
     fn every_rule_is_complete() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rules");
         let mut ids = BTreeSet::new();
         for rule in all() {
             let meta = rule.meta();
-            assert!(ids.insert(meta.id.clone()), "{} is there twice", meta.id);
+            assert!(ids.insert(meta.id.clone()), "duplicate rule {}", meta.id);
             for heading in ["What it checks", "Why it matters", "How to confirm", "How to fix", "Exceptions"] {
-                assert!(meta.page().contains(&format!("## {heading}\n")), "{}: the page lacks {heading:?}", meta.id);
+                assert!(
+                    meta.page().contains(&format!("## {heading}\n")),
+                    "{}: the page has no heading {heading:?}",
+                    meta.id
+                );
             }
-            assert!(!meta.summary.ends_with('.'), "{}: the summary is a phrase, not a sentence", meta.id);
+            assert!(!meta.summary.ends_with('.'), "{}: a summary has no full stop", meta.id);
             let file = source.join(format!("{}.rs", meta.id.replace('-', "_")));
             let code = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             for prefix in ["fires", "quiet"] {
@@ -117,7 +121,7 @@ mod tests {
         }
     }
 
-    /// A rule that is written but not registered would never run.
+    /// An unregistered rule would never run.
     #[test]
     fn every_file_is_registered() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rules");

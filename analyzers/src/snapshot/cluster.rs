@@ -1,4 +1,4 @@
-//! The snapshot that rules look at: all objects, indexed, and what is known of their completeness.
+//! The snapshot that rules check: all objects, indexed, and how complete they are.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -21,29 +21,29 @@ use crate::text::hash::hash;
 /// Where the objects come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A cluster, or a recording of a whole one.
+    /// A cluster, or a recording of a complete cluster.
     Cluster,
     /// Files with some objects of a cluster.
     Extract,
-    /// Files that nobody applied yet: no status, and what they name may already be in the cluster.
+    /// Manifests that have not been applied: without status, and objects that they refer to may exist in the cluster.
     Manifests,
 }
 
-/// What the time is.
+/// The time of the snapshot.
 #[derive(Clone, Copy, Debug)]
 pub enum Now {
     At(Timestamp),
-    /// For recordings: the newest time stamp in the data.
+    /// The newest timestamp in the data, for recordings.
     NewestInData,
 }
 
-/// What a lookup of one object by name gave.
+/// The result of a lookup by name.
 #[derive(Debug)]
 pub enum Lookup<'a, T> {
     Found(&'a T),
-    /// It does not exist: everything that could hold it was read.
+    /// The object does not exist: everything that could contain it was read.
     Missing,
-    /// It was not found, but not everything was read.
+    /// The object was not found, but not everything was read.
     Unknown,
 }
 
@@ -72,11 +72,11 @@ impl<'a, T> Lookup<'a, T> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerLog {
     pub lines: Vec<String>,
-    /// Of the run before the current one.
+    /// Whether it is the log of the previous run.
     pub previous: bool,
 }
 
-/// Collects what was read; [`Builder::build`] makes a [`Cluster`] of it.
+/// Collects what was read and builds a [`Cluster`] with [`Builder::build`].
 #[derive(Debug, Default)]
 pub struct Builder {
     objects: Objects,
@@ -91,14 +91,14 @@ impl Builder {
         Builder::default()
     }
 
-    /// Adds decoded objects. Normal events are left out: no rule reads them, and a cluster is not even asked for them.
+    /// Adds decoded objects except Normal events: no rule reads them, and they are not requested from clusters.
     pub fn add(&mut self, batch: Batch) {
         let mut objects = Objects::default();
         objects.extend(batch);
         self.add_all(objects);
     }
 
-    /// As [`add`](Builder::add), for many pages, without a copy of the first to come of a kind.
+    /// Like [`add`](Builder::add), but for many pages.
     pub fn add_all(&mut self, mut objects: Objects) {
         objects.events.retain(|event| event.type_ != "Normal");
         self.objects.append(objects);
@@ -112,22 +112,23 @@ impl Builder {
         self.coverage.set(kind, extent);
     }
 
-    /// Says how much was read of a kind that has no type in the model.
+    /// Sets how much was read of a kind that has no type in the model.
     pub fn cover_custom(&mut self, kind: GroupKind, extent: Extent) {
         self.coverage.set_custom(kind, extent);
     }
 
-    /// Notes an object that could not be understood.
+    /// Records an object that could not be decoded.
     pub fn add_broken(&mut self, broken: Broken) {
         self.coverage.broken.push(broken);
     }
 
-    /// Notes that a Secret with a certificate exists, but that its data could not be read.
+    /// Records that a Secret with a certificate exists but its data could not be read.
     pub fn unread_secret(&mut self, namespace: &str, name: &str, gap: Gap) {
         self.unread_secrets.insert((namespace.to_string(), name.to_string()), gap);
     }
 
-    /// The log of one container; the previous run's is kept where both are given, for it tells why it ended.
+    /// Adds the log of one container. If both are given, the log of the previous run is kept because it shows why that
+    /// run ended.
     pub fn add_log(&mut self, namespace: &str, pod: &str, container: &str, log: ContainerLog) {
         let entry = self.logs.entry((namespace.to_string(), pod.to_string(), container.to_string()));
         let kept = entry.or_default();
@@ -136,7 +137,7 @@ impl Builder {
         }
     }
 
-    /// The API server's version, as it says it: `v1.36.3`.
+    /// Sets the API server's version as it reports it: `v1.36.3`.
     pub fn server_version(&mut self, version: &str) {
         self.server_version = Some(version.to_string());
     }
@@ -145,14 +146,14 @@ impl Builder {
         &self.objects
     }
 
-    /// Puts these objects in the place of all that are known of their kind, or of those in one namespace.
+    /// Replaces all objects of a kind, or those in one namespace.
     pub fn replace<T: Object>(&mut self, namespace: Option<&str>, objects: Vec<T>) {
         let table = T::table_mut(&mut self.objects);
         table.retain(|object| namespace.is_some_and(|namespace| object.namespace() != namespace));
         table.extend(objects);
     }
 
-    /// Adds objects, in the place of those with the same names, and takes away others: `None`. By namespace and name.
+    /// Adds or replaces objects, and removes those that are `None`. By namespace and name.
     pub fn change<T: Object>(&mut self, changes: BTreeMap<(String, String), Option<T>>) {
         let mut gone: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut changed = Vec::new();
@@ -169,7 +170,7 @@ impl Builder {
         table.extend(changed);
     }
 
-    /// Forgets all objects of these kinds, and what was said of them, to read them anew.
+    /// Removes all objects of these kinds, and what was recorded about them, before they are read again.
     pub fn forget(&mut self, kinds: &BTreeSet<Kind>) {
         for kind in kinds {
             self.objects.clear(*kind);
@@ -177,28 +178,28 @@ impl Builder {
         }
     }
 
-    /// Forgets which objects of a kind could not be understood.
+    /// Removes the records of objects of a kind that could not be decoded.
     pub fn forget_broken(&mut self, kind: Kind) {
         self.coverage.broken.retain(|broken| broken.kind != Some(kind));
     }
 
-    /// Forgets all custom resources, to read them anew.
+    /// Removes all custom resources before they are read again.
     pub fn forget_custom(&mut self) {
         self.objects.custom.clear();
         self.coverage.forget_custom();
     }
 
-    /// Forgets which Secrets with a certificate could not be read, to read them anew.
+    /// Removes the records of unreadable Secrets before they are read again.
     pub fn forget_unread_secrets(&mut self) {
         self.unread_secrets.clear();
     }
 
-    /// Keeps the logs of these containers only: namespace, pod and container.
+    /// Keeps only the logs of the selected containers: namespace, pod and container.
     pub fn keep_logs(&mut self, keep: impl Fn(&str, &str, &str) -> bool) {
         self.logs.retain(|(namespace, pod, container), _| keep(namespace, pod, container));
     }
 
-    /// Takes in what another one holds: objects, and what is known of their kinds.
+    /// Adds the objects and the coverage of another builder.
     pub fn append(&mut self, other: Builder) {
         self.objects.append(other.objects);
         self.coverage.append(other.coverage);
@@ -207,8 +208,8 @@ impl Builder {
         self.server_version = other.server_version.or(self.server_version.take());
     }
 
-    /// Drops manifests that lie beside the recording of a cluster: they say what somebody wanted, not what is there.
-    /// Returns how many objects that were.
+    /// Drops manifests next to the recording of a cluster: they are not part of the cluster's state. Returns the number
+    /// of dropped objects.
     pub fn drop_unapplied(&mut self) -> usize {
         self.objects.drop_unapplied()
     }
@@ -217,13 +218,13 @@ impl Builder {
         &self.coverage
     }
 
-    /// Makes room for another version of an object, which may not be there.
+    /// Removes a custom resource, if it exists, before another version of it is added.
     pub fn remove_custom(&mut self, object: &ObjectRef) {
         self.objects.custom.retain(|custom| !custom.reference().same_as(object));
     }
 
-    /// Forgets what came of an object's old spec. Of a workload: its pods, the ReplicaSets and Jobs in between, the
-    /// events about all of them, and their addresses. Of a Service: its EndpointSlices.
+    /// Removes what was derived from an object's old spec. For a workload: its pods, the ReplicaSets and Jobs in
+    /// between, the events about them, and their endpoint addresses. For a Service: its EndpointSlices.
     pub fn forget_children(&mut self, owner: &ObjectRef) {
         if owner.is(Kind::Service) {
             let of_owner = |namespace: &str, service: &str| namespace == owner.namespace() && service == owner.name;
@@ -280,7 +281,7 @@ impl Builder {
     }
 }
 
-/// A snapshot of a cluster. It never changes; rules share it.
+/// A snapshot of a cluster, shared by all rules.
 #[derive(Debug)]
 pub struct Cluster {
     objects: Objects,
@@ -295,7 +296,7 @@ pub struct Cluster {
     derived: Derived,
 }
 
-/// Indexes by what rules look things up by. Keys are hashes of names: a hit is always compared with the real thing.
+/// Indexes for the lookups of rules. Keys are hashes of names: every hit must be compared with the actual values.
 #[derive(Debug, Default)]
 struct Index {
     pods_by_label: LabelIndex<u32>,
@@ -311,7 +312,7 @@ struct Index {
     group_of: Vec<u32>,
 }
 
-/// What most charts call their pods by.
+/// The label that most charts use for the name of the application.
 const APP_LABEL: &str = "app.kubernetes.io/name";
 
 impl Index {
@@ -349,8 +350,8 @@ impl Index {
 }
 
 impl Cluster {
-    /// Takes the snapshot apart, to make the next one of it without reading everything again. The objects of
-    /// [`Cluster::raw`] are left behind.
+    /// Converts the snapshot back into a builder, to create the next one without reading everything again. The objects
+    /// of [`Cluster::raw`] are dropped.
     pub fn into_builder(self) -> Builder {
         Builder {
             objects: self.objects,
@@ -361,7 +362,7 @@ impl Cluster {
         }
     }
 
-    /// The time by which ages are reckoned.
+    /// The time from which ages are computed.
     pub fn now(&self) -> Timestamp {
         self.now
     }
@@ -378,23 +379,23 @@ impl Cluster {
         &self.objects
     }
 
-    /// The API server's version, where it is known: `v1.36.3`.
+    /// The API server's version, if known: `v1.36.3`.
     pub fn server_version(&self) -> Option<&str> {
         self.server_version.as_deref()
     }
 
-    /// All objects of a kind, by namespace and name.
+    /// All objects of a kind, sorted by namespace and name.
     pub fn all<T: Object>(&self) -> &[T] {
         T::table(&self.objects).all()
     }
 
-    /// The objects of a kind in one namespace, by name.
+    /// The objects of a kind in one namespace, sorted by name.
     pub fn in_namespace<T: Object>(&self, namespace: &str) -> &[T] {
         let table = T::table(&self.objects);
         &table.all()[table.range(namespace)]
     }
 
-    /// One object by name (`namespace` is empty for objects of cluster scope).
+    /// One object by name (`namespace` is empty for cluster-scoped objects).
     pub fn get<T: Object>(&self, namespace: &str, name: &str) -> Lookup<'_, T> {
         match T::table(&self.objects).get(namespace, name) {
             Some(object) => Lookup::Found(object),
@@ -429,8 +430,8 @@ impl Cluster {
         }
     }
 
-    /// The objects that carry an annotation, each with its value, sorted; but not those that another object controls,
-    /// whose annotations come from a template.
+    /// The objects that have an annotation, each with its value, sorted. Objects with a controller are excluded,
+    /// because their annotations come from a template.
     pub fn annotated(&self, key: &str) -> Vec<(ObjectRef, &str)> {
         let mut found = self.objects.annotated_by_hand(key);
         found.extend(self.objects.custom.iter().filter_map(|object| {
@@ -465,7 +466,7 @@ impl Cluster {
         self.coverage.covers_all(kind)
     }
 
-    /// All Gateway API routes of whatever kind.
+    /// All Gateway API routes of any kind.
     pub fn routes(&self) -> impl Iterator<Item = (Kind, &Route)> {
         let o = &self.objects;
         (o.http_routes.iter().map(|r| (Kind::HTTPRoute, &r.0)))
@@ -475,7 +476,7 @@ impl Cluster {
             .chain(o.udp_routes.iter().map(|r| (Kind::UDPRoute, &r.0)))
     }
 
-    /// The pods of a namespace that a selector matches, by name. An empty selector matches all of them.
+    /// The pods of a namespace that a selector matches, sorted by name. An empty selector matches all pods.
     pub fn pods_matching(&self, namespace: &str, selector: &Selector) -> Vec<&Pod> {
         self.matching(namespace, selector).collect()
     }
@@ -499,31 +500,31 @@ impl Cluster {
         }
     }
 
-    /// The pods of all namespaces with this label `app.kubernetes.io/name`, by namespace and name.
+    /// The pods of all namespaces with this label `app.kubernetes.io/name`, sorted by namespace and name.
     pub fn pods_of_app(&self, app: &str) -> impl Iterator<Item = &Pod> {
         let found = self.index.pods_by_app.get(&hash(&[app])).into_iter().flatten();
         let pods = found.map(|n| &self.all::<Pod>()[*n as usize]);
         pods.filter(move |pod| pod.metadata.labels.get(APP_LABEL) == Some(app))
     }
 
-    /// The pods bound to a node, finished ones too.
+    /// The pods bound to a node, including finished ones.
     pub fn pods_on_node(&self, node: &str) -> Vec<&Pod> {
         let found = self.index.pods_by_node.get(&hash(&[node]));
         let pods = found.into_iter().flatten().map(|n| &self.all::<Pod>()[*n as usize]);
         pods.filter(|p| p.spec.node_name == node).collect()
     }
 
-    /// What an upper layer derives from the whole snapshot: computed by the first caller, and kept.
+    /// A value that an upper layer derives from the whole snapshot: computed once, on the first call.
     pub(crate) fn derived<T: Any + Send + Sync>(&self, compute: impl FnOnce() -> T) -> &T {
         self.derived.get_or_init(compute)
     }
 
-    /// All pods by their topmost owner, in the order of the owners.
+    /// All pods by their topmost owner, sorted by owner.
     pub fn pod_groups(&self) -> &[PodGroup] {
         &self.index.groups
     }
 
-    /// The pods of a group, by namespace and name.
+    /// The pods of a group, sorted by namespace and name.
     pub fn pods_of<'a>(&'a self, group: &'a PodGroup) -> impl Iterator<Item = &'a Pod> {
         group.pods.iter().map(|n| &self.all::<Pod>()[*n as usize])
     }
@@ -536,7 +537,7 @@ impl Cluster {
         }
     }
 
-    /// Where a pod stands among all pods. Mostly it is one of them, and no copy: then it need not be searched for.
+    /// The index of a pod among all pods. If it is not a copy, its address gives the index without a search.
     fn place_of(&self, pod: &Pod) -> Option<usize> {
         let pods = self.all::<Pod>();
         let offset = std::ptr::from_ref(pod).addr().wrapping_sub(pods.as_ptr().addr());
@@ -547,7 +548,7 @@ impl Cluster {
         Pod::table(&self.objects).position(&pod.metadata.namespace, &pod.metadata.name)
     }
 
-    /// The group of pods that a topmost owner has, if it has any.
+    /// The pods of a topmost owner, if it has any.
     pub fn group_of_owner(&self, owner: &ObjectRef) -> Option<&PodGroup> {
         let at = self.index.groups.binary_search_by(|group| group.owner.cmp(owner)).ok()?;
         Some(&self.index.groups[at])
@@ -576,12 +577,12 @@ impl Cluster {
         events
     }
 
-    /// The end of a container's log, where it was fetched.
+    /// The end of a container's log, if it was fetched.
     pub fn log(&self, namespace: &str, pod: &str, container: &str) -> Option<&ContainerLog> {
         self.logs.get(&(namespace.to_string(), pod.to_string(), container.to_string()))
     }
 
-    /// All logs that were fetched, by namespace, pod and container.
+    /// All fetched logs, by namespace, pod and container.
     pub fn logs(&self) -> &BTreeMap<(String, String, String), ContainerLog> {
         &self.logs
     }
@@ -591,40 +592,40 @@ impl Cluster {
         &self.unread_secrets
     }
 
-    /// Notes objects that could not be understood, after a first look.
+    /// Records objects that could not be decoded, after the snapshot was built.
     #[must_use]
     pub fn with_broken(mut self, broken: impl IntoIterator<Item = Broken>) -> Cluster {
         self.coverage.broken.extend(broken);
         self
     }
 
-    /// Objects as the API gives them, of the kinds that rules of users look at.
+    /// Sets the full objects of the kinds that user-defined rules check.
     pub fn set_raw(&mut self, raw: RawObjects) {
         self.raw = Some(raw);
     }
 
-    /// Whether whole objects were kept at all.
+    /// Whether full objects were kept.
     pub fn has_raw(&self) -> bool {
         self.raw.is_some()
     }
 
-    /// The objects of a kind as the API gives them, where a rule asked for it: by namespace and name.
+    /// The full objects of a kind, if a rule requested it, sorted by namespace and name.
     pub fn raw(&self, kind: &GroupKind) -> impl Iterator<Item = &RawObject> {
         self.raw.iter().flat_map(|raw| raw.of(kind))
     }
 
-    /// Adds logs that were fetched after a first look.
+    /// Adds logs that were fetched after the snapshot was built.
     pub fn add_log(&mut self, namespace: &str, pod: &str, container: &str, log: ContainerLog) {
         self.logs.insert((namespace.to_string(), pod.to_string(), container.to_string()), log);
     }
 
-    /// Why the data of a Secret that an Ingress or a Gateway names could not be read, though the Secret exists: whether
-    /// its certificate is valid is not known then.
+    /// Why the data of an existing Secret of an Ingress or a Gateway could not be read. Whether its certificate is
+    /// valid is then unknown.
     pub fn unread_secret(&self, namespace: &str, name: &str) -> Option<&Gap> {
         self.unread_secrets.get(&(namespace.to_string(), name.to_string()))
     }
 
-    /// The namespaces in which there are workloads.
+    /// The namespaces that contain workloads.
     pub(crate) fn workload_namespaces(&self) -> BTreeSet<&str> {
         fn of<T: Object>(cluster: &Cluster) -> impl Iterator<Item = &str> {
             cluster.all::<T>().iter().map(Object::namespace)
@@ -640,7 +641,7 @@ impl Cluster {
     }
 }
 
-/// The newest time stamp that some component of a cluster wrote: the time at which a recording was made, near enough.
+/// The newest timestamp that a component of the cluster wrote: approximately the time of the recording.
 fn newest(objects: &Objects) -> Option<Timestamp> {
     let leases = objects.leases.iter().filter_map(|lease| {
         let spec = lease.spec.as_ref()?;

@@ -1,4 +1,4 @@
-//! What was read and what was not, and why: the difference between "there is none" and "I could not look".
+//! What was read, what was not, and why: distinguishes objects that do not exist from objects that could not be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,34 +7,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::kind::Kind;
 
-/// Why something could not be looked at.
+/// Why something could not be read or evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum Reason {
-    /// The API server refused (403), or did not know who asks (401).
+    /// The API server denied the request (403 or 401).
     #[serde(rename = "forbidden")]
     Forbidden,
     #[serde(rename = "timeout")]
     Timeout,
-    /// The API, or the aggregated server behind it, did not answer properly.
+    /// The API, or the aggregated server behind it, returned an error.
     #[serde(rename = "unavailable")]
     Unavailable,
-    /// An answer or a file that cannot be understood.
+    /// A response or a file that cannot be decoded.
     #[serde(rename = "malformed")]
     Malformed,
-    /// More than the tool reads.
+    /// More objects than kubectl-gpt reads.
     #[serde(rename = "too many")]
     TooMany,
-    /// The files hold no object of this kind and do not say that they would.
+    /// The files contain no object of this kind.
     #[serde(rename = "not in the input")]
     NotInInput,
-    /// Stopped before it was read.
+    /// Interrupted before it was read.
     #[serde(rename = "interrupted")]
     Interrupted,
-    /// A rule of the user's whose expression failed on an object.
+    /// An expression of a user-defined rule failed on an object.
     #[serde(rename = "rule error")]
     RuleError,
-    /// A rule that failed: a defect of this program.
+    /// A built-in rule panicked: a bug in kubectl-gpt.
     #[serde(rename = "internal error")]
     Internal,
 }
@@ -59,29 +59,29 @@ impl fmt::Display for Reason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     pub reason: Reason,
-    /// The error in full, for people.
+    /// The full error message.
     pub message: String,
 }
 
 /// How much of a kind was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Extent {
-    /// No rule that was chosen needs it.
+    /// No selected rule needs it.
     #[default]
     NotRequested,
     /// Every object of the cluster.
     Everything,
-    /// Every object in these namespaces, because nothing else was asked for.
+    /// Every object in these namespaces; no others were requested.
     Namespaces(BTreeSet<String>),
     /// Every object in these namespaces; the others could not be read.
     Partly(BTreeSet<String>, Gap),
-    /// The cluster has no such API, so it has no such objects.
+    /// The cluster does not serve this API, so no such objects exist.
     NotServed,
     /// Nothing.
     Failed(Gap),
 }
 
-/// One thing that could not be looked at; as a line of the report.
+/// One thing that could not be evaluated, as a line of the report.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -98,17 +98,17 @@ pub struct NotEvaluated {
     pub message: String,
 }
 
-/// An object that was there but could not be understood.
+/// An object that exists but could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
     pub kind: Option<Kind>,
-    /// Kind and name as far as they could be read, for people: `Pod shop/cart-0`, `item 3 of pods.yaml`.
+    /// Kind and name as far as they could be read: `Pod shop/cart-0`, `item 3 of pods.yaml`.
     pub name: String,
     pub message: String,
 }
 
-/// A kind that has no type in the model, whatever its version. As `Certificate.cert-manager.io`, or only `cert-manager.io`
-/// where the group's kinds are not known.
+/// A kind that has no type in the model, in any version: `Certificate.cert-manager.io`, or only `cert-manager.io` if
+/// the kinds of the group are unknown.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupKind {
     pub group: String,
@@ -132,7 +132,7 @@ impl fmt::Display for GroupKind {
     }
 }
 
-/// The extent of every kind, and the objects that were lost.
+/// The extent of every kind, and the objects that could not be decoded.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     extents: BTreeMap<Kind, Extent>,
@@ -159,7 +159,7 @@ impl Coverage {
         self.broken.extend(other.broken);
     }
 
-    /// What was read of the custom resources, by kind.
+    /// How much was read of the custom resources, by kind.
     pub fn custom(&self) -> &BTreeMap<GroupKind, Extent> {
         &self.custom
     }
@@ -168,7 +168,7 @@ impl Coverage {
         self.extents.get(&kind).unwrap_or(&Extent::NotRequested)
     }
 
-    /// Whether all objects of a kind in a namespace are known, so that one that is not found does not exist.
+    /// Whether all objects of a kind in a namespace are known. One that is not found then does not exist.
     pub fn covers(&self, kind: Kind, namespace: &str) -> bool {
         if self.broken.iter().any(|broken| broken.kind.is_none_or(|k| k == kind)) {
             return false;
@@ -193,7 +193,7 @@ impl Coverage {
 }
 
 impl Extent {
-    /// Why it is not everything that was asked for.
+    /// Why it is less than what was requested.
     pub fn gap(&self) -> Option<&Gap> {
         match self {
             Extent::Failed(gap) | Extent::Partly(_, gap) => Some(gap),

@@ -1,4 +1,4 @@
-//! From JSON to objects of the model.
+//! Decodes JSON into objects of the model.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,20 +21,20 @@ pub struct Page {
     /// The token for the next page; empty on the last one.
     pub continue_token: String,
     pub resource_version: String,
-    /// Items that could not be understood.
+    /// Items that could not be decoded.
     pub broken: Vec<Broken>,
 }
 
-/// Whether the server was asked for whole objects or for their metadata.
+/// Whether full objects or only their metadata were requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     Whole,
     MetadataOnly,
 }
 
-/// A body that is no list.
+/// A response body that is not a list.
 #[derive(Debug, thiserror::Error)]
-#[error("the list of {kind} cannot be understood: {source}")]
+#[error("cannot decode the list of {kind}: {source}")]
 pub struct DecodeError {
     pub kind: Kind,
     pub source: serde_json::Error,
@@ -45,7 +45,7 @@ pub struct DecodeError {
 struct List<T> {
     #[serde(default, deserialize_with = "null_as_default")]
     metadata: ListMeta,
-    // A body without `items` is no list: an error page, half an answer, another API.
+    // A body without `items` is not a list: an error page, a truncated response, another API.
     #[serde(deserialize_with = "null_as_default")]
     items: Vec<T>,
 }
@@ -63,12 +63,12 @@ fn null_as_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Defau
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
-/// Reads one page of a list of one kind. An item that does not fit the kind is named in [`Page::broken`] and left out.
+/// Reads one page of a list of one kind. Items that cannot be decoded are recorded in [`Page::broken`].
 ///
 /// # Errors
-/// When the body is not JSON, or no list.
+/// If the body is not JSON, or not a list.
 pub fn list_page(kind: Kind, body: &[u8], content: Content) -> Result<Page, DecodeError> {
-    // All that is read is read from text: the program would be half as large again with the readers of bytes.
+    // Everything is parsed from text: parsers for bytes as well would make the binary half as large again.
     let decoded = text(body).and_then(|text| sharing(|| Batch::decode(kind, PageOf { kind, text, content })));
     let (batch, (metadata, broken)) = decoded.map_err(|source| DecodeError { kind, source })?;
     Ok(Page { batch, continue_token: metadata.continue_token, resource_version: metadata.resource_version, broken })
@@ -78,11 +78,11 @@ fn text(body: &[u8]) -> Result<&str, serde_json::Error> {
     str::from_utf8(body).map_err(serde::de::Error::custom)
 }
 
-/// One page of a list of a kind that has no type in the model, and how many of its items could not be understood. Items
+/// One page of a list of a kind that has no type in the model, and the number of items that could not be decoded. Items
 /// need not repeat the list's `apiVersion` and `kind`.
 ///
 /// # Errors
-/// When the body is not JSON, or no list.
+/// If the body is not JSON, or not a list.
 pub fn custom_page(
     api_version: &str,
     kind: &str,
@@ -102,8 +102,8 @@ pub fn custom_page(
     Ok((items, broken))
 }
 
-/// The token for the page after this one, found without reading the items where the list starts with its metadata, as
-/// API servers write it: the next page can be on its way while this one is decoded. `None` for a body that is no list.
+/// The token for the next page. API servers write the metadata before the items, so it is found without parsing the
+/// items, and the next page can be requested while this one is decoded. `None` for a body that is not a list.
 pub fn continue_token(body: &[u8]) -> Option<String> {
     struct UpToMetadata<'a>(&'a mut Option<ListMeta>);
     impl<'de> Visitor<'de> for UpToMetadata<'_> {
@@ -126,7 +126,7 @@ pub fn continue_token(body: &[u8]) -> Option<String> {
         }
     }
     let mut metadata = None;
-    // Stopping early is an error to the parser ("trailing characters"), and of no interest here.
+    // Stopping early is an error for the parser ("trailing characters") that can be ignored.
     let _ = serde_json::Deserializer::from_slice(body).deserialize_map(UpToMetadata(&mut metadata));
     metadata.map(|m| m.continue_token)
 }
@@ -149,8 +149,8 @@ impl Decoder for PageOf<'_> {
         items.retain(|item| {
             let named = !item.name().is_empty();
             if !named {
-                let message = "it has no metadata.name".to_string();
-                broken.push(Broken { kind: Some(self.kind), name: format!("a {} without a name", self.kind), message });
+                let message = "no metadata.name".to_string();
+                broken.push(Broken { kind: Some(self.kind), name: format!("unnamed {}", self.kind), message });
             }
             named
         });
@@ -162,7 +162,7 @@ impl Decoder for PageOf<'_> {
 }
 
 impl PageOf<'_> {
-    /// The slow way, for a page with an item that does not fit: finds which one.
+    /// Decodes items individually, for a page with an item that cannot be decoded.
     fn one_by_one<T: Object>(&self) -> Result<(ListMeta, Vec<T>, Vec<Broken>), serde_json::Error> {
         let list: List<Box<RawValue>> = serde_json::from_str(self.text)?;
         let (mut items, mut broken) = (Vec::with_capacity(list.items.len()), Vec::new());
@@ -171,7 +171,7 @@ impl PageOf<'_> {
                 Ok(item) => items.push(item),
                 Err(error) => broken.push(Broken {
                     kind: Some(self.kind),
-                    name: name_of(item.get()).unwrap_or_else(|| format!("item {n} of the list of {}", self.kind)),
+                    name: name_of(item.get()).unwrap_or_else(|| format!("item {n} of the {} list", self.kind)),
                     message: error.to_string(),
                 }),
             }
@@ -180,17 +180,17 @@ impl PageOf<'_> {
     }
 }
 
-/// What one object of unknown kind turned out to be.
+/// A decoded object of any kind.
 #[derive(Debug)]
 pub enum Decoded {
-    /// Of a kind that rules read.
+    /// A kind that has a type in the model.
     Known(Batch),
-    /// Of any other kind.
+    /// Any other kind.
     Custom(Box<CustomResource>),
 }
 
 impl Decoded {
-    /// Whether it comes from a cluster, and not from a manifest that nobody applied yet.
+    /// Whether it comes from a cluster, not from a manifest.
     pub fn is_live(&self) -> bool {
         match self {
             Decoded::Known(batch) => batch.any_live(),
@@ -198,7 +198,7 @@ impl Decoded {
         }
     }
 
-    /// What it is called.
+    /// A reference to the object.
     pub fn reference(&self) -> Option<ObjectRef> {
         match self {
             Decoded::Known(batch) => batch.references().into_iter().next(),
@@ -207,27 +207,27 @@ impl Decoded {
     }
 }
 
-/// Reads one object of whatever kind its `apiVersion` and `kind` say. One of a namespaced kind that has no namespace
-/// gets `default`, as kubectl would do.
+/// Reads one object of the kind that its `apiVersion` and `kind` state. A namespaced object without a namespace gets
+/// `default`, as with kubectl.
 ///
 /// # Errors
-/// Names the object, as far as it can be named, and says what is wrong with it.
+/// If the object cannot be decoded. The error names the object, as far as possible.
 pub fn object(json: &str) -> Result<Decoded, Broken> {
     object_in(json, "default")
 }
 
-/// As [`object`], with another namespace for an object that has none: the one of `kubectl apply -n`.
+/// Like [`object`], with another default namespace: the one of `kubectl apply -n`.
 ///
 /// # Errors
-/// As [`object`].
+/// Like [`object`].
 pub fn object_in(json: &str, namespace: &str) -> Result<Decoded, Broken> {
     let broken = |kind, message: String| Broken { kind, name: name_of(json).unwrap_or_default(), message };
     let head: Head = serde_json::from_str(json).map_err(|error| broken(None, error.to_string()))?;
     if head.api_version.is_empty() || head.kind.is_empty() {
-        return Err(broken(None, "it has no apiVersion and kind, so it is no Kubernetes object".to_string()));
+        return Err(broken(None, "not a Kubernetes object: no apiVersion and kind".to_string()));
     }
     if head.metadata.name.is_empty() {
-        return Err(broken(Kind::from_api(&head.api_version, &head.kind), "it has no metadata.name".to_string()));
+        return Err(broken(Kind::from_api(&head.api_version, &head.kind), "no metadata.name".to_string()));
     }
     match Kind::from_api(&head.api_version, &head.kind) {
         Some(kind) => match Batch::decode(kind, One { json, namespace }) {
@@ -243,7 +243,7 @@ pub fn object_in(json: &str, namespace: &str) -> Result<Decoded, Broken> {
 
 struct One<'a> {
     json: &'a str,
-    /// Of an object that names none.
+    /// The namespace of an object without one.
     namespace: &'a str,
 }
 
@@ -281,7 +281,7 @@ struct HeadMeta {
     namespace: String,
 }
 
-/// `Pod shop/cart-0`, for an object of which at least the head can be read.
+/// `Pod shop/cart-0`, for an object whose kind and name can be read.
 fn name_of(json: &str) -> Option<String> {
     let head: Head = serde_json::from_str(json).ok()?;
     let kind = if head.kind.is_empty() { "object" } else { &head.kind };
@@ -297,7 +297,7 @@ mod tests {
     use super::continue_token;
 
     #[test]
-    fn finds_the_continue_token_wherever_it_stands() {
+    fn finds_the_continue_token_anywhere() {
         let token = |body: &str| continue_token(body.as_bytes());
         assert_eq!(token(r#"{"kind":"PodList","metadata":{"continue":"abc"},"items":[{"cut"#).as_deref(), Some("abc"));
         assert_eq!(

@@ -1,11 +1,11 @@
-//! Slots for what upper layers derive from a snapshot: one for each type, filled once.
+//! Values that upper layers derive from a snapshot: one per type, computed once.
 
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::OnceLock;
 
-/// Values by their type. A value never moves or changes once it is there, so that it can be lent for as long as the
-/// snapshot lives; a value may be derived from others.
+/// Values by type. A stored value never moves or changes, so that it can be borrowed for the lifetime of the snapshot.
+/// The computation of a value may use other values.
 #[derive(Default)]
 pub(crate) struct Derived {
     first: OnceLock<Box<Slot>>,
@@ -18,7 +18,7 @@ struct Slot {
 }
 
 impl Derived {
-    /// The value of a type, computed if it is not there yet. Other threads that want the same one wait for it.
+    /// The value of a type, computed on the first call. Concurrent callers wait for the result.
     pub(crate) fn get_or_init<T: Any + Send + Sync>(&self, compute: impl FnOnce() -> T) -> &T {
         let value = self.slot(TypeId::of::<T>()).get_or_init(|| Box::new(compute()));
         value.downcast_ref().expect("a slot holds a value of the type that it is for")

@@ -1,10 +1,10 @@
-//! Objects as the API writes them, for readers that know no Rust types.
+//! Objects in the JSON form of the API.
 
 use serde_json::{Map, Value};
 
 use crate::snapshot::kind::Kind;
 
-/// Says what the object is and drops the fields that are empty: the model does not tell them from absent ones.
+/// Adds `apiVersion` and `kind`, and drops empty fields: the model does not distinguish them from absent ones.
 pub(crate) fn complete(kind: Kind, json: Value) -> Option<Value> {
     let mut object = Map::new();
     object.insert("apiVersion".to_string(), kind.api_version().into());
@@ -15,7 +15,7 @@ pub(crate) fn complete(kind: Kind, json: Value) -> Option<Value> {
     Some(Value::Object(object))
 }
 
-/// Without `null`, empty texts, lists and objects. A number or a boolean always says something.
+/// Removes `null` and empty strings, lists and objects. Numbers and booleans are kept.
 pub(crate) fn pruned(value: Value) -> Option<Value> {
     match value {
         Value::Null => None,

@@ -1,8 +1,8 @@
-//! The kinds that rules read: one table that says how each is named, served, decoded, kept and recorded.
+//! The kinds of the model: one table with the names, API, type, storage and recording of each.
 
 use std::fmt;
 
-/// How the API serves a kind.
+/// The API of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Api {
     /// Empty for the core group.
@@ -12,22 +12,22 @@ pub struct Api {
     pub kind: &'static str,
     /// The resource's name in URLs.
     pub plural: &'static str,
-    /// What kubectl takes instead of the name: `po`.
+    /// The short names that kubectl accepts: `po`.
     pub short_names: &'static [&'static str],
     pub namespaced: bool,
 }
 
-/// Hands the table of kinds to a macro. One row is all that a new kind needs here:
+/// Passes the table of kinds to a macro. A new kind needs only one row here:
 ///
-/// `Kind: type of the model and its flavour, the field in Objects, group [versions] plural [short names] scope`, and then,
-/// if they hold:
-/// - `watched`: `--watch` follows changes instead of listing the kind again every few minutes. Not for Leases, which change
-///   every second, nor for what hardly ever changes;
+/// `Kind: type of the model and its flavour, the field in Objects, group [versions] plural [short names] scope`,
+/// followed by optional flags:
+/// - `watched`: `--watch` watches the kind instead of listing it every few minutes. Not set for Leases, which change every
+///   second, and for kinds that rarely change;
 /// - `gathered`: the standard script of must-gather collects all objects of the kind;
-/// - `bundle [names]`: what a support bundle of Troubleshoot calls the kind's file or folder, without the ending.
+/// - `bundle [names]`: the name of the kind's file or folder in a support bundle of Troubleshoot, without the extension.
 ///
-/// Flavours: `slim` is ours, `data` is ours and tells unknown keys from none, `route` wraps a Gateway API route, `openapi`
-/// is k8s-openapi's.
+/// Flavours: `slim` and `data` are types of this crate, of which `data` distinguishes unknown keys from no keys; `route`
+/// wraps a Gateway API route; `openapi` is a type of k8s-openapi.
 macro_rules! for_each_kind {
     ($macro:ident) => {
         $macro! {
@@ -97,7 +97,7 @@ macro_rules! kind_enum {
         $group:literal [$($version:literal)+] $plural:literal [$($short:literal)*] $scope:ident
         $(, $flag:ident $([$($name:literal)+])?)*;
     )*) => {
-        /// A kind that rules read.
+        /// A kind of the model.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[allow(clippy::upper_case_acronyms)]
         pub enum Kind {
@@ -149,22 +149,22 @@ struct Flags {
 }
 
 impl Kind {
-    /// Whether `--watch` follows the changes of this kind.
+    /// Whether `--watch` watches this kind.
     pub const fn is_watched(self) -> bool {
         self.flags().watched
     }
 
-    /// Whether a must-gather holds all objects of this kind.
+    /// Whether a must-gather contains all objects of this kind.
     pub const fn is_gathered_whole(self) -> bool {
         self.flags().gathered
     }
 
-    /// What a support bundle calls this kind's file or folder, without the ending; empty if it holds none.
+    /// The names of this kind's file or folder in a support bundle, without the extension; empty if it has none.
     pub const fn bundle_names(self) -> &'static [&'static str] {
         self.flags().bundle
     }
 
-    /// The kind that a person or kubectl calls so: `Deployment`, `deployments`, `deploy`, `deployments.apps`.
+    /// The kind with this name in manifests or kubectl: `Deployment`, `deployments`, `deploy`, `deployments.apps`.
     pub fn from_name(name: &str) -> Option<Kind> {
         let (name, group) = name.split_once('.').map_or((name, None), |(name, group)| (name, Some(group)));
         Kind::ALL.iter().copied().find(|kind| {
@@ -181,7 +181,7 @@ impl Kind {
         self.api().api_version(self.api().versions[0])
     }
 
-    /// The kind that an object's `apiVersion` and `kind` name, if rules read it and in that version.
+    /// The kind of an object's `apiVersion` and `kind`, if the model has it in that version.
     pub fn from_api(api_version: &str, kind: &str) -> Option<Kind> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         Kind::ALL.iter().copied().find(|k| {

@@ -1,5 +1,5 @@
-//! The snapshot that rules look at: its kinds and their model, how they are decoded, what is known of their
-//! completeness, and indexes and lookups over all objects.
+//! The snapshot that rules check: its kinds and their model, decoding, coverage, and indexes and lookups over all
+//! objects.
 
 mod cluster;
 mod coverage;

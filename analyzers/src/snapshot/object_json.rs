@@ -1,4 +1,4 @@
-//! Objects as the API writes them, for readers that know no Rust types.
+//! The objects of a snapshot in JSON.
 
 use serde_json::Value;
 
@@ -8,8 +8,8 @@ use crate::snapshot::kind::Kind;
 use crate::snapshot::object_ref::ObjectRef;
 
 impl Cluster {
-    /// An object of the snapshot as the API writes it, as far as the model holds it. The values of ConfigMaps and Secrets
-    /// are never in it, only their keys.
+    /// An object of the snapshot in the JSON form of the API, as far as the model holds it. Of ConfigMaps and Secrets
+    /// it contains only the keys, never the values.
     pub fn json(&self, object: &ObjectRef) -> Option<Value> {
         if let Some(kind) = Kind::from_api(&object.api_version, &object.kind) {
             return self.objects().json(kind, object.namespace(), &object.name);

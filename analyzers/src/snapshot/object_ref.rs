@@ -1,4 +1,4 @@
-//! How one object is named.
+//! References to objects.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::snapshot::kind::Kind;
 
-/// Names one object of the cluster, whether it exists or not.
+/// A reference to an object, whether it exists or not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -20,7 +20,7 @@ pub struct ObjectRef {
 }
 
 impl ObjectRef {
-    /// `namespace` is empty for objects of cluster scope.
+    /// `namespace` is empty for cluster-scoped objects.
     pub fn new(kind: Kind, namespace: &str, name: &str) -> ObjectRef {
         ObjectRef {
             api_version: kind.api_version().into(),
@@ -35,7 +35,7 @@ impl ObjectRef {
             && self.api_version.split_once('/').map_or("", |(group, _)| group) == kind.api().group
     }
 
-    /// Whether both name one object; the version of an API is no part of its identity.
+    /// Whether both refer to the same object. The API version is not part of its identity.
     pub fn same_as(&self, other: &ObjectRef) -> bool {
         self.kind == other.kind
             && self.name == other.name
@@ -48,19 +48,19 @@ impl ObjectRef {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
-    /// The namespace, empty for objects of cluster scope.
+    /// The namespace; empty for cluster-scoped objects.
     pub fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or_default()
     }
 }
 
 impl ObjectRef {
-    /// Kind and name, as people speak of it: `Deployment cart`.
+    /// Kind and name: `Deployment cart`.
     pub fn title(&self) -> String {
         format!("{} {}", self.kind, self.name)
     }
 
-    /// As kubectl takes it: `deployment/cart`.
+    /// As a kubectl argument: `deployment/cart`.
     pub fn target(&self) -> String {
         format!("{}/{}", self.kind.to_lowercase(), self.name)
     }

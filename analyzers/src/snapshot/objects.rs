@@ -1,4 +1,4 @@
-//! The objects of all kinds: what they have in common, and a table for each.
+//! The objects of all kinds: their common trait, and a table per kind.
 
 use std::borrow::Cow;
 
@@ -10,25 +10,25 @@ use crate::snapshot::model::{self, LabelSet, Timestamp};
 use crate::snapshot::object_ref::ObjectRef;
 use crate::snapshot::table::{Row, Table};
 
-/// An object of a cluster, slim or k8s-openapi's: what all kinds have in common.
+/// An object of the model, slim or k8s-openapi's: what all kinds have in common.
 pub trait Object: Row + Sized + DeserializeOwned + Send + Sync + 'static {
     const KIND: Kind;
 
     fn name(&self) -> &str;
-    /// Empty for objects of cluster scope.
+    /// Empty for cluster-scoped objects.
     fn namespace(&self) -> &str;
     fn uid(&self) -> Cow<'_, str>;
     fn labels(&self) -> &dyn LabelSet;
     fn annotation(&self, key: &str) -> Option<&str>;
     fn created(&self) -> Option<Timestamp>;
-    /// `deletionTimestamp`: when its grace period ends (or ended).
+    /// `deletionTimestamp`: the end of its grace period.
     fn deleted(&self) -> Option<Timestamp>;
     fn finalizers(&self) -> &[String];
     fn controller(&self) -> Option<ObjectRef>;
 
-    /// Sets the namespace of an object that a file gave none.
+    /// Sets the namespace of an object from a file that has none.
     fn set_namespace(&mut self, namespace: &str);
-    /// Called for every object that was read with all its fields, and not as metadata only.
+    /// Called for every object that was read in full, not as metadata only.
     fn read_whole(&mut self) {}
 
     /// The table of this kind.
@@ -40,7 +40,7 @@ pub trait Object: Row + Sized + DeserializeOwned + Send + Sync + 'static {
         ObjectRef::new(Self::KIND, namespace.as_deref().unwrap_or_default(), self.name())
     }
 
-    /// Whether it comes from a cluster, and not from a manifest that nobody applied yet.
+    /// Whether it comes from a cluster, not from a manifest.
     fn is_live(&self) -> bool {
         !self.uid().is_empty() || self.created().is_some()
     }
@@ -52,7 +52,7 @@ macro_rules! objects {
         $group:literal [$($version:literal)+] $plural:literal [$($short:literal)*] $scope:ident
         $(, $flag:ident $([$($name:literal)+])?)*;
     )*) => {
-        /// All objects, a table a kind.
+        /// All objects, one table per kind.
         #[derive(Debug, Default)]
         pub struct Objects {
             $(pub(crate) $field: Table<model::$type>,)*
@@ -60,7 +60,7 @@ macro_rules! objects {
         }
 
         impl Objects {
-            /// How many objects there are in all.
+            /// The total number of objects.
             pub fn len(&self) -> usize {
                 self.custom.len() $(+ self.$field.len())*
             }
@@ -69,7 +69,7 @@ macro_rules! objects {
                 self.len() == 0
             }
 
-            /// How many objects there are of one kind.
+            /// The number of objects of one kind.
             pub fn count(&self, kind: Kind) -> usize {
                 match kind {
                     $(Kind::$kind => self.$field.len(),)*
@@ -94,8 +94,8 @@ macro_rules! objects {
                 $(self.$field.append(other.$field);)*
             }
 
-            /// One object as the API writes it, as far as the model holds it: without empty fields; of a ConfigMap or a
-            /// Secret, a list of the keys instead of the data.
+            /// One object in the JSON form of the API, as far as the model holds it: without empty fields, and for a
+            /// ConfigMap or a Secret with a list of the keys instead of the data.
             pub fn json(&self, kind: Kind, namespace: &str, name: &str) -> Option<serde_json::Value> {
                 let json = match kind {
                     $(Kind::$kind => serde_json::to_value(self.$field.get(namespace, name)?),)*
@@ -103,10 +103,10 @@ macro_rules! objects {
                 json::complete(kind, json.ok()?)
             }
 
-            /// Calls `tell` with every object of every kind: kind, namespace, name, UID, labels.
-            pub fn each(&self, tell: &mut dyn FnMut(Kind, &str, &str, &str, &dyn LabelSet)) {
+            /// Calls `visit` with every object of every kind: kind, namespace, name, UID, labels.
+            pub fn each(&self, visit: &mut dyn FnMut(Kind, &str, &str, &str, &dyn LabelSet)) {
                 $(for object in self.$field.iter() {
-                    tell(Kind::$kind, object.namespace(), object.name(), &object.uid(), object.labels());
+                    visit(Kind::$kind, object.namespace(), object.name(), &object.uid(), object.labels());
                 })*
             }
 
@@ -114,28 +114,28 @@ macro_rules! objects {
                 $(self.$field.sort();)*
             }
 
-            /// The names of the namespaces in which there are objects of a kind.
+            /// The names of the namespaces that contain objects of a kind.
             pub fn namespaces(&self, kind: Kind) -> std::collections::BTreeSet<String> {
                 match kind {
                     $(Kind::$kind => self.$field.iter().map(|o| o.namespace().to_string()).collect(),)*
                 }
             }
 
-            /// The namespace of each object of a kind, in their order.
+            /// The namespace of each object of a kind, in order.
             pub(crate) fn namespace_of_each(&self, kind: Kind) -> Box<dyn Iterator<Item = &str> + '_> {
                 match kind {
                     $(Kind::$kind => Box::new(self.$field.iter().map(Object::namespace)),)*
                 }
             }
 
-            /// The places of the objects of a kind in one namespace.
+            /// The indexes of the objects of a kind in one namespace.
             pub(crate) fn range(&self, kind: Kind, namespace: &str) -> std::ops::Range<usize> {
                 match kind {
                     $(Kind::$kind => self.$field.range(namespace),)*
                 }
             }
 
-            /// The place of one object among those of its kind.
+            /// The index of one object among those of its kind.
             pub(crate) fn position(&self, kind: Kind, namespace: &str, name: &str) -> Option<usize> {
                 match kind {
                     $(Kind::$kind => self.$field.position(namespace, name),)*
@@ -166,7 +166,7 @@ macro_rules! objects {
                 found
             }
 
-            /// The objects that have an annotation and that nothing controls, each with the value.
+            /// The objects without a controller that have an annotation, each with the value.
             pub(crate) fn annotated_by_hand(&self, key: &str) -> Vec<(ObjectRef, &str)> {
                 let mut found = Vec::new();
                 $(found.extend(self.$field.iter().filter_map(|object| {
@@ -176,12 +176,12 @@ macro_rules! objects {
                 found
             }
 
-            /// Whether any object comes from a cluster, and not from a manifest that nobody applied yet.
+            /// Whether any object comes from a cluster, not from a manifest.
             pub fn any_live(&self) -> bool {
                 self.custom.iter().any(|o| o.metadata.is_live()) $(|| self.$field.iter().any(Object::is_live))*
             }
 
-            /// Drops the objects that nobody applied yet, and says how many.
+            /// Drops the objects that come from manifests, and returns their number.
             pub(crate) fn drop_unapplied(&mut self) -> usize {
                 let before = self.len();
                 self.custom.retain(|o| o.metadata.is_live());
@@ -189,7 +189,7 @@ macro_rules! objects {
                 before - self.len()
             }
 
-            /// The newest creation of any object.
+            /// The newest creation timestamp of any object.
             pub(crate) fn newest_created(&self) -> Option<Timestamp> {
                 let custom = self.custom.iter().filter_map(|o| o.metadata.creation_timestamp).max();
                 [custom $(, self.$field.iter().filter_map(Object::created).max())*].into_iter().flatten().max()
@@ -213,14 +213,14 @@ macro_rules! objects {
                 self.len() == 0
             }
 
-            /// Whether any of them comes from a cluster, and not from a manifest that nobody applied yet.
+            /// Whether any of them comes from a cluster, not from a manifest.
             pub fn any_live(&self) -> bool {
                 match self {
                     $(Batch::$kind(items) => items.iter().any(Object::is_live),)*
                 }
             }
 
-            /// What they are called, in their order.
+            /// References to the objects, in order.
             pub fn references(&self) -> Vec<ObjectRef> {
                 match self {
                     $(Batch::$kind(items) => items.iter().map(Object::reference).collect(),)*
@@ -383,7 +383,7 @@ macro_rules! objects {
                 self.metadata.namespace = Some(namespace.to_string());
             }
 
-            /// Who set which field is most of an object, and no rule asks for it.
+            /// Drops `managedFields`, which is most of an object and not used by any rule.
             fn read_whole(&mut self) {
                 self.metadata.managed_fields = None;
             }
@@ -392,14 +392,15 @@ macro_rules! objects {
 }
 for_each_kind!(objects);
 
-/// Something to do with the type of a kind.
+/// An operation on the type of a kind.
 pub trait KindVisitor {
     type Output;
     fn visit<T: Object>(self) -> Self::Output;
 }
 
 impl Objects {
-    /// The namespaces in which there is a pod of this name. It also works while the objects are still being read.
+    /// The namespaces that contain a pod of this name. Also works on unsorted tables, while objects are still being
+    /// read.
     pub fn namespaces_of_pod(&self, name: &str) -> Vec<String> {
         let mut namespaces: Vec<String> = self
             .pods
@@ -413,7 +414,7 @@ impl Objects {
     }
 }
 
-/// Something that decodes objects of whatever kind it is asked for.
+/// Decodes objects of a kind that is known only at run time.
 pub(crate) trait Decoder {
     type Rest;
     type Error;

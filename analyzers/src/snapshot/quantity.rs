@@ -1,4 +1,4 @@
-//! Quantities: exact values of what the API writes as `500m`, `1.5Gi` or `1e3`.
+//! Exact values of API quantities such as `500m`, `1.5Gi` or `1e3`.
 
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Sub};
@@ -7,8 +7,8 @@ use crate::snapshot::model::Quantity;
 
 /// The value of a [`Quantity`], exact to a billionth.
 ///
-/// Like the API server's own type it has no digits beyond `n` (they are rounded away from zero) and stops at the largest
-/// 64-bit integer. Sums and differences stop at the ends of their range instead of wrapping around.
+/// Like the API server's own type it has no digits beyond `n` (they are rounded away from zero) and saturates at the
+/// largest 64-bit integer. Sums and differences saturate instead of wrapping around.
 /// Source: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amount {
@@ -25,7 +25,7 @@ const BINARY: [(&str, i128); 6] =
 impl Amount {
     pub const ZERO: Amount = Amount { nanos: 0 };
 
-    /// `None` for anything that the API server would refuse.
+    /// `None` for anything that the API server rejects.
     pub fn parse(text: &str) -> Option<Amount> {
         let (is_negative, unsigned) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -44,22 +44,22 @@ impl Amount {
         Some(Amount { nanos: if is_negative { -nanos } else { nanos } })
     }
 
-    /// The value of a quantity of an object; `None` where it is none.
+    /// The value of an object's quantity; `None` if it is invalid.
     pub fn of(quantity: &Quantity) -> Option<Amount> {
         Amount::parse(&quantity.0)
     }
 
-    /// A whole number of something.
+    /// An integer amount.
     pub fn whole(number: i64) -> Amount {
         Amount { nanos: i128::from(number) * NANOS }
     }
 
-    /// The amount, if it is a whole number.
+    /// The amount, if it is an integer.
     pub fn as_integer(self) -> Option<i64> {
         (self.nanos % NANOS == 0).then(|| i64::try_from(self.nanos / NANOS).ok())?
     }
 
-    /// The amount, as near as a floating-point number comes to it.
+    /// The closest floating-point number.
     pub fn as_f64(self) -> f64 {
         self.nanos as f64 / NANOS as f64
     }
@@ -72,13 +72,13 @@ impl Amount {
         self.nanos > 0
     }
 
-    /// How much of `other` it is, in percent, rounded down; `None` where `other` is not positive.
+    /// The percentage of `other`, rounded down; `None` if `other` is not positive.
     pub fn percent_of(self, other: Amount) -> Option<i128> {
         (other.nanos > 0).then(|| self.nanos.saturating_mul(100) / other.nanos)
     }
 
-    /// As people write it of a resource: `2.1` or `250m` of cpu, `24Mi` of memory, `3` of anything that is counted. At most
-    /// three digits of cpu and two of bytes follow the point, and what comes after them is cut off.
+    /// The amount in the usual notation of a resource: `2.1` or `250m` for cpu, `24Mi` for memory, `3` for anything
+    /// that is counted. It is truncated to three decimal places for cpu and two for bytes.
     pub fn text(self, resource: &str) -> String {
         let sign = if self.nanos < 0 { "-" } else { "" };
         let nanos = self.nanos.saturating_abs();
@@ -93,7 +93,7 @@ impl Amount {
     }
 }
 
-/// `requests.memory` of a ResourceQuota is memory, too.
+/// `memory` for the quota resource `requests.memory`.
 fn base_name(resource: &str) -> &str {
     resource.strip_prefix("requests.").or_else(|| resource.strip_prefix("limits.")).unwrap_or(resource)
 }
@@ -139,14 +139,14 @@ fn exponent_of(text: &str) -> Option<Scale> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    // More than the API accepts, but no number is too long for the arithmetic here.
+    // Larger exponents than the API accepts, but safe for the arithmetic here.
     let power = digits.parse::<i64>().unwrap_or(i64::MAX).min(1_000_000);
     Some(Scale::PowerOfTen(if text.starts_with('-') { -power } else { power }))
 }
 
 /// `whole.fraction` times ten to a power, in billionths.
 fn shifted_by(whole: &str, fraction: &str, power: i64) -> i128 {
-    // Digits as they stand; then the point moves by the power and the nine places of a billionth.
+    // The decimal point moves by the power and by the nine places of a billionth.
     let (mut nanos, mut lost) = (0i128, false);
     let places = whole.len() as i64 + power + 9;
     for (n, digit) in (0i64..).zip(whole.bytes().chain(fraction.bytes())) {
@@ -178,8 +178,8 @@ fn scaled_by(whole: &str, fraction: &str, factor: i128) -> i128 {
     if units >= LARGEST {
         return LARGEST;
     }
-    // At most 2^60 times a fraction: eighteen digits of it and the factor fit into 128 bits. Digits beyond make no
-    // difference that can be seen in a billionth of a byte, but for rounding.
+    // The factor is at most 2^60, so eighteen digits of the fraction fit into 128 bits. Further digits only affect
+    // rounding.
     let mut part = 0i128;
     let (kept, cut) = fraction.split_at(fraction.len().min(18));
     for digit in kept.bytes().chain(std::iter::repeat_n(b'0', 18 - kept.len())) {
@@ -192,7 +192,7 @@ fn scaled_by(whole: &str, fraction: &str, factor: i128) -> i128 {
     units.saturating_mul(factor).saturating_add(part).min(LARGEST)
 }
 
-/// `value / unit` with at most `places` digits after the point, cut off.
+/// `value / unit`, truncated to `places` decimal places.
 fn decimal(value: i128, unit: i128, places: u32) -> String {
     let precision = 10i128.pow(places);
     let (whole, rest) = (value / unit, value % unit);
@@ -208,7 +208,7 @@ fn bytes(nanos: i128) -> String {
     const DECIMAL: [(&str, i128); 4] = [("T", 1_000_000_000_000), ("G", 1_000_000_000), ("M", 1_000_000), ("k", 1_000)];
     let exactly = |(_, unit): &&(&str, i128)| nanos >= NANOS * unit && nanos % (NANOS * unit) == 0;
     let binary = BINARY.iter().find(|(_, unit)| nanos >= NANOS * unit);
-    // `500M` was written so by somebody; nobody wrote 476.83Mi.
+    // `500M` is shown as it was written, not as 476.83Mi.
     let has_binary_form = BINARY.iter().any(|unit| exactly(&unit));
     match (DECIMAL.iter().find(exactly), binary) {
         (Some((name, unit)), _) if !has_binary_form => format!("{}{name}", nanos / (NANOS * unit)),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_garbage() {
+    fn rejects_invalid_quantities() {
         for text in [
             "", "-", "+", ".", "m", "1K", "1ki", "1 ", " 1", "1.2.3", "--1", "1e", "1e+", "1e1.5", "1Kim", "٣", "0x10",
             "NaN", "1mm",
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn written_as_people_write() {
+    fn written_in_the_usual_notation() {
         let cases = [
             ("cpu", "2100m", "2.1"),
             ("cpu", "150m", "150m"),
@@ -323,7 +323,7 @@ mod tests {
         }
     }
 
-    /// The definition, digit by digit, for numbers that need no care.
+    /// A naive implementation of the definition, for numbers that cannot overflow.
     fn naive(number: u32, places: usize, suffix: &str) -> i128 {
         let factor: i128 = match suffix {
             "n" => 1,

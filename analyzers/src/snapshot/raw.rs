@@ -1,4 +1,4 @@
-//! Objects as the API gives them, for the rules that users write.
+//! Full objects of the API, for user-defined rules.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::snapshot::kind::Kind;
 use crate::snapshot::model::LAST_APPLIED;
 use crate::snapshot::object_ref::ObjectRef;
 
-/// One object.
+/// A full object.
 #[derive(Clone, Debug)]
 pub struct RawObject {
     object: ObjectRef,
@@ -19,8 +19,9 @@ pub struct RawObject {
 }
 
 impl RawObject {
-    /// Of an object's JSON, less what no rule has use for (`managedFields`, what kubectl applied last) and what nobody is to
-    /// see: of a Secret there is only its type and its metadata. `None` for what has no kind or no name.
+    /// From the JSON of an object, without what no rule needs (`managedFields`, the last applied configuration) and
+    /// what must stay secret: of a Secret only its type and its metadata are kept. `None` for an object without a kind
+    /// or a name.
     pub fn new(mut fields: Map<String, Value>) -> Option<RawObject> {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_string();
         let (api_version, kind) = (text(fields.get("apiVersion")), text(fields.get("kind")));
@@ -45,7 +46,7 @@ impl RawObject {
         self.object.clone()
     }
 
-    /// All that is known of it.
+    /// The JSON of the object.
     pub fn value(&self) -> Value {
         serde_json::from_str(&self.json).unwrap_or_default()
     }
@@ -73,11 +74,11 @@ impl RawObjects {
     }
 }
 
-/// A kind that a rule looks at, as `Pod`, `Deployment.apps`, or with a version as `v1/Pod`, `apps/v1/Deployment`.
+/// A kind that a rule checks: `Pod`, `Deployment.apps`, or with a version `v1/Pod`, `apps/v1/Deployment`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KindName {
     pub group: String,
-    /// Only objects in this version; any if there is none.
+    /// Only objects in this version; `None` for any version.
     pub version: Option<String>,
     pub kind: String,
 }
@@ -87,7 +88,7 @@ impl KindName {
         GroupKind { group: self.group.clone(), kind: self.kind.clone() }
     }
 
-    /// The kind of the model, if it is one.
+    /// The kind in the model, if it has one.
     pub fn known(&self) -> Option<Kind> {
         let is_meant = |kind: &&Kind| kind.api().group == self.group && kind.api().kind == self.kind;
         Kind::ALL.iter().find(is_meant).copied()

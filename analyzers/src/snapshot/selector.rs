@@ -8,10 +8,10 @@ use std::str::FromStr;
 use crate::snapshot::model::{LabelSelector, LabelSelectorRequirement, LabelSet, Labels, WorkloadSelector};
 use crate::text::hash::hash;
 
-/// A compiled selector: all requirements must hold; none at all selects everything.
+/// A compiled selector: all requirements must hold. A selector without requirements selects everything.
 ///
-/// An absent selector (`null`) means different things in different places, mostly "nothing": that is the caller's to
-/// decide. Source: <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>
+/// The meaning of an absent selector (`null`) depends on the field; mostly it selects nothing. Callers must handle it.
+/// Source: <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
     requirements: Vec<Requirement>,
@@ -26,11 +26,11 @@ struct Requirement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Operator {
     In(Vec<String>),
-    /// Holds for objects without the key, too.
+    /// Also holds for objects without the key.
     NotIn(Vec<String>),
     Exists,
     DoesNotExist,
-    /// An operator that the API does not know; such a requirement holds for nothing.
+    /// An unknown operator. Such a requirement never holds.
     Unknown(String),
 }
 
@@ -74,14 +74,14 @@ impl Selector {
         self.requirements.iter().all(|requirement| requirement.holds(labels.value(&requirement.key)))
     }
 
-    /// The shortest list of candidates that an index by namespace, key and value has for one of the requirements; in
-    /// their order and each once. `None` if no requirement asks for a value.
+    /// The shortest list of candidates that the index contains for one of the requirements, sorted and without
+    /// duplicates. `None` if no requirement has values.
     pub(crate) fn candidates<'i, T: Copy + Ord>(
         &self,
         namespace: &str,
         index: &'i LabelIndex<T>,
     ) -> Option<Cow<'i, [T]>> {
-        let lists = self.asked_for(namespace).map(|labels| labels.filter_map(|label| index.places.get(&label)));
+        let lists = self.required_labels(namespace).map(|labels| labels.filter_map(|label| index.places.get(&label)));
         let shortest = lists.min_by_key(|lists| lists.clone().map(Vec::len).sum::<usize>())?;
         let mut lists = shortest;
         let first = lists.next().map(Vec::as_slice).unwrap_or_default();
@@ -95,15 +95,18 @@ impl Selector {
         Some(Cow::Owned(candidates))
     }
 
-    /// For each requirement that asks for a value, the labels that meet it: hashes of namespace, key and value.
-    fn asked_for<'s>(&'s self, namespace: &'s str) -> impl Iterator<Item = impl Iterator<Item = u64> + Clone + 's> {
+    /// For each requirement with values, the labels that meet it: hashes of namespace, key and value.
+    fn required_labels<'s>(
+        &'s self,
+        namespace: &'s str,
+    ) -> impl Iterator<Item = impl Iterator<Item = u64> + Clone + 's> {
         self.requirements.iter().filter_map(move |requirement| match &requirement.operator {
             Operator::In(values) => Some(values.iter().map(move |value| hash(&[namespace, &requirement.key, value]))),
             _ => None,
         })
     }
 
-    /// Key and value of the requirements that ask for exactly one value.
+    /// Key and value of the requirements with exactly one value.
     pub fn equalities(&self) -> impl Iterator<Item = (&str, &str)> {
         self.requirements.iter().filter_map(|requirement| match &requirement.operator {
             Operator::In(values) if values.len() == 1 => Some((requirement.key.as_str(), values[0].as_str())),
@@ -111,18 +114,18 @@ impl Selector {
         })
     }
 
-    /// The requirements that an object does not meet, as kubectl writes them, each with the value the object has.
+    /// The requirements that an object does not meet, in the notation of kubectl, each with the value of the object.
     pub fn differences<'a, L: LabelSet + ?Sized>(&'a self, labels: &'a L) -> Vec<(String, Option<&'a str>)> {
         let unmet = self.requirements.iter().filter(|requirement| !requirement.holds(labels.value(&requirement.key)));
         unmet.map(|requirement| (requirement.to_string(), labels.value(&requirement.key))).collect()
     }
 
-    /// The keys of all requirements, in their order.
+    /// The keys of all requirements, in order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.requirements.iter().map(|requirement| requirement.key.as_str())
     }
 
-    /// How many requirements there are.
+    /// The number of requirements.
     pub fn len(&self) -> usize {
         self.requirements.len()
     }
@@ -134,15 +137,15 @@ impl From<&WorkloadSelector> for Selector {
     }
 }
 
-/// Objects by namespace, key and value of a label, to find those that a selector may match. Keys are hashes: what is found
-/// has yet to be asked.
+/// Objects by namespace, label key and label value, to find those that a selector may match. Keys are hashes:
+/// candidates must still be checked.
 #[derive(Debug, Default)]
 pub(crate) struct LabelIndex<T> {
     places: HashMap<u64, Vec<T>>,
 }
 
 impl<T: Copy> LabelIndex<T> {
-    /// Notes where an object with these labels is found.
+    /// Adds an object with these labels.
     pub(crate) fn add(&mut self, namespace: &str, labels: &Labels, place: T) {
         for (key, value) in labels.iter() {
             self.places.entry(hash(&[namespace, key, value])).or_default().push(place);
@@ -150,26 +153,27 @@ impl<T: Copy> LabelIndex<T> {
     }
 }
 
-/// Selectors of objects in namespaces, to find those that may match given labels. Each stands under the requirement
-/// that it shares with the fewest others. Keys are hashes: what is found has yet to be asked.
+/// Selectors of objects in namespaces, to find those that may match given labels. Each is stored under the requirement
+/// that it shares with the fewest others. Keys are hashes: candidates must still be checked.
 #[derive(Debug, Default)]
 pub(crate) struct SelectorIndex {
     by_label: HashMap<u64, Vec<u32>>,
-    /// Those that ask for no value, by namespace.
+    /// Selectors without required values, by namespace.
     without_label: HashMap<u64, Vec<u32>>,
 }
 
 impl SelectorIndex {
-    /// Of selectors with their namespaces; they are known by their places.
+    /// From selectors with their namespaces. They are identified by their index.
     pub(crate) fn new<'s>(selectors: impl Iterator<Item = (&'s str, &'s Selector)> + Clone) -> SelectorIndex {
-        let mut asking: HashMap<u64, usize> = HashMap::new();
+        let mut uses: HashMap<u64, usize> = HashMap::new();
         for (namespace, selector) in selectors.clone() {
-            selector.asked_for(namespace).flatten().for_each(|label| *asking.entry(label).or_default() += 1);
+            selector.required_labels(namespace).flatten().for_each(|label| *uses.entry(label).or_default() += 1);
         }
         let mut index = SelectorIndex::default();
         for (n, (namespace, selector)) in (0u32..).zip(selectors) {
-            let rarest =
-                selector.asked_for(namespace).min_by_key(|labels| labels.clone().map(|l| asking[&l]).sum::<usize>());
+            let rarest = selector
+                .required_labels(namespace)
+                .min_by_key(|labels| labels.clone().map(|l| uses[&l]).sum::<usize>());
             match rarest {
                 Some(labels) => labels.for_each(|label| index.by_label.entry(label).or_default().push(n)),
                 None => index.without_label.entry(hash(&[namespace])).or_default().push(n),
@@ -178,7 +182,7 @@ impl SelectorIndex {
         index
     }
 
-    /// The places of the selectors of a namespace that may match labels, in their order and each once.
+    /// The indexes of the selectors of a namespace that may match labels, sorted and without duplicates.
     pub(crate) fn candidates(&self, namespace: &str, labels: &Labels) -> Vec<u32> {
         let by_label = labels.iter().filter_map(|(key, value)| self.by_label.get(&hash(&[namespace, key, value])));
         let all = by_label.chain(self.without_label.get(&hash(&[namespace])));
@@ -201,7 +205,7 @@ impl Requirement {
     }
 }
 
-/// A selector as kubectl's `-l` takes it: `app=web,tier in (a,b),!canary`.
+/// Parses a selector in the notation of kubectl's `-l`: `app=web,tier in (a,b),!canary`.
 ///
 /// ```
 /// # use kubectl_gpt_analyzers::Selector;
@@ -231,7 +235,7 @@ impl FromStr for Selector {
     }
 }
 
-/// Text that is no selector.
+/// An invalid selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected KEY=VALUE, KEY!=VALUE, KEY in (A,B), KEY notin (A,B), KEY or !KEY, found {0:?}")]
 pub struct ParseSelectorError(String);
@@ -290,7 +294,7 @@ impl fmt::Display for Requirement {
     }
 }
 
-/// As kubectl writes selectors: `app=web,tier in (a,b),!canary`.
+/// In the notation of kubectl: `app=web,tier in (a,b),!canary`.
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, requirement) in self.requirements.iter().enumerate() {
@@ -315,7 +319,7 @@ mod tests {
     use crate::snapshot::objects::Object;
     use crate::testing::World;
 
-    /// The API's own words, one requirement after the other, as slowly as can be.
+    /// A naive implementation of the API's definition.
     fn reference(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
         for (key, value) in selector.match_labels.iter().flatten() {
             if labels.get(key) != Some(value) {
@@ -363,7 +367,7 @@ mod tests {
             prop_assert_eq!(Selector::new(&selector).matches(&labels), reference(&selector, &labels));
         }
 
-        /// The index leaves out no selector that matches, and none comes twice.
+        /// The index returns every selector that matches, without duplicates.
         #[test]
         fn the_index_finds_the_selectors_that_match(
             selectors in proptest::collection::vec(("[st]", selector()), 0..8),
@@ -382,7 +386,7 @@ mod tests {
             prop_assert_eq!(found, expected);
         }
 
-        /// The index finds the same pods as a look at each of them.
+        /// The index finds the same pods as a scan of all pods.
         #[test]
         fn the_index_finds_the_same_pods(selector in selector(), pods in proptest::collection::vec(labels(), 0..8)) {
             let documents: Vec<String> = pods.iter().enumerate().map(|(n, labels)| {

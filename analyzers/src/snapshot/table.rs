@@ -1,8 +1,8 @@
-//! The objects of one kind, in order.
+//! The sorted objects of one kind.
 
 use std::ops::Range;
 
-/// What a table is sorted by.
+/// A row of a table, with its sort key.
 pub trait Row {
     /// Namespace (empty for objects of cluster scope) and name.
     fn key(&self) -> (&str, &str);
@@ -72,15 +72,15 @@ impl<T: Row> Table<T> {
         self.extend(other.rows);
     }
 
-    /// Sorts; of an object that came twice (it moved between two pages, or two files hold it) the last one counts.
+    /// Sorts the rows. Of duplicate objects (on two pages of a list, or in two files) the last one is kept.
     pub(crate) fn sort(&mut self) {
         fn key<T: Row>(row: &T) -> (&str, &str) {
             row.key()
         }
-        // As an API server gives them, more often than not.
+        // API servers mostly return objects in this order.
         if !self.rows.is_sorted_by(|a, b| key(a) <= key(b)) {
             let keys: Vec<(&str, &str)> = self.rows.iter().map(key).collect();
-            let mut places = places(&keys);
+            let mut places = target_indexes(&keys);
             for row in 0..self.rows.len() {
                 while places[row] != row {
                     let place = places[row];
@@ -100,9 +100,9 @@ impl<T: Row> Table<T> {
     }
 }
 
-/// Where each row belongs. Rows are large and of many types: their order is found out once for all types, and takes no
-/// second copy of them.
-fn places(keys: &[(&str, &str)]) -> Vec<usize> {
+/// The target index of each row. Rows are large and of many types: sorting keys instead of rows is compiled once for
+/// all types and needs no second copy of the rows.
+fn target_indexes(keys: &[(&str, &str)]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..keys.len()).collect();
     order.sort_by_key(|row| keys[*row]);
     let mut places = vec![0; keys.len()];
@@ -130,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sorted_by_namespace_and_name_and_the_last_of_a_name_counts(names in prop::collection::vec("[ab]{0,2}/[a-c-]{1,3}", 0..40)) {
+        fn sorted_by_namespace_and_name_keeping_the_last_of_duplicates(names in prop::collection::vec("[ab]{0,2}/[a-c-]{1,3}", 0..40)) {
             let names: Vec<(&str, &str)> = names.iter().filter_map(|name| name.split_once('/')).collect();
             let mut table = Table::default();
             table.extend(names.iter().enumerate().map(|(n, (namespace, name))| pod(namespace, name, n)).collect());

@@ -1,4 +1,4 @@
-//! Keys of indexes. Hashes may collide: a hit is always compared with the real thing.
+//! Keys of indexes. Hashes may collide: every hit must be compared with the actual values.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

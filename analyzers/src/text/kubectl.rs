@@ -1,6 +1,6 @@
-//! Commands for a shell.
+//! Shell commands.
 
-/// A kubectl command with every argument quoted for a POSIX shell where it needs to be.
+/// A kubectl command whose arguments are quoted for a POSIX shell where necessary.
 ///
 /// ```
 /// # use kubectl_gpt_analyzers::kubectl;

@@ -1,4 +1,4 @@
-//! Text: words for people, addresses in it, commands. Knows nothing of Kubernetes.
+//! Text: formatting, network addresses in text, shell commands. Independent of Kubernetes.
 
 pub mod address;
 pub(crate) mod hash;

@@ -1,4 +1,4 @@
-//! Small pieces of English that many messages share.
+//! Text helpers for messages.
 
 /// `1 pod`, `3 pods`; `noun` in the singular.
 pub fn count(n: usize, noun: &str) -> String {
@@ -12,7 +12,7 @@ pub fn count(n: usize, noun: &str) -> String {
     }
 }
 
-/// `a`, `a and b`, `a, b and c`; of more than `most` the rest is counted: `a, b and 5 more`.
+/// `a`, `a and b`, `a, b and c`; beyond `most` items the rest is counted: `a, b and 5 more`.
 pub fn list<S: AsRef<str>>(items: &[S], most: usize) -> String {
     let shown: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
     match shown.len() {
@@ -23,7 +23,7 @@ pub fn list<S: AsRef<str>>(items: &[S], most: usize) -> String {
     }
 }
 
-/// The first `most` characters, with an ellipsis where something was cut.
+/// The first `most` characters, with an ellipsis if the text was cut.
 pub fn shorten(text: &str, most: usize) -> String {
     let text = text.trim();
     match text.char_indices().nth(most) {
@@ -32,8 +32,8 @@ pub fn shorten(text: &str, most: usize) -> String {
     }
 }
 
-/// Text from the cluster as one line that is safe to print: without terminal escapes, control characters and marks that
-/// turn the direction of writing around; any white space is one blank.
+/// Text from the cluster as one line that is safe to print: without terminal escapes, control characters and
+/// bidirectional marks. White space is collapsed to single blanks.
 pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars();

@@ -1,6 +1,7 @@
-//! A bound on what an expression may cost. The interpreter has none: `x.all(a, x.all(b, …))` takes as long as it takes, and
-//! `[x].map(y, y + y).map(y, y + y)…` as much memory as there is. So every loop and every value that is handed to an
-//! operator or function is charged before it is used; what costs too much fails with an error, whatever the machine.
+//! A limit on the cost of an expression. The interpreter has none: `x.all(a, x.all(b, …))` takes unlimited time, and
+//! `[x].map(y, y + y).map(y, y + y)…` unlimited memory. Every loop and every argument of an operator or function is
+//! therefore charged before it is used. An expression that exceeds the limit fails with an error, independent of the
+//! machine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,25 +13,25 @@ use cel::{Context, ExecutionError, FunctionContext};
 
 use super::functions;
 
-/// What everything that is evaluated over one object may cost together: a step is about 50 ns.
+/// The total budget of all expressions that are evaluated over one object. A step takes about 50 ns.
 const BUDGET: u64 = 4_000_000;
-/// The most that one value may weigh: a value in it, or 16 bytes of text, is one.
-const HEAVIEST: u64 = 250_000;
-/// What a message says of it.
-pub(super) const TOO_EXPENSIVE: &str = "it costs too much: too many steps, or too large a value";
+/// The maximum weight of one value. Every value in it and every 16 bytes of text count as 1.
+const MAX_WEIGHT: u64 = 250_000;
+/// The error message.
+pub(super) const TOO_EXPENSIVE: &str = "cost limit exceeded: too many steps, or a value that is too large";
 
-/// The most that the value before the dot of a function may weigh that makes much out of little, and each value behind it:
+/// The maximum weights of the target and of each argument of a function whose result can be much larger than its input:
 /// 128 KiB and 1 KiB of text.
 const SMALL: u64 = 8_000;
 const TINY: u64 = 64;
 
-/// What stands around a value that is charged, and around what a loop runs over. CEL has no way to write these names.
+/// Internal functions that wrap a charged value or the range of a loop. These names are not valid identifiers in CEL.
 const WEIGH: &str = "@weigh";
 const WEIGH_SMALL: &str = "@small";
 const WEIGH_TINY: &str = "@tiny";
 const EACH: &str = "@each";
 
-/// What is left to spend.
+/// The budget of one object.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     spent: AtomicU64,
@@ -51,12 +52,12 @@ impl Budget {
         if spent > BUDGET { Err(too_expensive()) } else { Ok(()) }
     }
 
-    /// Charges for a value as a whole, which may weigh so much.
-    fn weigh(&self, value: &dyn Val, most: u64) -> Result<u64, ExecutionError> {
+    /// Charges for a value with everything in it, up to a maximum weight.
+    fn weigh(&self, value: &dyn Val, limit: u64) -> Result<u64, ExecutionError> {
         let mut weight = 0;
         add_weight(value, &mut weight);
-        if weight > most {
-            // No other branch of the expression may go on as if nothing was.
+        if weight > limit {
+            // Exhaust the budget, so that no other branch of the expression hides the error.
             self.charge(BUDGET + 1)?;
         }
         self.charge(weight)?;
@@ -68,10 +69,10 @@ fn too_expensive() -> ExecutionError {
     ExecutionError::function_error("cost", TOO_EXPENSIVE)
 }
 
-/// Adds the weight of a value; it stops where it is too much.
+/// Adds the weight of a value; stops above the maximum.
 fn add_weight(value: &dyn Val, weight: &mut u64) {
     *weight += 1;
-    if *weight > HEAVIEST {
+    if *weight > MAX_WEIGHT {
         return;
     }
     if let Some(text) = value.downcast_ref::<CelString>() {
@@ -95,13 +96,13 @@ type Function = Box<
         + Sync,
 >;
 
-/// Adds the functions that [`bound`] puts into expressions.
+/// Registers the functions that [`bound`] inserts into expressions.
 pub(super) fn add(context: &mut Context, budget: &Arc<Budget>) {
-    let weigh = |most: u64| -> Function {
+    let weigh = |limit: u64| -> Function {
         let budget = budget.clone();
         Box::new(move |call| {
             let value = argument(call)?;
-            budget.weigh(value.as_ref(), most)?;
+            budget.weigh(value.as_ref(), limit)?;
             Ok(value)
         })
     };
@@ -109,15 +110,15 @@ pub(super) fn add(context: &mut Context, budget: &Arc<Budget>) {
     let each: Function = Box::new(move |call| {
         let body = call.args.get(1).and_then(|n| n.downcast_ref::<CelInt>()).map_or(1, |n| *n.inner());
         let range = argument(call)?;
-        let weight = of_each.weigh(range.as_ref(), HEAVIEST)?;
+        let weight = of_each.weigh(range.as_ref(), MAX_WEIGHT)?;
         let items = range.as_sizer().map_or(0, |sizer| *sizer.size().inner());
         of_each.charge(weight.saturating_add(u64::try_from(items.saturating_mul(body)).unwrap_or(0)))?;
         Ok(in_order(range))
     });
     for (name, function) in
-        [(WEIGH, weigh(HEAVIEST)), (WEIGH_SMALL, weigh(SMALL)), (WEIGH_TINY, weigh(TINY)), (EACH, each)]
+        [(WEIGH, weigh(MAX_WEIGHT)), (WEIGH_SMALL, weigh(SMALL)), (WEIGH_TINY, weigh(TINY)), (EACH, each)]
     {
-        // Nothing else has these names.
+        // The names are unique.
         let _ = context.add_function(name, function);
     }
 }
@@ -128,7 +129,7 @@ fn argument<'context, 'call>(
     if call.args.is_empty() { Err(ExecutionError::missing_argument_or_target()) } else { Ok(call.args.swap_remove(0)) }
 }
 
-/// The keys of a map in order: what a loop over it gives must not differ from run to run.
+/// The sorted keys of a map: loops over it must be deterministic.
 fn in_order<'context, 'call>(range: CowVal<'context, 'call>) -> CowVal<'context, 'call> {
     let Some(map) = range.downcast_ref::<CelMap>() else { return range };
     let mut keys: Vec<_> = map.inner().keys().cloned().collect();
@@ -137,7 +138,7 @@ fn in_order<'context, 'call>(range: CowVal<'context, 'call>) -> CowVal<'context,
     CowVal::owned(CelList::from(keys))
 }
 
-/// Puts charges into an expression.
+/// Inserts charges into an expression.
 pub(super) fn bound(tree: &mut IdedExpr) {
     match &mut tree.expr {
         Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}
@@ -174,7 +175,7 @@ fn of_call(call: &mut CallExpr) {
             | operators::CONDITIONAL
             | operators::NOT_STRICTLY_FALSE
     );
-    // `@result + [x]`, which the interpreter recognizes in `map` and `filter` by its shape and does in place.
+    // `@result + [x]`: the interpreter appends in place for `map` and `filter`.
     let is_append = call.func_name == operators::ADD
         && call.args.first().is_some_and(|first| matches!(&first.expr, Expr::Ident(name) if name.starts_with('@')))
         && call.args.get(1).is_some_and(|second| matches!(second.expr, Expr::List(_)));
@@ -191,7 +192,7 @@ fn of_call(call: &mut CallExpr) {
         bound(target);
         match target.expr {
             _ if multiplies => wrap(target, WEIGH_SMALL, None),
-            // `optional.of(x)`: the target may be no value, but part of the name.
+            // `optional.of(x)`: the target may be part of the function name.
             Expr::Ident(_) => {}
             _ => weigh(target),
         }
@@ -215,7 +216,7 @@ fn wrap(tree: &mut IdedExpr, function: &str, more: Option<IdedExpr>) {
     *tree = IdedExpr { id, expr: Expr::Call(CallExpr { func_name: function.to_string(), target: None, args }) };
 }
 
-/// How deep the parts of an expression are within each other.
+/// The nesting depth of an expression.
 pub(super) fn depth(tree: &IdedExpr) -> usize {
     let deepest = |parts: &[IdedExpr]| parts.iter().map(depth).max().unwrap_or(0);
     1 + match &tree.expr {
@@ -237,7 +238,7 @@ pub(super) fn depth(tree: &IdedExpr) -> usize {
     }
 }
 
-/// How many parts an expression has.
+/// The number of nodes of an expression.
 fn nodes(tree: &IdedExpr) -> i64 {
     let all = |parts: &[IdedExpr]| parts.iter().map(nodes).sum::<i64>();
     1 + match &tree.expr {
@@ -246,7 +247,7 @@ fn nodes(tree: &IdedExpr) -> i64 {
         Expr::Call(call) => all(&call.args) + call.target.as_deref().map_or(0, nodes),
         Expr::List(list) => all(&list.elements),
         Expr::Map(map) => 2 * map.entries.len() as i64,
-        // A loop within charges for itself.
+        // An inner loop is charged separately.
         Expr::Comprehension(loop_) => nodes(&loop_.iter_range),
     }
 }

@@ -1,4 +1,4 @@
-//! Expressions in CEL over one object: parsed and checked once, evaluated with a bound on what that may cost.
+//! CEL expressions over one object: parsed and checked once, evaluated with a cost limit.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,19 +14,19 @@ use serde_json::Value as Json;
 use super::cost::{self, Budget};
 use super::{functions, json};
 
-/// The most bytes that one expression may have.
-const LONGEST: usize = 4096;
-/// How deep one part of an expression may be within another: evaluating goes down as far.
-const DEEPEST: usize = 64;
-/// Bytes of stack for parsing and evaluating; what is not used costs nothing.
+/// The maximum length of an expression in bytes.
+const MAX_LENGTH: usize = 4096;
+/// The maximum nesting depth. Evaluation is recursive.
+const MAX_DEPTH: usize = 64;
+/// Stack size in bytes for parsing and evaluation. Unused stack takes no memory.
 const STACK: usize = 256 << 20;
-/// How an expression calls the object that it looks at.
+/// The variable that holds the object.
 const OBJECT: &str = "object";
-/// Names that are types, for `type(x) == string`.
+/// Type names, for `type(x) == string`.
 const TYPES: &[&str] = &["bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "type", "uint"];
-/// Words before the dot of functions such as `optional.of`.
+/// Namespaces of functions such as `optional.of`.
 const NAMESPACES: &[&str] = &["ip", "optional", "strings"];
-/// The functions of CEL itself; those of Kubernetes are in [`functions`].
+/// The standard functions of CEL; those of Kubernetes are in [`functions`].
 const FUNCTIONS: &[&str] = &[
     "bool",
     "bytes",
@@ -50,11 +50,10 @@ const FUNCTIONS: &[&str] = &[
     "value",
 ];
 
-/// Does what goes down as deep as an expression is nested, on a stack that is deep enough for it: the threads that rules
-/// run on have little.
+/// Runs recursive work on a stack that is large enough for it; the threads that run rules have small stacks.
 ///
 /// # Errors
-/// When the system has no thread left.
+/// If no thread can be started.
 pub(super) fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let worker = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work)?;
@@ -62,18 +61,18 @@ pub(super) fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Res
     })
 }
 
-/// An expression that was parsed.
+/// A parsed expression.
 #[derive(Debug)]
 pub(super) struct Expression {
     source: String,
     tree: IdedExpr,
 }
 
-/// Why a text is no expression, or one that could never be evaluated.
+/// Why an expression is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Invalid {
     pub message: String,
-    /// Line and column within the expression, from 1, where they are known.
+    /// Line and column within the expression, from 1, if known.
     pub at: Option<(usize, usize)>,
 }
 
@@ -81,17 +80,16 @@ impl Expression {
     pub fn parse(source: &str) -> Result<Expression, Invalid> {
         let invalid = |message: String| Invalid { message, at: None };
         if source.trim().is_empty() {
-            return Err(invalid("it is empty".to_string()));
+            return Err(invalid("must not be empty".to_string()));
         }
-        if source.len() > LONGEST {
-            return Err(invalid(format!("it is longer than {LONGEST} bytes")));
+        if source.len() > MAX_LENGTH {
+            return Err(invalid(format!("must not be longer than {MAX_LENGTH} bytes")));
         }
-        // The parser is a generated one that goes down once more for every bracket, and a panic in it is not to be the end
-        // of the program.
+        // The generated parser recurses for every bracket. A panic in it must not terminate the program.
         let parse = || parse(source).map(|tree| Expression { source: source.to_string(), tree });
         match on_deep_stack(|| catch_unwind(AssertUnwindSafe(parse))) {
             Ok(Ok(parsed)) => parsed,
-            _ => Err(invalid("it cannot be parsed".to_string())),
+            _ => Err(invalid("syntax error".to_string())),
         }
     }
 
@@ -105,10 +103,10 @@ fn parse(source: &str) -> Result<IdedExpr, Invalid> {
     let (mut tree, info) =
         Env::stdlib().parser().parse_with_source_info(source).map_err(|errors| match errors.errors.first() {
             Some(error) => Invalid { message: error.msg.clone(), at: position(error.pos) },
-            None => invalid("it cannot be parsed".to_string()),
+            None => invalid("syntax error".to_string()),
         })?;
-    if cost::depth(&tree) > DEEPEST {
-        return Err(invalid(format!("it is nested more than {DEEPEST} deep")));
+    if cost::depth(&tree) > MAX_DEPTH {
+        return Err(invalid(format!("nested more than {MAX_DEPTH} levels deep")));
     }
     Names { info: &info, known: BTreeSet::from([OBJECT.to_string()]) }.check(&tree)?;
     cost::bound(&mut tree);
@@ -121,7 +119,7 @@ fn position((line, column): (isize, isize)) -> Option<(usize, usize)> {
     (line > 0).then_some((line, column.max(1)))
 }
 
-/// What evaluates expressions over one object after the other.
+/// Evaluates expressions over one object at a time.
 pub(super) struct Evaluator {
     context: Context<'static, 'static>,
     budget: Arc<Budget>,
@@ -136,7 +134,7 @@ impl Evaluator {
         Evaluator { context, budget }
     }
 
-    /// Looks at another object; what is evaluated over it has the whole budget of one object again.
+    /// Sets the object, and resets the budget.
     pub fn look_at(&mut self, object: &Json) {
         self.budget.refill();
         self.context.add_variable_as_val(OBJECT, json::val(object));
@@ -146,19 +144,18 @@ impl Evaluator {
     pub fn holds(&self, condition: &Expression) -> Result<bool, String> {
         match self.evaluate(condition)? {
             Json::Bool(holds) => Ok(holds),
-            other => Err(format!("it gives {other}, not true or false").chars().take(200).collect()),
+            other => Err(format!("expected true or false, found {other}").chars().take(200).collect()),
         }
     }
 
-    /// What an expression gives, as JSON.
+    /// The result of an expression, as JSON.
     pub fn evaluate(&self, expression: &Expression) -> Result<Json, String> {
         let run = || {
             let value: CowVal<'_, '_> =
                 Value::resolve_val(&expression.tree, &self.context).map_err(|error| error.to_string())?;
             json::of(value.as_ref())
         };
-        let evaluated =
-            catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("it cannot be evaluated".to_string()));
+        let evaluated = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("evaluation failed".to_string()));
         match self.budget.is_spent() {
             true => Err(cost::TOO_EXPENSIVE.to_string()),
             false => evaluated.map_err(|message| crate::text::words::shorten(&message, 200)),
@@ -166,7 +163,7 @@ impl Evaluator {
     }
 }
 
-/// Holds names in an expression to those that there are.
+/// Checks that an expression uses only known names.
 struct Names<'a> {
     info: &'a SourceInfo,
     known: BTreeSet<String>,
@@ -191,7 +188,7 @@ impl Names<'_> {
             Expr::Call(call) => {
                 let is_operator = call.func_name.starts_with(['_', '@', '!', '-']);
                 if !is_operator && !FUNCTIONS.contains(&call.func_name.as_str()) && !functions::has(&call.func_name) {
-                    return Err(self.invalid(tree.id, format!("there is no function {}", call.func_name)));
+                    return Err(self.invalid(tree.id, format!("unknown function {}", call.func_name)));
                 }
                 match call.target.as_deref() {
                     Some(IdedExpr { expr: Expr::Ident(name), .. }) if NAMESPACES.contains(&name.as_str()) => {}
@@ -205,7 +202,7 @@ impl Names<'_> {
                 EntryExpr::MapEntry(entry) => self.check(&entry.key).and_then(|()| self.check(&entry.value)),
                 EntryExpr::StructField(field) => self.check(&field.value),
             }),
-            Expr::Struct(made) => Err(self.invalid(tree.id, format!("there is no type {}", made.type_name))),
+            Expr::Struct(value) => Err(self.invalid(tree.id, format!("unknown type {}", value.type_name))),
             Expr::Comprehension(loop_) => {
                 self.check(&loop_.iter_range)?;
                 self.check(&loop_.accu_init)?;
@@ -226,7 +223,7 @@ impl Names<'_> {
         if is_known {
             Ok(())
         } else {
-            Err(self.invalid(id, format!("there is no variable {name}; the object is `object`")))
+            Err(self.invalid(id, format!("unknown variable {name}; the object is named `object`")))
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What Kubernetes adds to CEL (<https://kubernetes.io/docs/reference/using-api/cel/>), as far as it is here: quantities, IP
-//! addresses and ranges, regular expressions, and what lists of numbers have.
+//! The supported part of what Kubernetes adds to CEL (<https://kubernetes.io/docs/reference/using-api/cel/>):
+//! quantities, IP addresses and CIDRs, regular expressions, and list functions.
 
 use std::any::Any;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::snapshot::Amount;
 type Outcome<'context, 'call> = Result<CowVal<'context, 'call>, ExecutionError>;
 type Function =
     Box<dyn for<'context, 'call> Fn(&mut FunctionContext<'context, 'call>) -> Outcome<'context, 'call> + Send + Sync>;
-/// From the values of a call (the one before the dot first) to its result; `None` where they are of the wrong types.
+/// Computes the result of a call from its values, the target first; `None` if they have the wrong types.
 type Body = fn(&[&dyn Val]) -> Result<Option<Box<dyn Val>>, String>;
 
 const ALL: &[(&str, Body)] = &[
@@ -29,7 +29,7 @@ const ALL: &[(&str, Body)] = &[
     ("sign", |of| Ok(get::<Quantity>(of, 0).map(|a| number(a.0.cmp(&Amount::ZERO) as i64)))),
     ("isInteger", |of| Ok(get::<Quantity>(of, 0).map(|a| truth(a.0.as_integer().is_some())))),
     ("asInteger", |of| match get::<Quantity>(of, 0) {
-        Some(a) => a.0.as_integer().map(number).map(Some).ok_or_else(|| "the quantity is no whole number".to_string()),
+        Some(a) => a.0.as_integer().map(number).map(Some).ok_or_else(|| "the quantity is not an integer".to_string()),
         None => Ok(None),
     }),
     ("asApproximateFloat", |of| {
@@ -70,14 +70,14 @@ const ALL: &[(&str, Body)] = &[
     }),
     ("findAll", |of| match (text_of(of, 0), text_of(of, 1)) {
         (Some(text), Some(pattern)) => {
-            let most = of.get(2).map(|most| most.downcast_ref::<CelInt>().map(|n| *n.inner()));
-            let most = match most {
+            let limit = of.get(2).map(|limit| limit.downcast_ref::<CelInt>().map(|n| *n.inner()));
+            let limit = match limit {
                 None => usize::MAX,
                 Some(Some(n)) => usize::try_from(n).unwrap_or(usize::MAX),
                 Some(None) => return Ok(None),
             };
             let pattern = regex(pattern)?;
-            let found = pattern.find_iter(text).take(most).map(|found| words(found.as_str().to_string()));
+            let found = pattern.find_iter(text).take(limit).map(|found| words(found.as_str().to_string()));
             Ok(Some(Box::new(CelList::from(found.collect::<Vec<_>>()))))
         }
         _ => Ok(None),
@@ -91,11 +91,11 @@ const ALL: &[(&str, Body)] = &[
     ("sum", |of| {
         let Some(numbers) = whole_numbers(of) else { return Ok(None) };
         let sum = numbers.iter().try_fold(0i64, |sum, n| sum.checked_add(*n));
-        sum.map(number).map(Some).ok_or_else(|| "the sum is too large".to_string())
+        sum.map(number).map(Some).ok_or_else(|| "integer overflow in sum".to_string())
     }),
 ];
 
-/// The functions on text that cel-go and Kubernetes have in common.
+/// The string functions that cel-go and Kubernetes have in common.
 const ON_TEXT: &[&str] = &[
     "charAt",
     "format",
@@ -112,23 +112,23 @@ const ON_TEXT: &[&str] = &[
     "upperAscii",
 ];
 
-/// The functions that can make much out of little: what they are given has to be small.
+/// The functions whose result can be much larger than their input. Their arguments are limited.
 pub(super) const MULTIPLYING: &[&str] = &["findAll", "join", "replace", "split"];
 
-/// CEL with the functions on text.
+/// CEL with the string functions.
 pub(super) fn environment() -> Env {
     let mut env = Env::stdlib();
-    // The names are none of CEL's own; a test holds that.
+    // The names do not collide with CEL's own; a test checks that.
     let _ = cel::extensions::strings(&mut env);
     env
 }
 
-/// Whether there is a function of this name here; of `ip.isCanonical` the name is what stands behind the dot.
+/// Whether a function of this name exists; for `ip.isCanonical` the name after the dot.
 pub(super) fn has(name: &str) -> bool {
     ON_TEXT.contains(&name) || ALL.iter().any(|(known, _)| known.rsplit('.').next() == Some(name))
 }
 
-/// Adds all of them.
+/// Registers all functions.
 pub(super) fn add(context: &mut Context) {
     for (name, body) in ALL {
         let body = *body;
@@ -144,12 +144,12 @@ pub(super) fn add(context: &mut Context) {
                 Err(message) => Err(call.error(message)),
             }
         });
-        // The names are none of CEL's own; a test holds that.
+        // The names do not collide with CEL's own; a test checks that.
         let _ = context.add_function(name, function);
     }
 }
 
-/// A value of one of the types here as text.
+/// The text of a value of one of these types.
 pub(super) fn text(value: &dyn Val) -> Option<String> {
     let ip = value.downcast_ref::<Ip>().map(|ip| ip.0.to_string());
     let range = || value.downcast_ref::<Cidr>().map(|range| range.0.to_string());
@@ -216,7 +216,7 @@ fn whole_numbers(of: &[&dyn Val]) -> Option<Vec<i64>> {
     list.inner().iter().map(|item| item.downcast_ref::<CelInt>().map(|n| *n.inner())).collect()
 }
 
-/// What can be compared in a list whose items are all of one type.
+/// A comparable list item. All items of a list must have the same type.
 #[derive(Clone, PartialEq, PartialOrd)]
 enum Comparable {
     Int(i64),
@@ -239,7 +239,7 @@ fn comparable(of: &[&dyn Val]) -> Option<Vec<Comparable>> {
     is_one_type.then_some(items)
 }
 
-/// The item of a list that is on this side of all others.
+/// The minimum or maximum of a list.
 fn extreme(of: &[&dyn Val], side: std::cmp::Ordering) -> Result<Option<Box<dyn Val>>, String> {
     let Some(items) = comparable(of) else { return Ok(None) };
     let best = items.into_iter().reduce(|best, item| if item.partial_cmp(&best) == Some(side) { item } else { best });
@@ -253,7 +253,7 @@ fn extreme(of: &[&dyn Val], side: std::cmp::Ordering) -> Result<Option<Box<dyn V
 }
 
 fn regex(pattern: &str) -> Result<Regex, String> {
-    Regex::new(pattern).map_err(|_| format!("{pattern:?} is no regular expression"))
+    Regex::new(pattern).map_err(|_| format!("{pattern:?} is not a valid regular expression"))
 }
 
 fn boxed(value: impl Val + 'static) -> Box<dyn Val> {
@@ -273,20 +273,18 @@ fn words(text: String) -> Box<dyn Val> {
 }
 
 fn quantity(text: &str) -> Result<Quantity, String> {
-    Amount::parse(text).map(Quantity).ok_or_else(|| format!("{text:?} is no quantity"))
+    Amount::parse(text).map(Quantity).ok_or_else(|| format!("{text:?} is not a valid quantity"))
 }
 
-/// Without leading zeros and zones; an IPv4 address in IPv6's clothes is none either, as for Kubernetes.
+/// Parses an IP address as Kubernetes does: leading zeros, zones and IPv4-mapped IPv6 addresses are invalid.
 fn address(text: &str) -> Result<Ip, String> {
     match text.parse::<IpAddr>() {
-        Ok(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_some() => {
-            Err(format!("{text:?} is an IPv4 address written as IPv6"))
-        }
+        Ok(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_some() => Err(format!("{text:?} is an IPv4-mapped IPv6 address")),
         Ok(ip) => Ok(Ip(ip)),
-        Err(_) => Err(format!("{text:?} is no IP address")),
+        Err(_) => Err(format!("{text:?} is not an IP address")),
     }
 }
 
 fn range(text: &str) -> Result<Cidr, String> {
-    text.parse().map(Cidr).map_err(|_| format!("{text:?} is no CIDR"))
+    text.parse().map(Cidr).map_err(|_| format!("{text:?} is not a CIDR"))
 }

@@ -1,4 +1,4 @@
-//! Objects as CEL sees them, and what CEL gives as JSON.
+//! Conversion between JSON and CEL values.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use cel::common::types::{
 use cel::common::value::Val;
 use serde_json::Value;
 
-/// A value of JSON. Whole numbers are `int`, as they are for Kubernetes.
+/// The CEL value of a JSON value. Integers are `int`, as in Kubernetes.
 pub(super) fn val(json: &Value) -> Box<dyn Val> {
     match json {
         Value::Null => Box::new(CelNull),
@@ -27,7 +27,7 @@ pub(super) fn val(json: &Value) -> Box<dyn Val> {
     }
 }
 
-/// What an expression gave. A value that JSON has no word for is an error.
+/// The JSON value of a CEL value. Values that JSON cannot represent are errors.
 pub(super) fn of(value: &dyn Val) -> Result<Value, String> {
     if let Some(truth) = value.downcast_ref::<CelBool>() {
         return Ok((*truth.inner()).into());
@@ -62,11 +62,11 @@ pub(super) fn of(value: &dyn Val) -> Result<Value, String> {
     }
     match super::functions::text(value) {
         Some(text) => Ok(text.into()),
-        None => Err(format!("it gives a {}, which is no text", value.get_type().name())),
+        None => Err(format!("a value of type {} cannot be converted to text", value.get_type().name())),
     }
 }
 
-/// As people read it: text without quotes, the items of a list with commas between them, nothing for null.
+/// As plain text: strings without quotes, list items separated by commas, nothing for null.
 pub(super) fn text(json: &Value) -> String {
     match json {
         Value::Null => String::new(),

@@ -1,6 +1,6 @@
-//! Rules that users write: a condition in CEL over one object of certain kinds, a message, and what to do.
+//! User-defined rules: a CEL condition over one object of certain kinds, a message, and fixes.
 //!
-//! A rule sees the objects as the API gives them ([`RawObjects`]), one at a time, Secrets without their data.
+//! A rule evaluates full objects of the API ([`RawObjects`]), one at a time, Secrets without their data.
 
 mod cost;
 mod expression;
@@ -19,39 +19,39 @@ use crate::snapshot::model::Pod;
 use crate::snapshot::{Cluster, Kind, KindName, ObjectRef, Reason};
 use crate::text::words;
 
-/// A rule as a file gives it.
+/// A rule definition from a file.
 #[derive(Clone, Debug)]
 pub struct Definition {
-    /// `folder/name`, as the ids of all rules.
+    /// `folder/name`, like all rule ids.
     pub id: String,
     pub severity: Severity,
-    /// One line; the id, where a file says nothing.
+    /// One line; defaults to the id.
     pub summary: String,
     /// In Markdown; may be empty.
     pub description: String,
     pub kinds: Vec<KindName>,
-    /// CEL: true where something is wrong.
+    /// A CEL condition that is true for objects with the problem.
     pub when: String,
-    /// With CEL between `{{` and `}}`.
+    /// May contain CEL between `{{` and `}}`.
     pub message: String,
     pub fixes: Vec<FixDefinition>,
 }
 
-/// One way to make it right, with CEL between `{{` and `}}`.
+/// A suggested fix. May contain CEL between `{{` and `}}`.
 #[derive(Clone, Debug)]
 pub struct FixDefinition {
     pub text: String,
-    /// For a shell: the values are quoted.
+    /// A shell command; values are quoted.
     pub command: Option<String>,
 }
 
-/// Which part of a definition cannot be used, and why.
+/// The invalid part of a definition, and why it is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct DefinitionError {
     /// `when`, `message`, `fix` …
     pub field: &'static str,
-    /// With the expression, if it is about one.
+    /// Contains the expression, if it is about one.
     pub message: String,
 }
 
@@ -62,14 +62,14 @@ impl DefinitionError {
 
     fn of(field: &'static str, expression: &str, why: &Invalid) -> DefinitionError {
         let at = why.at.map(|(line, column)| match line {
-            1 => format!(" (at character {column})"),
-            _ => format!(" (at line {line}, character {column} of it)"),
+            1 => format!(" (column {column})"),
+            _ => format!(" (line {line}, column {column})"),
         });
         DefinitionError::new(field, format!("`{expression}`: {}{}", why.message, at.unwrap_or_default()))
     }
 }
 
-/// A rule that a user wrote.
+/// A user-defined rule.
 #[derive(Debug)]
 pub struct UserRule {
     meta: RuleMeta,
@@ -79,7 +79,7 @@ pub struct UserRule {
     fixes: Vec<(Template, Option<Template>)>,
 }
 
-/// What a rule says of one object.
+/// The result of a rule for one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub message: String,
@@ -88,11 +88,11 @@ pub struct Verdict {
 
 impl UserRule {
     /// # Errors
-    /// Names the part of the definition that cannot be used.
+    /// If a part of the definition is invalid.
     pub fn new(definition: Definition) -> Result<UserRule, DefinitionError> {
         check_id(&definition.id)?;
         if definition.kinds.is_empty() {
-            return Err(DefinitionError::new("kinds", "it names no kind"));
+            return Err(DefinitionError::new("kinds", "must not be empty"));
         }
         let when = Expression::parse(&definition.when)
             .map_err(|why| DefinitionError::of("when", definition.when.trim(), &why))?;
@@ -101,7 +101,7 @@ impl UserRule {
         };
         let message = template("message", &definition.message, Use::Prose)?;
         if definition.message.trim().is_empty() {
-            return Err(DefinitionError::new("message", "it is empty"));
+            return Err(DefinitionError::new("message", "must not be empty"));
         }
         let mut fixes = Vec::new();
         for fix in &definition.fixes {
@@ -112,10 +112,10 @@ impl UserRule {
         Ok(UserRule { meta, kinds: definition.kinds, when, message, fixes })
     }
 
-    /// What it says of one object, if anything.
+    /// Evaluates the rule for one object.
     ///
     /// # Errors
-    /// When an expression fails on this object, or costs too much.
+    /// If an expression fails on this object, or exceeds the cost limit.
     pub fn judge(&self, object: &Value) -> Result<Option<Verdict>, String> {
         let judge = || {
             let mut evaluator = Evaluator::new();
@@ -152,10 +152,10 @@ impl Rule for UserRule {
 
     fn check(&self, cluster: &Cluster, report: &mut Report) {
         if !cluster.has_raw() {
-            return report.not_run(Reason::RuleError, "whole objects, which rules of your own look at, were not kept");
+            return report.not_run(Reason::RuleError, "full objects, which user-defined rules need, were not kept");
         }
         if let Err(error) = on_deep_stack(|| self.check_objects(cluster, &mut *report)) {
-            report.not_run(Reason::RuleError, format!("no thread to evaluate it on: {error}"));
+            report.not_run(Reason::RuleError, format!("cannot start a thread: {error}"));
         }
     }
 }
@@ -173,7 +173,8 @@ impl UserRule {
             for raw in cluster.raw(&kind.group_kind()) {
                 let object = raw.reference();
                 if !kind.is_in(&object.api_version) {
-                    failed.add(&object, format!("it was read as {}, the rule is about {kind}", object.api_version));
+                    failed
+                        .add(&object, format!("object was read as {}, the rule applies to {kind}", object.api_version));
                     continue;
                 }
                 evaluator.look_at(&raw.value());
@@ -185,17 +186,17 @@ impl UserRule {
             }
         }
         found.into_values().for_each(|finding| report.add(finding));
-        if let Some((object, message)) = failed.told() {
+        if let Some((object, message)) = failed.summary() {
             report.not_evaluated(&object, Reason::RuleError, message);
         }
     }
 
-    /// Pods are reported once, on what makes them.
+    /// Pods are reported once, on their workload.
     fn add(&self, cluster: &Cluster, object: ObjectRef, verdict: Verdict, found: &mut BTreeMap<ObjectRef, Finding>) {
         let is_pod = object.is(Kind::Pod);
         let pod = is_pod.then(|| cluster.get::<Pod>(object.namespace(), &object.name).found()).flatten();
         if is_pod && pod.is_none() {
-            // It is no part of the cluster that is looked at any more.
+            // The pod is no longer in the snapshot.
             return;
         }
         let on = pod.map_or_else(|| object.clone(), |pod| cluster.owner_of(pod).into_owned());
@@ -203,7 +204,7 @@ impl UserRule {
             known.pods += usize::from(is_pod);
             return;
         }
-        let condition = format!("the condition of the rule holds: {}", words::shorten(self.when.source(), 200));
+        let condition = format!("condition is true: {}", words::shorten(self.when.source(), 200));
         let mut finding = Finding::new(self.meta.severity, on.clone(), verdict.message)
             .evidence(condition, &object, "")
             .pods(usize::from(is_pod));
@@ -212,7 +213,7 @@ impl UserRule {
     }
 }
 
-/// The objects over which a rule failed: told once, with one of them and what was wrong there.
+/// The objects on which a rule failed. Reported once, with the first object and its error.
 #[derive(Default)]
 struct Failures {
     first: Option<(ObjectRef, String)>,
@@ -225,11 +226,11 @@ impl Failures {
         self.first.get_or_insert_with(|| (object.clone(), why));
     }
 
-    fn told(self) -> Option<(ObjectRef, String)> {
+    fn summary(self) -> Option<(ObjectRef, String)> {
         let (object, why) = self.first?;
         let others = match self.count {
             1 => String::new(),
-            n => format!("; so it is with {} more", words::count(n - 1, "object")),
+            n => format!("; {} more also affected", words::count(n - 1, "object")),
         };
         Some((object, why + &others))
     }
@@ -244,7 +245,7 @@ fn check_id(id: &str) -> Result<(), DefinitionError> {
     }
 }
 
-/// Rules live as long as the program, and so do the kinds that they read.
+/// Rules are never freed, so neither are the kinds that they read.
 fn meta(definition: &Definition) -> RuleMeta {
     let mut known: Vec<Kind> = definition.kinds.iter().filter_map(KindName::known).collect();
     known.sort();
@@ -269,7 +270,7 @@ fn page(definition: &Definition) -> String {
         page += &format!("{}\n\n", definition.description.trim());
     }
     page += &format!("## What it checks\n\n{}, where:\n\n", kinds.join(", "));
-    page += &format!("```cel\n{}\n```\n\n## What it says\n\n{}\n", definition.when.trim(), definition.message.trim());
+    page += &format!("```cel\n{}\n```\n\n## Message\n\n{}\n", definition.when.trim(), definition.message.trim());
     if !definition.fixes.is_empty() {
         page += "\n## How to fix\n\n";
         for fix in &definition.fixes {

@@ -1,9 +1,9 @@
-//! Text with expressions in it: `Deployment {{ object.metadata.name }} has no owner`.
+//! Text that contains expressions: `Deployment {{ object.metadata.name }} has no owner`.
 
 use super::expression::{Evaluator, Expression, Invalid};
 use super::json;
 
-/// A text of a rule. What stands between `{{` and `}}` is CEL.
+/// A text of a rule, with CEL between `{{` and `}}`.
 #[derive(Debug)]
 pub(super) struct Template {
     parts: Vec<Part>,
@@ -15,12 +15,12 @@ enum Part {
     Value(Expression),
 }
 
-/// What a text is for.
+/// The use of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    /// For people.
+    /// Text for the report.
     Prose,
-    /// For a shell: values are quoted.
+    /// A shell command: values are quoted.
     Command,
 }
 
@@ -30,7 +30,7 @@ impl Template {
         let mut parts = Vec::new();
         let mut rest = source;
         while let Some((text, behind)) = rest.split_once("{{") {
-            let (expression, behind) = behind.split_once("}}").ok_or_else(|| invalid("`{{` without `}}`"))?;
+            let (expression, behind) = behind.split_once("}}").ok_or_else(|| invalid("unclosed `{{`"))?;
             parts.push(Part::Text(text.to_string()));
             let expression = expression.trim();
             parts.push(Part::Value(Expression::parse(expression).map_err(|why| (expression.to_string(), why))?));
@@ -38,9 +38,9 @@ impl Template {
         }
         parts.push(Part::Text(rest.to_string()));
         let template = Template { parts };
-        // A value brings its own quotes, which would end those around it.
+        // Values are quoted, so quotes around them would be closed.
         if use_ == Use::Command && template.has_quoted_value() {
-            return Err(invalid("values are quoted by themselves: no quotes around `{{ … }}` in a command"));
+            return Err(invalid("values are quoted automatically: remove the quotes around `{{ … }}`"));
         }
         Ok(template)
     }
@@ -62,7 +62,7 @@ impl Template {
         })
     }
 
-    /// The text for the object that the evaluator looks at.
+    /// The text for the current object of the evaluator.
     pub fn render(&self, evaluator: &Evaluator, use_: Use) -> Result<String, String> {
         let mut text = String::new();
         for part in &self.parts {
@@ -79,7 +79,7 @@ impl Template {
     }
 }
 
-/// For a POSIX shell, where it needs to be.
+/// Quotes a value for a POSIX shell if necessary.
 fn quoted(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !value.is_empty() && value.chars().all(is_plain) {

@@ -39,7 +39,7 @@ fn gives(expression: &str, expected: Value) {
 }
 
 #[test]
-fn speaks_cel_as_kubernetes_does() {
+fn evaluates_cel_like_kubernetes() {
     for holds in [
         "object.spec.replicas == 2 && object.spec.replicas + 1 > 2",
         "has(object.spec.template) && !has(object.spec.paused)",
@@ -75,7 +75,7 @@ fn speaks_cel_as_kubernetes_does() {
     gives("{'a': [1, null]}", json!({"a": [1, null]}));
 }
 
-/// A hash map underneath must not show: two runs say the same.
+/// The order must not depend on the underlying hash map.
 #[test]
 fn loops_over_the_keys_of_a_map_in_order() {
     gives("object.metadata.labels.map(key, key)", json!(["app", "tier"]));
@@ -88,13 +88,16 @@ fn loops_over_the_keys_of_a_map_in_order() {
 }
 
 #[test]
-fn what_could_never_be_evaluated_is_refused_with_its_place() {
+fn invalid_expressions_are_rejected_with_their_position() {
     let refused = |source: &str| Expression::parse(source).map(|_| ()).unwrap_err();
     let wrong = refused("object.spec.replicas > 1 &&\n obj.spec == 1");
-    assert_eq!((wrong.message.as_str(), wrong.at), ("there is no variable obj; the object is `object`", Some((2, 2))));
-    assert_eq!(refused("lenght(object.spec)").message, "there is no function lenght");
+    assert_eq!(
+        (wrong.message.as_str(), wrong.at),
+        ("unknown variable obj; the object is named `object`", Some((2, 2)))
+    );
+    assert_eq!(refused("lenght(object.spec)").message, "unknown function lenght");
     assert!(refused("object.spec.").at.is_some());
-    assert_eq!(refused("  ").message, "it is empty");
+    assert_eq!(refused("  ").message, "must not be empty");
     assert!(refused(&"object.a && ".repeat(500)).message.contains("longer than"));
     for deep in ["(", "[", "!", "-", "1+", "object.", "size(", "true ? 1 : "] {
         refused(&deep.repeat(4000 / deep.len()));
@@ -103,21 +106,21 @@ fn what_could_never_be_evaluated_is_refused_with_its_place() {
     assert!(refused(&sum(900)).message.contains("nested more than"));
     assert!(Expression::parse(&sum(20)).is_ok());
     refused(&format!("{}1{}", "[".repeat(1000), "]".repeat(1000)));
-    // The variable of a loop is none outside of it.
-    assert!(refused("[1].all(x, x > 0) && x == 1").message.contains("no variable x"));
+    // A loop variable is unknown outside of the loop.
+    assert!(refused("[1].all(x, x > 0) && x == 1").message.contains("unknown variable x"));
 }
 
 #[test]
-fn errors_of_evaluation_say_what_was_wrong() {
+fn evaluation_errors_name_the_cause() {
     assert!(evaluate("object.spec.paused").unwrap_err().contains("paused"));
     assert!(evaluate("object.spec.replicas + 'x'").unwrap_err().len() <= 201);
-    assert!(evaluate("quantity('ten')").unwrap_err().contains("is no quantity"));
+    assert!(evaluate("quantity('ten')").unwrap_err().contains("is not a valid quantity"));
     assert!(evaluate("quantity(1)").unwrap_err().contains("no matching overload"));
 }
 
-/// Without a bound each of these takes minutes, or all memory there is.
+/// Without a limit each of these takes minutes, or all available memory.
 #[test]
-fn what_an_expression_costs_is_bounded() {
+fn the_cost_of_an_expression_is_limited() {
     let list = format!("[{}]", (0..200).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
     let nested = format!("{list}.all(a, {list}.all(b, {list}.all(c, a + b + c >= 0)))");
     let flat = format!("{list}.map(a, {list}.map(b, {list}.map(c, [a, b, c])))");
@@ -130,7 +133,7 @@ fn what_an_expression_costs_is_bounded() {
     for bomb in [nested, flat, text, lists, maps, optionals, replaced, joined] {
         let start = Instant::now();
         let outcome = evaluate(&bomb);
-        assert!(outcome.as_ref().is_err_and(|why| why.contains("costs too much")), "{bomb:.60}: {outcome:?}");
+        assert!(outcome.as_ref().is_err_and(|why| why.contains("cost limit exceeded")), "{bomb:.60}: {outcome:?}");
         assert!(start.elapsed().as_secs() < 30, "{bomb:.60} took {:?}", start.elapsed());
     }
 }
@@ -139,7 +142,7 @@ fn what_an_expression_costs_is_bounded() {
 fn one_expensive_branch_is_not_hidden_by_another() {
     let list = format!("[{}]", (0..200).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
     let bomb = format!("{list}.all(a, {list}.all(b, {list}.all(c, {list}.all(d, true)))) || true");
-    assert!(evaluate(&bomb).unwrap_err().contains("costs too much"));
+    assert!(evaluate(&bomb).unwrap_err().contains("cost limit exceeded"));
 }
 
 fn definition() -> Definition {
@@ -173,7 +176,7 @@ fn check(definition: Definition, objects: &[Value], world: World) -> Analysis {
 }
 
 #[test]
-fn finds_what_the_condition_holds_for() {
+fn finds_objects_that_meet_the_condition() {
     let mut many = object();
     many["metadata"]["name"] = json!("web");
     many["spec"]["replicas"] = json!(3);
@@ -195,11 +198,11 @@ fn values_in_commands_are_quoted() {
     assert_eq!(finding.fix[0].command.as_deref(), Some(r"kubectl -n shop scale deploy/'a'\''; rm -rf ~ #'"));
     let mut quoted = definition();
     quoted.fixes[0].command = Some("kubectl label x 'a={{ object.metadata.name }}'".to_string());
-    assert!(UserRule::new(quoted).unwrap_err().message.contains("quoted by themselves"));
+    assert!(UserRule::new(quoted).unwrap_err().message.contains("quoted automatically"));
 }
 
 #[test]
-fn an_error_on_some_objects_is_told_once_and_the_others_are_judged() {
+fn an_error_on_some_objects_is_reported_once_and_the_others_are_evaluated() {
     let without =
         |name: &str| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {}});
     let analysis = check(definition(), &[without("a"), without("b"), object()], World::new(&[]));
@@ -211,7 +214,7 @@ fn an_error_on_some_objects_is_told_once_and_the_others_are_judged() {
 }
 
 #[test]
-fn a_kind_that_could_not_be_read_is_not_evaluated_and_one_that_is_not_served_is_no_gap() {
+fn an_unread_kind_is_not_evaluated_and_one_that_is_not_served_is_no_gap() {
     let analysis = check(definition(), &[], World::new(&[]).forbid(Kind::Deployment));
     assert_eq!(analysis.not_evaluated[0].reason, Reason::Forbidden);
     let custom = |extent: Extent| {
@@ -226,7 +229,7 @@ fn a_kind_that_could_not_be_read_is_not_evaluated_and_one_that_is_not_served_is_
 }
 
 #[test]
-fn pods_are_reported_on_what_makes_them() {
+fn pods_are_reported_on_their_workload() {
     let pod = |name: &str| {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop", "ownerReferences": [
             {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "cart", "controller": true}]}})
@@ -248,7 +251,7 @@ fn pods_are_reported_on_what_makes_them() {
 }
 
 #[test]
-fn secrets_show_their_metadata_only() {
+fn secrets_contain_only_metadata() {
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"key": "c2VjcmV0"}, "stringData": {"a": "b"},
         "metadata": {"name": "s", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "c2VjcmV0"},
@@ -262,9 +265,9 @@ fn secrets_show_their_metadata_only() {
     );
 }
 
-/// `--watch` keeps no whole objects: that is not to look like a cluster without any.
+/// `--watch` keeps no full objects. That must not look like an empty cluster.
 #[test]
-fn without_whole_objects_nothing_is_evaluated() {
+fn without_full_objects_nothing_is_evaluated() {
     let rule: &'static UserRule = Box::leak(Box::new(UserRule::new(definition()).unwrap()));
     let rules: [&dyn Rule; 1] = [rule];
     let analysis = analyze(&World::new(&[]).build(), &rules);
@@ -273,15 +276,15 @@ fn without_whole_objects_nothing_is_evaluated() {
 }
 
 #[test]
-fn an_object_in_another_version_is_not_judged() {
+fn an_object_in_another_version_is_not_evaluated() {
     let rule = Definition { kinds: vec!["apps/v1beta1/Deployment".parse().unwrap()], ..definition() };
     let analysis = check(rule, &[object()], World::new(&[]));
     assert!(analysis.findings.is_empty());
-    assert!(analysis.not_evaluated[0].message.contains("it was read as apps/v1"));
+    assert!(analysis.not_evaluated[0].message.contains("object was read as apps/v1"));
 }
 
 #[test]
-fn definitions_are_held_to_their_form() {
+fn invalid_definitions_are_rejected() {
     let fails = |change: fn(&mut Definition)| {
         let mut changed = definition();
         change(&mut changed);
@@ -291,7 +294,7 @@ fn definitions_are_held_to_their_form() {
     assert!(fails(|d| d.kinds.clear()).starts_with("kinds: "));
     assert!(fails(|d| d.when = "object.spec ==".to_string()).starts_with("when: `object.spec ==`"));
     assert!(fails(|d| d.message = "{{ object.x".to_string()).starts_with("message: "));
-    assert!(fails(|d| d.message = "{{ nobody }}".to_string()).contains("`nobody`: there is no variable nobody"));
+    assert!(fails(|d| d.message = "{{ nobody }}".to_string()).contains("`nobody`: unknown variable nobody"));
     assert!(fails(|d| d.fixes[0].text = "{{ 1 + }}".to_string()).starts_with("fix.text: "));
     for kind in ["deployment", "a/b/c/D", "", "Pod.", "v1/"] {
         assert!(kind.parse::<KindName>().is_err(), "{kind}");
@@ -302,7 +305,7 @@ fn definitions_are_held_to_their_form() {
 }
 
 #[test]
-fn the_page_says_what_the_rule_does() {
+fn the_page_describes_the_rule() {
     let rule = UserRule::new(definition()).unwrap();
     let page = rule.meta().page();
     assert!(page.contains("Deployment.apps") && page.contains("object.spec.replicas < 3"), "{page}");

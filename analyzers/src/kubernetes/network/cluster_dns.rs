@@ -86,7 +86,7 @@ pub fn target_of(port: &ServicePort, spec: &PodSpec) -> Option<i32> {
     }
 }
 
-/// The DNS of a cluster.
+/// The DNS service of a cluster.
 pub trait DnsExt {
     /// The cluster's DNS. Empty if there is none, or if it was not read.
     fn dns(&self) -> ClusterDns<'_>;

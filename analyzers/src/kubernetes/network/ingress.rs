@@ -124,7 +124,7 @@ pub fn is_default(class: &IngressClass) -> bool {
     class.annotation("ingressclass.kubernetes.io/is-default-class") == Some("true")
 }
 
-/// The classes of Ingresses.
+/// The class of an Ingress.
 pub trait IngressExt {
     /// The IngressClass of an Ingress: the named one, or the default.
     fn ingress_class(&self, ingress: &Ingress) -> Option<&IngressClass>;

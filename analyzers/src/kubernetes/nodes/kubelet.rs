@@ -15,7 +15,7 @@ pub struct Down {
     pub since: Option<Timestamp>,
 }
 
-/// Signs of life of kubelets.
+/// The state of kubelets, according to their leases and the status of their nodes.
 pub trait KubeletExt {
     /// The lease that the node's kubelet renews.
     fn node_lease(&self, node: &Node) -> Option<&Lease>;

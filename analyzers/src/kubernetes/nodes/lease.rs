@@ -1,22 +1,22 @@
-//! Leases: who has given a sign of life, and when.
+//! Leases: which components are alive, and when they last renewed.
 
 use crate::kubernetes::time::age;
 use crate::snapshot::Cluster;
 use crate::snapshot::model::{Lease, Timestamp};
 use std::time::Duration;
 
-/// Anything that renews its lease does so several times a minute.
+/// Holders renew their leases several times a minute.
 const FRESH: Duration = Duration::from_secs(60);
 
 pub fn renewed(lease: &Lease) -> Option<Timestamp> {
     lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0)
 }
 
-/// Whether Leases tell anything.
+/// Whether the Leases of a cluster are conclusive.
 pub trait LeaseExt {
-    /// Whether anything at all renews leases at the time by which ages are reckoned: if nothing does, that time is wrong
-    /// (a clock that is off, an old recording with a newer object in it), or the API server takes no writes; in neither case a
-    /// single stale lease tells anything.
+    /// Whether any lease is fresh at the time of the snapshot. If none is, that time is wrong (clock skew, or an old
+    /// recording that contains a newer object), or the API server accepts no writes. A single stale lease then proves
+    /// nothing.
     fn has_a_fresh_lease(&self) -> bool;
 }
 

@@ -1,17 +1,17 @@
-//! What can be seen of where a cluster runs and of what runs beside it, for the rules that must know who does a job.
+//! Detection of the platform and of components that run in the cluster.
 
 use crate::snapshot::Cluster;
 use crate::snapshot::model::{Node, Pod, Service};
 
-/// What a cluster runs on.
+/// The platform of a cluster.
 pub trait PlatformExt {
     /// Google Kubernetes Engine: some of its controllers and its DNS run outside the cluster.
     fn is_gke(&self) -> bool;
     fn is_openshift(&self) -> bool;
-    /// The cloud that the nodes belong to, by the scheme of their `providerID`: `aws`, `gce`, `azure` … Clusters on one
-    /// machine (kind, k3s, kwok) have such ids too, and no cloud.
+    /// The cloud of the nodes, from the scheme of their `providerID`: `aws`, `gce`, `azure` … Local clusters (kind,
+    /// k3s, kwok) have provider ids without a cloud.
     fn cloud(&self) -> Option<&str>;
-    /// Whether a container of some active pod has one of these words in its image, command or arguments.
+    /// Whether the image, command or arguments of any active container contain one of these words.
     fn runs(&self, words: &[&str]) -> bool;
 }
 

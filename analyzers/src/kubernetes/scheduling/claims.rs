@@ -1,4 +1,4 @@
-//! The claims of a pod: whether they are bound, and from where their volumes can be reached.
+//! The claims of a pod: whether they are bound, and which nodes can access their volumes.
 //!
 //! Source: <https://kubernetes.io/docs/concepts/storage/persistent-volumes/>
 
@@ -6,13 +6,13 @@ use super::{Obstacle, Refusal, claim_names, node_affinity};
 use crate::snapshot::model::{LabelSet, Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass};
 use crate::snapshot::{Amount, Cluster, Kind, Lookup, Object};
 
-/// Where a claim's volume can be used.
+/// Which nodes can use the volume of a claim.
 enum Reach<'a> {
-    /// A volume that exists.
+    /// An existing volume.
     Of(&'a PersistentVolume),
-    /// One of these, none of which is taken yet: the claim is bound once the pod has a node.
+    /// The available volumes of a class, by the class name. The claim is bound once the pod is scheduled.
     OneOf(&'a str, Vec<&'a PersistentVolume>),
-    /// Where a class can make volumes.
+    /// The nodes for which a class can provision volumes.
     MadeBy(&'a StorageClass),
 }
 
@@ -59,7 +59,7 @@ impl<'a> Claims<'a> {
         let class = spec.and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or_default();
         match cluster.get::<StorageClass>("", class) {
             Lookup::Found(class) if waits_for_pod(class) => self.reaches.push(reach_of(cluster, claim, class)),
-            // A claim without a class, or whose class does not exist, is bound at once or never.
+            // A claim without a class, or whose class does not exist, is bound immediately or never.
             Lookup::Found(_) | Lookup::Missing => self.obstacles.push(Obstacle::ClaimUnbound(name)),
             Lookup::Unknown => {}
         }
@@ -71,13 +71,15 @@ impl<'a> Claims<'a> {
                 Reach::Of(volume) => why.extend(out_of_reach(volume, node).map(Refusal::Volume)),
                 Reach::OneOf(class, volumes) => {
                     if !volumes.iter().any(|volume| out_of_reach(volume, node).is_none()) {
-                        why.push(Refusal::Volume(format!("cannot get a volume: none of class {class} is free there")));
+                        why.push(Refusal::Volume(format!(
+                            "cannot bind a volume: no PersistentVolume of class {class} is available there"
+                        )));
                     }
                 }
                 Reach::MadeBy(class) => {
-                    if !may_make_at(class, node) {
+                    if !can_provision_at(class, node) {
                         why.push(Refusal::Volume(format!(
-                            "cannot get a volume: StorageClass {} makes none there",
+                            "cannot provision a volume: not in allowedTopologies of StorageClass {}",
                             class.name()
                         )));
                     }
@@ -92,7 +94,7 @@ fn waits_for_pod(class: &StorageClass) -> bool {
 }
 
 fn reach_of<'a>(cluster: &'a Cluster, claim: &PersistentVolumeClaim, class: &'a StorageClass) -> Reach<'a> {
-    // A volume that is there already is taken before one is made, so a class that makes none has only those.
+    // Existing volumes are bound before one is provisioned. A class without a provisioner has only those.
     if class.provisioner != "kubernetes.io/no-provisioner" || !cluster.covers_all(Kind::PersistentVolume) {
         return Reach::MadeBy(class);
     }
@@ -100,7 +102,7 @@ fn reach_of<'a>(cluster: &'a Cluster, claim: &PersistentVolumeClaim, class: &'a 
     Reach::OneOf(class.name(), volumes)
 }
 
-/// Whether a free volume would do for a claim.
+/// Whether an available volume satisfies a claim.
 fn satisfies(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let (Some(has), Some(wants)) = (&volume.spec, &claim.spec) else { return false };
     let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -127,7 +129,7 @@ fn out_of_reach(volume: &PersistentVolume, node: &Node) -> Option<String> {
     let required = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref()?.required.as_ref());
     if let Some(required) = required.filter(|required| !node_affinity::matches(required, node)) {
         return Some(format!(
-            "cannot reach volume {}, which needs {}",
+            "cannot access volume {} (requires {})",
             volume.name(),
             node_affinity::unmet_of(required, node)
         ));
@@ -140,18 +142,18 @@ fn out_of_reach(volume: &PersistentVolume, node: &Node) -> Option<String> {
     ];
     for key in zones {
         let Some(values) = volume.labels().value(key) else { continue };
-        // A regional volume lists its zones with `__` between them.
+        // A regional volume lists its zones, separated by `__`.
         let is_here = |zone: &str| values.split("__").any(|value| value == zone);
-        // Without any zone of its own a node is not checked (a cluster without a cloud provider).
+        // A node without a zone label is not checked (clusters without a cloud provider).
         if node.metadata.labels.value(key).is_some_and(|zone| !is_here(zone)) {
-            return Some(format!("cannot reach volume {}, which is in {key}={values}", volume.name()));
+            return Some(format!("cannot access volume {} (in {key}={values})", volume.name()));
         }
     }
     None
 }
 
-/// `allowedTopologies`: one of the terms must hold; none at all means anywhere.
-fn may_make_at(class: &StorageClass, node: &Node) -> bool {
+/// `allowedTopologies`: one of the terms must hold. Without terms, every node is allowed.
+fn can_provision_at(class: &StorageClass, node: &Node) -> bool {
     let Some(terms) = class.allowed_topologies.as_ref().filter(|terms| !terms.is_empty()) else { return true };
     terms.iter().any(|term| {
         term.match_label_expressions.iter().flatten().all(|requirement| {
@@ -161,7 +163,7 @@ fn may_make_at(class: &StorageClass, node: &Node) -> bool {
     })
 }
 
-/// The pod that has a claim which only one pod may use (KEP-2485).
+/// The other pod that uses a ReadWriteOncePod claim (KEP-2485).
 fn only_user<'a>(cluster: &'a Cluster, pod: &Pod, claim: &PersistentVolumeClaim) -> Option<&'a str> {
     let modes = claim.spec.as_ref()?.access_modes.as_ref()?;
     if !modes.iter().any(|mode| mode == "ReadWriteOncePod") {

@@ -1,4 +1,4 @@
-//! Refusals in words: nodes that refuse for the same reason share a clause.
+//! Refusals as text. Nodes that refuse a pod for the same reason share a clause.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +10,20 @@ use crate::text::words;
 /// Nodes that refuse for the same reason.
 #[derive(Debug)]
 pub struct Clause<'a> {
-    /// In the order of their names.
+    /// Sorted by name.
     pub nodes: Vec<(&'a Node, &'a Refusal)>,
 }
 
-/// The decisive reason of every node, the most frequent first: the one that all nodes share, if it is one that more room
-/// would not cure, else each node's first in the scheduler's order.
+/// The decisive reason of every node, the most frequent first. If all nodes share a reason that free capacity would not
+/// resolve, it is decisive; otherwise each node's first reason in the scheduler's order is.
 pub fn clauses<'a>(nodes: &'a [(&'a Node, Vec<Refusal>)]) -> Vec<Clause<'a>> {
     let shared = |refusal: &&Refusal| {
-        let is_lasting = match refusal {
+        let is_permanent = match refusal {
             Refusal::NodeAffinity(_) | Refusal::PodAffinity(_) | Refusal::NoSpreadLabel(_) => true,
             Refusal::Lacks(shortages) => shortages.iter().any(|s| s.requested > s.allocatable),
             _ => false,
         };
-        is_lasting && nodes.iter().all(|(_, why)| why.iter().any(|other| refusal.is_like(other)))
+        is_permanent && nodes.iter().all(|(_, why)| why.iter().any(|other| refusal.is_like(other)))
     };
     let shared = nodes.first().and_then(|(_, why)| why.iter().find(shared));
     let mut clauses: Vec<Clause> = Vec::new();
@@ -43,7 +43,7 @@ pub fn clauses<'a>(nodes: &'a [(&'a Node, Vec<Refusal>)]) -> Vec<Clause<'a>> {
 }
 
 impl Refusal {
-    /// Whether two nodes refuse for the same reason, if perhaps not by the same amount.
+    /// Whether two nodes refuse for the same reason. Amounts may differ.
     fn is_like(&self, other: &Refusal) -> bool {
         match (self, other) {
             (Refusal::Lacks(a), Refusal::Lacks(b)) => {
@@ -62,17 +62,18 @@ impl<'a> Clause<'a> {
         self.nodes.first().map(|(_, refusal)| *refusal)
     }
 
-    /// The node to name as an example: the one with the most room where room is what lacks, else the first.
+    /// The node to name as an example: the one with the most free capacity for shortages, else the first.
     pub fn example(&self) -> Option<&'a Node> {
         let room = |(_, refusal): &&(&Node, &Refusal)| match refusal {
             Refusal::Lacks(shortages) => shortages.first().map(|s| s.free),
             _ => None,
         };
-        // Of equals the first.
+        // The first of equals.
         self.nodes.iter().rev().max_by_key(room).map(|(node, _)| *node)
     }
 
-    /// `lacks 4 cpu (2.1 of 8 free)`, `are tainted dedicated=db:NoSchedule`: what follows the node's name or their number.
+    /// The predicate after the node's name or the number of nodes: `has 2.1 of 8 CPUs free, 4 requested`, `have
+    /// untolerated taint dedicated=db:NoSchedule`.
     pub fn verb(&self) -> String {
         let many = self.nodes.len() > 1;
         let (is, has, does) = if many { ("are", "have", "do") } else { ("is", "has", "does") };
@@ -85,46 +86,54 @@ impl<'a> Clause<'a> {
                 Some("memory-pressure") => format!("{is} under memory pressure"),
                 Some("disk-pressure") => format!("{is} under disk pressure"),
                 Some("pid-pressure") => format!("{is} under PID pressure"),
-                _ if value.is_empty() => format!("{is} tainted {key}:{effect}"),
-                _ => format!("{is} tainted {key}={value}:{effect}"),
+                _ if value.is_empty() => format!("{has} untolerated taint {key}:{effect}"),
+                _ => format!("{has} untolerated taint {key}={value}:{effect}"),
             },
-            Some(Refusal::NodeAffinity(asked)) => format!("{does} not match {asked}"),
+            Some(Refusal::NodeAffinity(required)) => format!("{does} not match {required}"),
             Some(Refusal::HostPort(port)) => format!("{has} host port {port} in use"),
-            Some(Refusal::TooManyPods) => format!("{has} no room for one more pod (maximum reached)"),
-            Some(Refusal::Lacks(shortages)) => self.lacks(shortages, many),
+            Some(Refusal::TooManyPods) => format!("{has} reached the maximum number of pods"),
+            Some(Refusal::Lacks(shortages)) => self.shortage(shortages, has),
             Some(Refusal::Volume(cannot)) => cannot.clone(),
-            Some(Refusal::NoSpreadLabel(key)) => format!("{has} no label {key}, over which its pods must spread"),
+            Some(Refusal::NoSpreadLabel(key)) => {
+                format!("{has} no label {key} (required by a topology spread constraint)")
+            }
             Some(Refusal::Spread { topology_key, max_skew }) => {
-                format!("would exceed maxSkew {max_skew} over {topology_key}")
+                format!("would exceed maxSkew {max_skew} for topology key {topology_key}")
             }
-            Some(Refusal::PodAffinity(asked)) => format!("{has} no pod with {asked}, which its pod affinity asks for"),
+            Some(Refusal::PodAffinity(required)) => format!("{has} no pod with {required} (required by pod affinity)"),
             Some(Refusal::AntiAffinity(excluded)) => {
-                format!("already {has} a pod with {excluded}, which its anti-affinity excludes")
+                format!("already {has} a pod with {excluded} (excluded by pod anti-affinity)")
             }
-            Some(Refusal::ExcludedBy(owner)) => format!("{is} closed by the anti-affinity of {owner}"),
+            Some(Refusal::ExcludedBy(owner)) => format!("{is} excluded by the pod anti-affinity of {owner}"),
         }
     }
 
-    fn lacks(&self, shortages: &[Shortage], many: bool) -> String {
+    fn shortage(&self, shortages: &[Shortage], has: &str) -> String {
         let all: Vec<&Shortage> = self.nodes.iter().flat_map(|(_, refusal)| refusal.shortages()).collect();
         if all.iter().all(|shortage| shortage.allocatable.is_zero()) {
             let names: BTreeSet<&str> = all.iter().map(|s| s.resource.as_str()).collect();
             let names: Vec<&str> = names.into_iter().collect();
-            return format!("{} no {}", if many { "have" } else { "has" }, words::list(&names, 3));
+            return format!("{has} no {}", words::list(&names, 3));
         }
-        let wanted: Vec<String> = shortages.iter().map(Shortage::wanted).collect();
-        let verb = if many { "lack" } else { "lacks" };
-        let text = format!("{verb} {}", words::list(&wanted, 3));
-        let ([wanted], Some(node)) = (shortages, self.example()) else { return text };
+        let names: Vec<&str> = shortages.iter().map(|shortage| shortage.resource.as_str()).collect();
+        let requested: Vec<String> = shortages.iter().map(Shortage::wanted).collect();
+        let text = format!("{has} insufficient {} ({} requested)", words::list(&names, 3), words::list(&requested, 3));
+        let ([shortage], Some(node)) = (shortages, self.example()) else { return text };
         let Some(best) = self.nodes.iter().find(|(n, _)| n.name() == node.name()) else { return text };
         let Some(best) = best.1.shortages().first() else { return text };
-        let amount = |amount: Amount| amount.text(&wanted.resource);
+        let resource = shortage.resource.as_str();
+        let requested = shortage.requested.text(resource);
         let largest = all.iter().map(|shortage| shortage.allocatable).max().unwrap_or_default();
-        match (wanted.requested > largest, many) {
-            (true, false) => format!("{text} (it has {} in all)", amount(best.allocatable)),
-            (true, true) => format!("{text} (the largest has {} in all)", amount(largest)),
-            (false, false) => format!("{text} ({} of {} free)", amount(best.free), amount(best.allocatable)),
-            (false, true) => format!("{text} (largest free {} on {})", amount(best.free), node.name()),
+        let (free, name) = (best.free.text(resource), node.name());
+        match (shortage.requested > largest, self.nodes.len() > 1) {
+            (true, false) => format!("{has} {}, {requested} requested", with_unit(largest, resource)),
+            (true, true) => format!("{has} at most {}, {requested} requested", with_unit(largest, resource)),
+            (false, false) => {
+                format!("{has} {free} of {} free, {requested} requested", with_unit(best.allocatable, resource))
+            }
+            (false, true) => {
+                format!("{has} at most {} free (on {name}), {requested} requested", with_unit(best.free, resource))
+            }
         }
     }
 }
@@ -139,33 +148,44 @@ impl Refusal {
 }
 
 impl Shortage {
-    /// `4 cpu`, `8Gi memory`.
+    /// `4 CPUs`, `8Gi memory`.
     pub fn wanted(&self) -> String {
-        format!("{} {}", self.requested.text(&self.resource), self.resource)
+        with_unit(self.requested, &self.resource)
     }
 }
 
-/// All clauses in one go, after a colon: `7 lack 4 cpu (largest free 2.1 on worker-3), 3 are cordoned`.
+/// `1 CPU`, `4 CPUs`, `500m CPU`, `8Gi memory`, `2 nvidia.com/gpu`.
+fn with_unit(amount: Amount, resource: &str) -> String {
+    let text = amount.text(resource);
+    match resource {
+        "cpu" if text == "1" || text.ends_with('m') => format!("{text} CPU"),
+        "cpu" => format!("{text} CPUs"),
+        _ => format!("{text} {resource}"),
+    }
+}
+
+/// All clauses, to follow a colon: `7 nodes have at most 2.1 CPUs free (on worker-3), 4 requested; 3 nodes are
+/// cordoned`.
 pub fn sentence(clauses: &[Clause]) -> String {
-    const MOST: usize = 4;
+    const MAX_CLAUSES: usize = 4;
     let total: usize = clauses.iter().map(|clause| clause.nodes.len()).sum();
     if let [clause] = clauses
-        && let (Some(Refusal::NodeAffinity(asked)), true) = (clause.refusal(), total > 1)
+        && let (Some(Refusal::NodeAffinity(required)), true) = (clause.refusal(), total > 1)
     {
-        return format!("none of {total} matches {asked}");
+        return format!("none of {total} nodes matches {required}");
     }
-    let parts = clauses.iter().take(MOST).map(|clause| {
+    let parts = clauses.iter().take(MAX_CLAUSES).map(|clause| {
         let subject = match clause.nodes.as_slice() {
             [(node, _)] if total <= 3 || clauses.len() == 1 => node.name().to_string(),
-            nodes if clauses.len() == 1 => format!("all {}", nodes.len()),
-            nodes => nodes.len().to_string(),
+            nodes if clauses.len() == 1 => format!("all {}", words::count(nodes.len(), "node")),
+            nodes => words::count(nodes.len(), "node"),
         };
         format!("{subject} {}", clause.verb())
     });
     let mut parts: Vec<String> = parts.collect();
-    if clauses.len() > MOST {
-        let rest: usize = clauses.iter().skip(MOST).map(|clause| clause.nodes.len()).sum();
-        parts.push(format!("{rest} refuse for other reasons"));
+    if clauses.len() > MAX_CLAUSES {
+        let rest: usize = clauses.iter().skip(MAX_CLAUSES).map(|clause| clause.nodes.len()).sum();
+        parts.push(format!("{} cannot run it for other reasons", words::count(rest, "node")));
     }
-    parts.join(", ")
+    parts.join("; ")
 }

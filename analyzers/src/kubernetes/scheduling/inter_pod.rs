@@ -1,6 +1,7 @@
 //! Affinity and anti-affinity between pods.
 //!
-//! Source: <https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#inter-pod-affinity-and-anti-affinity>
+//! Source:
+//! <https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#inter-pod-affinity-and-anti-affinity>
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +11,13 @@ use super::{Refusal, Scheduler};
 use crate::snapshot::model::{LabelSet, Namespace, Node, Pod};
 use crate::snapshot::{Cluster, Object, Selector};
 
-/// A required term, made ready for comparing.
+/// A compiled required term.
 pub struct Term {
     topology_key: String,
     /// `None` selects nothing.
     selector: Option<Selector>,
     namespaces: BTreeSet<String>,
-    /// Labels in which the other pod must be like this one (`matchLabelKeys`) or unlike it (`mismatchLabelKeys`).
+    /// Labels that the other pod must have with the same value (`matchLabelKeys`), or must not (`mismatchLabelKeys`).
     like: Vec<(String, String)>,
     unlike: Vec<(String, String)>,
 }
@@ -80,19 +81,20 @@ pub fn anti_affinity(cluster: &Cluster, pod: &Pod) -> Vec<Term> {
     terms.into_iter().flatten().map(|term| Term::new(cluster, pod, term)).collect()
 }
 
-/// Places by topology key and value, and what is there.
+/// Topology domains by key and value.
 type Places<T> = BTreeMap<(String, String), T>;
 
-/// What the pods that are there mean for one that wants to come.
+/// The inter-pod affinity of one pod, evaluated against the existing pods.
 pub struct Neighbours {
-    /// The affinity asked for, and where pods are that meet all its terms.
+    /// The required affinity terms, and the domains of pods that match all of them.
     wanted: Vec<Term>,
     met_at: Places<()>,
-    /// No pod meets the affinity, but the pod meets its own: the first of a group may go anywhere.
+    /// No existing pod matches the affinity, but the pod matches its own terms. The first pod of a group may run
+    /// anywhere.
     is_first_of_its_group: bool,
-    /// Where its anti-affinity finds somebody, and which term.
+    /// The domains that its anti-affinity excludes, and by which term.
     unwanted_at: Places<String>,
-    /// Where somebody's anti-affinity finds the pod, and whose.
+    /// The domains that the anti-affinity of another pod excludes, and whose.
     excluded_at: Places<String>,
 }
 
@@ -139,7 +141,7 @@ impl Neighbours {
         };
         match here(&self.unwanted_at) {
             Some(what) => why.push(Refusal::AntiAffinity(what)),
-            // Replicas of one workload exclude each other both ways: said once.
+            // Replicas of one workload exclude each other in both directions; report it once.
             None => why.extend(here(&self.excluded_at).map(Refusal::ExcludedBy)),
         }
     }

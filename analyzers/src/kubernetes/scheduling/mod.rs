@@ -1,7 +1,8 @@
-//! Why a pod fits no node, node by node: the filters of the default scheduler, computed from the objects.
+//! Why a pod cannot be scheduled, node by node: the filters of the default scheduler, computed from the objects.
 //!
-//! Source: <https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugins>. Every filter is asked on every node, so
-//! that one can tell what would help; the scheduler itself stops at a node's first refusal, in the order used here.
+//! Source: <https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugins>. Every filter runs on every
+//! node, to find out what would help. The scheduler itself stops at the first filter that rejects a node, in the order
+//! used here.
 
 mod claims;
 pub mod clauses;
@@ -24,7 +25,7 @@ use crate::snapshot::{Amount, Cluster, Kind, Object, ObjectRef};
 use inter_pod::Term;
 use resources::Resources;
 
-/// Why one node does not take a pod.
+/// Why a pod cannot be scheduled on a node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
     Cordoned,
@@ -33,32 +34,32 @@ pub enum Refusal {
         value: String,
         effect: String,
     },
-    /// Labels or names that `nodeSelector` and node affinity ask for and the node has not.
+    /// The unmet requirements of `nodeSelector` and node affinity.
     NodeAffinity(String),
-    /// A host port that another pod of the node has.
+    /// A host port that another pod on the node uses.
     HostPort(String),
-    /// As many pods as the node may have.
+    /// The node has reached its maximum number of pods.
     TooManyPods,
-    /// Resources of which less is free than the pod requests, by name.
+    /// Resources that the node lacks, by name.
     Lacks(Vec<Shortage>),
-    /// What the node cannot do for a volume of the pod: `cannot reach volume data, which needs zone=a`.
+    /// Why the node cannot serve a volume of the pod: `cannot access volume data (requires zone=a)`.
     Volume(String),
-    /// The node lacks the label over which the pod's spread constraint counts.
+    /// The node lacks the topology label of a spread constraint.
     NoSpreadLabel(String),
-    /// One more pod here would be more than `maxSkew` allows.
+    /// One more pod here would exceed `maxSkew`.
     Spread {
         topology_key: String,
         max_skew: i32,
     },
-    /// No pod here that the pod's affinity asks for.
+    /// No pod here matches the pod's affinity.
     PodAffinity(String),
-    /// A pod here that the pod's anti-affinity excludes.
+    /// A pod here matches the pod's anti-affinity.
     AntiAffinity(String),
-    /// A pod here whose own anti-affinity excludes this one, by its owner.
+    /// The anti-affinity of a pod here matches this pod. Names the owner of that pod.
     ExcludedBy(String),
 }
 
-/// What a node has too little of.
+/// A resource of which a node has too little.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shortage {
     pub resource: String,
@@ -67,14 +68,14 @@ pub struct Shortage {
     pub allocatable: Amount,
 }
 
-/// Why no node at all will do, before any is looked at.
+/// Why a pod cannot be scheduled on any node, whatever the nodes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
     ClaimMissing(String),
-    /// A claim that is neither bound nor left to be bound when the pod has a node.
+    /// A claim that is not bound and does not wait for its first consumer either.
     ClaimUnbound(String),
     ClaimTerminating(String),
-    /// A claim whose volume is gone.
+    /// A claim whose volume no longer exists.
     ClaimLost(String),
     /// A ReadWriteOncePod claim in use, and the pod that uses it.
     ClaimInUse {
@@ -95,20 +96,20 @@ impl Obstacle {
     }
 }
 
-/// What became of the attempt to find a node for a pod.
+/// The result of scheduling a pod.
 #[derive(Debug)]
 pub struct Placement<'a> {
     pub obstacles: Vec<Obstacle>,
-    /// All nodes that count (the one that the pod is pinned to, or all), each with why not; in the order of their names.
+    /// All candidate nodes (the one that the pod is pinned to, or all) with their refusals, sorted by name.
     pub nodes: Vec<(&'a Node, Vec<Refusal>)>,
-    /// The pod names its node by `matchFields`, as those of DaemonSets do.
+    /// The pod selects its node by `matchFields`, as DaemonSet pods do.
     pub is_pinned: bool,
-    /// All filters were asked; else only those that do not depend on other pods.
+    /// All filters ran, not only those that do not depend on other pods.
     pub is_complete: bool,
 }
 
 impl Placement<'_> {
-    /// Whether the objects explain that the pod has no node.
+    /// Whether the snapshot explains why the pod is not scheduled.
     pub fn is_explained(&self) -> bool {
         !self.obstacles.is_empty() || (!self.nodes.is_empty() && self.nodes.iter().all(|(_, why)| !why.is_empty()))
     }
@@ -116,29 +117,29 @@ impl Placement<'_> {
 
 struct NodeState<'a> {
     node: &'a Node,
-    /// The pods that take room on it: terminating ones do until they are gone, finished ones do not.
+    /// The pods that use its resources. Terminating pods do until they are deleted, finished pods do not.
     pods: Vec<&'a Pod>,
     requested: Resources,
     allocatable: Resources,
 }
 
-/// All nodes with what is bound to them.
+/// All nodes with the pods that are bound to them.
 pub struct Scheduler<'a> {
     cluster: &'a Cluster,
     nodes: Vec<NodeState<'a>>,
-    /// Pods that keep others away, with the terms of their required anti-affinity and their node's place in `nodes`.
+    /// Pods with required anti-affinity, their terms, and the index of their node in `nodes`.
     repelling: Vec<(&'a Pod, Vec<Term>, usize)>,
     is_complete: bool,
 }
 
 impl<'a> Scheduler<'a> {
-    /// `None` where not all nodes are known: then nothing certain can be said. Where not all pods are, only what does not
-    /// depend on them is looked at.
+    /// `None` if not all nodes are known. If not all pods are known, only the filters that do not depend on other pods
+    /// are evaluated.
     pub fn new(cluster: &'a Cluster) -> Option<Scheduler<'a>> {
         Scheduler::with(cluster, |_| true)
     }
 
-    /// The same once pods that are on their way out, in their time, are gone.
+    /// The state after all pods that terminate in time are deleted.
     pub fn after_terminations(cluster: &'a Cluster) -> Option<Scheduler<'a>> {
         Scheduler::with(cluster, |pod| !is_leaving(pod, cluster.now()))
     }
@@ -162,7 +163,7 @@ impl<'a> Scheduler<'a> {
             let Some(&n) = places.get(pod.spec.node_name.as_str()) else { continue };
             let state = &mut nodes[n];
             state.pods.push(pod);
-            // Of an unknown rest only this is certain: no node gives more than it has.
+            // With unknown pods, only the allocatable resources are certain.
             if is_complete {
                 state.requested.add(requests.of(pod));
             }
@@ -175,12 +176,12 @@ impl<'a> Scheduler<'a> {
         Some(Scheduler { cluster, nodes, repelling, is_complete })
     }
 
-    /// Whether all pods are known, so that all filters count.
+    /// Whether all pods are known, so that all filters can be evaluated.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// Asks all filters on all nodes.
+    /// Evaluates all filters on all nodes.
     pub fn place(&self, pod: &Pod) -> Placement<'a> {
         let pinned_to = node_affinity::pinned_to(&pod.spec);
         let spread = spread::Spread::new(self, pod);
@@ -209,13 +210,13 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// What the pods of each node request, and what it can give.
+    /// The requested and the allocatable resources of each node.
     pub fn usage(&self) -> impl Iterator<Item = (&'a Node, &Resources, &Resources)> {
         self.nodes.iter().map(|state| (state.node, &state.requested, &state.allocatable))
     }
 }
 
-/// Terminating and not overdue: it is about to make room.
+/// Whether a pod terminates in time and will free its resources soon.
 fn is_leaving(pod: &Pod, now: Timestamp) -> bool {
     pod.deleted().is_some_and(|deleted| age(now, deleted) <= DELETE)
 }
@@ -225,14 +226,14 @@ impl Refusal {
         Refusal::Taint { key: taint.key.clone(), value: taint.value.clone(), effect: taint.effect.clone() }
     }
 
-    /// The taints by which the node controller keeps pods off a node that does not answer.
+    /// The taints that the node controller adds to a node that is not ready or unreachable.
     /// Source: <https://kubernetes.io/docs/reference/labels-annotations-taints/#node-kubernetes-io-not-ready>
     pub fn is_not_ready(&self) -> bool {
         let keys = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
         matches!(self, Refusal::Taint { key, .. } if keys.contains(&key.as_str()))
     }
 
-    /// The taints that follow from a condition of the node.
+    /// The taints that mirror a condition of the node.
     pub fn is_node_trouble(&self) -> bool {
         let keys = ["memory-pressure", "disk-pressure", "pid-pressure", "network-unavailable"];
         let is_pressure = |key: &str| key.strip_prefix("node.kubernetes.io/").is_some_and(|key| keys.contains(&key));
@@ -240,7 +241,7 @@ impl Refusal {
     }
 }
 
-/// The names of the claims that a pod uses, with those that are made for its generic ephemeral volumes.
+/// The names of the claims that a pod uses, including those of its generic ephemeral volumes.
 /// Source: <https://kubernetes.io/docs/concepts/storage/ephemeral-volumes/#persistentvolumeclaim-naming>
 pub fn claim_names(pod: &Pod) -> Vec<String> {
     let volumes = pod.spec.volumes.iter();
@@ -252,7 +253,7 @@ pub fn claim_names(pod: &Pod) -> Vec<String> {
     names.collect()
 }
 
-/// The claim of a name in a pod's namespace, as an object.
+/// A reference to a claim in the pod's namespace.
 pub fn claim_reference(pod: &Pod, claim: &str) -> ObjectRef {
     ObjectRef::new(Kind::PersistentVolumeClaim, &pod.metadata.namespace, claim)
 }

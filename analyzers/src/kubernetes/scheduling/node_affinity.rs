@@ -22,7 +22,7 @@ pub fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
     }
 }
 
-/// Whether a pod may run on a node by its selector and affinity.
+/// Whether the node selector and node affinity of a pod allow a node.
 pub fn admits(pod: &Pod, node: &Node) -> bool {
     let mut why = Vec::new();
     check(pod, node, &mut why);
@@ -34,7 +34,7 @@ fn required(spec: &PodSpec) -> Option<&NodeSelector> {
     affinity.required_during_scheduling_ignored_during_execution.as_ref()
 }
 
-/// One of the terms must hold; none at all never does.
+/// One of the terms must hold. A selector without terms matches nothing.
 pub fn matches(selector: &NodeSelector, node: &Node) -> bool {
     selector.node_selector_terms.iter().any(|term| term_matches(term, node))
 }
@@ -44,7 +44,7 @@ fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
     requirements(term).next().is_some() && requirements(term).all(|(what, field)| holds(what, field, node))
 }
 
-/// The requirements of a term, each with whether it is about a field instead of a label.
+/// The requirements of a term, each with whether it applies to a field instead of a label.
 fn requirements(term: &NodeSelectorTerm) -> impl Iterator<Item = (&NodeSelectorRequirement, bool)> {
     let expressions = term.match_expressions.iter().flatten().map(|what| (what, false));
     expressions.chain(term.match_fields.iter().flatten().map(|what| (what, true)))
@@ -71,7 +71,7 @@ fn holds(requirement: &NodeSelectorRequirement, is_field: bool, node: &Node) -> 
     }
 }
 
-/// What is missing: the unmet requirements of the only term, or all terms.
+/// The unmet requirements of a single term, or else all terms.
 pub fn unmet_of(selector: &NodeSelector, node: &Node) -> String {
     let terms = &selector.node_selector_terms;
     if let [term] = terms.as_slice() {
@@ -86,7 +86,7 @@ pub fn unmet_of(selector: &NodeSelector, node: &Node) -> String {
     if all.is_empty() { "a node affinity without terms".to_string() } else { all.join(" or ") }
 }
 
-/// As kubectl writes selectors.
+/// In the notation of kubectl selectors.
 fn text(requirement: &NodeSelectorRequirement) -> String {
     let key = &requirement.key;
     let values = requirement.values.as_deref().unwrap_or_default();
@@ -103,7 +103,7 @@ fn text(requirement: &NodeSelectorRequirement) -> String {
     }
 }
 
-/// The one node that all terms name by `metadata.name`, as the DaemonSet controller writes them.
+/// The node that all terms select by `metadata.name`, as the DaemonSet controller does.
 pub fn pinned_to(spec: &PodSpec) -> Option<&str> {
     let mut name = None;
     for term in &required(spec)?.node_selector_terms {

@@ -14,12 +14,12 @@ pub fn check(pod: &Pod, others: &[&Pod], why: &mut Vec<Refusal>) {
     }
 }
 
-/// Those of the containers that go on running. With `hostNetwork` the API server sets `hostPort` itself.
+/// The host ports of containers and sidecars. With `hostNetwork` the API server sets `hostPort` itself.
 fn host_ports(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
     pod.spec.running_containers().flat_map(|container| &container.ports).filter(|port| port.host_port > 0)
 }
 
-/// No address means all of them.
+/// An empty host IP stands for all addresses.
 fn conflict(a: &ContainerPort, b: &ContainerPort) -> bool {
     let is_any = |ip: &str| matches!(ip, "" | "0.0.0.0" | "::");
     a.host_port == b.host_port

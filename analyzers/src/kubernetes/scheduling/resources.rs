@@ -1,4 +1,4 @@
-//! Requests against what a node can give.
+//! Resource requests against the allocatable resources of a node.
 //!
 //! Source: <https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/>
 
@@ -44,7 +44,7 @@ impl Resources {
 }
 
 impl From<&ResourceList> for Resources {
-    /// What is no quantity counts as nothing.
+    /// Invalid quantities are ignored.
     fn from(list: &ResourceList) -> Resources {
         Resources(list.iter().filter_map(|(name, quantity)| Some((name.clone(), Amount::of(quantity)?))).collect())
     }
@@ -60,7 +60,7 @@ impl Sum for Resources {
     }
 }
 
-/// What pods request. Those of one template share their spec, so that it is reckoned up once.
+/// The requests of pods. Pods of one template share their spec, so their requests are computed once.
 #[derive(Default)]
 pub struct Requests(HashMap<*const PodSpec, Resources>);
 
@@ -71,9 +71,9 @@ impl Requests {
     }
 }
 
-/// What a pod requests: its containers and sidecars together, or what one of the init containers needs beside the
-/// sidecars before it, if that is more (KEP-753); replaced by requests of the pod as a whole (KEP-2837); and the overhead
-/// of its RuntimeClass.
+/// The effective requests of a pod: the sum of its containers and sidecars, or the peak of an init container together
+/// with the sidecars before it, if that is more (KEP-753). Pod-level requests take precedence (KEP-2837). The overhead
+/// of the RuntimeClass is added.
 pub fn requests(spec: &PodSpec) -> Resources {
     let mut total: Resources = spec.containers.iter().map(requests_of).sum();
     let (mut sidecars, mut starting) = (Resources::default(), Resources::default());
@@ -98,14 +98,14 @@ pub fn requests(spec: &PodSpec) -> Resources {
     total
 }
 
-/// A limit without a request is a request, too (the API server fills it in).
+/// A limit without a request is also the request (the API server fills it in).
 fn requests_of(container: &Container) -> Resources {
     let mut resources = Resources::from(&*container.resources.limits);
     resources.0.extend(Resources::from(&*container.resources.requests).0);
     resources
 }
 
-/// What a node can give to pods.
+/// The resources that a node offers to pods.
 pub fn allocatable(node: &Node) -> Resources {
     let status = &node.status;
     Resources::from(&**if status.allocatable.is_empty() { &status.capacity } else { &status.allocatable })
@@ -114,7 +114,7 @@ pub fn allocatable(node: &Node) -> Resources {
 pub(super) fn check(requests: &Resources, state: &NodeState, why: &mut Vec<Refusal>) {
     let (allocatable, requested) = (&state.allocatable, &state.requested);
     if allocatable.0.is_empty() {
-        return; // The node has not said yet what it has.
+        return; // The node has not reported its resources yet.
     }
     let pods = Amount::whole(i64::try_from(state.pods.len()).unwrap_or(i64::MAX));
     if pods + Amount::whole(1) > allocatable.get("pods") {
@@ -123,7 +123,7 @@ pub(super) fn check(requests: &Resources, state: &NodeState, why: &mut Vec<Refus
     let wanted = requests.iter().filter(|(_, amount)| amount.is_positive());
     let shortages = wanted.filter_map(|(resource, wanted)| {
         let has = allocatable.get(resource);
-        // What is bound may be more than the node has by now; less than nothing is not free.
+        // Bound pods may request more than the node has by now.
         let free = (has - requested.get(resource)).max(Amount::ZERO);
         let shortage = Shortage { resource: resource.to_string(), requested: wanted, free, allocatable: has };
         (wanted > free).then_some(shortage)

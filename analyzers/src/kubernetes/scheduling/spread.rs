@@ -16,7 +16,7 @@ pub struct Spread<'p> {
 
 struct Constraint<'p> {
     spec: &'p TopologySpreadConstraint,
-    /// How many pods that count there are in each domain.
+    /// The number of matching pods in each domain.
     matching: BTreeMap<String, i64>,
     counts_itself: bool,
 }
@@ -53,7 +53,7 @@ impl<'p> Spread<'p> {
                 continue;
             };
             let here = constraint.matching.get(domain).copied().unwrap_or_default();
-            let skew = here + i64::from(constraint.counts_itself) - constraint.least();
+            let skew = here + i64::from(constraint.counts_itself) - constraint.global_minimum();
             if skew > i64::from(spec.max_skew) {
                 why.push(Refusal::Spread { topology_key: spec.topology_key.clone(), max_skew: spec.max_skew });
             }
@@ -62,8 +62,8 @@ impl<'p> Spread<'p> {
 }
 
 impl Constraint<'_> {
-    /// The fewest pods that any domain has; none while there are fewer domains than `minDomains` (KEP-3022).
-    fn least(&self) -> i64 {
+    /// The lowest number of pods in any domain; 0 while there are fewer domains than `minDomains` (KEP-3022).
+    fn global_minimum(&self) -> i64 {
         let domains = i64::try_from(self.matching.len()).unwrap_or(i64::MAX);
         if domains < i64::from(self.spec.min_domains.unwrap_or(1)) {
             return 0;
@@ -72,7 +72,7 @@ impl Constraint<'_> {
     }
 }
 
-/// Whether the pods of a node count: `nodeAffinityPolicy` is Honor and `nodeTaintsPolicy` Ignore by default (KEP-3094).
+/// Whether the pods of a node count. By default `nodeAffinityPolicy` is Honor and `nodeTaintsPolicy` Ignore (KEP-3094).
 fn counts_node(spec: &TopologySpreadConstraint, pod: &Pod, node: &Node) -> bool {
     let honors_affinity = spec.node_affinity_policy.as_deref() != Some("Ignore");
     let honors_taints = spec.node_taints_policy.as_deref() == Some("Honor");

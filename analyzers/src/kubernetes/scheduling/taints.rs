@@ -5,7 +5,7 @@
 use super::Refusal;
 use crate::snapshot::model::{Node, Pod, Taint, Toleration};
 
-/// What `kubectl cordon` puts on a node, beside `spec.unschedulable`.
+/// The taint of cordoned nodes, in addition to `spec.unschedulable`.
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
 pub fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
@@ -17,7 +17,7 @@ pub fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
     }
     for taint in untolerated(pod, node) {
         let refusal = if taint.key == UNSCHEDULABLE { Refusal::Cordoned } else { Refusal::taint(taint) };
-        // An unreachable node has the taint twice, for scheduling and for eviction: one reason.
+        // An unreachable node has the taint twice, for scheduling and for eviction. Report it once.
         let same = |known: &Refusal| match (known, &refusal) {
             (Refusal::Taint { key: a, value: v, .. }, Refusal::Taint { key: b, value: w, .. }) => a == b && v == w,
             (known, refusal) => known == refusal,
@@ -28,7 +28,7 @@ pub fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
     }
 }
 
-/// The taints that keep a pod from being scheduled; `PreferNoSchedule` does not.
+/// The taints that prevent a pod from being scheduled. `PreferNoSchedule` does not.
 pub fn untolerated<'a>(pod: &Pod, node: &'a Node) -> impl Iterator<Item = &'a Taint> {
     let taints = node.spec.taints.iter().filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));
     taints.filter(|taint| !is_tolerated(pod, taint))

@@ -1,4 +1,4 @@
-//! One filter at a time: a world, the pod that wants to come, and what each node says.
+//! One filter at a time: the objects, the pod to schedule, and the refusals of each node.
 
 use super::clauses::clauses;
 use super::resources::requests;
@@ -20,19 +20,19 @@ fn pod(name: &str, labels: &str, spec: &str) -> String {
     )
 }
 
-/// What the nodes say of the pod `new`; an empty line of a node that takes it.
+/// The refusals of each node for the pod `new`; empty for a node where it fits.
 fn place(documents: &[String]) -> Vec<String> {
     let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
     let cluster = World::new(&documents).build();
     let scheduler = Scheduler::new(&cluster).unwrap();
     let pod = cluster.get::<Pod>("shop", "new").found().unwrap();
     let placement = scheduler.place(pod);
-    let said = placement.nodes.iter().map(|(node, why)| {
+    let lines = placement.nodes.iter().map(|(node, why)| {
         let verbs: Vec<String> =
             why.iter().map(|refusal| clauses(&[(*node, vec![refusal.clone()])]).first().unwrap().verb()).collect();
         format!("{}: {}", node.name(), verbs.join("; "))
     });
-    said.collect()
+    lines.collect()
 }
 
 #[test]
@@ -65,9 +65,9 @@ fn resources_that_are_left() {
         ])
     };
     assert_eq!(world("2", "Running"), ["a: "]);
-    assert_eq!(world("2001m", "Running"), ["a: lacks 2.001 cpu (2 of 4 free)"]);
+    assert_eq!(world("2001m", "Running"), ["a: has 2 of 4 CPUs free, 2.001 requested"]);
     assert_eq!(world("2001m", "Succeeded"), ["a: "]);
-    assert_eq!(world("5", "Running"), ["a: lacks 5 cpu (it has 4 in all)"]);
+    assert_eq!(world("5", "Running"), ["a: has 4 CPUs, 5 requested"]);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn extended_resources_and_the_number_of_pods() {
     assert_eq!(place(&[node("a", "", ""), pod("new", "", gpu)]), ["a: has no nvidia.com/gpu"]);
     let mut documents = vec![node("a", "", ""), pod("new", "", "")];
     documents.extend((0..10).map(|n| pod(&format!("p{n}"), "", "nodeName: a")));
-    assert_eq!(place(&documents), ["a: has no room for one more pod (maximum reached)"]);
+    assert_eq!(place(&documents), ["a: has reached the maximum number of pods"]);
 }
 
 #[test]
@@ -92,12 +92,17 @@ fn taints_and_tolerations() {
     };
     assert_eq!(
         nodes(""),
-        ["a: is tainted dedicated=db:NoSchedule", "b: is tainted spot:NoExecute", "c: ", "d: is cordoned"]
+        [
+            "a: has untolerated taint dedicated=db:NoSchedule",
+            "b: has untolerated taint spot:NoExecute",
+            "c: ",
+            "d: is cordoned"
+        ]
     );
     assert_eq!(nodes("tolerations: [{operator: Exists}]"), ["a: ", "b: ", "c: ", "d: "]);
     assert_eq!(
         nodes("tolerations: [{key: dedicated, value: db}, {key: spot, operator: Exists, effect: NoSchedule}]"),
-        ["a: ", "b: is tainted spot:NoExecute", "c: ", "d: is cordoned"]
+        ["a: ", "b: has untolerated taint spot:NoExecute", "c: ", "d: is cordoned"]
     );
 }
 
@@ -119,10 +124,10 @@ fn node_affinity_with_all_operators() {
         one("{key: cores, operator: Lt, values: ['8']}"),
         ["a: does not match cores<8", "b: does not match cores<8"]
     );
-    // Terms are ORed; an empty one matches nothing.
+    // Terms are ORed. An empty term matches nothing.
     let either = "[{matchExpressions: [{key: x, operator: Exists}]}, {matchFields: [{key: metadata.name, operator: In, values: [b]}]}, {}]";
     assert_eq!(ask(either), ["a: does not match x or metadata.name=b", "b: "]);
-    // Named by all terms: only that node counts.
+    // All terms name the same node: only that node counts.
     assert_eq!(ask("[{matchFields: [{key: metadata.name, operator: In, values: [b]}]}]"), ["b: "]);
 }
 
@@ -151,8 +156,8 @@ fn anti_affinity_in_both_directions() {
         documents.extend([pod("old", "app: web", &format!("nodeName: a, {old}")), pod("new", "app: web", new)]);
         place(&documents)
     };
-    assert_eq!(with("", APART), ["a: already has a pod with app=web, which its anti-affinity excludes", "b: "]);
-    assert_eq!(with(APART, ""), ["a: is closed by the anti-affinity of Pod old", "b: "]);
+    assert_eq!(with("", APART), ["a: already has a pod with app=web (excluded by pod anti-affinity)", "b: "]);
+    assert_eq!(with(APART, ""), ["a: is excluded by the pod anti-affinity of Pod old", "b: "]);
     assert_eq!(with("", ""), ["a: ", "b: "]);
 }
 
@@ -173,7 +178,7 @@ fn affinity_and_the_first_of_a_group() {
             pod("new", "app: web", &together(app, more)),
         ])
     };
-    let unmet = |app: &str| format!("has no pod with app={app}, which its pod affinity asks for");
+    let unmet = |app: &str| format!("has no pod with app={app} (required by pod affinity)");
     assert_eq!(ask("cache", ""), ["a: ".to_string(), format!("b: {}", unmet("cache"))]);
     assert_eq!(ask("web", ""), ["a: ", "b: "]);
     assert_eq!(ask("db", ""), [format!("a: {}", unmet("db")), format!("b: {}", unmet("db"))]);
@@ -199,12 +204,13 @@ fn topology_spread() {
             pod("new", "app: web", &spread(more)),
         ])
     };
-    let unlabeled = "c: has no label zone, over which its pods must spread";
-    assert_eq!(ask(""), ["a: would exceed maxSkew 1 over zone", "b: is tainted x:NoSchedule", unlabeled]);
-    // With nodeTaintsPolicy Honor the tainted node is no domain, so that the skew is none.
-    assert_eq!(ask("nodeTaintsPolicy: Honor"), ["a: ", "b: is tainted x:NoSchedule", unlabeled]);
-    // Fewer domains than minDomains: the least is taken to be none.
-    assert_eq!(ask("nodeTaintsPolicy: Honor, minDomains: 2")[0], "a: would exceed maxSkew 1 over zone");
+    let unlabeled = "c: has no label zone (required by a topology spread constraint)";
+    let skewed = "a: would exceed maxSkew 1 for topology key zone";
+    assert_eq!(ask(""), [skewed, "b: has untolerated taint x:NoSchedule", unlabeled]);
+    // With nodeTaintsPolicy Honor the tainted node is not a domain, so the skew is 0.
+    assert_eq!(ask("nodeTaintsPolicy: Honor"), ["a: ", "b: has untolerated taint x:NoSchedule", unlabeled]);
+    // With fewer domains than minDomains the global minimum is 0.
+    assert_eq!(ask("nodeTaintsPolicy: Honor, minDomains: 2")[0], skewed);
 }
 
 const CLASS: &str =
@@ -212,7 +218,7 @@ const CLASS: &str =
     volumeBindingMode: MODE}";
 
 #[test]
-fn claims_that_stop_a_pod_everywhere() {
+fn claims_that_block_a_pod_on_every_node() {
     let ask = |claim: &str| {
         let documents = [
             node("a", "", ""),
@@ -241,7 +247,7 @@ fn claims_that_stop_a_pod_everywhere() {
 }
 
 #[test]
-fn volumes_that_only_some_nodes_reach() {
+fn volumes_that_only_some_nodes_can_access() {
     let ask = |volume: &str| {
         place(&[
             node("a", "topology.kubernetes.io/zone: z1", ""),
@@ -253,15 +259,15 @@ fn volumes_that_only_some_nodes_reach() {
     };
     assert_eq!(
         ask("metadata: {name: pv, labels: {topology.kubernetes.io/zone: z2}}"),
-        ["a: cannot reach volume pv, which is in topology.kubernetes.io/zone=z2", "b: "]
+        ["a: cannot access volume pv (in topology.kubernetes.io/zone=z2)", "b: "]
     );
     let local = "metadata: {name: pv}, spec: {nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [
         {key: kubernetes.io/hostname, operator: In, values: [a]}]}]}}}";
-    assert_eq!(ask(local), ["a: ", "b: cannot reach volume pv, which needs kubernetes.io/hostname=a"]);
+    assert_eq!(ask(local), ["a: ", "b: cannot access volume pv (requires kubernetes.io/hostname=a)"]);
 }
 
 #[test]
-fn volumes_of_a_class_that_makes_none() {
+fn volumes_of_a_class_without_a_provisioner() {
     let ask = |size: &str| {
         place(&[
             node("a", "", ""),
@@ -275,23 +281,23 @@ fn volumes_of_a_class_that_makes_none() {
             pod("new", "", "volumes: [{name: v, persistentVolumeClaim: {claimName: data}}]"),
         ])
     };
-    let none = "cannot get a volume: none of class local is free there";
+    let none = "cannot bind a volume: no PersistentVolume of class local is available there";
     assert_eq!(ask("1Gi"), ["a: ".to_string(), format!("b: {none}")]);
     assert_eq!(ask("500Mi"), [format!("a: {none}"), format!("b: {none}")]);
 }
 
-/// A cluster as large as they come, and many pods that fit nowhere: no more than some seconds, even unoptimized.
+/// A large cluster and a pod that fits nowhere: takes at most a few seconds, even unoptimized.
 #[test]
 fn many_nodes_and_pods() {
     let mut documents: Vec<String> = (0..300).map(|n| node(&format!("n{n}"), "", "")).collect();
     documents.extend((0..1500).map(|n| pod(&format!("p{n}"), "app: web", &format!("nodeName: n{}", n % 300))));
     documents.push(pod("new", "app: web", APART));
-    let said = place(&documents);
-    assert_eq!(said.len(), 300);
-    assert!(said.iter().all(|line| line.ends_with("which its anti-affinity excludes")), "{said:?}");
+    let lines = place(&documents);
+    assert_eq!(lines.len(), 300);
+    assert!(lines.iter().all(|line| line.ends_with("(excluded by pod anti-affinity)")), "{lines:?}");
 }
 
-/// With `-n` only the pods of some namespaces are known: what depends on the others is not said.
+/// With `-n` only the pods of some namespaces are known. Filters that depend on the others are skipped.
 #[test]
 fn without_all_pods_only_what_is_certain() {
     let world = |spec: &str| {
@@ -314,5 +320,5 @@ fn without_all_pods_only_what_is_certain() {
     assert!(!refused("nodeSelector: {disk: slow}"));
     let affinity = "affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: \
                     kubernetes.io/hostname, labelSelector: {matchLabels: {app: cache}}}]}}";
-    assert!(!refused(affinity), "the pod that it wants to be near may be in another namespace");
+    assert!(!refused(affinity), "the pod that its affinity requires may be in another namespace");
 }

@@ -1,4 +1,4 @@
-//! Which pods wait for a node, and since when.
+//! Which pods are waiting to be scheduled, and since when.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::kubernetes::time::{PROVISION, SCHEDULE, age};
 use crate::snapshot::model::{Condition, Event, Node, Pod, Timestamp};
 use crate::snapshot::{Cluster, Object, ObjectRef};
 
-/// A pod that has no node although it wants one.
+/// A pod that is not scheduled.
 #[derive(Debug)]
 pub struct Waiting<'a> {
     pub pod: &'a Pod,
@@ -17,17 +17,17 @@ pub struct Waiting<'a> {
 
 #[derive(Clone, Copy, Debug)]
 pub enum Why<'a> {
-    /// A scheduler tried; its condition says how that went.
+    /// A scheduler tried and reported this condition.
     Refused(&'a Condition),
-    /// Somebody holds it back on purpose.
+    /// It has scheduling gates.
     /// Source: <https://kubernetes.io/docs/concepts/scheduling-eviction/pod-scheduling-readiness/>
     Gated,
-    /// No scheduler has said anything about it.
+    /// No scheduler has tried to schedule it.
     Ignored,
 }
 
 impl<'a> Waiting<'a> {
-    /// `None` for pods that have a node, are on their way out, or come from a manifest.
+    /// `None` for pods that have a node, are terminating, or come from a manifest.
     pub fn new(pod: &'a Pod) -> Option<Waiting<'a>> {
         let is_waiting = pod.spec.node_name.is_empty() && pod.is_active() && pod.is_live() && !pod.is_static();
         if !is_waiting || !matches!(pod.status.phase.as_str(), "" | "Pending") {
@@ -35,7 +35,7 @@ impl<'a> Waiting<'a> {
         }
         let condition = pod.condition("PodScheduled");
         if condition.is_some_and(Condition::is_true) {
-            return None; // Bound a moment ago: the pod was read before its node was written.
+            return None; // Just bound: the pod was read before its node was set.
         }
         let why = match condition {
             Some(condition) if condition.reason == "SchedulingGated" => Why::Gated,
@@ -52,26 +52,26 @@ impl<'a> Waiting<'a> {
     }
 }
 
-/// Everything that is needed to judge pods that wait.
+/// Evaluates pods that are waiting to be scheduled.
 pub struct Judge<'a> {
     cluster: &'a Cluster,
     scheduler: Option<Scheduler<'a>>,
-    /// Only where something is on its way out.
+    /// Only if pods are terminating.
     later: Option<Scheduler<'a>>,
     grows: bool,
 }
 
 impl<'a> Judge<'a> {
-    /// `None` where no pod waits.
+    /// `None` if no pod is waiting.
     pub fn new(cluster: &'a Cluster) -> Option<Judge<'a>> {
         let pods = cluster.all::<Pod>();
         pods.iter().find_map(Waiting::new)?;
-        let leaving = pods.iter().any(|pod| is_leaving(pod, cluster.now()));
-        let later = if leaving { Scheduler::after_terminations(cluster) } else { None };
+        let any_terminating = pods.iter().any(|pod| is_leaving(pod, cluster.now()));
+        let later = if any_terminating { Scheduler::after_terminations(cluster) } else { None };
         Some(Judge { cluster, scheduler: Scheduler::new(cluster), later, grows: grows_by_itself(cluster) })
     }
 
-    /// Whether a refused pod has waited so long that it will not sort itself out.
+    /// Whether a refused pod has waited too long to be scheduled without intervention.
     pub fn is_overdue(&self, waiting: &Waiting) -> bool {
         let expects_a_node = self.grows && !has_event(self.cluster, &waiting.pod.reference(), "NotTriggerScaleUp");
         let is_preempting = !waiting.pod.status.nominated_node_name.is_empty();
@@ -79,17 +79,17 @@ impl<'a> Judge<'a> {
         waiting.is_longer_than(time, self.cluster.now())
     }
 
-    /// Whether there will be room once pods on their way out are gone.
+    /// Whether the pod fits once the terminating pods are deleted.
     pub fn gets_room(&self, pod: &Pod) -> bool {
         self.later.as_ref().is_some_and(|later| !later.place(pod).is_explained())
     }
 
-    /// Why it fits nowhere; `None` where not everything is known, or where by the objects it would fit.
+    /// Why it fits no node; `None` if not all nodes are known, or if it should fit according to the snapshot.
     pub fn explain(&self, pod: &Pod) -> Option<Placement<'a>> {
         self.scheduler.as_ref().map(|scheduler| scheduler.place(pod)).filter(Placement::is_explained)
     }
 
-    /// The first stuck pod of every owner, with its explanation.
+    /// The first unschedulable pod of every owner, with its explanation.
     pub fn stuck(&self) -> impl Iterator<Item = (&'a Pod, Placement<'a>)> {
         let cluster = self.cluster;
         let first = |group| cluster.pods_of(group).filter_map(Waiting::new).find(|waiting| self.is_stuck(waiting));
@@ -102,7 +102,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Whether something adds nodes to the cluster when pods fit nowhere, which takes some minutes.
+/// Whether an autoscaler adds nodes for unschedulable pods, which takes some minutes.
 fn grows_by_itself(cluster: &Cluster) -> bool {
     let karpenter = |node: &Node| node.metadata.labels.get("karpenter.sh/nodepool").is_some();
     let names = ["cluster-autoscaler", "karpenter"];
@@ -117,7 +117,7 @@ fn has_event(cluster: &Cluster, object: &ObjectRef, reason: &str) -> bool {
     cluster.events(object).iter().any(|event: &&Event| event.reason == reason)
 }
 
-/// The nodes that would take the pod but for one kind of refusal.
+/// The nodes that refuse the pod only for one kind of reason.
 pub fn blocked_only_by<'a, 'p>(
     placement: &'p Placement<'a>,
     only: impl Fn(&Refusal) -> bool + 'p,

@@ -1,4 +1,4 @@
-//! What a HorizontalPodAutoscaler scales, and what it says of itself.
+//! The target and the conditions of a HorizontalPodAutoscaler.
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerCondition;
 
@@ -7,14 +7,14 @@ use crate::snapshot::model::{
 };
 use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef};
 
-/// What `scaleTargetRef` names.
+/// The target of `scaleTargetRef`.
 pub(crate) enum Target<'a> {
     Found {
         template: &'a PodTemplate,
         replicas: i32,
     },
     Missing,
-    /// Not everything was read, or a custom resource: which kinds have a scale subresource, only the API server knows.
+    /// Not everything was read, or the target is a custom resource: only the API server knows whether it can be scaled.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! Since when a pod has (not) been ready, and whether it should have been by now.
+//! Since when a pod has been ready or not ready, and whether it is overdue.
 
 use crate::kubernetes::nodes::kubelet::KubeletExt;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use crate::kubernetes::workloads::restarts;
 use crate::snapshot::Cluster;
 use crate::snapshot::model::{Pod, Timestamp};
 
-/// What a container waits for when something is wrong, and not only when it has to wait its turn. Crash loops are told
-/// otherwise, for they go on while the container does not wait.
+/// Waiting reasons that indicate a failure. Crash loops are detected separately, because between two waits the
+/// container runs.
 const TROUBLE: [&str; 10] = [
     "ImagePullBackOff",
     "ErrImagePull",
@@ -24,51 +24,51 @@ const TROUBLE: [&str; 10] = [
     "PostStartHookError",
 ];
 
-/// When a pod became ready, or stopped being it; its creation if it never was.
+/// When a pod last became ready or not ready; its creation if it has never changed.
 pub fn since(pod: &Pod) -> Option<Timestamp> {
     let changed = pod.condition("Ready").and_then(|condition| condition.last_transition_time);
     changed.or(pod.metadata.creation_timestamp)
 }
 
-/// Nobody knows how it is, because its node does not report any more.
+/// Whether the state of the pod is unknown because its node stopped reporting.
 pub fn is_lost(pod: &Pod) -> bool {
     pod.condition("Ready").is_some_and(|ready| ready.status == "Unknown" || ready.reason == "NodeLost")
         || pod.status.phase == "Unknown"
 }
 
-/// From when on its time to become ready counts: since it is not ready, but anew when its containers start again, or when
-/// its node comes back and the kubelet has to tell again how its pods are.
+/// When its time to become ready started: when it became not ready, when its containers were restarted, or when its
+/// node recovered and the kubelet reports its pods again.
 pub fn awaited_since(cluster: &Cluster, pod: &Pod) -> Option<Timestamp> {
     let changed = ["Ready", "ContainersReady"].map(|type_| pod.condition(type_)?.last_transition_time);
     let returned = if kubelet::is_marked_not_ready(pod) { cluster.node_ready_since(pod) } else { None };
     changed.into_iter().chain([returned, pod.metadata.creation_timestamp]).max().flatten()
 }
 
-/// Whether a pod that is being deleted should be gone by now.
+/// Whether a terminating pod should have been deleted by now.
 pub fn is_overdue_to_go(cluster: &Cluster, pod: &Pod) -> bool {
     let (now, Some(deleted)) = (cluster.now(), pod.metadata.deletion_timestamp) else { return false };
     if cluster.is_on_down_node(pod) {
-        return deleted <= now; // Nobody is there to stop it.
+        return deleted <= now; // No kubelet is running that could stop it.
     }
-    // A kubelet that was away begins to stop it only now.
+    // A kubelet that was down starts to stop the pod only when it is back.
     let seconds = pod.metadata.deletion_grace_period_seconds.or(pod.spec.termination_grace_period_seconds);
     let grace = Duration::from_secs(u64::try_from(seconds.unwrap_or(30)).unwrap_or_default());
     let returned = cluster.node_ready_since(pod).and_then(|since| since.checked_add(grace).ok());
     time::age(now, returned.map_or(deleted, |returned| deleted.max(returned))) > time::DELETE
 }
 
-/// Whether a pod that is not ready should be by now, or can be seen never to become it.
+/// Whether a pod that is not ready should be ready by now, or evidently will not become ready.
 pub fn is_overdue(cluster: &Cluster, pod: &Pod) -> bool {
     let now = cluster.now();
     if pod.is_terminating() {
         return is_overdue_to_go(cluster, pod);
     }
     let waiting = pod.container_statuses().filter_map(|status| status.state.waiting());
-    let in_trouble = waiting.into_iter().any(|state| TROUBLE.contains(&state.reason.as_str()))
+    let has_failed = waiting.into_iter().any(|state| TROUBLE.contains(&state.reason.as_str()))
         || restarts::containers(pod).any(|container| container.loops(cluster));
     let unscheduled = pod.condition("PodScheduled").filter(|condition| condition.is_false());
     let unplaced = unscheduled.and_then(|condition| condition.last_transition_time.or(pod.metadata.creation_timestamp));
-    in_trouble
+    has_failed
         || is_lost(pod)
         || cluster.is_on_down_node(pod)
         || unplaced.is_some_and(|since| time::age(now, since) >= time::SCHEDULE)
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_pods_their_time() {
+    fn pods_have_time_to_start() {
         let unready = |at: &str| {
             overdue(&format!("{{conditions: [{{type: Ready, status: 'False', lastTransitionTime: '{at}'}}]}}"))
         };
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_wait_for_what_cannot_become_ready() {
+    fn failed_pods_are_overdue_immediately() {
         let waiting =
             |reason: &str| overdue(&format!("{{containerStatuses: [{{state: {{waiting: {{reason: {reason}}}}}}}]}}"));
         assert!(waiting("ImagePullBackOff"));

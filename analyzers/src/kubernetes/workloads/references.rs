@@ -1,4 +1,4 @@
-//! Every place where a pod names another object: ConfigMaps, Secrets and their keys, claims, its ServiceAccount,
+//! Every place where a pod refers to another object: ConfigMaps, Secrets and their keys, claims, its ServiceAccount,
 //! PriorityClass, RuntimeClass and image pull secrets.
 
 use std::fmt::Write as _;
@@ -8,22 +8,22 @@ use crate::snapshot::model::{
 };
 use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef};
 
-/// How a pod uses the object it names.
+/// How a pod uses the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Usage<'a> {
-    /// One variable of a container.
+    /// One environment variable of a container.
     Env {
         container: &'a str,
         variable: &'a str,
         init: bool,
     },
-    /// All keys as variables of a container.
+    /// All keys as environment variables of a container.
     EnvFrom {
         container: &'a str,
         at: usize,
         init: bool,
     },
-    /// A volume of its own kind; also a claim.
+    /// A configMap, secret or persistentVolumeClaim volume.
     Volume {
         volume: &'a str,
         at: Option<usize>,
@@ -42,31 +42,31 @@ pub enum Usage<'a> {
     },
 }
 
-/// One place where a pod names another object, or a key of it.
+/// One place where a pod refers to another object, or a key of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reference<'a> {
     pub kind: Kind,
     pub name: &'a str,
-    /// The key it needs, where it needs a certain one.
+    /// The required key, if it needs a specific one.
     pub key: Option<&'a str>,
-    /// The pod starts without it.
+    /// Whether the pod starts without it.
     pub optional: bool,
     pub usage: Usage<'a>,
 }
 
-/// Whether what a reference names is there.
+/// Whether the referenced object exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     Present,
     ObjectMissing,
-    /// The object is there and lacks the key.
+    /// The object exists but does not have the key.
     KeyMissing,
-    /// Not everything that could hold it was read; also a key of an object of which only the metadata was read.
+    /// Not everything that could contain it was read, or only the metadata of the object.
     Unknown,
 }
 
-/// Everything that a pod names, or that the pods of a template will. Generic ephemeral volumes name no claim: theirs is
-/// made for them.
+/// All references of a pod or pod template. Generic ephemeral volumes refer to no claim, because theirs is created for
+/// them.
 pub fn references(spec: &PodSpec) -> Vec<Reference<'_>> {
     let mut found = Vec::new();
     for (init, containers) in [(true, &spec.init_containers), (false, &spec.containers)] {
@@ -82,7 +82,7 @@ pub fn references(spec: &PodSpec) -> Vec<Reference<'_>> {
     found.push(whole(Kind::PriorityClass, &spec.priority_class_name, Usage::PriorityClass));
     found.push(whole(Kind::RuntimeClass, &spec.runtime_class_name, Usage::RuntimeClass));
     for (at, secret) in spec.image_pull_secrets.iter().enumerate() {
-        // The kubelet pulls without those that do not exist.
+        // The kubelet ignores pull secrets that do not exist.
         let usage = Usage::ImagePullSecret { at };
         found.push(Reference { optional: true, ..whole(Kind::Secret, &secret.name, usage) });
     }
@@ -145,7 +145,7 @@ fn of_volume<'a>(volume: &'a Volume, found: &mut Vec<Reference<'a>>) {
 }
 
 impl<'a> Reference<'a> {
-    /// Whether what it names is there, for a pod of this namespace.
+    /// Whether the object exists, for a pod of this namespace.
     pub fn standing(&self, cluster: &Cluster, namespace: &str) -> Standing {
         fn of<T: Object>(lookup: Lookup<'_, T>) -> Standing {
             match lookup {
@@ -178,13 +178,13 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// The object it names, for a pod of this namespace.
+    /// The referenced object, for a pod of this namespace.
     pub fn object(&self, namespace: &str) -> ObjectRef {
         let namespace = if self.kind.api().namespaced { namespace } else { "" };
         ObjectRef::new(self.kind, namespace, self.name)
     }
 
-    /// The container that names it; `None` where the whole pod does.
+    /// The container that contains the reference; `None` for references of the pod.
     pub fn container(&self) -> Option<&'a str> {
         match self.usage {
             Usage::Env { container, .. } | Usage::EnvFrom { container, .. } => Some(container),
@@ -192,7 +192,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// The volume that names it.
+    /// The volume that contains the reference.
     pub fn volume(&self) -> Option<&'a str> {
         match self.usage {
             Usage::Volume { volume, .. } | Usage::Projected { volume, .. } => Some(volume),
@@ -200,7 +200,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// The field that names it, below the pod or the template: `spec.containers[app].env[X].valueFrom.secretKeyRef`.
+    /// The path of the field, below the pod or the template: `spec.containers[app].env[X].valueFrom.secretKeyRef`.
     pub fn path(&self) -> String {
         let is_secret = self.kind == Kind::Secret;
         let list = |init| if init { "initContainers" } else { "containers" };
@@ -238,7 +238,7 @@ impl<'a> Reference<'a> {
         path
     }
 
-    /// Where it is named, for people: `env DB_PASSWORD of container app`, `volume certs`.
+    /// A description of the field: `env DB_PASSWORD of container app`, `volume certs`.
     pub fn place(&self) -> String {
         let kind = |init| if init { "init container" } else { "container" };
         match self.usage {
@@ -252,7 +252,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// Whether a message of the kubelet or the scheduler says that what this names does not exist.
+    /// Whether a message of the kubelet or the scheduler reports that the object does not exist.
     pub fn is_said_missing(&self, namespace: &str, message: &str) -> bool {
         let message = message.to_lowercase();
         let kind = self.kind.api().kind.to_lowercase();
@@ -304,7 +304,7 @@ mod tests {
           - {name: v5, emptyDir: {}}";
 
     #[test]
-    fn finds_every_place() {
+    fn finds_every_reference() {
         let cluster = World::new(&[POD]).build();
         let pod = &cluster.all::<Pod>()[0];
         let found: Vec<String> = references(&pod.spec)
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_judged_only_where_they_are_known() {
+    fn keys_are_checked_only_if_known() {
         let world = |secret: &str| {
             let cluster = World::new(&[POD, secret]).build();
             let found = references(&cluster.all::<Pod>()[0].spec);
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn understands_what_the_kubelet_says() {
+    fn recognizes_messages_of_the_kubelet() {
         let cluster = World::new(&[POD]).build();
         let found = references(&cluster.all::<Pod>()[0].spec);
         let said = |at: usize, message: &str| found[at].is_said_missing("shop", message);

@@ -76,10 +76,10 @@ pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = PodContainer<'_>> {
     init.chain(main)
 }
 
-/// Whether each group of [`Cluster::pod_groups`] is steady: all of its containers.
+/// Whether all containers of a group are steady, for each group of [`Cluster::pod_groups`].
 struct Steady(Vec<bool>);
 
-/// The groups with a container that does not run, or did not all the time: no other one crashes, hangs or waits.
+/// The groups with a container that is not running or was restarted. No other group can crash, hang or wait.
 pub(crate) fn unsteady_groups(cluster: &Cluster) -> impl Iterator<Item = &PodGroup> {
     let Steady(steady) = cluster
         .derived(|| Steady(cluster.pod_groups().iter().map(|group| cluster.pods_of(group).all(is_steady)).collect()));

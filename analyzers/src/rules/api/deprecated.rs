@@ -5,29 +5,30 @@ use crate::snapshot::{Cluster, ObjectRef};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Objects that are written, or were last applied by kubectl, in a version of the API that Kubernetes no longer serves or
-    /// is going to remove.
+    /// Objects whose manifest, or whose last `kubectl apply`, uses an API version that Kubernetes has removed or is
+    /// going to remove.
     ///
     /// ## Why it matters
     ///
-    /// The cluster goes on serving the object in its new version, so nothing seems wrong, but the manifest that it came from
-    /// cannot be applied again: the next rollout, restore or new cluster fails with `no matches for kind`.
+    /// The API server serves the object in its current version, so the problem stays hidden. The manifest, however, can
+    /// no longer be applied: the next rollout, restore or new cluster fails with `no matches for kind`.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE apply view-last-applied KIND/NAME` shows the `apiVersion`; `kubectl api-versions` what is served.
+    /// `kubectl -n NAMESPACE apply view-last-applied KIND/NAME` shows the `apiVersion`; `kubectl api-versions` lists
+    /// the served versions.
     ///
     /// ## How to fix
     ///
-    /// Write the manifest in the new version (`kubectl convert` helps, and
-    /// https://kubernetes.io/docs/reference/using-api/deprecation-guide/ says what changed), and apply it.
+    /// Migrate the manifest to the current version and apply it. `kubectl convert` helps;
+    /// https://kubernetes.io/docs/reference/using-api/deprecation-guide/ lists the changes.
     ///
     /// ## Exceptions
     ///
-    /// For objects that were not applied by kubectl and are read from a cluster: the API server gives every object in the
-    /// version that it is asked for. Custom resources have versions of their own, which are not looked at.
+    /// The rule does not fire for objects that are read from a cluster and were not applied with kubectl: the API
+    /// server returns every object in the requested version. Versions of custom resources are not checked.
     "api/deprecated": Warning in Strict,
-    "objects written in a version of the API that is removed, or will be",
+    "objects in an API version that has been or will be removed",
     needs: [],
     optional: [
         Deployment, StatefulSet, DaemonSet, ReplicaSet, CronJob, HorizontalPodAutoscaler, PodDisruptionBudget, Ingress,
@@ -38,8 +39,8 @@ declare_rule! {
     explained_by: [],
 }
 
-/// Versions that are gone: apiVersion, kind (empty for all of the group), the minor version of Kubernetes that no longer
-/// serves it, and what to write instead.
+/// Removed versions: apiVersion, kind (empty for the whole group), the first minor version of Kubernetes that no longer
+/// serves it, and the replacement.
 /// <https://kubernetes.io/docs/reference/using-api/deprecation-guide/>
 const REMOVED: &[(&str, &str, u32, &str)] = &[
     ("extensions/v1beta1", "Ingress", 22, "networking.k8s.io/v1"),
@@ -82,28 +83,28 @@ fn check(cluster: &Cluster, report: &mut Report) {
     for (object, last_applied) in cluster.objects().annotated(LAST_APPLIED) {
         let Some(version) = applied_version(last_applied) else { continue };
         if let Some((gone, instead)) = removed(version, &object.kind) {
-            let text = format!("kubectl applied it as {version}");
+            let text = format!("last applied as {version}");
             let path = format!("metadata.annotations[{LAST_APPLIED}]");
             report.add(
                 finding(&object, "was last applied as", version, gone, instead, minor).evidence(text, &object, &path),
             );
         }
     }
-    // Only files hold objects in a version that is gone.
+    // Only files can contain objects in a removed version.
     for object in cluster.custom().iter().map(crate::snapshot::model::CustomResource::reference) {
         if let Some((gone, instead)) = removed(&object.api_version, &object.kind) {
             let version = object.api_version.to_string();
             let text = format!("apiVersion is {version}");
-            let finding = finding(&object, "is written in", &version, gone, instead, minor);
+            let finding = finding(&object, "uses", &version, gone, instead, minor);
             report.add(finding.evidence(text, &object, "apiVersion"));
         }
     }
 }
 
 fn removed(api_version: &str, kind: &str) -> Option<(u32, &'static str)> {
-    let is_meant =
+    let applies =
         |(version, of, _, _): &&(&str, &str, u32, &str)| *version == api_version && (of.is_empty() || *of == kind);
-    REMOVED.iter().find(is_meant).map(|(_, _, gone, instead)| (*gone, *instead))
+    REMOVED.iter().find(applies).map(|(_, _, gone, instead)| (*gone, *instead))
 }
 
 /// 36, of `v1.36.3`.
@@ -113,14 +114,14 @@ fn minor(version: &str) -> Option<u32> {
 
 fn finding(object: &ObjectRef, how: &str, version: &str, gone: u32, instead: &str, server: Option<u32>) -> Finding {
     let when = match server {
-        Some(server) if server < gone => "will not serve any more",
-        _ => "does not serve any more",
+        Some(server) if server < gone => "to be removed in",
+        _ => "removed in",
     };
-    let message = format!("{} {how} {version}, which Kubernetes 1.{gone} {when}", object.title());
+    let message = format!("{} {how} {version}, {when} Kubernetes 1.{gone}", object.title());
     let finding = Finding::warning(object.clone(), message);
     match instead {
-        "" => finding.fix("Delete it: there is no such kind any more (Pod Security admission took its place)"),
-        _ => finding.fix(format!("Write its manifest as {instead} and apply that")),
+        "" => finding.fix("Delete the manifest: the kind no longer exists (use Pod Security admission instead)"),
+        _ => finding.fix(format!("Set apiVersion to {instead} in the manifest and apply it")),
     }
 }
 
@@ -143,28 +144,34 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_what_was_applied_in_an_old_version() {
+    fn fires_for_an_object_applied_in_a_removed_version() {
         check(&RULE, &[&ingress("networking.k8s.io/v1beta1")]).finds(&[
-            "warning Ingress shop/web: Ingress web was last applied as networking.k8s.io/v1beta1, which Kubernetes 1.22 does \
-             not serve any more",
+            "warning Ingress shop/web: Ingress web was last applied as networking.k8s.io/v1beta1, removed in Kubernetes \
+             1.22",
         ]);
         let job = ingress("batch/v1beta1")
             .replace("networking.k8s.io/v1\n", "batch/v1\n")
             .replace("kind: Ingress", "kind: CronJob");
-        assert!(World::new(&[&job]).server_version("v1.24.3").check(&RULE).text().contains("1.25 will not serve"));
+        assert!(
+            World::new(&[&job])
+                .server_version("v1.24.3")
+                .check(&RULE)
+                .text()
+                .contains("to be removed in Kubernetes 1.25")
+        );
     }
 
     #[test]
-    fn fires_for_a_manifest_in_an_old_version() {
+    fn fires_for_a_manifest_in_a_removed_version() {
         let budget = "{apiVersion: policy/v1beta1, kind: PodDisruptionBudget, metadata: {name: web, namespace: shop}}";
         check(&RULE, &[budget]).finds(&[
-            "warning PodDisruptionBudget shop/web: PodDisruptionBudget web is written in policy/v1beta1, which Kubernetes 1.25 \
-             does not serve any more",
+            "warning PodDisruptionBudget shop/web: PodDisruptionBudget web uses policy/v1beta1, removed in Kubernetes \
+             1.25",
         ]);
     }
 
     #[test]
-    fn quiet_for_versions_that_are_served() {
+    fn quiet_for_served_versions() {
         check(&RULE, &[&ingress("networking.k8s.io/v1")]).finds_nothing();
         check(&RULE, &["{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: web, namespace: shop}}"])
             .finds_nothing();

@@ -12,13 +12,13 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That every ConfigMap is used by a pod or by the template of a workload: as a variable, a volume, or by its name in a
-    /// command, an argument or a variable.
+    /// That every ConfigMap is used by a pod or a pod template: as an environment variable, as a volume, or by name in
+    /// a command, an argument or a variable.
     ///
     /// ## Why it matters
     ///
-    /// What nobody uses is taken for what counts: people change it and wonder why nothing happens. Tools that name
-    /// ConfigMaps after their content leave one more at every change.
+    /// An unused ConfigMap looks like live configuration: changes to it have no effect. Tools that name ConfigMaps
+    /// after a hash of their content leave one behind with every change.
     ///
     /// ## How to confirm
     ///
@@ -26,27 +26,34 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Make sure that no program reads it by the API, and delete it.
+    /// Make sure that no program reads it through the API, then delete it.
     ///
     /// ## Exceptions
     ///
-    /// For those that are used by an old ReplicaSet (a rollback needs them), that have an owner, a label or an annotation by
-    /// which programs find them (`grafana_dashboard`, leader election), or that a Role names; for those that every namespace
-    /// is given (`kube-root-ca.crt`); on their first day; in the namespaces of Kubernetes and its distributions; and where
-    /// pods or workloads could not be read.
+    /// The rule does not fire for ConfigMaps that
+    ///
+    /// - an old ReplicaSet uses (a rollback needs them),
+    /// - have an owner,
+    /// - have a label or an annotation by which programs find them (`grafana_dashboard`, leader election),
+    /// - are named in a Role,
+    /// - exist in every namespace (`kube-root-ca.crt`),
+    /// - are less than a day old,
+    /// - are in the namespaces of Kubernetes and its distributions.
+    ///
+    /// It does not fire either where pods or workloads could not be read.
     "configmap/unused": Info in Strict,
-    "a ConfigMap that no pod and no workload uses",
+    "a ConfigMap that no pod or workload uses",
     needs: [ConfigMap, Pod],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Role, ClusterRole],
     explained_by: [],
 }
 
-/// Somebody may be about to use it.
+/// A new ConfigMap may not be in use yet.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
-/// What some controller puts into every namespace.
+/// ConfigMaps that controllers create in every namespace.
 const IN_EVERY_NAMESPACE: [&str; 4] =
     ["kube-root-ca.crt", "openshift-service-ca.crt", "istio-ca-root-cert", "linkerd-identity-trust-roots"];
-/// The kinds without whose templates nothing can be called unused.
+/// The kinds whose pod templates must have been read before a ConfigMap can be called unused.
 const USERS: [Kind; 6] =
     [Kind::Pod, Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::ReplicaSet, Kind::CronJob];
 
@@ -66,11 +73,11 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// A ConfigMap that says nothing of being meant for a program that asks the API for it.
+/// Whether a ConfigMap shows no sign of being read through the API by some program.
 fn is_for_pods(cluster: &Cluster, map: &ConfigMap) -> bool {
     let metadata = &map.metadata;
-    let is_fresh = metadata.creation_timestamp.is_some_and(|made| time::age(cluster.now(), made) < FRESH);
-    // Labels that everybody's tools set say nothing of who reads it.
+    let is_fresh = metadata.creation_timestamp.is_some_and(|created| time::age(cluster.now(), created) < FRESH);
+    // Labels that common tools set do not identify a reader.
     let is_plain = |key: &str| {
         key.starts_with("app.kubernetes.io/")
             || key.starts_with("helm.sh/")
@@ -86,10 +93,10 @@ fn is_for_pods(cluster: &Cluster, map: &ConfigMap) -> bool {
         && !IN_EVERY_NAMESPACE.contains(&map.name())
 }
 
-/// What the pods and workloads of a namespace name.
+/// What the pods and workloads of a namespace refer to.
 struct Used<'a> {
     names: BTreeSet<&'a str>,
-    /// Commands, arguments and variables, in which there may be a name.
+    /// Commands, arguments and variables, which may contain a name.
     texts: Vec<&'a str>,
 }
 
@@ -126,10 +133,10 @@ impl<'a> Used<'a> {
 
 fn finding(map: &ConfigMap) -> Finding {
     let (object, namespace, name) = (map.reference(), map.namespace(), map.name());
-    Finding::info(object.clone(), format!("no pod and no workload uses ConfigMap {name}"))
-        .evidence("no volume, variable, command or argument in its namespace names it", &object, "metadata.name")
+    Finding::info(object.clone(), format!("ConfigMap {name} is not used by any pod or workload"))
+        .evidence("no volume, variable, command or argument in the namespace refers to it", &object, "metadata.name")
         .fix_command(
-            "If no program reads it by the API, delete it",
+            "Delete it if no program reads it through the API",
             kubectl(["-n", namespace, "delete", "configmap", name]),
         )
         .rests_on_absence()
@@ -156,9 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_one_that_nobody_uses() {
+    fn fires_for_an_unused_one() {
         check(&RULE, &[MAP, &set("ReplicaSet", "envFrom: [{configMapRef: {name: cart-8a}}]")])
-            .finds(&["info ConfigMap shop/cart-7f: no pod and no workload uses ConfigMap cart-7f"]);
+            .finds(&["info ConfigMap shop/cart-7f: ConfigMap cart-7f is not used by any pod or workload"]);
     }
 
     #[test]
@@ -171,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_meant_for_a_program_fresh_or_everywhere() {
+    fn quiet_when_read_through_the_api_new_or_in_every_namespace() {
         check(&RULE, &[&MAP.replace("app: cart", "grafana_dashboard: '1'")]).finds_nothing();
         check(&RULE, &[&MAP.replace("2026-11-01", "2026-11-21")]).finds_nothing();
         check(&RULE, &[&MAP.replace("name: cart-7f", "name: kube-root-ca.crt")]).finds_nothing();

@@ -12,12 +12,13 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That kube-scheduler and kube-controller-manager renew the leases by which they elect their leader.
+    /// That kube-scheduler and kube-controller-manager renew their leader election leases.
     ///
     /// ## Why it matters
     ///
-    /// Without a leading scheduler no new pod gets a node. Without a leading controller manager nothing makes pods for
-    /// Deployments or Jobs, no endpoints change, lost nodes are not noticed. What runs goes on running, so that it is noticed late.
+    /// Without a leading scheduler no new pods are scheduled. Without a leading controller manager no pods are created
+    /// for Deployments or Jobs, endpoints are not updated, and lost nodes go unnoticed. Running pods keep running, so
+    /// the outage is often detected late.
     ///
     /// ## How to confirm
     ///
@@ -26,13 +27,15 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// See why the component's pods in kube-system fail: `kubectl -n kube-system logs POD`; on a control plane node `crictl ps -a` and
-    /// the manifests in /etc/kubernetes/manifests. Expired certificates are a frequent reason (`kubeadm certs check-expiration`).
+    /// Find out why the component's pods in kube-system fail: `kubectl -n kube-system logs POD`, or `crictl ps -a` and
+    /// the manifests in /etc/kubernetes/manifests on a control plane node. Expired certificates are a frequent cause
+    /// (`kubeadm certs check-expiration`).
     ///
     /// ## Exceptions
     ///
-    /// Where there are no such leases (managed control planes, single-server distributions), where nothing else renews leases at the time
-    /// of the snapshot, and where newer work of the component shows that something else does its job.
+    /// The rule does not fire where these leases do not exist (managed control planes, single-server distributions),
+    /// where no other lease is being renewed at the time of the snapshot, or where recent work of the component shows
+    /// that it is active without the lease.
     "controlplane/leader": Error,
     "the scheduler or the controller manager does not renew its lease",
     needs: [Lease],
@@ -40,7 +43,7 @@ declare_rule! {
     explained_by: ["controlplane/pod", "pod/*"],
 }
 
-/// One that is renewed every few seconds, by the kube-scheduler and kube-controller-manager with the defaults every two.
+/// kube-scheduler and kube-controller-manager renew their leases every two seconds by default.
 const LOST: Duration = Duration::from_secs(60);
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -66,22 +69,22 @@ fn finding(cluster: &Cluster, component: &str, renewed: Timestamp, lease: &Lease
     let ignored = cluster.all::<Pod>().iter().filter_map(Waiting::new);
     let ignored = ignored.filter(|waiting| matches!(waiting.why, Why::Ignored) && is_default(waiting.pod)).count();
     let consequence = match (is_scheduler, ignored) {
-        (false, _) => "no controller acts on changes".to_string(),
-        (true, 0) => "no new pod gets a node".to_string(),
-        (true, 1) => "1 pod waits for a node".to_string(),
-        (true, n) => format!("{n} pods wait for a node"),
+        (false, _) => "controllers are not acting on changes".to_string(),
+        (true, 0) => "no new pods are scheduled".to_string(),
+        (true, 1) => "1 pod is waiting to be scheduled".to_string(),
+        (true, n) => format!("{n} pods are waiting to be scheduled"),
     };
     let lasting = human(age(cluster.now(), renewed));
     let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-    let holder = if holder.is_empty() { "nobody".to_string() } else { words::shorten(holder, 80) };
+    let holder = if holder.is_empty() { "empty".to_string() } else { words::shorten(holder, 80) };
     let mut finding =
         Finding::error(object.clone(), format!("{component} has not renewed its lease for {lasting}: {consequence}"))
             .evidence(format!("the lease was last renewed at {renewed}"), &object, "spec.renewTime")
-            .evidence(format!("its holder is {holder}"), &object, "spec.holderIdentity")
+            .evidence(format!("holderIdentity is {holder}"), &object, "spec.holderIdentity")
             .since(Some(renewed))
             .pods(if is_scheduler { ignored } else { 0 })
             .fix_command(
-                "See whether its pods run, and their logs",
+                "Check the status and logs of its pods",
                 kubectl(["-n", "kube-system", "get", "pods", "-l", &format!("component={component}"), "-o", "wide"]),
             );
     for pod in cluster.in_namespace::<Pod>("kube-system") {
@@ -96,7 +99,7 @@ fn is_default(pod: &Pod) -> bool {
     matches!(pod.spec.scheduler_name.as_str(), "" | "default-scheduler")
 }
 
-/// Whether something was done after the lease was given up that only the component does: the lease is a leftover then.
+/// Whether something happened after the last renewal that only this component does. The lease is a leftover then.
 fn works(cluster: &Cluster, component: &str, renewed: Timestamp, allowed: Duration) -> bool {
     let is_later = |time: Timestamp| time > renewed && age(time, renewed) > allowed;
     let mut pods = cluster.all::<Pod>().iter().filter(|pod| !pod.is_static());
@@ -104,13 +107,13 @@ fn works(cluster: &Cluster, component: &str, renewed: Timestamp, allowed: Durati
         let scheduled = |pod: &Pod| pod.condition("PodScheduled").and_then(|condition| condition.last_transition_time);
         return pods.any(|pod| is_default(pod) && scheduled(pod).is_some_and(is_later));
     }
-    let is_made_by_it = |pod: &Pod| {
+    let is_created_by_it = |pod: &Pod| {
         let owner = pod.controller();
         owner.is_some_and(|owner| {
             [Kind::ReplicaSet, Kind::Job, Kind::DaemonSet, Kind::StatefulSet].iter().any(|k| owner.is(*k))
         })
     };
-    pods.any(|pod| is_made_by_it(pod) && pod.created().is_some_and(is_later))
+    pods.any(|pod| is_created_by_it(pod) && pod.created().is_some_and(is_later))
 }
 
 #[cfg(test)]
@@ -137,17 +140,17 @@ mod tests {
     #[test]
     fn fires_when_a_lease_is_not_renewed() {
         let stale = "2026-11-21T11:40:00.000000Z";
-        check(&RULE, &[&lease("kube-scheduler", stale), &alive(), PENDING]).finds(&[
-            "error Lease kube-system/kube-scheduler: kube-scheduler has not renewed its lease for 20m: 1 pod waits for a node",
-        ]);
+        check(&RULE, &[&lease("kube-scheduler", stale), &alive(), PENDING])
+            .finds(&["error Lease kube-system/kube-scheduler: kube-scheduler has not renewed its lease for 20m: 1 \
+             pod is waiting to be scheduled"]);
         World::new(&[&lease("kube-controller-manager", stale), &alive()]).forbid(Kind::Pod).check(&RULE).finds(&[
             "error Lease kube-system/kube-controller-manager: kube-controller-manager has not renewed its lease for 20m: \
-             no controller acts on changes",
+             controllers are not acting on changes",
         ]);
     }
 
     #[test]
-    fn quiet_when_it_is_or_nothing_is_or_there_is_none() {
+    fn quiet_when_renewed_when_no_lease_is_fresh_or_without_a_lease() {
         check(&RULE, &[&lease("kube-scheduler", "2026-11-21T11:59:10.000000Z"), &alive()]).finds_nothing();
         check(&RULE, &[&lease("kube-scheduler", "2026-11-21T11:40:00.000000Z")]).finds_nothing();
         check(&RULE, &[&alive(), PENDING]).finds_nothing();

@@ -7,13 +7,13 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the static pods of the control plane (etcd, kube-apiserver, kube-controller-manager, kube-scheduler) are ready, and that
-    /// etcd has an odd number of members.
+    /// That the static pods of the control plane (etcd, kube-apiserver, kube-controller-manager, kube-scheduler) are
+    /// ready, and that etcd has an odd number of members.
     ///
     /// ## Why it matters
     ///
-    /// With one of several replicas down the cluster still works, but the next failure may stop it. An even number of etcd members
-    /// survives no more failures than one member fewer, and is likelier to see one.
+    /// With one of several replicas down the cluster still works, but the next failure may stop it. An even number of
+    /// etcd members tolerates no more failures than one member fewer, and adds one more member that can fail.
     ///
     /// ## How to confirm
     ///
@@ -21,15 +21,15 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// `kubectl -n kube-system logs POD`; where the API server itself is down, `crictl logs` on the node. The manifests are in
-    /// /etc/kubernetes/manifests. For etcd, add or remove a member.
+    /// Check `kubectl -n kube-system logs POD`, or `crictl logs` on the node if the API server itself is down. The
+    /// manifests are in /etc/kubernetes/manifests. For etcd, add or remove a member.
     ///
     /// ## Exceptions
     ///
-    /// Where the control plane is not run by static pods (managed clusters), and while a pod has its normal time to start. An even number of etcd
-    /// members is only `info`.
+    /// The rule does not fire where the control plane does not run in static pods (managed clusters), or while a pod is
+    /// within its normal startup time. An even number of etcd members is reported as `info`.
     "controlplane/pod": Error,
-    "a pod of the control plane is not ready",
+    "a control plane pod is not ready",
     needs: [Pod],
     optional: [Node],
     explained_by: ["node/not-ready", "node/pressure", "pod/*"],
@@ -53,13 +53,12 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
     if let Some(first) = members.first().filter(|_| members.len().is_multiple_of(2)) {
         let object = first.reference();
-        let message =
-            format!("etcd has {} members: an even number survives no more failures than one less", members.len());
+        let message = format!("etcd has {} members: an even member count adds no fault tolerance", members.len());
         report.add(
             Finding::info(object.clone(), message)
                 .key("members")
-                .evidence("the static pods with component=etcd are counted", &object, "metadata.labels")
-                .fix("Add a member, or remove one"),
+                .evidence("counted static pods with label component=etcd", &object, "metadata.labels")
+                .fix("Add or remove a member"),
         );
     }
 }
@@ -71,20 +70,23 @@ fn not_ready(cluster: &Cluster, pod: &Pod, component: &str) -> Option<Finding> {
         return None;
     }
     let object = pod.reference();
-    let lasting = since.map_or(String::new(), |since| format!(" for {}", human(age(cluster.now(), since))));
+    let state = match since {
+        Some(since) => format!("has been not ready for {}", human(age(cluster.now(), since))),
+        None => "is not ready".to_string(),
+    };
     let at = if pod.spec.node_name.is_empty() { String::new() } else { format!(" on {}", pod.spec.node_name) };
-    let message = format!("{component}{at} is not ready{lasting}{}", state(pod));
+    let message = format!("{component}{at} {state}{}", reason(pod));
     let finding = Finding::error(object.clone(), message)
         .evidence(text(ready), &object, "status.conditions[Ready]")
         .since(since)
         .pods(1)
         .because(ObjectRef::new(Kind::Node, "", &pod.spec.node_name))
-        .fix_command("See what it says", kubectl(["-n", "kube-system", "logs", pod.name()]));
+        .fix_command("Check its logs", kubectl(["-n", "kube-system", "logs", pod.name()]));
     Some(finding)
 }
 
-/// What its container waits for or ended with.
-fn state(pod: &Pod) -> String {
+/// Why its container is waiting or has terminated.
+fn reason(pod: &Pod) -> String {
     let states = pod.container_statuses().filter(|status| !status.ready).map(|status| &status.state);
     let mut reasons = states.filter_map(|state| {
         let waiting = state.waiting().map(|waiting| waiting.reason.as_str());
@@ -118,13 +120,13 @@ mod tests {
 
     #[test]
     fn fires_when_a_static_pod_is_not_ready() {
-        check(&RULE, &[&pod("kube-scheduler-cp-1", "kube-scheduler", MIRROR, DOWN)]).finds(&[
-            "error Pod kube-system/kube-scheduler-cp-1: kube-scheduler on cp-1 is not ready for 60m (CrashLoopBackOff)",
-        ]);
+        check(&RULE, &[&pod("kube-scheduler-cp-1", "kube-scheduler", MIRROR, DOWN)])
+            .finds(&["error Pod kube-system/kube-scheduler-cp-1: kube-scheduler on cp-1 has been not ready for 60m \
+             (CrashLoopBackOff)"]);
     }
 
     #[test]
-    fn quiet_when_it_is_ready_or_just_starts_or_is_no_static_pod() {
+    fn quiet_when_ready_or_starting_or_not_a_static_pod() {
         check(&RULE, &[&pod("a", "kube-scheduler", MIRROR, "status: 'True'")]).finds_nothing();
         check(&RULE, &[&pod("a", "kube-scheduler", "", DOWN)]).finds_nothing();
         check(&RULE, &[&pod("a", "vault", MIRROR, DOWN)]).finds_nothing();
@@ -139,11 +141,10 @@ mod tests {
     }
 
     #[test]
-    fn fires_as_a_note_for_an_even_number_of_etcd_members() {
+    fn fires_as_info_for_an_even_number_of_etcd_members() {
         let member = |name: &str| pod(name, "etcd", MIRROR, "status: 'True'");
-        check(&RULE, &[&member("etcd-a"), &member("etcd-b")]).finds(&[
-            "info Pod kube-system/etcd-a: etcd has 2 members: an even number survives no more failures than one less",
-        ]);
+        check(&RULE, &[&member("etcd-a"), &member("etcd-b")])
+            .finds(&["info Pod kube-system/etcd-a: etcd has 2 members: an even member count adds no fault tolerance"]);
         check(&RULE, &[&member("etcd-a"), &member("etcd-b"), &member("etcd-c")]).finds_nothing();
     }
 }

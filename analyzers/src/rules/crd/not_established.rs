@@ -10,14 +10,14 @@ use crate::text::words::{count, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That each CustomResourceDefinition is established, that its names are accepted, that the webhook which converts
-    /// between its versions can be reached, and that one which is being deleted goes away.
+    /// That every CustomResourceDefinition is established, that its names are accepted, that its conversion webhook is
+    /// reachable, and that it does not hang in deletion.
     ///
     /// ## Why it matters
     ///
-    /// Objects of a definition that is not established cannot be read or written. Without the conversion webhook not even
-    /// a list works, if objects are stored in another version than the one asked for: controllers, garbage collection and
-    /// the deletion of namespaces stop.
+    /// Objects of a definition that is not established cannot be read or written. Without the conversion webhook even a
+    /// list request fails if objects are stored in a version other than the requested one: controllers, garbage
+    /// collection and namespace deletion stop.
     ///
     /// ## How to confirm
     ///
@@ -25,15 +25,19 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// For names that are not accepted, remove the other definition that uses them. For a conversion webhook, bring back
-    /// the pods behind its Service. For one that is stuck in deletion, see which objects of the kind still have finalizers.
+    /// - Names not accepted: remove the other definition that uses them.
+    /// - Conversion webhook unreachable: restore the pods behind its Service.
+    /// - Stuck in deletion: find the objects of the kind that still have finalizers.
     ///
     /// ## Exceptions
     ///
-    /// In the first two minutes (five for the webhook's `caBundle`), for a conversion webhook that a definition with a
-    /// single version never calls, and where the Service could not be read.
+    /// The rule does not fire
+    ///
+    /// - in the first two minutes (five for the webhook's `caBundle`),
+    /// - for a conversion webhook that is never called because the definition has a single version,
+    /// - where the Service could not be read.
     "crd/not-established": Error,
-    "a CustomResourceDefinition is not established, or its conversion webhook is dead",
+    "a CustomResourceDefinition is not established, or its conversion webhook is unreachable",
     needs: [CustomResourceDefinition],
     optional: [
         Service, EndpointSlice, Endpoints, Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job,
@@ -66,14 +70,14 @@ fn not_established(cluster: &Cluster, crd: &CustomResourceDefinition) -> Option<
     }
     let object = crd.reference();
     let why = if found.message.is_empty() { found.reason.as_str() } else { found.message.as_str() };
-    let state = if found.type_ == "NamesAccepted" { "its names are not accepted" } else { "it is not established" };
-    let message = format!("CustomResourceDefinition {} is not served, {state}: {}", crd.name(), shorten(why, 200));
+    let (name, type_) = (crd.name(), &found.type_);
+    let message = format!("CustomResourceDefinition {name} is not served ({type_} is False): {}", shorten(why, 200));
     let text = format!("condition {} is False ({})", found.type_, found.reason);
     Some(
         Finding::error(object.clone(), message)
             .since(found.last_transition_time)
             .evidence(text, &object, &format!("status.conditions[{}]", found.type_))
-            .fix_command("See which other definition has the names", kubectl(["get", "crds"])),
+            .fix_command("Find the definition that already uses the names", kubectl(["get", "crds"])),
     )
 }
 
@@ -86,14 +90,18 @@ fn conversion(cluster: &Cluster, report: &mut Report, crd: &CustomResourceDefini
     let service = config.service.as_ref()?;
     let object = crd.reference();
     let path = "spec.conversion.webhook.clientConfig";
-    let what = format!("CustomResourceDefinition {} cannot be converted between its versions", crd.name());
+    let what = format!("CustomResourceDefinition {} has no working conversion webhook", crd.name());
     match cluster.answers(&service.namespace, &service.name, Some(service.port.unwrap_or(443))) {
         Answers::Not(outage) => {
             let finding = Finding::error(object.clone(), format!("{what}: {}", outage.why))
                 .key("conversion")
-                .evidence(format!("its webhook is Service {}/{}", service.namespace, service.name), &object, path)
+                .evidence(
+                    format!("conversion webhook is Service {}/{}", service.namespace, service.name),
+                    &object,
+                    path,
+                )
                 .fix_command(
-                    "Bring back what is behind the conversion webhook",
+                    "Restore the backend of the conversion webhook",
                     kubectl(["-n", &service.namespace, "describe", "service", &service.name]),
                 )
                 .rests_on_absence();
@@ -104,10 +112,10 @@ fn conversion(cluster: &Cluster, report: &mut Report, crd: &CustomResourceDefini
             None
         }
         Answers::Likely if lacks_ca(cluster, crd, config.ca_bundle.as_deref()) => Some(
-            Finding::error(object.clone(), format!("{what}: the caBundle of its webhook is empty"))
+            Finding::error(object.clone(), format!("{what}: caBundle is empty"))
                 .key("conversion")
-                .evidence("without it the API server does not trust the webhook", &object, path)
-                .fix("Let the software that it belongs to, or cert-manager's cainjector, write the caBundle"),
+                .evidence("the API server does not trust the webhook without a caBundle", &object, path)
+                .fix("Set caBundle (usually injected by the operator of the CRD or by cert-manager's cainjector)"),
         ),
         Answers::Likely => None,
     }
@@ -130,18 +138,22 @@ fn stuck(cluster: &Cluster, crd: &CustomResourceDefinition) -> Option<Finding> {
     let left: Vec<_> = left.filter(|c| !c.metadata.finalizers.is_empty()).collect();
     let why = match left.first() {
         Some(first) => format!(
-            "{} of its kind has finalizers ({})",
+            "{} of this kind {} finalizers ({})",
             count(left.len(), "object"),
+            if left.len() == 1 { "has" } else { "have" },
             first.metadata.finalizers.join(", ")
         ),
-        None => "objects of its kind are still there".to_string(),
+        None => "objects of this kind still exist".to_string(),
     };
     let message =
         format!("CustomResourceDefinition {} has been terminating for {}: {why}", crd.name(), time::human(age));
     let finding = Finding::error(object.clone(), message).key("deletion").since(Some(deleted));
     let finding = finding.evidence("metadata.deletionTimestamp is set", &object, "metadata.deletionTimestamp");
     let plural = format!("{}.{}", crd.spec.names.plural, crd.spec.group);
-    Some(finding.fix_command("See what is left and what its finalizers wait for", kubectl(["get", &plural, "-A"])))
+    Some(finding.fix_command(
+        "List the remaining objects and check what their finalizers wait for",
+        kubectl(["get", &plural, "-A"]),
+    ))
 }
 
 #[cfg(test)]
@@ -176,19 +188,19 @@ mod tests {
     fn fires_when_the_names_are_taken() {
         check(&RULE, &[&[crd("'False'").as_str()], READY].concat()).finds(&[
             "error CustomResourceDefinition widgets.example.com: CustomResourceDefinition widgets.example.com is not \
-             served, its names are not accepted: widgets is already in use",
+             served (NamesAccepted is False): widgets is already in use",
         ]);
     }
 
     #[test]
     fn fires_when_the_conversion_webhook_is_gone() {
         check(&RULE, &[&crd("'True'")]).finds(&[
-            "error CustomResourceDefinition widgets.example.com: CustomResourceDefinition widgets.example.com cannot be \
-             converted between its versions: Service widgets/webhook does not exist",
+            "error CustomResourceDefinition widgets.example.com: CustomResourceDefinition widgets.example.com has no \
+             working conversion webhook: Service widgets/webhook does not exist",
         ]);
         let bare = CRD.replace("NAMES", "'True'").replace("caBundle: CA, ", "");
         let said = check(&RULE, &[&[bare.as_str()], READY].concat());
-        assert!(said.finding().message.ends_with("the caBundle of its webhook is empty"));
+        assert!(said.finding().message.ends_with("caBundle is empty"));
     }
 
     #[test]
@@ -199,7 +211,7 @@ mod tests {
         assert!(
             said.finding()
                 .message
-                .ends_with("terminating for 60m: 1 object of its kind has finalizers (example.com/x)")
+                .ends_with("terminating for 60m: 1 object of this kind has finalizers (example.com/x)")
         );
     }
 

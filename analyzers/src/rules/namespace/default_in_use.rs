@@ -11,8 +11,8 @@ declare_rule! {
     ///
     /// ## Why it matters
     ///
-    /// It is where things land that nobody gave a place: without quotas, policies and permissions of its own, and together
-    /// with those of everybody else. It cannot be deleted as a whole either.
+    /// `default` is where objects end up when nobody chose a namespace. They share it with everything else and usually
+    /// have no quotas, policies or permissions of their own. The namespace cannot be deleted as a whole.
     ///
     /// ## How to confirm
     ///
@@ -24,8 +24,8 @@ declare_rule! {
     ///
     /// ## Exceptions
     ///
-    /// For Jobs and pods that are over, for what operators made, and for manifests: one without a namespace lands in that of
-    /// whoever applies it.
+    /// The rule does not fire for finished Jobs and pods, for workloads that an operator created, or for manifests: an
+    /// object without a namespace goes to the namespace of whoever applies it.
     "namespace/default-in-use": Info in Strict,
     "workloads in the namespace default",
     needs: [],
@@ -46,13 +46,13 @@ fn check(cluster: &Cluster, report: &mut Report) {
         _ => "are",
     };
     let object = ObjectRef::new(Kind::Namespace, "", "default");
-    let message = format!("{} {is} in the namespace default", list(&names, 3));
+    let message = format!("{} {is} in namespace default", list(&names, 3));
     let mut finding = Finding::info(object, message).pods(here.iter().map(|workload| workload.pods.len()).sum());
     for workload in here.iter().take(20) {
         finding = finding.evidence("metadata.namespace is default", &workload.object, "metadata.namespace");
     }
     let command = kubectl(["create", "namespace", "NAME"]);
-    report.add(finding.fix_command("Give them a namespace of their own, and apply them there", command));
+    report.add(finding.fix_command("Create a namespace and apply the workloads there", command));
 }
 
 #[cfg(test)]
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn fires_for_a_workload_in_default() {
-        check(&RULE, &[CART]).finds(&["info Namespace default: Deployment cart is in the namespace default"]);
+        check(&RULE, &[CART]).finds(&["info Namespace default: Deployment cart is in namespace default"]);
     }
 
     #[test]

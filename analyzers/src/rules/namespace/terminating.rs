@@ -13,27 +13,29 @@ use crate::text::words::{list, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That a namespace which is being deleted goes away, and if it does not, what holds it: an API group that cannot be
-    /// listed, objects with finalizers that nobody removes, objects that cannot be deleted.
+    /// That a namespace that is being deleted disappears. If it does not, the rule reports what blocks the deletion: an
+    /// API group that cannot be listed, objects with finalizers that are never removed, or objects that cannot be
+    /// deleted.
     ///
     /// ## Why it matters
     ///
-    /// A namespace in `Terminating` takes no new objects, and nothing of that name can be installed again. What holds it is
-    /// mostly broken itself: an aggregated API without a server, an operator that was removed before its resources.
+    /// A namespace in `Terminating` accepts no new objects, so nothing can be installed there again. The cause is
+    /// usually broken itself: an aggregated API without a server, or an operator that was removed before its resources.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl get namespace NAME -o jsonpath='{.status.conditions}'` says what remains and why.
+    /// `kubectl get namespace NAME -o jsonpath='{.status.conditions}'` shows what remains and why.
     ///
     /// ## How to fix
     ///
-    /// Bring back the aggregated API, or delete its APIService; install the operator again that should remove the
-    /// finalizers. Removing finalizers by hand leaves behind what they protect (cloud disks, load balancers, DNS records):
-    /// it is the last resort. Do not remove the namespace's own finalizer: that leaves its objects behind, unreachable.
+    /// Restore the aggregated API or delete its APIService. Reinstall the operator that should remove the finalizers.
+    /// Removing finalizers by hand leaves behind what they protect (cloud disks, load balancers, DNS records) and is
+    /// the last resort. Do not remove the namespace's own finalizer: that leaves its objects behind, unreachable.
     ///
     /// ## Exceptions
     ///
-    /// In the first two minutes, and while pods of the namespace are within their termination grace period.
+    /// The rule does not fire in the first two minutes, or while pods of the namespace are within their termination
+    /// grace period.
     "namespace/terminating": Error,
     "a namespace is stuck in Terminating",
     needs: [Namespace],
@@ -71,7 +73,7 @@ fn finding(cluster: &Cluster, namespace: &Namespace) -> Finding {
     let age = namespace.deleted().map(|deleted| time::human(time::age(cluster.now(), deleted))).unwrap_or_default();
     let unserved = unserved(cluster, &conditions);
     let held = held_objects(cluster, name);
-    let why = why(&conditions, &unserved).or_else(|| held_by(&held)).unwrap_or_else(|| UNTOLD.to_string());
+    let why = why(&conditions, &unserved).or_else(|| held_by(&held)).unwrap_or_else(|| UNREPORTED.to_string());
     let mut finding = Finding::error(object.clone(), format!("Namespace {name} has been terminating for {age}: {why}"));
     for condition in &conditions {
         let message = condition.message.as_deref().or(condition.reason.as_deref()).unwrap_or_default();
@@ -79,7 +81,7 @@ fn finding(cluster: &Cluster, namespace: &Namespace) -> Finding {
         finding = finding.evidence(shorten(message, 300), &object, &path);
     }
     for (held, finalizers) in held.into_iter().take(5) {
-        finding = finding.evidence(format!("{held} waits for {}", list(finalizers, 3)), &held, "metadata.finalizers");
+        finding = finding.evidence(format!("{held} has {}", describe(finalizers)), &held, "metadata.finalizers");
     }
     for api in unserved {
         finding = finding.because(api.reference());
@@ -94,12 +96,12 @@ fn finding(cluster: &Cluster, namespace: &Namespace) -> Finding {
         finding = finding.because(cluster.owner_of(pod).into_owned());
     }
     finding.fix_command(
-        "See what remains and let what should remove it do so; remove finalizers by hand only as the last resort",
+        "Check what remains and restore its controller; remove finalizers by hand only as a last resort",
         kubectl(["get", "namespace", name, "-o", "jsonpath={.status.conditions}"]),
     )
 }
 
-/// The aggregated APIs without a server that the conditions name.
+/// The unavailable aggregated APIs that the conditions name.
 fn unserved<'a>(cluster: &'a Cluster, conditions: &[&NamespaceCondition]) -> Vec<&'a APIService> {
     let discovery = conditions.iter().filter(|condition| condition.type_ == "NamespaceDeletionDiscoveryFailure");
     let messages: Vec<&str> = discovery.filter_map(|condition| condition.message.as_deref()).collect();
@@ -116,7 +118,8 @@ fn unserved<'a>(cluster: &'a Cluster, conditions: &[&NamespaceCondition]) -> Vec
     cluster.all::<APIService>().iter().filter(is_down).filter(is_named).collect()
 }
 
-/// The most telling condition: what cannot be listed may hide anything, then what waits for finalizers, then the rest.
+/// The most specific cause: a discovery failure comes first because it can hide any object, then finalizers, then the
+/// rest.
 fn why(conditions: &[&NamespaceCondition], unserved: &[&APIService]) -> Option<String> {
     let message = |type_: &str| {
         let condition = conditions.iter().find(|condition| condition.type_ == type_)?;
@@ -125,30 +128,36 @@ fn why(conditions: &[&NamespaceCondition], unserved: &[&APIService]) -> Option<S
     let tail = |text: &str| shorten(text.split_once(": ").map_or(text, |(_, tail)| tail), 200);
     if !unserved.is_empty() {
         let names: Vec<&str> = unserved.iter().map(|api| api.name()).collect();
-        return Some(format!("not everything in it can be listed, for APIService {} is unavailable", list(&names, 3)));
+        let is = if names.len() == 1 { "is" } else { "are" };
+        return Some(format!("its contents cannot be listed: APIService {} {is} unavailable", list(&names, 3)));
     }
     if let Some(text) = message("NamespaceDeletionDiscoveryFailure") {
-        return Some(format!("not everything in it can be listed: {}", tail(text)));
+        return Some(format!("its contents cannot be listed: {}", tail(text)));
     }
     if let Some(text) = message("NamespaceFinalizersRemaining") {
         let content = message("NamespaceContentRemaining").map(|text| format!(" ({})", tail(text))).unwrap_or_default();
         return Some(format!("finalizers remain: {}{content}", tail(text)));
     }
     if let Some(text) = message("NamespaceDeletionContentFailure") {
-        return Some(format!("something in it cannot be deleted: {}", shorten(text, 200)));
+        return Some(format!("its contents cannot be deleted: {}", shorten(text, 200)));
     }
-    message("NamespaceContentRemaining").map(|text| format!("it still holds {}", tail(text)))
+    message("NamespaceContentRemaining").map(|text| format!("remaining content: {}", tail(text)))
 }
 
-const UNTOLD: &str = "its status does not say what remains";
+const UNREPORTED: &str = "its status does not report what remains";
 
-/// The status tells nothing while the controller deletes pods before all else (KEP-5080) and one of them stays.
+/// The controller deletes pods first (KEP-5080); while one of them remains, the status reports nothing.
 fn held_by(held: &[(ObjectRef, &[String])]) -> Option<String> {
     let (first, finalizers) = held.iter().find(|(object, _)| object.is(Kind::Pod)).or(held.first())?;
-    Some(format!("{} {} is still in it, with finalizer {}", first.kind, first.name, list(finalizers, 3)))
+    Some(format!("{} still exists with {}", first.title(), describe(finalizers)))
 }
 
-/// Objects of the namespace that are being deleted and have finalizers, as far as kinds are read.
+/// `finalizer a`, `finalizers a and b`.
+fn describe(finalizers: &[String]) -> String {
+    format!("{} {}", if finalizers.len() == 1 { "finalizer" } else { "finalizers" }, list(finalizers, 3))
+}
+
+/// Objects of the namespace that are being deleted and have finalizers, of the kinds that were read.
 fn held_objects<'a>(cluster: &'a Cluster, namespace: &str) -> Vec<(ObjectRef, &'a [String])> {
     fn of<'a, T: Object>(cluster: &'a Cluster, namespace: &str) -> Vec<(ObjectRef, &'a [String])> {
         let objects = cluster.in_namespace::<T>(namespace).iter();
@@ -198,7 +207,7 @@ mod tests {
         let said = check(&RULE, &[NAMESPACE, WIDGET]);
         said.finds(&["error Namespace old: Namespace old has been terminating for 60m: finalizers remain: \
                       example.com/cleanup in 1 resource instances (widgets.example.com has 1 resource instances)"]);
-        assert!(said.text().contains("Widget old/w waits for example.com/cleanup"));
+        assert!(said.text().contains("Widget old/w has finalizer example.com/cleanup"));
     }
 
     #[test]
@@ -219,26 +228,25 @@ mod tests {
         assert!(
             said.finding()
                 .message
-                .ends_with("not everything in it can be listed, for APIService v1beta1.metrics.k8s.io is unavailable")
+                .ends_with("its contents cannot be listed: APIService v1beta1.metrics.k8s.io is unavailable")
         );
         assert_eq!(said.finding().because[0].to_string(), "APIService v1beta1.metrics.k8s.io");
     }
 
     #[test]
-    fn fires_with_the_pod_that_holds_up_all_the_rest() {
+    fn fires_with_the_pod_that_blocks_deletion() {
         let silent = NAMESPACE.replace("status: 'True'", "status: 'False'");
         let pod = "{apiVersion: v1, kind: Pod, metadata: {name: fin, namespace: old, deletionTimestamp: \
                    '2026-11-21T11:00:00Z', finalizers: [example.com/wait]}}";
-        check(&RULE, &[&silent, pod]).finds(&[
-            "error Namespace old: Namespace old has been terminating for 60m: Pod fin is still in it, with finalizer \
-             example.com/wait",
-        ]);
+        check(&RULE, &[&silent, pod])
+            .finds(&["error Namespace old: Namespace old has been terminating for 60m: Pod fin still exists with \
+             finalizer example.com/wait"]);
     }
 
     #[test]
     fn fires_without_status() {
         let bare = NAMESPACE.split_once("status:").unwrap().0;
-        assert!(check(&RULE, &[bare]).finding().message.ends_with("its status does not say what remains"));
+        assert!(check(&RULE, &[bare]).finding().message.ends_with("its status does not report what remains"));
     }
 
     #[test]

@@ -11,12 +11,12 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Nodes that are cordoned (`spec.unschedulable`), and whether pods wait that would fit there.
+    /// Nodes that are cordoned (`spec.unschedulable`), and whether pending pods would fit there.
     ///
     /// ## Why it matters
     ///
-    /// A cordoned node takes no new pods. That is meant so during maintenance, and often forgotten after it: the cluster is then
-    /// smaller than it looks.
+    /// A cordoned node accepts no new pods. That is intended during maintenance and often forgotten afterwards. Until
+    /// then the cluster has less capacity than it seems.
     ///
     /// ## How to confirm
     ///
@@ -24,13 +24,13 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// `kubectl uncordon NODE` when the maintenance is over.
+    /// Run `kubectl uncordon NODE` when maintenance is over.
     ///
     /// ## Exceptions
     ///
-    /// It is only `info` unless a pod without a node would fit there.
+    /// The severity is `info` unless a pending pod would fit on the node.
     "node/cordoned": Warning,
-    "a node is cordoned, perhaps while pods wait that would fit there",
+    "a node is cordoned",
     needs: [Node],
     optional: [Pod, Namespace, PersistentVolumeClaim, PersistentVolume, StorageClass, Event, ReplicaSet, Job],
     explained_by: [],
@@ -46,24 +46,25 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let object = node.reference();
         let taint = node.spec.taints.iter().find(|taint| taint.key == "node.kubernetes.io/unschedulable");
         let since = taint.and_then(|taint| taint.time_added);
-        let lasting = since.map_or(String::new(), |since| format!(" for {}", human(age(cluster.now(), since))));
+        let state = match since {
+            Some(since) => format!("has been cordoned for {}", human(age(cluster.now(), since))),
+            None => "is cordoned".to_string(),
+        };
         let owners = waiting.get(node.name()).map(Vec::as_slice).unwrap_or_default();
         let names: Vec<String> = owners.iter().map(|owner| format!("{} {}", owner.kind, owner.name)).collect();
         let (severity, consequence) = match names.len() {
             0 => (Severity::Info, String::new()),
-            1 => (Severity::Warning, format!(", and {} waits for a node like it", names[0])),
-            _ => (Severity::Warning, format!(", and {} wait for a node like it", words::list(&names, 3))),
+            _ => (Severity::Warning, format!(" and blocks scheduling of {}", words::list(&names, 3))),
         };
-        let finding =
-            Finding::new(severity, object.clone(), format!("Node {} is cordoned{lasting}{consequence}", node.name()))
-                .evidence("spec.unschedulable is true", &object, "spec.unschedulable")
-                .since(since)
-                .fix_command("Let it take pods again when the maintenance is over", kubectl(["uncordon", node.name()]));
+        let finding = Finding::new(severity, object.clone(), format!("Node {} {state}{consequence}", node.name()))
+            .evidence("spec.unschedulable is true", &object, "spec.unschedulable")
+            .since(since)
+            .fix_command("Uncordon the node when maintenance is over", kubectl(["uncordon", node.name()]));
         report.add(finding);
     }
 }
 
-/// The owners of stuck pods by the nodes that would take them but for the cordon.
+/// The owners of unschedulable pods, by the nodes that refuse them only because of the cordon.
 fn waiting_for(cluster: &Cluster) -> BTreeMap<String, Vec<ObjectRef>> {
     let mut waiting: BTreeMap<String, Vec<ObjectRef>> = BTreeMap::new();
     let Some(judge) = Judge::new(cluster) else { return waiting };
@@ -94,15 +95,15 @@ mod tests {
     #[test]
     fn fires_as_a_warning_when_a_pod_would_fit() {
         check(&RULE, &[NODE, &pending("")])
-            .finds(&["warning Node worker-1: Node worker-1 is cordoned for 3d, and Pod web waits for a node like it"]);
+            .finds(&["warning Node worker-1: Node worker-1 has been cordoned for 3d and blocks scheduling of Pod web"]);
     }
 
     #[test]
-    fn quiet_but_for_a_note_when_nothing_waits_for_it() {
-        let note = "info Node worker-1: Node worker-1 is cordoned for 3d";
-        check(&RULE, &[NODE]).finds(&[note]);
-        check(&RULE, &[NODE, &pending("nodeSelector: {disktype: nvme}")]).finds(&[note]);
-        World::new(&[NODE, &pending("")]).forbid(Kind::Pod).check(&RULE).finds(&[note]);
+    fn quiet_except_for_info_when_no_pod_waits_for_it() {
+        let info = "info Node worker-1: Node worker-1 has been cordoned for 3d";
+        check(&RULE, &[NODE]).finds(&[info]);
+        check(&RULE, &[NODE, &pending("nodeSelector: {disktype: nvme}")]).finds(&[info]);
+        World::new(&[NODE, &pending("")]).forbid(Kind::Pod).check(&RULE).finds(&[info]);
     }
 
     #[test]

@@ -13,44 +13,51 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the condition `Ready` of every node is True, and that a node which says so still renews its lease.
+    /// That the condition `Ready` of every node is True, and that every node that is reported ready still renews its
+    /// lease.
     ///
     /// ## Why it matters
     ///
-    /// `False` is the kubelet saying that it cannot run pods, mostly for the container runtime or the network plugin. `Unknown` is
-    /// the control plane saying that the kubelet has stopped reporting: the machine is down, cut off, or the kubelet is dead. No new
-    /// pods are placed there, Services stop sending traffic to its pods, and after five minutes most pods are evicted; volumes that
-    /// only one node may use stay attached to the lost node.
+    /// `False` means that the kubelet cannot run pods, usually because of the container runtime or the network plugin.
+    /// `Unknown` means that the kubelet has stopped reporting: the machine is down or disconnected, or the kubelet is
+    /// dead. No new pods are scheduled there, Services stop sending traffic to its pods, and after five minutes most
+    /// pods are evicted. ReadWriteOnce volumes stay attached to the lost node.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl describe node NODE` shows conditions, events and what runs there. On the node: `systemctl status kubelet`,
-    /// `journalctl -u kubelet -n 100`.
+    /// `kubectl describe node NODE` shows the conditions, the events and the pods. On the node: `systemctl status
+    /// kubelet`, `journalctl -u kubelet -n 100`.
     ///
     /// ## How to fix
     ///
-    /// Follow the condition's message: start the container runtime or the kubelet, install or repair the network plugin, bring the machine back. If the machine is
-    /// gone for good, `kubectl delete node NODE` lets its pods and volumes go.
+    /// Follow the condition's message: start the container runtime or the kubelet, install or repair the network
+    /// plugin, or restore the machine. If the machine is permanently lost, `kubectl delete node NODE` releases its pods
+    /// and volumes.
     ///
     /// ## Exceptions
     ///
-    /// For the first two minutes of a node, in the first minute of `False` (a kubelet that restarts) unless the node was lost
-    /// before, and, as far as leases go, where none is kept for the node,
-    /// where nothing else in the cluster renews leases, or where the node has reported its status since.
+    /// The rule does not fire
+    ///
+    /// - for nodes less than two minutes old,
+    /// - in the first minute of `False` (a kubelet restart), unless the node was lost before.
+    ///
+    /// A stale lease is ignored where the node has no lease, where no other lease in the cluster is being renewed, or
+    /// where the node has updated its status since.
     "node/not-ready": Error,
-    "a node is not ready, or its kubelet gives no sign of life",
+    "a node is not ready, or its kubelet has stopped reporting",
     needs: [Node],
     optional: [Pod, Lease],
     explained_by: [],
 }
 
-/// The kubelet renews its lease every ten seconds, and the control plane gives up after 50. Where that did not happen, be sure.
+/// The kubelet renews its lease every ten seconds, and the control plane marks the node after 50 seconds. A node that
+/// is still marked ready gets a longer time before it counts as lost.
 const LEASE_LOST: Duration = Duration::from_secs(300);
-/// The kubelet writes its status at least every five minutes.
+/// The kubelet updates its status at least every five minutes.
 const STATUS_LOST: Duration = Duration::from_secs(360);
 
-const GONE: &str = "Bring the machine back (power, network, kubelet); if it is gone for good, delete the Node, so that its \
-                    pods and volumes can go elsewhere";
+const GONE: &str = "Restore the machine (power, network, kubelet); if it is permanently lost, delete the Node to release \
+                    its pods and volumes";
 
 fn check(cluster: &Cluster, report: &mut Report) {
     for node in cluster.all::<Node>() {
@@ -68,7 +75,10 @@ fn check(cluster: &Cluster, report: &mut Report) {
 fn not_ready(cluster: &Cluster, node: &Node, ready: &Condition, down: Down) -> Finding {
     let now = cluster.now();
     let object = node.reference();
-    let lasting = down.since.map_or(String::new(), |since| format!(" for {}", human(age(now, since))));
+    let state = match down.since {
+        Some(since) => format!("has been not ready for {}", human(age(now, since))),
+        None => "is not ready".to_string(),
+    };
     let why = if ready.is_false() {
         let why = if ready.message.is_empty() { ready.reason.as_str() } else { ready.message.as_str() };
         words::shorten(why, 200)
@@ -77,8 +87,8 @@ fn not_ready(cluster: &Cluster, node: &Node, ready: &Condition, down: Down) -> F
         let silent = last.map_or(String::new(), |last| format!(" {} ago", human(age(now, last))));
         format!("its kubelet stopped reporting{silent}")
     };
-    let why = if why.is_empty() { "no reason is given".to_string() } else { why };
-    let message = format!("Node {} is not ready{lasting}: {why}{}", node.name(), pods_there(cluster, node));
+    let why = if why.is_empty() { "no reason given".to_string() } else { why };
+    let message = format!("Node {} {state}: {why}{}", node.name(), pods_there(cluster, node));
     let finding = Finding::error(object.clone(), message)
         .evidence(
             format!("condition Ready is {} ({}): {}", ready.status, ready.reason, words::shorten(&ready.message, 300)),
@@ -89,7 +99,7 @@ fn not_ready(cluster: &Cluster, node: &Node, ready: &Condition, down: Down) -> F
     complete(finding, cluster, node, !ready.is_false())
 }
 
-/// A node that says it is ready and does not speak any more, and nobody has marked it.
+/// A node that is still marked ready although its kubelet has stopped reporting.
 fn silent(cluster: &Cluster, node: &Node, ready: &Condition) -> Option<Finding> {
     let now = cluster.now();
     let is_new = node.created().is_some_and(|created| age(now, created) < START);
@@ -105,7 +115,7 @@ fn silent(cluster: &Cluster, node: &Node, ready: &Condition) -> Option<Finding> 
     }
     let object = node.reference();
     let message = format!(
-        "Node {} still says that it is ready, but its kubelet has not renewed its lease for {}{}",
+        "Node {} is marked ready, but its kubelet has not renewed its lease for {}{}",
         node.name(),
         human(age(now, renewed)),
         pods_there(cluster, node)
@@ -127,7 +137,7 @@ fn running(cluster: &Cluster, node: &Node) -> usize {
 fn pods_there(cluster: &Cluster, node: &Node) -> String {
     match running(cluster, node) {
         0 => String::new(),
-        pods => format!(" ({} there)", words::count(pods, "pod")),
+        pods => format!(" ({} on the node)", words::count(pods, "pod")),
     }
 }
 
@@ -135,14 +145,14 @@ fn complete(mut finding: Finding, cluster: &Cluster, node: &Node, is_silent: boo
     let object = node.reference();
     if let Some(last) = node.condition("Ready").and_then(|ready| ready.last_update_time) {
         let path = "status.conditions[Ready].lastHeartbeatTime";
-        finding = finding.evidence(format!("its status was last written at {last}"), &object, path);
+        finding = finding.evidence(format!("node status was last updated at {last}"), &object, path);
     }
     if let Some(renewed) = cluster.node_lease(node).and_then(lease::renewed).filter(|_| is_silent) {
         let lease = ObjectRef::new(Kind::Lease, "kube-node-lease", node.name());
-        finding = finding.evidence(format!("its lease was last renewed at {renewed}"), &lease, "spec.renewTime");
+        finding = finding.evidence(format!("node lease was last renewed at {renewed}"), &lease, "spec.renewTime");
     }
     let finding = finding.pods(running(cluster, node)).fix_command(
-        "See the node's conditions and events, then the kubelet's log on the machine (journalctl -u kubelet)",
+        "Check the node's conditions and events, then the kubelet log on the machine (journalctl -u kubelet)",
         kubectl(["describe", "node", node.name()]),
     );
     if is_silent { finding.fix(GONE) } else { finding }
@@ -175,7 +185,10 @@ mod tests {
         let lost = "status: Unknown, reason: NodeStatusUnknown, message: Kubelet stopped posting node status.,
             lastHeartbeatTime: '2026-11-21T11:40:00Z', lastTransitionTime: '2026-11-21T11:41:00Z'";
         let said = check(&RULE, &[&node("worker-1", lost), POD]);
-        said.finds(&["error Node worker-1: Node worker-1 is not ready for 19m: its kubelet stopped reporting 20m ago (1 pod there)"]);
+        said.finds(&[
+            "error Node worker-1: Node worker-1 has been not ready for 19m: its kubelet stopped reporting 20m ago (1 pod on \
+             the node)",
+        ]);
         assert_eq!(said.finding().pods, 1);
     }
 
@@ -186,44 +199,44 @@ mod tests {
             lastTransitionTime: '2026-11-21T11:59:55Z'";
         let renewed = lease("kube-node-lease", "worker-1", "2026-11-21T11:59:10.000000Z");
         let said = check(&RULE, &[&node("worker-1", lost), &renewed]);
-        said.finds(&["error Node worker-1: Node worker-1 is not ready for 5s: its kubelet stopped reporting 50s ago"]);
+        said.finds(&[
+            "error Node worker-1: Node worker-1 has been not ready for 5s: its kubelet stopped reporting 50s ago",
+        ]);
         let evidence: Vec<&str> = said.finding().evidence.iter().map(|evidence| evidence.text.as_str()).collect();
-        assert!(evidence.contains(&"its lease was last renewed at 2026-11-21T11:59:10Z"), "{evidence:?}");
+        assert!(evidence.contains(&"node lease was last renewed at 2026-11-21T11:59:10Z"), "{evidence:?}");
     }
 
-    /// A kubelet that comes back says `False` for some seconds: what follows from the loss is not over yet.
+    /// A kubelet that comes back reports `False` for some seconds, while the effects of the loss still last.
     #[test]
-    fn fires_on_the_way_back_from_a_loss() {
+    fn fires_while_recovering_from_a_loss() {
         let back = "status: 'False', message: container runtime is down, lastTransitionTime: '2026-11-21T11:59:55Z'";
         let pressure = |status: &str, at: &str| {
             let condition = format!("MemoryPressure, status: {status}, lastTransitionTime: '{at}'");
             node("worker-1", back).replace("MemoryPressure, status: Unknown", &condition)
         };
-        for not_seen_to_yet in
-            [pressure("Unknown", "2026-11-21T11:50:00Z"), pressure("'False'", "2026-11-21T11:59:54Z")]
-        {
-            check(&RULE, &[&not_seen_to_yet])
-                .finds(&["error Node worker-1: Node worker-1 is not ready for 5s: container runtime is down"]);
+        for recovering in [pressure("Unknown", "2026-11-21T11:50:00Z"), pressure("'False'", "2026-11-21T11:59:54Z")] {
+            check(&RULE, &[&recovering])
+                .finds(&["error Node worker-1: Node worker-1 has been not ready for 5s: container runtime is down"]);
         }
         check(&RULE, &[&pressure("'False'", "2026-11-01T00:00:00Z")]).finds_nothing();
     }
 
     #[test]
-    fn fires_with_the_kubelets_own_words() {
+    fn fires_with_the_kubelets_message() {
         let down = "status: 'False', reason: KubeletNotReady, message: container runtime is down,
             lastTransitionTime: '2026-11-21T11:00:00Z'";
-        let expected = "error Node worker-1: Node worker-1 is not ready for 60m: container runtime is down";
+        let expected = "error Node worker-1: Node worker-1 has been not ready for 60m: container runtime is down";
         World::new(&[&node("worker-1", down)]).forbid(Kind::Pod).forbid(Kind::Lease).check(&RULE).finds(&[expected]);
         check(&RULE, &[&node("worker-1", "status: 'False'")])
-            .finds(&["error Node worker-1: Node worker-1 is not ready: no reason is given"]);
+            .finds(&["error Node worker-1: Node worker-1 is not ready: no reason given"]);
     }
 
     #[test]
     fn quiet_in_the_first_minute_and_on_a_new_node() {
         let restarting = "status: 'False', lastTransitionTime: '2026-11-21T11:59:30Z'";
-        let fine_but_for_that =
+        let otherwise_healthy =
             node("worker-1", restarting).replace("Pressure, status: Unknown", "Pressure, status: 'False'");
-        check(&RULE, &[&fine_but_for_that]).finds_nothing();
+        check(&RULE, &[&otherwise_healthy]).finds_nothing();
         let new = node("worker-1", "status: 'False'").replace("2026-11-01T00:00:00Z", "2026-11-21T11:58:30Z");
         check(&RULE, &[&new]).finds_nothing();
     }
@@ -238,7 +251,7 @@ mod tests {
             lease("kube-system", "apiserver-x", "2026-11-21T11:59:55.000000Z"),
         ];
         check(&RULE, &documents.each_ref().map(String::as_str)).finds(&[
-            "error Node worker-1: Node worker-1 still says that it is ready, but its kubelet has not renewed its lease for 30m",
+            "error Node worker-1: Node worker-1 is marked ready, but its kubelet has not renewed its lease for 30m",
         ]);
     }
 

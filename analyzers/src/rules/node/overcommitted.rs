@@ -7,24 +7,27 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether the pods request more than 95 % of the allocatable cpu, or of the memory, on every node that takes pods.
+    /// Whether pods request 95% or more of the allocatable CPU, or of the allocatable memory, on every schedulable
+    /// node.
     ///
     /// ## Why it matters
     ///
-    /// The cluster is full: the next pod that asks for more than the rest stays `Pending`, and what runs on a node that is lost or drained
-    /// has nowhere to go.
+    /// The cluster is full. The next pod that requests more than the rest stays `Pending`, and pods of a lost or
+    /// drained node cannot be rescheduled.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl describe nodes` shows under *Allocated resources* the sum of the requests; `kubectl top nodes` what is really used.
+    /// `kubectl describe nodes` shows the sum of the requests under *Allocated resources*; `kubectl top nodes` shows
+    /// actual usage.
     ///
     /// ## How to fix
     ///
-    /// Add a node, or lower requests that are far above what the containers use.
+    /// Add a node, or lower requests that far exceed actual usage.
     ///
     /// ## Exceptions
     ///
-    /// As long as one node that is ready, not cordoned and not tainted has room; and where not all nodes and pods could be read.
+    /// The rule does not fire as long as one node that is ready, not cordoned and not tainted has room, or where not
+    /// all nodes and pods could be read.
     "node/overcommitted": Info,
     "requests fill every node",
     needs: [Node, Pod],
@@ -32,12 +35,13 @@ declare_rule! {
     explained_by: [],
 }
 
+/// In percent of allocatable.
 const FULL: i128 = 95;
 
 fn check(cluster: &Cluster, report: &mut Report) {
     let Some(scheduler) = Scheduler::new(cluster).filter(Scheduler::is_complete) else { return };
     for resource in ["cpu", "memory"] {
-        let usage = scheduler.usage().filter(|(node, _, _)| takes_pods(node));
+        let usage = scheduler.usage().filter(|(node, _, _)| is_schedulable(node));
         let usage: Vec<(&Node, Amount, Amount)> =
             usage.map(|(node, requested, has)| (node, requested.get(resource), has.get(resource))).collect();
         let is_full =
@@ -47,27 +51,28 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let Some(roomiest) = usage.iter().rev().max_by_key(free) else { continue };
         let object = first.reference();
         let nodes = match usage.len() {
-            1 => format!("on node {}, the only one that takes pods", first.name()),
-            n => format!("on every one of {}", words::count(n, "node")),
+            1 => format!("on {} (the only schedulable node)", first.name()),
+            n => format!("on all {}", words::count(n, "schedulable node")),
         };
+        let title = if resource == "cpu" { "CPU" } else { "Memory" };
         let most = free(&roomiest).text(resource);
         let message = format!(
-            "Requests take 95% or more of the {resource} {nodes}: at most {most} is free, on {}",
+            "{title} requests are at {FULL}% or more of allocatable {nodes}: at most {most} free (on {})",
             roomiest.0.name()
         );
         let finding = Finding::info(object, message)
             .key(resource)
             .evidence(
-                format!("its pods request {} of {}", roomiest.1.text(resource), roomiest.2.text(resource)),
+                format!("pods request {} of {} allocatable", roomiest.1.text(resource), roomiest.2.text(resource)),
                 &roomiest.0.reference(),
                 "status.allocatable",
             )
-            .fix_command("Add a node, or lower requests that are far above use", kubectl(["describe", "nodes"]));
+            .fix_command("Add a node, or lower requests that far exceed actual usage", kubectl(["describe", "nodes"]));
         report.add(finding);
     }
 }
 
-fn takes_pods(node: &Node) -> bool {
+fn is_schedulable(node: &Node) -> bool {
     let is_tainted = node.spec.taints.iter().any(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));
     node.is_ready() && !node.spec.unschedulable && !is_tainted
 }
@@ -92,8 +97,8 @@ mod tests {
         )
     }
 
-    const MESSAGE: &str =
-        "info Node a: Requests take 95% or more of the cpu on every one of 2 nodes: at most 100m is free, on b";
+    const MESSAGE: &str = "info Node a: CPU requests are at 95% or more of allocatable on all 2 schedulable \
+                           nodes: at most 100m free (on b)";
 
     #[test]
     fn fires_when_every_node_is_full() {
@@ -102,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_one_has_room_or_none_takes_pods() {
+    fn quiet_when_one_has_room_or_none_is_schedulable() {
         let room = [node("a", ""), node("b", ""), pod("a", "1950m"), pod("b", "1800m")];
         check(&RULE, &room.each_ref().map(String::as_str)).finds_nothing();
         check(&RULE, &[&node("a", "unschedulable: true"), &pod("a", "2")]).finds_nothing();

@@ -6,13 +6,14 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// The conditions of nodes other than `Ready`: `MemoryPressure`, `DiskPressure`, `PIDPressure` and `NetworkUnavailable`, and those
-    /// that node-problem-detector and the monitoring agents of cloud providers add (`KernelDeadlock`, `ReadonlyFilesystem`,
-    /// `KernelReady` …), which are only warnings.
+    /// The conditions of nodes other than `Ready`: `MemoryPressure`, `DiskPressure`, `PIDPressure` and
+    /// `NetworkUnavailable`. Conditions that node-problem-detector and the monitoring agents of cloud providers add
+    /// (`KernelDeadlock`, `ReadonlyFilesystem`, `KernelReady` …) are reported as warnings.
     ///
     /// ## Why it matters
     ///
-    /// Under memory, disk or PID pressure the kubelet evicts pods and takes no new ones. A node without network gets no pods at all.
+    /// Under memory, disk or PID pressure the kubelet evicts pods and rejects new ones. A node without network gets no
+    /// pods at all.
     ///
     /// ## How to confirm
     ///
@@ -20,13 +21,14 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Memory: give pods limits near to what they use, or move some away. Disk: clean up images and logs, find the pod that writes
-    /// much, enlarge the disk. PIDs: find the pod that forks; set the kubelet's `podPidsLimit`. Network: look at the pods of the network plugin on
-    /// that node, or the route controller of the cloud provider.
+    /// - Memory: set pod limits close to actual usage, or move some pods away.
+    /// - Disk: clean up images and logs, find the pod that fills the disk, or enlarge the disk.
+    /// - PIDs: find the pod that forks; set the kubelet's `podPidsLimit`.
+    /// - Network: check the pods of the network plugin on that node, or the route controller of the cloud provider.
     ///
     /// ## Exceptions
     ///
-    /// For conditions that are False or Unknown, and for types that are not known to mean trouble.
+    /// The rule does not fire for conditions that are False or Unknown, or for unknown condition types.
     "node/pressure": Error,
     "a node is short of memory, disk or PIDs, has no network, or reports another problem",
     needs: [Node],
@@ -50,7 +52,7 @@ const PROBLEMS: [&str; 11] = [
     "XfsShutdown",
 ];
 
-/// Parts of a node that the EKS node monitoring agent reports as not ready with False.
+/// Condition types of the EKS node monitoring agent, which are False when that part of the node is not ready.
 /// Source: <https://docs.aws.amazon.com/eks/latest/userguide/node-health.html>
 const PARTS: [&str; 5] =
     ["AcceleratedHardwareReady", "ContainerRuntimeReady", "KernelReady", "NetworkingReady", "StorageReady"];
@@ -79,7 +81,7 @@ fn trouble(condition: &Condition) -> Option<(Severity, String)> {
     }
     let is_problem =
         (PROBLEMS.contains(&type_) && condition.is_true()) || (PARTS.contains(&type_) && condition.is_false());
-    is_problem.then(|| (Severity::Warning, format!("reports {type_} {}", condition.status)))
+    is_problem.then(|| (Severity::Warning, format!("has condition {type_}={}", condition.status)))
 }
 
 fn finding(node: &Node, condition: &Condition, severity: Severity, what: &str) -> Finding {
@@ -94,7 +96,7 @@ fn finding(node: &Node, condition: &Condition, severity: Severity, what: &str) -
         )
         .key(condition.type_.to_string())
         .since(condition.last_transition_time)
-        .fix_command("See what the node reports and what runs there", kubectl(["describe", "node", node.name()]))
+        .fix_command("Check the node's conditions and pods", kubectl(["describe", "node", node.name()]))
 }
 
 #[cfg(test)]
@@ -120,9 +122,9 @@ mod tests {
     #[test]
     fn fires_as_a_warning_for_problems_that_agents_report() {
         check(&RULE, &[&node("KernelDeadlock", "True")])
-            .finds(&["warning Node worker-1: Node worker-1 reports KernelDeadlock True: what the node says"]);
+            .finds(&["warning Node worker-1: Node worker-1 has condition KernelDeadlock=True: what the node says"]);
         check(&RULE, &[&node("StorageReady", "False")])
-            .finds(&["warning Node worker-1: Node worker-1 reports StorageReady False: what the node says"]);
+            .finds(&["warning Node worker-1: Node worker-1 has condition StorageReady=False: what the node says"]);
     }
 
     #[test]

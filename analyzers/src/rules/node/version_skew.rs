@@ -10,20 +10,20 @@ declare_rule! {
     ///
     /// ## Why it matters
     ///
-    /// Outside of that range Kubernetes makes no promises: pods may not start, fields are ignored, and the next upgrade of the control
-    /// plane cuts the node off. See <https://kubernetes.io/releases/version-skew-policy/#kubelet>.
+    /// Outside this range Kubernetes is not supported: pods may fail to start, fields are ignored, and the next control
+    /// plane upgrade can disconnect the node. See <https://kubernetes.io/releases/version-skew-policy/#kubelet>.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl version` and the column VERSION of `kubectl get nodes`.
+    /// Compare `kubectl version` with the column VERSION of `kubectl get nodes`.
     ///
     /// ## How to fix
     ///
-    /// Upgrade the nodes; where they are newer, upgrade the control plane first.
+    /// Upgrade the nodes. If they are newer than the API server, upgrade the control plane first.
     ///
     /// ## Exceptions
     ///
-    /// Where the version of the API server is not known, and for versions that cannot be read as numbers.
+    /// The rule does not fire where the version of the API server is unknown, or for versions that cannot be parsed.
     "node/version-skew": Warning,
     "a kubelet is newer than the API server, or too old for it",
     needs: [Node],
@@ -32,7 +32,7 @@ declare_rule! {
 }
 
 /// How many minor versions a kubelet may be behind (since 1.28).
-const MOST: u32 = 3;
+const MAX_BEHIND: u32 = 3;
 
 fn check(cluster: &Cluster, report: &mut Report) {
     let Some((server_text, server)) = server_version(cluster) else { return };
@@ -43,11 +43,11 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let behind = if kubelet.0 == server.0 { server.1.saturating_sub(kubelet.1) } else { 0 };
         let (why, fix) = match (is_newer, behind) {
             (true, _) => {
-                ("newer than".to_string(), "Upgrade the control plane first, or bring the node back to its version")
+                ("newer than".to_string(), "Upgrade the control plane first, or downgrade the node to its version")
             }
-            (false, behind) if behind > MOST => (
+            (false, behind) if behind > MAX_BEHIND => (
                 format!("{behind} minor versions behind"),
-                "Upgrade the node: at most three minor versions are supported",
+                "Upgrade the node: a kubelet may be at most three minor versions older than the API server",
             ),
             _ => continue,
         };
@@ -60,7 +60,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// What the API server says, or the newest image that a control plane's static pods run.
+/// The version that the API server reports, or else the newest image tag of its static pods.
 fn server_version(cluster: &Cluster) -> Option<(String, (u32, u32))> {
     if let Some(version) = cluster.server_version() {
         return Some((version.to_string(), minor_version(version)?));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_within_three_and_for_what_is_no_version() {
+    fn quiet_within_three_and_for_unparsable_versions() {
         for (server, kubelet) in [
             ("v1.36.3", "v1.33.0"),
             ("v1.36.1", "v1.36.3"),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_by_the_image_of_the_static_pod() {
+    fn fires_with_the_version_of_the_static_pods_image() {
         let server = "{apiVersion: v1, kind: Pod, metadata: {name: kube-apiserver-cp, namespace: kube-system,
             labels: {component: kube-apiserver}, annotations: {kubernetes.io/config.mirror: x}},
             spec: {containers: [{name: kube-apiserver, image: 'registry.k8s.io/kube-apiserver:v1.36.1@sha256:00'}]}}";

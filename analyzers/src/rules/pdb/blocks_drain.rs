@@ -10,14 +10,14 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether a PodDisruptionBudget never allows an eviction, although all of its pods are healthy: `maxUnavailable: 0`,
-    /// `minAvailable` as large as the number of pods (or 100 %, or a percentage that is rounded up to all of them). Also
-    /// budgets that the controller cannot reckon (`SyncFailed`), which allow none either.
+    /// Whether a PodDisruptionBudget allows no evictions although all of its pods are healthy: `maxUnavailable: 0`, or
+    /// a `minAvailable` that equals the number of pods (100%, or a percentage that rounds up to all of them). It also
+    /// checks for budgets that the controller cannot evaluate (`SyncFailed`), which allow no evictions either.
     ///
     /// ## Why it matters
     ///
-    /// `kubectl drain`, node upgrades and cluster autoscalers evict pods. They wait for this budget for ever, or until
-    /// they lose patience and kill the pods.
+    /// `kubectl drain`, node upgrades and cluster autoscalers evict pods. They wait for this budget forever, or time
+    /// out and kill the pods.
     ///
     /// ## How to confirm
     ///
@@ -25,16 +25,21 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Run one replica more than must stay available, or allow one to be missing: `maxUnavailable: 1`. For something that
-    /// stands a short outage, a single replica needs no budget.
+    /// Run one more replica than must stay available, or allow one pod to be unavailable: `maxUnavailable: 1`. A single
+    /// replica that tolerates a short outage needs no budget.
     ///
     /// ## Exceptions
     ///
-    /// While some of the pods are not healthy (then the budget does what it is for), when it covers no pod, when all of
-    /// its pods belong to DaemonSets, which drains leave alone. A budget that an operator made for its own resource, or
-    /// for pods that it runs itself or labels as the leader, is only `info`: operators move such pods themselves.
+    /// The rule does not fire
+    ///
+    /// - while some of the pods are unhealthy, because the budget then does its job,
+    /// - for a budget that covers no pods,
+    /// - for a budget that covers only pods of DaemonSets, which drains ignore.
+    ///
+    /// The severity is `info` for a budget that an operator created for its own resource, and for a budget that covers
+    /// pods which an operator runs directly or labels as the leader: operators move such pods themselves.
     "pdb/blocks-drain": Warning,
-    "a PodDisruptionBudget never allows an eviction",
+    "a PodDisruptionBudget allows no evictions",
     needs: [PodDisruptionBudget],
     optional: [Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
     explained_by: ["pdb/overlap"],
@@ -52,7 +57,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// How many pods it holds, and the controller's complaint, if it has one.
+/// How many pods a blocking budget covers, and the controller's error, if any.
 fn by_status(budget: &PodDisruptionBudget) -> Option<(i32, Option<&str>)> {
     let status = budget.status.as_ref()?;
     let is_current = status.observed_generation.unwrap_or(0) >= budget.metadata.generation.unwrap_or(0);
@@ -67,14 +72,14 @@ fn by_status(budget: &PodDisruptionBudget) -> Option<(i32, Option<&str>)> {
     (expected > 0 && healthy >= expected && status.desired_healthy? >= expected).then_some((expected, None))
 }
 
-/// The same reckoned from what is not applied yet.
+/// The same, computed from manifests.
 fn by_manifest<'a>(cluster: &Cluster, budget: &'a PodDisruptionBudget) -> Option<(i32, Option<&'a str>)> {
     let replicas = workloads(cluster, budget).iter().map(|w| w.replicas).collect::<Option<Vec<i32>>>()?;
     let pods = replicas.into_iter().fold(0, i32::saturating_add);
     (pods > 0 && must_stay(budget, pods)? >= pods).then_some((pods, None))
 }
 
-/// Whose pods it covers.
+/// The owners of the pods that it covers.
 fn owners(cluster: &Cluster, budget: &PodDisruptionBudget) -> BTreeSet<ObjectRef> {
     let owners: BTreeSet<Cow<ObjectRef>> = pods(cluster, budget).into_iter().map(|pod| cluster.owner_of(pod)).collect();
     if owners.is_empty() {
@@ -88,27 +93,27 @@ fn finding(
     cluster: &Cluster,
     budget: &PodDisruptionBudget,
     pods: i32,
-    complaint: Option<&str>,
+    error: Option<&str>,
     owners: &BTreeSet<ObjectRef>,
 ) -> Finding {
     let object = budget.reference();
     let names: Vec<String> = owners.iter().map(|owner| format!("{} {}", owner.kind, owner.name)).collect();
     let of = if names.is_empty() { String::new() } else { format!(" of {}", words::list(&names, 3)) };
     let terms = terms(budget);
-    let message = match complaint {
-        Some(complaint) => format!(
-            "PodDisruptionBudget {} allows no eviction{}: {}",
+    let message = match error {
+        Some(error) => format!(
+            "PodDisruptionBudget {} allows no evictions{}: {}",
             budget.name(),
-            if names.is_empty() { String::new() } else { format!(" of the pods{of}") },
-            words::shorten(complaint, 200)
+            if names.is_empty() { String::new() } else { format!(" of pods{of}") },
+            words::shorten(error, 200)
         ),
         None => format!(
-            "PodDisruptionBudget {} never allows an eviction: {terms} with {}{of}, so a drain hangs",
+            "PodDisruptionBudget {} allows no evictions ({terms}, {}{of}), so node drains are blocked",
             budget.name(),
             words::count(usize::try_from(pods).unwrap_or(0), "pod"),
         ),
     };
-    let moved = made_by_operator(budget) || guards_operated_pods(cluster, budget);
+    let moved = is_created_by_operator(budget) || guards_operated_pods(cluster, budget);
     let severity = if moved { Severity::Info } else { Severity::Warning };
     let mut finding = Finding::new(severity, object.clone(), message).evidence(
         terms.clone(),
@@ -117,7 +122,7 @@ fn finding(
     );
     if let Some(status) = &budget.status {
         let text = format!(
-            "{} of {} pods healthy, {} must stay, {} may be evicted",
+            "healthy pods: {} of {}, required: {}, disruptions allowed: {}",
             status.current_healthy.unwrap_or(0),
             status.expected_pods.unwrap_or(0),
             status.desired_healthy.unwrap_or(0),
@@ -126,9 +131,9 @@ fn finding(
         finding = finding.evidence(text, &object, "status.disruptionsAllowed");
     }
     let namespace = budget.namespace();
-    if complaint.is_some() {
+    if error.is_some() {
         return finding.fix_command(
-            "See what the controller complains about",
+            "Check the events and conditions of the budget",
             kubectl(["-n", namespace, "describe", "pdb", budget.name()]),
         );
     }
@@ -136,13 +141,13 @@ fn finding(
         let (kind, replicas) = (owner.kind.to_lowercase(), format!("--replicas={}", pods.saturating_add(1)));
         if terms.starts_with("min") && !terms.ends_with('%') {
             finding = finding.fix_command(
-                "Run one replica more than must stay",
+                "Run one more replica than minAvailable requires",
                 kubectl(["-n", namespace, "scale", &kind, &owner.name, &replicas]),
             );
         }
     }
     finding.fix_command(
-        "Let one pod be missing",
+        "Allow one pod to be unavailable",
         kubectl([
             "-n",
             namespace,
@@ -156,13 +161,14 @@ fn finding(
     )
 }
 
-/// Made for a custom resource, as by CloudNativePG or KubeVirt, whose operators move pods before a drain.
-fn made_by_operator(budget: &PodDisruptionBudget) -> bool {
+/// Whether an operator created the budget for a custom resource, as CloudNativePG and KubeVirt do. These operators move
+/// their pods before a drain.
+fn is_created_by_operator(budget: &PodDisruptionBudget) -> bool {
     budget.controller().is_some_and(|owner| is_custom(&owner))
 }
 
-/// Covers nothing but pods that an operator runs without a workload of Kubernetes (Longhorn), or tells from their like
-/// by a label that no template has (`spilo-role: master`). Such a budget holds a drain until the operator moved them.
+/// Whether the budget covers only pods that an operator runs without a built-in workload (Longhorn), or that it marks
+/// with a label no template has (`spilo-role: master`). Such a budget delays a drain until the operator has moved them.
 fn guards_operated_pods(cluster: &Cluster, budget: &PodDisruptionBudget) -> bool {
     let pods = pods(cluster, budget);
     let is_led = |pod: &Pod| {
@@ -175,7 +181,7 @@ fn guards_operated_pods(cluster: &Cluster, budget: &PodDisruptionBudget) -> bool
     !pods.is_empty() && pods.into_iter().all(is_operated)
 }
 
-/// Kubernetes' own controllers are in groups without a domain (`apps`, `batch`).
+/// Built-in controllers are in groups without a domain (`apps`, `batch`).
 fn is_custom(owner: &ObjectRef) -> bool {
     owner.api_version.contains('.')
 }
@@ -216,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn fires_when_no_pod_may_be_missing() {
+    fn fires_when_no_pod_may_be_unavailable() {
         check(&RULE, &[&budget("maxUnavailable: 0", 1, 1, 1), &pod("StatefulSet")]).finds(&[
-            "warning PodDisruptionBudget shop/queue: PodDisruptionBudget queue never allows an eviction: maxUnavailable 0 \
-             with 1 pod of StatefulSet queue, so a drain hangs",
+            "warning PodDisruptionBudget shop/queue: PodDisruptionBudget queue allows no evictions (maxUnavailable: 0, \
+             1 pod of StatefulSet queue), so node drains are blocked",
         ]);
     }
 
@@ -229,8 +235,8 @@ mod tests {
         assert!(said.text().contains("kubectl -n shop scale statefulset queue --replicas=2"));
         let percent = budget("minAvailable: 90%", 3, 3, 3);
         check(&RULE, &[&percent]).finds(&[
-            "warning PodDisruptionBudget shop/queue: PodDisruptionBudget queue never allows an eviction: minAvailable 90% \
-             with 3 pods, so a drain hangs",
+            "warning PodDisruptionBudget shop/queue: PodDisruptionBudget queue allows no evictions (minAvailable: 90%, \
+             3 pods), so node drains are blocked",
         ]);
     }
 
@@ -243,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_for_daemon_sets_and_milder_for_operators() {
+    fn quiet_for_daemon_sets_and_info_for_operators() {
         check(&RULE, &[&budget("maxUnavailable: 0", 1, 1, 1), &pod("DaemonSet")]).finds_nothing();
         let managed = budget("minAvailable: 1", 1, 1, 1).replace(
             "uid: u",
@@ -253,11 +259,11 @@ mod tests {
     }
 
     #[test]
-    fn fires_mildly_for_pods_that_an_operator_moves() {
+    fn fires_as_info_for_pods_that_an_operator_moves() {
         let budget = budget("minAvailable: 1", 1, 1, 1);
         let operated = pod("InstanceManager").replace("apps/v1", "longhorn.io/v1beta2");
         assert_eq!(check(&RULE, &[&budget, &operated]).finding().severity.to_string(), "info");
-        // A leader's label is not in the template that all pods are made from.
+        // A leader's label is not in the pod template.
         let workload = |labels: &str| {
             format!(
                 "
@@ -277,14 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn fires_when_the_controller_cannot_reckon() {
+    fn fires_when_the_controller_fails_to_sync() {
         let budget = budget("maxUnavailable: 1", 0, 0, 0)
             + "
               conditions:
               - {type: DisruptionAllowed, status: 'False', reason: SyncFailed, message: found no controllers for pod x, \
                  lastTransitionTime: '2026-11-21T11:00:00Z'}";
         check(&RULE, &[&budget, &pod("StatefulSet")]).finds(&[
-            "warning PodDisruptionBudget shop/queue: PodDisruptionBudget queue allows no eviction of the pods of \
+            "warning PodDisruptionBudget shop/queue: PodDisruptionBudget queue allows no evictions of pods of \
              StatefulSet queue: found no controllers for pod x",
         ]);
     }
@@ -306,8 +312,8 @@ mod tests {
             metadata: {name: queue, namespace: shop}
             spec: {replicas: 2, template: {metadata: {labels: {app: queue}}}}";
         World::new(&[&manifest(0), workload]).origin(Origin::Manifests).check(&RULE).finds(&[
-            "warning PodDisruptionBudget shop/queue: PodDisruptionBudget queue never allows an eviction: maxUnavailable 0 \
-             with 2 pods of Deployment queue, so a drain hangs",
+            "warning PodDisruptionBudget shop/queue: PodDisruptionBudget queue allows no evictions (maxUnavailable: 0, \
+             2 pods of Deployment queue), so node drains are blocked",
         ]);
         World::new(&[&manifest(1), workload]).origin(Origin::Manifests).check(&RULE).finds_nothing();
     }

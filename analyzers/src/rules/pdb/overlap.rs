@@ -14,23 +14,24 @@ declare_rule! {
     ///
     /// ## Why it matters
     ///
-    /// The eviction API refuses such a pod altogether: "This pod has more than one PodDisruptionBudget, which the eviction
-    /// subresource does not support". A drain of its node never ends, whatever the budgets allow.
+    /// The eviction API rejects every eviction of such a pod: "This pod has more than one PodDisruptionBudget, which
+    /// the eviction subresource does not support". A drain of its node never completes, whatever the budgets allow.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pdb -o wide` and compare the selectors; `kubectl drain NODE --dry-run=server` shows the
+    /// Compare the selectors in `kubectl -n NAMESPACE get pdb -o wide`. `kubectl drain NODE --dry-run=server` shows the
     /// error.
     ///
     /// ## How to fix
     ///
-    /// Delete one of the two, or make their selectors disjoint.
+    /// Delete one of the two budgets, or make their selectors disjoint.
     ///
     /// ## Exceptions
     ///
-    /// When only pods of DaemonSets are covered twice, which drains leave alone, and when the two share no pod.
+    /// The rule does not fire for budgets that share no pod, or that share only pods of DaemonSets, which drains
+    /// ignore.
     "pdb/overlap": Error,
-    "two PodDisruptionBudgets cover one pod, which then cannot be evicted",
+    "two PodDisruptionBudgets cover the same pod, which blocks its eviction",
     needs: [PodDisruptionBudget],
     optional: [Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
     explained_by: [],
@@ -49,10 +50,11 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// The names of pods, sorted, by their owners.
+/// The sorted names of pods, by their owners.
 type Covered<'a> = BTreeMap<Cow<'a, ObjectRef>, Vec<&'a str>>;
 
-/// The pairs of budgets, each once and by name, that cover the same pods, with how many of which owner.
+/// The pairs of budgets that cover the same pods, with the number of shared pods per owner. Each pair occurs once, in
+/// the order of names.
 fn shared<'a>(
     budgets: &'a [(&PodDisruptionBudget, Covered)],
 ) -> BTreeMap<(usize, usize), BTreeMap<&'a ObjectRef, usize>> {
@@ -76,7 +78,7 @@ fn shared<'a>(
     pairs
 }
 
-/// The pods that a budget covers, by their owners; the workloads themselves where there are no pods yet.
+/// The pods that a budget covers, by their owners. For manifests, which have no pods, the workloads themselves.
 fn covered<'a>(cluster: &'a Cluster, budget: &PodDisruptionBudget) -> Covered<'a> {
     let mut covered = Covered::new();
     if !budget.is_live() {
@@ -94,7 +96,7 @@ fn finding(budget: &PodDisruptionBudget, other: &PodDisruptionBudget, shared: &B
     let (object, second, namespace) = (budget.reference(), other.reference(), budget.namespace());
     let owners: Vec<String> = shared.keys().map(|owner| format!("{} {}", owner.kind, owner.name)).collect();
     let message = format!(
-        "PodDisruptionBudgets {} and {} both cover the pods of {}, so none of these can be evicted",
+        "PodDisruptionBudgets {} and {} both cover pods of {}, which therefore cannot be evicted",
         budget.name(),
         other.name(),
         words::list(&owners, 3)
@@ -113,7 +115,7 @@ fn finding(budget: &PodDisruptionBudget, other: &PodDisruptionBudget, shared: &B
         .key(other.name())
         .pods(if budget.is_live() { shared.values().sum() } else { 0 })
         .fix_command(
-            "Compare the two, then delete one of them or make their selectors disjoint",
+            "Delete one of the two, or make their selectors disjoint",
             kubectl(["-n", namespace, "get", "pdb", budget.name(), other.name(), "-o", "yaml"]),
         )
 }
@@ -150,8 +152,8 @@ mod tests {
     fn fires_when_two_cover_a_pod() {
         let said = check(&RULE, &[&budget("all", ""), &budget("cart", "app: cart"), &pod("StatefulSet")]);
         said.finds(&[
-            "error PodDisruptionBudget shop/all: PodDisruptionBudgets all and cart both cover the pods of StatefulSet \
-             cart, so none of these can be evicted",
+            "error PodDisruptionBudget shop/all: PodDisruptionBudgets all and cart both cover pods of StatefulSet cart, \
+             which therefore cannot be evicted",
         ]);
         assert_eq!(said.finding().pods, 1);
     }

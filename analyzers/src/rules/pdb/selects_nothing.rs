@@ -10,12 +10,12 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the selector of a PodDisruptionBudget matches at least one pod, or the pod template of a workload, even one
-    /// that is scaled to zero.
+    /// That the selector of a PodDisruptionBudget matches at least one pod, or the pod template of a workload,
+    /// including workloads that are scaled to zero.
     ///
     /// ## Why it matters
     ///
-    /// The budget protects nothing: a drain may evict all replicas of the workload that it was written for at once.
+    /// The budget protects nothing: a drain may evict all replicas of the workload at once.
     ///
     /// ## How to confirm
     ///
@@ -24,15 +24,20 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Make `spec.selector` match the labels of the pods, or delete the budget if its workload is gone.
+    /// Make `spec.selector` match the labels of the pods, or delete the budget if its workload no longer exists.
     ///
     /// ## Exceptions
     ///
-    /// In the first minute, for budgets that an operator made for its own resource, and where pods or workloads of
-    /// the namespace could not be read. Where only a mark is missing that pods are given at run time (that of a leader, a
-    /// flag like `critical-operation: "true"`) it is `info`.
+    /// The rule does not fire
+    ///
+    /// - in the first minute,
+    /// - for budgets that an operator created for its own resource,
+    /// - where pods or workloads of the namespace could not be read.
+    ///
+    /// The severity is `info` where the only missing label is one that pods get at run time (a leader label, or a flag
+    /// like `critical-operation: "true"`).
     "pdb/selects-nothing": Warning,
-    "a PodDisruptionBudget covers no pod and no workload",
+    "a PodDisruptionBudget covers no pods and no workload",
     needs: [PodDisruptionBudget, Pod],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
     explained_by: [],
@@ -49,7 +54,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
         }
         let selector = selector(budget);
         let covers = selector.as_ref().is_some_and(|s| cluster.any_pod_matches(namespace, s));
-        // The controller has counted pods: it saw more than is known here.
+        // The controller counted pods that are not in the snapshot.
         let counted = budget.status.as_ref().and_then(|status| status.expected_pods).unwrap_or(0) > 0;
         if !covers && !counted && workloads(cluster, budget).is_empty() {
             report.add(finding(cluster, budget, selector.as_ref()));
@@ -59,22 +64,25 @@ fn check(cluster: &Cluster, report: &mut Report) {
 
 fn finding(cluster: &Cluster, budget: &PodDisruptionBudget, selector: Option<&Selector>) -> Finding {
     let (object, namespace, name) = (budget.reference(), budget.namespace(), budget.name());
-    let asks = match selector {
-        None => "it has no selector".to_string(),
-        Some(selector) if selector.is_empty() => "there is none in its namespace".to_string(),
+    let why = match selector {
+        None => "spec.selector is not set".to_string(),
+        Some(selector) if selector.is_empty() => "there are no pods in its namespace".to_string(),
         Some(selector) => match cluster.nearest_workload(namespace, selector) {
             Some(nearest) => nearest.difference(),
-            None => format!("it asks for {selector}"),
+            None => format!("nothing matches selector {selector}"),
         },
     };
-    let text = selector.map_or_else(|| "spec.selector is absent".to_string(), |s| format!("spec.selector is {s}"));
-    let awaits_mark = selector.is_some_and(|selector| cluster.asks_for_mark(namespace, selector));
-    let severity = if awaits_mark { Severity::Info } else { Severity::Warning };
-    Finding::new(severity, object.clone(), format!("PodDisruptionBudget {name} covers no pod: {asks}"))
+    let text = selector.map_or_else(|| "spec.selector is not set".to_string(), |s| format!("spec.selector is {s}"));
+    let awaits_label = selector.is_some_and(|selector| cluster.asks_for_mark(namespace, selector));
+    let severity = if awaits_label { Severity::Info } else { Severity::Warning };
+    Finding::new(severity, object.clone(), format!("PodDisruptionBudget {name} covers no pods: {why}"))
         .evidence(text, &object, "spec.selector")
         .evidence(terms(budget), &object, "spec")
-        .fix_command("Make the selector match the pods", kubectl(["-n", namespace, "edit", "pdb", name]))
-        .fix_command("Or delete it, if its workload is gone", kubectl(["-n", namespace, "delete", "pdb", name]))
+        .fix_command("Make spec.selector match the pod labels", kubectl(["-n", namespace, "edit", "pdb", name]))
+        .fix_command(
+            "Or delete the budget if its workload no longer exists",
+            kubectl(["-n", namespace, "delete", "pdb", name]),
+        )
         .rests_on_absence()
 }
 
@@ -104,18 +112,19 @@ mod tests {
     #[test]
     fn fires_when_nothing_matches() {
         check(&RULE, &[&budget("carts", OLD), CART]).finds(&[
-            "warning PodDisruptionBudget shop/cart: PodDisruptionBudget cart covers no pod: it asks for app=carts, \
+            "warning PodDisruptionBudget shop/cart: PodDisruptionBudget cart covers no pods: selector app=carts, \
              Deployment cart has app=cart",
         ]);
         check(&RULE, &[&budget("queue", OLD)]).finds(&[
-            "warning PodDisruptionBudget shop/cart: PodDisruptionBudget cart covers no pod: it asks for app=queue",
+            "warning PodDisruptionBudget shop/cart: PodDisruptionBudget cart covers no pods: nothing matches selector \
+             app=queue",
         ]);
     }
 
     #[test]
-    fn fires_mildly_for_a_mark_that_is_given_at_run_time() {
-        let severity = |mark: &str| {
-            let budget = budget(&format!("cart, {mark}"), OLD);
+    fn fires_as_info_for_a_label_that_is_set_at_run_time() {
+        let severity = |label: &str| {
+            let budget = budget(&format!("cart, {label}"), OLD);
             check(&RULE, &[&budget, CART]).finding().severity.to_string()
         };
         assert_eq!(severity("critical-operation: 'true'"), "info");

@@ -8,17 +8,18 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// The results `fail` and `error` in PolicyReports and ClusterPolicyReports (`wgpolicyk8s.io`), which Kyverno and others
-    /// write about objects that are there already. One finding tells all objects of a namespace that one policy fails for.
+    /// The results `fail` and `error` in PolicyReports and ClusterPolicyReports (`wgpolicyk8s.io`), which Kyverno and
+    /// other policy engines write for existing objects. The rule reports one finding per policy and namespace, with all
+    /// objects that fail the policy.
     ///
     /// ## Why it matters
     ///
-    /// Somebody wrote the policy down because it matters. Where it is enforced, such an object cannot be applied again: the
-    /// next rollout is refused. An `error` means that the policy could not be evaluated at all.
+    /// Where the policy is enforced, such an object cannot be applied again: the next rollout is rejected. An `error`
+    /// means that the policy could not be evaluated at all.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get policyreports` shows how many results each report has; `-o yaml` shows them.
+    /// `kubectl -n NAMESPACE get policyreports` shows how many results each report has; `-o yaml` shows the results.
     ///
     /// ## How to fix
     ///
@@ -26,24 +27,25 @@ declare_rule! {
     ///
     /// ## Exceptions
     ///
-    /// About `pass`, `skip` and `warn`. Pods are counted as what makes them. It is `warning` if the policy calls it `high` or
-    /// `critical` or could not be evaluated, else `info`.
+    /// The rule does not fire for the results `pass`, `skip` and `warn`. Pods are reported as their workload. The
+    /// severity is `warning` if the policy has severity `high` or `critical`, or could not be evaluated, and `info`
+    /// otherwise.
     "policy-report/failed": Warning,
-    "policies that objects fail, as PolicyReports say",
+    "objects that violate policies, according to PolicyReports",
     needs: [],
     optional: [Pod, ReplicaSet],
     reads_custom: true,
     explained_by: [],
 }
 
-/// How many objects are named in the evidence.
-const NAMED: usize = 20;
+/// The maximum number of objects in the evidence.
+const MAX_EVIDENCE: usize = 20;
 
-/// What one policy says of one object.
+/// One failed policy result for one object.
 struct Failure<'a> {
     about: ObjectRef,
     result: &'a PolicyResult,
-    /// Where it is written.
+    /// The report that contains the result.
     report: ObjectRef,
 }
 
@@ -68,14 +70,14 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// The objects that a result is about, each as what makes it.
+/// The objects that a result is about. Pods are replaced by their workload.
 fn objects(cluster: &Cluster, report: &CustomResource, result: &PolicyResult) -> Vec<ObjectRef> {
     let named: Vec<&ObjectRef> = result.resources.iter().chain(&report.scope).collect();
     if named.is_empty() {
         return vec![report.reference()];
     }
     let own = &report.metadata.namespace;
-    let above = |object: &ObjectRef| {
+    let topmost = |object: &ObjectRef| {
         let mut object = object.clone();
         if object.namespace.is_none() && !own.is_empty() {
             object.namespace = Some(own.to_string());
@@ -87,9 +89,9 @@ fn objects(cluster: &Cluster, report: &CustomResource, result: &PolicyResult) ->
         let set = object.is(Kind::ReplicaSet).then(|| cluster.get::<ReplicaSet>(object.namespace(), &object.name));
         set.and_then(|set| set.found()?.controller()).unwrap_or(object)
     };
-    // A result that names objects says more than the scope of its report.
-    let most = if result.resources.is_empty() { named.len() } else { result.resources.len() };
-    named.into_iter().take(most).map(above).collect()
+    // Objects named in the result take precedence over the scope of the report.
+    let count = if result.resources.is_empty() { named.len() } else { result.resources.len() };
+    named.into_iter().take(count).map(topmost).collect()
 }
 
 fn finding(namespace: &str, policy: &str, failures: &[Failure]) -> Finding {
@@ -108,7 +110,7 @@ fn finding(namespace: &str, policy: &str, failures: &[Failure]) -> Finding {
         namespace => ObjectRef::new(Kind::Namespace, "", namespace),
     };
     let mut finding = Finding::new(severity, object, message).key(policy);
-    for failure in failures.iter().take(NAMED) {
+    for failure in failures.iter().take(MAX_EVIDENCE) {
         let text = format!(
             "{}: rule {}: {}",
             failure.about.title(),
@@ -121,7 +123,7 @@ fn finding(namespace: &str, policy: &str, failures: &[Failure]) -> Finding {
         "" => kubectl(["get", "clusterpolicyreport.wgpolicyk8s.io", &first.report.name, "-o", "yaml"]),
         namespace => kubectl(["-n", namespace, "get", "policyreport.wgpolicyk8s.io", &first.report.name, "-o", "yaml"]),
     };
-    finding.fix_command("See all results; change the objects, or exempt them from the policy", command)
+    finding.fix_command("List all results, then fix the objects or exempt them from the policy", command)
 }
 
 #[cfg(test)]
@@ -129,7 +131,7 @@ mod tests {
     use super::RULE;
     use crate::testing::check;
 
-    /// As Kyverno writes it: a report for each object.
+    /// As Kyverno writes it: one report per object.
     fn report(name: &str, kind: &str, result: &str, severity: &str) -> String {
         format!(
             "
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_once_for_a_policy_and_a_namespace() {
+    fn fires_once_per_policy_and_namespace() {
         let (cart, web) =
             (report("cart", "Deployment", "fail", "medium"), report("web", "Deployment", "fail", "medium"));
         let said = check(&RULE, &[&cart, &web]);
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_louder_for_what_is_severe_or_could_not_be_evaluated() {
+    fn fires_as_a_warning_for_severe_policies_and_errors() {
         for (result, severity) in [("fail", "high"), ("fail", "critical"), ("error", "low")] {
             let said = check(&RULE, &[&report("cart", "Deployment", result, severity)]);
             assert_eq!(said.finding().severity.to_string(), "warning", "{result} {severity}");
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_objects_that_a_result_names_and_for_those_of_the_cluster() {
+    fn fires_for_objects_named_in_a_result_and_for_cluster_scope() {
         let older = "
             apiVersion: wgpolicyk8s.io/v1beta1
             kind: ClusterPolicyReport
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_about_what_passes_and_counts_pods_as_what_makes_them() {
+    fn quiet_for_passing_results_and_pods_count_as_their_workload() {
         for result in ["pass", "skip", "warn"] {
             check(&RULE, &[&report("cart", "Deployment", result, "high")]).finds_nothing();
         }
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_about_results_of_other_kinds() {
+    fn quiet_for_results_of_other_kinds() {
         let other = report("cart", "Deployment", "fail", "high").replace("wgpolicyk8s.io/v1alpha2", "example.com/v1");
         check(&RULE, &[&other]).finds_nothing();
         check(&RULE, &["{apiVersion: e.com/v1, kind: Quiz, metadata: {name: q, uid: u}, results: [1, null, x]}"])

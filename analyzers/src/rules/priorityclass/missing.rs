@@ -5,27 +5,32 @@ use crate::snapshot::{Cluster, Kind};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the PriorityClass named by a workload's pod template exists.
+    /// That the PriorityClass in a workload's pod template exists.
     ///
     /// ## Why it matters
     ///
-    /// The API server refuses to make a pod whose PriorityClass does not exist. There is then no pod to look at: only
+    /// The API server rejects a pod whose PriorityClass does not exist. No pod exists that could show the error: only
     /// the ReplicaSet, StatefulSet, DaemonSet or Job has a `FailedCreate` event.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl get priorityclass NAME` answers NotFound; `kubectl -n NAMESPACE get events --field-selector
-    /// reason=FailedCreate` has `no PriorityClass with name NAME was found`.
+    /// `kubectl get priorityclass NAME` returns NotFound. `kubectl -n NAMESPACE get events --field-selector
+    /// reason=FailedCreate` shows `no PriorityClass with name NAME was found`.
     ///
     /// ## How to fix
     ///
-    /// Make the PriorityClass, or correct `priorityClassName` in the pod template.
+    /// Create the PriorityClass, or correct `priorityClassName` in the pod template.
     ///
     /// ## Exceptions
     ///
-    /// In the first minute of the workload; for the classes of Kubernetes itself (`system-…`); for finished Jobs; where
-    /// PriorityClasses could not be read. Workloads that have all their pods are only a warning, those scaled to zero
-    /// only `info`.
+    /// The rule does not fire
+    ///
+    /// - in the first minute of the workload,
+    /// - for the built-in classes (`system-…`),
+    /// - for finished Jobs,
+    /// - where PriorityClasses could not be read.
+    ///
+    /// The severity is `warning` for a workload that has all its pods, and `info` for one that is scaled to zero.
     "priorityclass/missing": Error,
     "the PriorityClass of a workload does not exist",
     needs: [PriorityClass],
@@ -58,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_it_is_there() {
+    fn quiet_when_it_exists() {
         check(
             &RULE,
             &[
@@ -70,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_for_the_classes_of_kubernetes_and_when_forbidden() {
+    fn quiet_for_built_in_classes_and_when_forbidden() {
         check(&RULE, &[&STATEFUL_SET.replace("high", "system-node-critical")]).finds_nothing();
         World::new(&[STATEFUL_SET]).forbid(Kind::PriorityClass).check(&RULE).finds_nothing();
     }

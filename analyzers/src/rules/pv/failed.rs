@@ -9,13 +9,13 @@ use crate::text::words::shorten;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That no PersistentVolume is `Failed`, and that none whose reclaim policy is `Delete` stays `Released` because its
-    /// deletion fails (`VolumeFailedDelete`).
+    /// That no PersistentVolume is `Failed`, and that none with the reclaim policy `Delete` stays `Released` because
+    /// its deletion fails (`VolumeFailedDelete`).
     ///
     /// ## Why it matters
     ///
-    /// Its claim is gone, but the storage behind it was not given back: it costs money and counts against quotas, and
-    /// the same driver will fail for other volumes.
+    /// The claim is deleted but the storage is not released. It still costs money and counts against quotas, and the
+    /// driver will probably fail for other volumes as well.
     ///
     /// ## How to confirm
     ///
@@ -23,12 +23,13 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Do what the driver's message asks for (permissions, a snapshot or an attachment that still holds the
-    /// disk); then it is deleted at the next try. If the storage is gone already, delete the PersistentVolume.
+    /// Resolve the driver's error (permissions, or a snapshot or attachment that still uses the disk); the next retry
+    /// then deletes the volume. If the storage no longer exists, delete the PersistentVolume.
     ///
     /// ## Exceptions
     ///
-    /// For volumes in any other phase, and for `Released` ones whose deletion did not fail for five minutes.
+    /// The rule does not fire for volumes in any other phase, or for `Released` volumes whose deletion has been failing
+    /// for less than five minutes.
     "pv/failed": Error,
     "a PersistentVolume could not be reclaimed",
     needs: [PersistentVolume],
@@ -46,10 +47,11 @@ fn check(cluster: &Cluster, report: &mut Report) {
         if phase != "Failed" && !(phase == "Released" && failed.is_some() && waited) {
             continue;
         }
-        let said = volume.status.as_ref().and_then(|status| status.message.as_deref()).filter(|said| !said.is_empty());
-        let said = said.or(failed.map(|event| event.message.as_str()));
-        let why = said.map_or_else(String::new, |said| {
-            format!(": {}", shorten(said.split_once("desc = ").map_or(said, |(_, desc)| desc), 200))
+        let error =
+            volume.status.as_ref().and_then(|status| status.message.as_deref()).filter(|error| !error.is_empty());
+        let error = error.or(failed.map(|event| event.message.as_str()));
+        let why = error.map_or_else(String::new, |error| {
+            format!(": {}", shorten(error.split_once("desc = ").map_or(error, |(_, desc)| desc), 200))
         });
         let name = volume.name();
         let mut finding = Finding::error(
@@ -58,11 +60,10 @@ fn check(cluster: &Cluster, report: &mut Report) {
         )
         .since(phase_changed(volume))
         .evidence(format!("status.phase is {phase}"), &volume.reference(), "status.phase");
-        if let Some(said) = said {
-            finding = finding.evidence(shorten(said, 300), &volume.reference(), "status.message");
+        if let Some(error) = error {
+            finding = finding.evidence(shorten(error, 300), &volume.reference(), "status.message");
         }
-        report
-            .add(finding.fix_command("Do what the message asks for", kubectl(["describe", "persistentvolume", name])));
+        report.add(finding.fix_command("Resolve the driver's error", kubectl(["describe", "persistentvolume", name])));
     }
 }
 

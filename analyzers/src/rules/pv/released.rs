@@ -8,27 +8,27 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// PersistentVolumes with the reclaim policy `Retain` that are left over: their claim was deleted, they are `Released`.
+    /// PersistentVolumes with the reclaim policy `Retain` whose claim was deleted (phase `Released`).
     ///
     /// ## Why it matters
     ///
-    /// Kubernetes keeps such a volume with its data, as it was told to, and never binds it again by itself. Somebody
-    /// has to look after it, and it costs money until then.
+    /// Kubernetes keeps such a volume and its data, and never binds it again on its own. It costs money until somebody
+    /// deletes or reuses it.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl get pv` shows `Released` and the claim it belonged to.
+    /// `kubectl get pv` shows `Released` and the former claim.
     ///
     /// ## How to fix
     ///
-    /// If the data is not needed, delete the PersistentVolume and the storage behind it. To use it again,
+    /// If the data is no longer needed, delete the PersistentVolume and the storage behind it. To reuse the volume,
     /// remove `spec.claimRef`.
     ///
     /// ## Exceptions
     ///
-    /// For other reclaim policies and phases, and in the first hour.
+    /// The rule does not fire for other reclaim policies and phases, or in the first hour.
     "pv/released": Info,
-    "a PersistentVolume with the policy Retain is left over",
+    "a retained PersistentVolume whose claim was deleted",
     needs: [PersistentVolume],
     optional: [],
     explained_by: [],
@@ -44,23 +44,19 @@ fn check(cluster: &Cluster, report: &mut Report) {
         }
         let owner =
             spec.claim_ref.as_ref().and_then(|c| Some(format!("{}/{}", c.namespace.as_deref()?, c.name.as_deref()?)));
-        let owner =
-            owner.map_or_else(|| "a claim that it no longer names".to_string(), |owner| format!("claim {owner}"));
+        let owner = owner.map_or_else(|| "its claim".to_string(), |owner| format!("claim {owner}"));
         let name = volume.name();
         report.add(
-            Finding::info(volume.reference(), format!("PersistentVolume {name} is left over from {owner}"))
+            Finding::info(volume.reference(), format!("PersistentVolume {name} is retained after {owner} was deleted"))
                 .since(phase_changed(volume))
                 .evidence(
                     "persistentVolumeReclaimPolicy is Retain",
                     &volume.reference(),
                     "spec.persistentVolumeReclaimPolicy",
                 )
+                .fix_command("Delete it if its data is no longer needed", kubectl(["delete", "persistentvolume", name]))
                 .fix_command(
-                    "If its data is not needed any more, delete it",
-                    kubectl(["delete", "persistentvolume", name]),
-                )
-                .fix_command(
-                    "To let another claim have it, data included",
+                    "Or make it available to another claim, including its data",
                     kubectl(["patch", "persistentvolume", name, "--type=merge", "-p", r#"{"spec":{"claimRef":null}}"#]),
                 ),
         );
@@ -85,8 +81,9 @@ mod tests {
 
     #[test]
     fn fires_for_a_retained_volume() {
-        check(&RULE, &[&volume("Retain", "2026-11-20T12:00:00Z")])
-            .finds(&["info PersistentVolume pv-7: PersistentVolume pv-7 is left over from claim shop/data"]);
+        check(&RULE, &[&volume("Retain", "2026-11-20T12:00:00Z")]).finds(&[
+            "info PersistentVolume pv-7: PersistentVolume pv-7 is retained after claim shop/data was deleted",
+        ]);
     }
 
     #[test]

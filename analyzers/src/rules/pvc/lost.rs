@@ -7,24 +7,26 @@ use crate::text::kubectl;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That no claim is `Lost`: bound to a PersistentVolume that was deleted or given to another claim.
+    /// That no claim is `Lost`: bound to a PersistentVolume that was deleted or bound to another claim.
     ///
     /// ## Why it matters
     ///
-    /// The data may be gone. Pods that use the claim are not scheduled any more, and the claim never recovers by itself.
+    /// The data may be gone. Pods that use the claim can no longer be scheduled, and the claim does not recover on its
+    /// own.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get pvc NAME` shows `Lost`; `kubectl get pv VOLUME` answers NotFound, or shows another claim.
+    /// `kubectl -n NAMESPACE get pvc NAME` shows `Lost`. `kubectl get pv VOLUME` returns NotFound or shows another
+    /// claim.
     ///
     /// ## How to fix
     ///
-    /// If the storage behind the volume still exists, make a PersistentVolume of the same name for it, with a
-    /// `claimRef` to this claim. Otherwise restore from a backup into a new claim and delete this one.
+    /// If the storage still exists, create a PersistentVolume with the same name for it, with a `claimRef` to this
+    /// claim. Otherwise restore a backup into a new claim and delete this one.
     ///
     /// ## Exceptions
     ///
-    /// For claims in any other phase, and for those that are being deleted.
+    /// The rule does not fire for claims in any other phase, or for claims that are being deleted.
     "pvc/lost": Error,
     "a PersistentVolumeClaim has lost its volume",
     needs: [PersistentVolumeClaim],
@@ -40,12 +42,13 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let (namespace, name) = (claim.namespace(), claim.name());
         let volume =
             volume_of(claim).map_or_else(|| "its PersistentVolume".to_string(), |v| format!("PersistentVolume {v}"));
-        let message = format!("PersistentVolumeClaim {name} is lost: {volume} is gone or belongs to another claim");
+        let message =
+            format!("PersistentVolumeClaim {name} is Lost: {volume} does not exist or is bound to another claim");
         report.add(
             Finding::error(claim.reference(), message)
                 .evidence("status.phase is Lost", &claim.reference(), "status.phase")
                 .fix_command(
-                    "Make a PersistentVolume for the storage if it still exists, or restore a backup into a new claim",
+                    "Recreate the PersistentVolume if its storage still exists, or restore a backup into a new claim",
                     kubectl(["-n", namespace, "describe", "persistentvolumeclaim", name]),
                 ),
         );
@@ -60,8 +63,8 @@ mod tests {
     #[test]
     fn fires_when_lost() {
         check(&RULE, &["{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data, namespace: shop}, spec: {volumeName: pv-7}, status: {phase: Lost}}"])
-            .finds(&["error PersistentVolumeClaim shop/data: PersistentVolumeClaim data is lost: PersistentVolume pv-7 \
-                is gone or belongs to another claim"]);
+            .finds(&["error PersistentVolumeClaim shop/data: PersistentVolumeClaim data is Lost: PersistentVolume pv-7 \
+                does not exist or is bound to another claim"]);
     }
 
     #[test]

@@ -12,9 +12,9 @@ use crate::text::words::{list, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That claims which wait for a volume can get one: the StorageClass exists (or a PersistentVolume has the class
-    /// by name), there is a default class for claims that name none, the provisioner does not fail, and for classes
-    /// without a provisioner some PersistentVolume fits by size, access mode, volume mode, selector and is free.
+    /// That pending claims can be bound: the StorageClass exists (or a PersistentVolume has that class name), a default
+    /// class exists for claims without one, the provisioner does not fail, and for classes without a provisioner an
+    /// available PersistentVolume matches in size, access mode, volume mode and selector.
     ///
     /// ## Why it matters
     ///
@@ -27,27 +27,33 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Name a StorageClass that exists, or make it; the class of a claim cannot be changed, so delete and make the
-    /// claim anew. Where volumes are made by hand, make one that fits. Where a provisioner fails, its log tells more.
+    /// Create the StorageClass, or use an existing one: the class of a claim is immutable, so delete and recreate the
+    /// claim. Where volumes are created manually, create one that matches. Where a provisioner fails, check its logs.
     ///
     /// ## Exceptions
     ///
-    /// For claims of a class with `WaitForFirstConsumer` that no pod uses, or whose pod has no node for other reasons;
-    /// in the first minute, and for five minutes while a provisioner works without an error; where a volume that fits is
-    /// there. A claim that no pod uses is only a warning.
+    /// The rule does not fire
+    ///
+    /// - for claims of a class with `WaitForFirstConsumer` that no pod uses, or whose pod is unschedulable for other
+    ///   reasons,
+    /// - in the first minute,
+    /// - in the first five minutes while a provisioner works without an error,
+    /// - where a matching volume is available.
+    ///
+    /// The severity is `warning` for a claim that no pod uses.
     "pvc/pending": Error,
-    "a PersistentVolumeClaim waits for a volume that will not come",
+    "a PersistentVolumeClaim cannot be bound",
     needs: [PersistentVolumeClaim],
     optional: [StorageClass, PersistentVolume, Pod, Event, CSIDriver],
     explained_by: [],
 }
 
-/// Why no volume comes.
+/// Why a claim is not bound.
 struct Cause {
     text: String,
     path: &'static str,
     fix: String,
-    /// What is missing where volumes are made by hand, or a class that nobody made.
+    /// Whether the cause is a missing StorageClass or PersistentVolume.
     rests_on_absence: bool,
     near: Option<String>,
 }
@@ -90,10 +96,10 @@ fn finding(cluster: &Cluster, claim: &PersistentVolumeClaim, users: &[&Pod], cau
     }
     if let Some(near) = cause.near {
         let meant = ObjectRef::new(Kind::StorageClass, "", &near);
-        finding = finding.evidence(format!("There is a StorageClass {near}"), &meant, "metadata.name");
+        finding = finding.evidence(format!("StorageClass {near} exists"), &meant, "metadata.name");
     }
     if let Some(pod) = users.first() {
-        finding = finding.evidence("A pod waits for it", &pod.reference(), "spec.volumes");
+        finding = finding.evidence("a pod uses this claim", &pod.reference(), "spec.volumes");
     }
     if cause.rests_on_absence { finding.rests_on_absence() } else { finding }
 }
@@ -113,26 +119,26 @@ fn cause(cluster: &Cluster, claim: &PersistentVolumeClaim, users: &[&Pod]) -> Op
     }
 }
 
-/// The claim names its volume itself.
+/// A claim with `spec.volumeName`.
 fn named_volume(cluster: &Cluster, claim: &PersistentVolumeClaim, name: &str) -> Option<Cause> {
-    let fix = "Make the volume fit the claim, or let the claim go without spec.volumeName";
+    let fix = "Change the volume to match the claim, or recreate the claim without spec.volumeName";
     match cluster.get::<PersistentVolume>("", name) {
         Lookup::Missing => {
-            let cause =
-                Cause::new(format!("PersistentVolume {name}, which it names, does not exist"), "spec.volumeName", fix);
+            let text = format!("PersistentVolume {name} (spec.volumeName) does not exist");
+            let cause = Cause::new(text, "spec.volumeName", fix);
             cause.map(|cause| Cause { rests_on_absence: true, ..cause })
         }
         Lookup::Found(volume) => {
             let mut misfits = misfits(claim, volume);
-            let (asks, has) = (class_of(claim).unwrap_or_default(), class_of_volume(volume));
-            if asks != has {
-                misfits.push(format!("has class {}, the claim {}", or_none(has), or_none(asks)));
+            let (requested, has) = (class_of(claim).unwrap_or_default(), class_of_volume(volume));
+            if requested != has {
+                misfits.push(format!("has class {}, claim requests {}", or_none(has), or_none(requested)));
             }
             if misfits.is_empty() {
                 return None;
             }
             Cause::new(
-                format!("PersistentVolume {name}, which it names, {}", list(&misfits, 3)),
+                format!("PersistentVolume {name} (spec.volumeName) {}", list(&misfits, 3)),
                 "spec.volumeName",
                 fix,
             )
@@ -147,17 +153,20 @@ fn or_none(class: &str) -> &str {
 
 fn no_class(cluster: &Cluster, claim: &PersistentVolumeClaim) -> Option<Cause> {
     let covered = cluster.covers_all(Kind::StorageClass);
-    // Since 1.26 such a claim gets the class as soon as there is one.
+    // Since 1.26 such a claim gets a default class that is created later.
     if !covered || cluster.all::<StorageClass>().iter().any(is_default) || fits(cluster, claim, "") {
         return None;
     }
-    let text = "it names no StorageClass, and there is no default one";
-    let cause =
-        Cause::new(text, "spec.storageClassName", "Mark a StorageClass as the default, or name one in the claim");
+    let text = "storageClassName is not set and there is no default StorageClass";
+    let cause = Cause::new(
+        text,
+        "spec.storageClassName",
+        "Make a StorageClass the default, or set storageClassName in the claim",
+    );
     cause.map(|cause| Cause { rests_on_absence: true, ..cause })
 }
 
-/// A class by name alone is enough for volumes that have the same name of a class.
+/// A class that does not exist is enough for volumes with the same class name.
 fn missing_class(cluster: &Cluster, claim: &PersistentVolumeClaim, name: &str) -> Option<Cause> {
     if fits(cluster, claim, name) {
         return None;
@@ -168,7 +177,7 @@ fn missing_class(cluster: &Cluster, claim: &PersistentVolumeClaim, name: &str) -
     let cause = Cause::new(
         format!("StorageClass {name} does not exist"),
         "spec.storageClassName",
-        "Make the StorageClass, or make the claim anew with one that exists",
+        "Create the StorageClass, or recreate the claim with an existing one",
     )?;
     let near = nearest_name(name, cluster.all::<StorageClass>().iter().map(Object::name)).map(str::to_string);
     Some(Cause { rests_on_absence: provisioning_failed(cluster, claim).is_none(), near, ..cause })
@@ -194,7 +203,7 @@ fn with_class(cluster: &Cluster, claim: &PersistentVolumeClaim, class: &StorageC
     silent(cluster, claim, class, users, &who)
 }
 
-/// The provisioner says nothing and does nothing.
+/// The provisioner neither creates a volume nor reports an error.
 fn silent(
     cluster: &Cluster,
     claim: &PersistentVolumeClaim,
@@ -209,14 +218,14 @@ fn silent(
     if waited < if is_known { PROVISION } else { START } {
         return None;
     }
-    let mut text = format!("{who} of StorageClass {} has made no volume in {}", class.name(), human(waited));
+    let mut text = format!("{who} of StorageClass {} has not created a volume for {}", class.name(), human(waited));
     if !is_known {
-        text.push_str(", and nothing in the cluster goes by that name");
+        text.push_str(", and no CSIDriver or pod matches its name");
     }
-    Cause::new(text, "spec.storageClassName", "Look whether the provisioner runs, and into its log")
+    Cause::new(text, "spec.storageClassName", "Check that the provisioner is running, and check its logs")
 }
 
-/// Whether there is a trace of who should make the volumes: a CSI driver, or a pod that is named after it or says its name.
+/// Whether a CSIDriver, or the name, image, arguments or variables of a pod, match the provisioner.
 fn is_known_provisioner(cluster: &Cluster, provisioner: &str) -> bool {
     if !matches!(cluster.get::<CSIDriver>("", provisioner), Lookup::Missing) || !cluster.covers_all(Kind::Pod) {
         return true;
@@ -236,7 +245,7 @@ fn is_known_provisioner(cluster: &Cluster, provisioner: &str) -> bool {
     })
 }
 
-/// The newest event by which a provisioner says that it failed, if it is of late.
+/// The newest recent `ProvisioningFailed` event.
 fn provisioning_failed<'a>(cluster: &'a Cluster, claim: &PersistentVolumeClaim) -> Option<&'a Event> {
     let events = cluster.events(&claim.reference());
     events.into_iter().find(|event| {
@@ -256,10 +265,10 @@ fn failing(cluster: &Cluster, claim: &PersistentVolumeClaim, who: &str) -> Optio
     let message = event.message.as_str();
     if message.starts_with("storageclass.storage.k8s.io") && message.ends_with("not found") {
         let class = class_of(claim).unwrap_or_default();
-        // The class is there by now, and the next try will find it.
-        let is_there = cluster.get::<StorageClass>("", class).found().is_some();
-        let fix = "Make the StorageClass, or make the claim anew with one that exists";
-        return if is_there {
+        // If the class exists now, the next retry succeeds.
+        let exists = cluster.get::<StorageClass>("", class).found().is_some();
+        let fix = "Create the StorageClass, or recreate the claim with an existing one";
+        return if exists {
             None
         } else {
             Cause::new(format!("StorageClass {class} does not exist"), "spec.storageClassName", fix)
@@ -268,11 +277,11 @@ fn failing(cluster: &Cluster, claim: &PersistentVolumeClaim, who: &str) -> Optio
     Cause::new(
         format!("{who} fails: {}", shorten(core(message), 200)),
         "",
-        "Do what the provisioner's message asks for; its log tells more",
+        "Resolve the provisioner's error; check its logs for details",
     )
 }
 
-/// The provisioner's own words, without the layers around them.
+/// The provisioner's error, without the layers around it.
 fn core(message: &str) -> &str {
     let message = message.strip_prefix("failed to provision volume with StorageClass ").unwrap_or(message);
     let message =
@@ -287,29 +296,30 @@ fn of_class<'a>(cluster: &'a Cluster, class: &'a str) -> impl Iterator<Item = &'
     cluster.all::<PersistentVolume>().iter().filter(move |volume| class_of_volume(volume) == class)
 }
 
-/// Whether a volume is there that can be bound, so that it is only a matter of seconds, or of a pod's node.
+/// Whether a matching volume is available. The claim is then bound within seconds, or once a pod is scheduled.
 fn fits(cluster: &Cluster, claim: &PersistentVolumeClaim, class: &str) -> bool {
     of_class(cluster, class).any(|volume| misfits(claim, volume).is_empty())
 }
 
-/// No volume that people make by hand fits.
+/// No manually created volume matches.
 fn static_volume(cluster: &Cluster, claim: &PersistentVolumeClaim, class: &str, which: &str) -> Option<Cause> {
     if !cluster.covers_all(Kind::PersistentVolume) || fits(cluster, claim, class) {
         return None;
     }
-    // The one that is closest to fitting; a free one is closer than one in use.
+    // The closest volume. One that is available is closer than one in use.
     let ranked = of_class(cluster, class).map(|volume| (volume, misfits(claim, volume)));
     let best = ranked.min_by_key(|(volume, misfits)| {
         let taken = misfits.iter().any(|misfit| misfit.starts_with("belongs") || misfit.starts_with("is "));
         (taken, misfits.len(), volume.name())
     });
     let text = match best {
-        None => format!("there is no PersistentVolume {which}, and nothing makes one"),
+        None => format!("no PersistentVolume {which} exists, and none is provisioned dynamically"),
         Some((volume, misfits)) => {
-            format!("no PersistentVolume {which} fits: {} {}", volume.name(), list(&misfits, 3))
+            format!("no PersistentVolume {which} matches: {} {}", volume.name(), list(&misfits, 3))
         }
     };
-    let cause = Cause::new(text, "spec", "Make a PersistentVolume that fits, or ask for what is there")?;
+    let cause =
+        Cause::new(text, "spec", "Create a matching PersistentVolume, or change the claim to match an existing one")?;
     Some(Cause { rests_on_absence: true, ..cause })
 }
 
@@ -358,7 +368,7 @@ mod tests {
     fn fires_when_the_class_is_missing() {
         let said = check(&RULE, &[&claim("storageClassName: fasst"), POD, &class("provisioner: x.io/y")]);
         said.finds(&[&format!("{PENDING} StorageClass fasst does not exist")]);
-        assert!(said.text().contains("There is a StorageClass fast"));
+        assert!(said.text().contains("StorageClass fast exists"));
     }
 
     #[test]
@@ -410,14 +420,14 @@ mod tests {
         World::new(&[&claim("storageClassName: fast"), POD, &fast, driver])
             .now("2026-11-21T12:04:00Z")
             .check(&RULE)
-            .finds(&[&format!("{PENDING} provisioner x.io/y of StorageClass fast has made no volume in 7m")]);
+            .finds(&[&format!("{PENDING} provisioner x.io/y of StorageClass fast has not created a volume for 7m")]);
     }
 
     #[test]
-    fn fires_when_nothing_goes_by_the_provisioners_name() {
+    fn fires_when_nothing_matches_the_provisioners_name() {
         check(&RULE, &[&claim("storageClassName: fast"), POD, &class("provisioner: x.io/mapper")]).finds(&[&format!(
-            "{PENDING} provisioner x.io/mapper of StorageClass fast has made no volume in 3m, and nothing in the cluster \
-             goes by that name"
+            "{PENDING} provisioner x.io/mapper of StorageClass fast has not created a volume for 3m, and no CSIDriver or \
+             pod matches its name"
         )]);
     }
 
@@ -432,32 +442,33 @@ mod tests {
     #[test]
     fn fires_without_a_default_class() {
         check(&RULE, &[&claim(""), POD, &class("provisioner: x.io/y")])
-            .finds(&[&format!("{PENDING} it names no StorageClass, and there is no default one")]);
+            .finds(&[&format!("{PENDING} storageClassName is not set and there is no default StorageClass")]);
         let default = class("provisioner: x.io/y")
             .replace("name: fast", "name: fast, annotations: {storageclass.kubernetes.io/is-default-class: 'true'}");
         check(&RULE, &[&claim(""), POD, &default]).finds_nothing();
     }
 
     #[test]
-    fn fires_when_no_volume_fits() {
+    fn fires_when_no_volume_matches() {
         let manual = claim("storageClassName: manual");
         check(&RULE, &[&manual, POD, &volume("capacity: {storage: 5Gi}")]).finds(&[&format!(
-            "{PENDING} no PersistentVolume of class manual fits: disk has 5Gi, the claim asks for 10Gi"
+            "{PENDING} no PersistentVolume of class manual matches: disk has 5Gi, claim requests 10Gi"
         )]);
         check(&RULE, &[&manual, POD, &volume("capacity: {storage: 10Gi}")]).finds_nothing();
         check(&RULE, &[&manual, POD, &volume("capacity: {storage: 10Gi}, claimRef: {namespace: a, name: b}")])
-            .finds(&[&format!("{PENDING} no PersistentVolume of class manual fits: disk belongs to claim a/b")]);
-        check(&RULE, &[&claim("storageClassName: ''"), POD])
-            .finds(&[&format!("{PENDING} there is no PersistentVolume without a class, and nothing makes one")]);
+            .finds(&[&format!("{PENDING} no PersistentVolume of class manual matches: disk belongs to claim a/b")]);
+        check(&RULE, &[&claim("storageClassName: ''"), POD]).finds(&[&format!(
+            "{PENDING} no PersistentVolume without a class exists, and none is provisioned dynamically"
+        )]);
     }
 
     #[test]
-    fn fires_when_the_volume_it_names_is_not_there_or_another() {
+    fn fires_when_the_named_volume_is_missing_or_does_not_match() {
         let named = claim("storageClassName: manual, volumeName: disk");
         check(&RULE, &[&named, POD])
-            .finds(&[&format!("{PENDING} PersistentVolume disk, which it names, does not exist")]);
+            .finds(&[&format!("{PENDING} PersistentVolume disk (spec.volumeName) does not exist")]);
         check(&RULE, &[&named, POD, &volume("capacity: {storage: 10Gi}, volumeMode: Block")]).finds(&[&format!(
-            "{PENDING} PersistentVolume disk, which it names, has volumeMode Block, the claim asks for Filesystem"
+            "{PENDING} PersistentVolume disk (spec.volumeName) has volumeMode Block, claim requests Filesystem"
         )]);
         check(&RULE, &[&named, POD, &volume("capacity: {storage: 10Gi}")]).finds_nothing();
     }

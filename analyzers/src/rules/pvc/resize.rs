@@ -9,13 +9,13 @@ use crate::text::words::shorten;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That a claim which asks for more space gets it: no resize error in its conditions, no infeasible resize in
-    /// `status.allocatedResourceStatuses`, no `VolumeResizeFailed` or `FileSystemResizeFailed` event of the last hour, and
-    /// no file system that waits to be grown although a pod uses it.
+    /// That a claim that requests more space gets it: no resize error in its conditions, no infeasible resize in
+    /// `status.allocatedResourceStatuses`, no `VolumeResizeFailed` or `FileSystemResizeFailed` event in the last hour,
+    /// and no pending file system resize while a pod uses the claim.
     ///
     /// ## Why it matters
     ///
-    /// The volume keeps its old size, and whoever enlarged it believes it has the new one, until it is full.
+    /// The volume keeps its old size and fills up earlier than expected.
     ///
     /// ## How to confirm
     ///
@@ -23,15 +23,18 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Do what the driver's message asks for. An infeasible size can be lowered again, down to the current
-    /// capacity (KEP-1790). Where the file system is grown only at mount, restart the pod.
+    /// Resolve the driver's error. An infeasible size can be lowered again, down to the current capacity (KEP-1790).
+    /// Where the file system is expanded only at mount, restart the pod.
     ///
     /// ## Exceptions
     ///
-    /// When capacity is what was asked for; while a resize is under way without an error; for
-    /// `FileSystemResizePending` without a pod, for that is normal: the file system grows when a pod mounts it.
+    /// The rule does not fire
+    ///
+    /// - when the capacity equals the requested size,
+    /// - while a resize is in progress without an error,
+    /// - for `FileSystemResizePending` without a pod: the file system is expanded when a pod mounts it.
     "pvc/resize": Error,
-    "a PersistentVolumeClaim cannot be enlarged",
+    "a PersistentVolumeClaim cannot be resized",
     needs: [PersistentVolumeClaim],
     optional: [Pod, Event],
     explained_by: [],
@@ -43,13 +46,13 @@ fn check(cluster: &Cluster, report: &mut Report) {
         if claim.deleted().is_some() || asked <= has {
             continue;
         }
-        let sizes = format!("asks for {} and has {}", asked.text("storage"), has.text("storage"));
+        let sizes = format!("from {} to {}", has.text("storage"), asked.text("storage"));
         if let Some((why, path, since)) = failure(cluster, claim) {
-            let message = format!("PersistentVolumeClaim {} cannot be resized: it {sizes}; {why}", claim.name());
+            let message = format!("PersistentVolumeClaim {} cannot be resized {sizes}: {why}", claim.name());
             report.add(describe(Finding::error(claim.reference(), message), claim, &why, path, since));
         } else if let Some(since) = waits_for_restart(cluster, claim) {
-            let why = "the file system grows when its pod is restarted";
-            let message = format!("PersistentVolumeClaim {} is not resized yet: it {sizes}; {why}", claim.name());
+            let why = "the file system is expanded when its pod restarts";
+            let message = format!("PersistentVolumeClaim {} has not been resized {sizes} yet: {why}", claim.name());
             let finding = Finding::warning(claim.reference(), message);
             report.add(describe(finding, claim, "FileSystemResizePending is True", "status.conditions", Some(since)));
         }
@@ -67,14 +70,14 @@ fn describe(
     finding
         .since(since)
         .evidence(why, &claim.reference(), path)
-        .fix_command("Do what the message asks for, or ask for a size that the driver can give", command)
+        .fix_command("Resolve the error, or request a size that the driver supports", command)
 }
 
 fn capacity(claim: &PersistentVolumeClaim) -> Option<Amount> {
     claim.status.as_ref()?.capacity.as_ref()?.get("storage").and_then(Amount::of)
 }
 
-/// What failed, the field that says so, and since when.
+/// The error, the field that reports it, and since when.
 fn failure(cluster: &Cluster, claim: &PersistentVolumeClaim) -> Option<(String, &'static str, Option<Timestamp>)> {
     let status = claim.status.as_ref()?;
     let errors = status.conditions.iter().flatten();
@@ -85,14 +88,14 @@ fn failure(cluster: &Cluster, claim: &PersistentVolumeClaim) -> Option<(String, 
         return Some((shorten(core(text), 200), "status.conditions", since));
     }
     let event = resize_event(cluster, claim);
-    let words = event.map(|event| shorten(core(&event.message), 200));
+    let error = event.map(|event| shorten(core(&event.message), 200));
     let infeasible = status.allocated_resource_statuses.iter().flatten().find(|(resource, state)| {
         *resource == "storage" && (state.ends_with("Infeasible") || state.ends_with("Failed"))
     });
     if let Some((_, state)) = infeasible {
-        return Some((words.unwrap_or_else(|| state.clone()), "status.allocatedResourceStatuses", None));
+        return Some((error.unwrap_or_else(|| state.clone()), "status.allocatedResourceStatuses", None));
     }
-    words.map(|words| (words, "", event.and_then(|event| event.first_timestamp)))
+    error.map(|error| (error, "", event.and_then(|event| event.first_timestamp)))
 }
 
 fn resize_event<'a>(cluster: &'a Cluster, claim: &PersistentVolumeClaim) -> Option<&'a Event> {
@@ -107,7 +110,7 @@ fn core(message: &str) -> &str {
     message.split_once("desc = ").map_or(message, |(_, desc)| desc)
 }
 
-/// Since when the kubelet could have grown the file system under a running pod and did not.
+/// Since when a file system resize has been pending although a running pod uses the claim.
 fn waits_for_restart(cluster: &Cluster, claim: &PersistentVolumeClaim) -> Option<Timestamp> {
     let conditions = claim.status.as_ref()?.conditions.iter().flatten();
     let pending = conditions.into_iter().find(|c| c.type_ == "FileSystemResizePending" && c.status == "True")?;
@@ -149,25 +152,25 @@ mod tests {
         status: {phase: Running}";
     const PENDING: &str =
         "conditions: [{type: FileSystemResizePending, status: 'True', lastTransitionTime: '2026-11-21T11:00:00Z'}]";
-    const SAID: &str = "error PersistentVolumeClaim shop/data: PersistentVolumeClaim data cannot be resized: it asks for \
-        10Gi and has 5Gi; quota of the pool is used up";
+    const EXPECTED: &str = "error PersistentVolumeClaim shop/data: PersistentVolumeClaim data cannot be resized from 5Gi \
+        to 10Gi: quota of the pool is used up";
 
     #[test]
     fn fires_when_the_driver_fails() {
-        check(&RULE, &[&claim(""), EVENT]).finds(&[SAID]);
+        check(&RULE, &[&claim(""), EVENT]).finds(&[EXPECTED]);
         check(&RULE, &[&claim("allocatedResourceStatuses: {storage: ControllerResizeInfeasible}"), EVENT])
-            .finds(&[SAID]);
+            .finds(&[EXPECTED]);
         check(
             &RULE,
             &[&claim(
                 "conditions: [{type: ControllerResizeError, status: 'True', message: quota of the pool is used up}]",
             )],
         )
-        .finds(&[SAID]);
+        .finds(&[EXPECTED]);
     }
 
     #[test]
-    fn quiet_when_the_size_is_there() {
+    fn quiet_when_resized_or_in_progress() {
         check(&RULE, &[&claim("").replace("5Gi", "10Gi"), EVENT]).finds_nothing();
         check(&RULE, &[&claim("conditions: [{type: Resizing, status: 'True'}]")]).finds_nothing();
     }
@@ -181,6 +184,6 @@ mod tests {
     fn fires_as_a_warning_when_a_restart_is_needed() {
         check(&RULE, &[&claim(PENDING), POD])
             .finds(&["warning PersistentVolumeClaim shop/data: PersistentVolumeClaim data \
-            is not resized yet: it asks for 10Gi and has 5Gi; the file system grows when its pod is restarted"]);
+            has not been resized from 5Gi to 10Gi yet: the file system is expanded when its pod restarts"]);
     }
 }

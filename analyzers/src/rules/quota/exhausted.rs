@@ -12,30 +12,35 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// ResourceQuotas by which the API server refused something in the last hour (`exceeded quota: NAME`), where what was asked for still does
-    /// not fit into what is left, and the workload that asked still lacks it. And ResourceQuotas that leave no room for one more pod of a
-    /// Deployment which, by its `maxUnavailable`, must make a new pod before it may remove an old one: its next rollout will not move.
+    /// - ResourceQuotas that made the API server reject a request in the last hour (`exceeded quota: NAME`), where the
+    ///   request still exceeds what is left and the workload still lacks its pods.
+    /// - ResourceQuotas without room for one more pod of a Deployment that, because of its `maxUnavailable`, must
+    ///   create a new pod before it may remove an old one: its next rollout will not progress.
     ///
     /// ## Why it matters
     ///
-    /// A quota that is used up stops new pods: a Deployment cannot scale or roll out, a Job does not start. Nothing crashes; pods
-    /// are just missing.
+    /// An exhausted quota blocks new pods: a Deployment cannot scale or roll out, a Job does not start. Nothing
+    /// crashes; pods are just missing.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe resourcequota NAME` shows what is used of what; `kubectl -n NAMESPACE get events --field-selector reason=FailedCreate`
-    /// shows what was refused.
+    /// `kubectl -n NAMESPACE describe resourcequota NAME` shows usage and limits; `kubectl -n NAMESPACE get events
+    /// --field-selector reason=FailedCreate` shows what was rejected.
     ///
     /// ## How to fix
     ///
-    /// Raise the quota, lower requests or replicas, or remove what is not needed any more.
+    /// Raise the quota, lower requests or replicas, or remove what is no longer needed.
     ///
     /// ## Exceptions
     ///
-    /// When nothing was refused and rollouts can go on, however full the quota is; for rollouts also where the quota has scopes; when there is room by now; when whoever was refused has got all its pods since, or is
-    /// gone.
+    /// The rule does not fire
+    ///
+    /// - when nothing was rejected and rollouts can proceed, however full the quota is,
+    /// - when the quota has room again,
+    /// - when the workload has all its pods by now or no longer exists,
+    /// - for rollouts where the quota has scopes.
     "quota/exhausted": Warning,
-    "a ResourceQuota has no room for what was asked",
+    "a ResourceQuota is exhausted and blocks pods",
     needs: [ResourceQuota, Event],
     optional: [ReplicaSet, StatefulSet, Job, Deployment, Pod],
     explained_by: [],
@@ -55,18 +60,18 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// A Deployment that must make a new pod before it may remove an old one, and a quota without room for one more.
+/// Deployments that must create a new pod before they may remove an old one, where the quota has no room for one more.
 fn next_rollout(cluster: &Cluster, quota: &ResourceQuota) -> Option<Finding> {
     let spec = quota.spec.as_ref()?;
     if spec.scope_selector.is_some() || spec.scopes.as_ref().is_some_and(|scopes| !scopes.is_empty()) {
-        return None; // It counts only some pods.
+        return None; // A scoped quota counts only some pods.
     }
     let deployments = cluster.in_namespace::<Deployment>(quota.namespace()).iter();
     let mut blocked: Vec<(String, String)> = Vec::new();
     for deployment in deployments.filter(|deployment| is_settled(deployment) && must_surge(deployment)) {
         let owner = deployment.reference();
         let pods = cluster.group_of_owner(&owner).into_iter().flat_map(|group| cluster.pods_of(group));
-        // A pod that runs shows what admission made of the template.
+        // An existing pod shows the requests after admission.
         let Some(pod) = pods.into_iter().find(|pod| pod.is_active()) else { continue };
         if let Some(shortage) = shortage_of_one_more(quota, pod) {
             blocked.push((format!("Deployment {}", deployment.name()), shortage));
@@ -76,7 +81,7 @@ fn next_rollout(cluster: &Cluster, quota: &ResourceQuota) -> Option<Finding> {
     let names: Vec<&str> = blocked.iter().map(|(name, _)| name.as_str()).collect();
     let object = quota.reference();
     let message = format!(
-        "ResourceQuota {} has no room for the next rollout of {}, which needs one more pod at first: {shortage}",
+        "ResourceQuota {} blocks the next rollout of {}, which needs one extra pod: {shortage}",
         quota.name(),
         words::list(&names, 3)
     );
@@ -84,13 +89,13 @@ fn next_rollout(cluster: &Cluster, quota: &ResourceQuota) -> Option<Finding> {
         .evidence(shortage.clone(), &object, "status.used")
         .key("rollout")
         .fix_command(
-            "Raise the quota by one pod, or let the Deployment remove a pod first (maxUnavailable: 1)",
+            "Raise the quota for one more pod, or set maxUnavailable: 1 so that the Deployment removes a pod first",
             kubectl(["-n", quota.namespace(), "edit", "resourcequota", quota.name()]),
         );
     Some(finding)
 }
 
-/// No rollout under way and nothing missing.
+/// Whether no rollout is in progress and no pods are missing.
 fn is_settled(deployment: &Deployment) -> bool {
     let (status, wanted) = (&deployment.status, deployment.spec.replicas.unwrap_or(1));
     wanted > 0 && !deployment.spec.paused && [status.replicas, status.updated_replicas].iter().all(|has| *has == wanted)
@@ -127,14 +132,14 @@ fn shortage_of_one_more(quota: &ResourceQuota, pod: &Pod) -> Option<String> {
         let (hard, used) = (Amount::of(hard)?, Amount::of(status.used.as_ref()?.get(resource)?)?);
         let text = |amount: Amount| amount.text(resource);
         let is_short = needed.is_positive() && used + needed > hard;
-        is_short.then(|| format!("{} of {} {resource} in use, a pod takes {}", text(used), text(hard), text(needed)))
+        is_short.then(|| format!("{} of {} {resource} used, {} more needed", text(used), text(hard), text(needed)))
     })
 }
 
-/// What the API server refused, to whom.
+/// A request that the API server rejected.
 struct Refusal {
     requested: BTreeMap<String, Amount>,
-    /// The topmost workload that wanted it.
+    /// The topmost owner of the rejected pod.
     by: ObjectRef,
     event: ObjectRef,
     first_seen: Option<Timestamp>,
@@ -153,7 +158,7 @@ impl Refusal {
         Some(Refusal { requested: requested.collect(), by, event: event.reference(), first_seen })
     }
 
-    /// The resources of which there is too little left.
+    /// The resources that still do not suffice.
     fn lacking<'a>(&'a self, quota: &'a ResourceQuota) -> impl Iterator<Item = Shortage<'a>> {
         let status = quota.status.as_ref();
         self.requested.iter().filter_map(move |(resource, requested)| {
@@ -172,7 +177,7 @@ struct Shortage<'a> {
     hard: Amount,
 }
 
-/// The workload that an event is about, unless it has got what it wanted or is gone.
+/// The workload that an event is about, unless it has all its pods by now or no longer exists.
 fn still_wanting(cluster: &Cluster, event: &Event) -> Option<ObjectRef> {
     let about = &event.involved_object;
     let (namespace, name) = (about.namespace.as_str(), about.name.as_str());
@@ -199,7 +204,7 @@ fn still_wanting(cluster: &Cluster, event: &Event) -> Option<ObjectRef> {
             Lookup::Missing => None,
             Lookup::Unknown => Some(ObjectRef::new(Kind::Job, namespace, name)),
         },
-        // Who made the object directly, and whether they still want it, is not known.
+        // Whether a DaemonSet still lacks this pod is not known.
         "DaemonSet" => Some(ObjectRef::new(Kind::DaemonSet, namespace, name)),
         _ => None,
     }
@@ -216,7 +221,7 @@ fn finding(quota: &ResourceQuota, refusals: &[Refusal]) -> Option<Finding> {
     let Shortage { resource, requested, used, hard } = shortage;
     let text = |amount: &Amount| amount.text(resource);
     let message = format!(
-        "ResourceQuota {} has no room for {}: {} of {} {resource} is used, another {} is asked for",
+        "ResourceQuota {} blocks new pods of {}: {} of {} {resource} used, {} more requested",
         quota.name(),
         words::list(&wanting, 3),
         text(used),
@@ -224,9 +229,9 @@ fn finding(quota: &ResourceQuota, refusals: &[Refusal]) -> Option<Finding> {
         text(requested),
     );
     let finding = Finding::warning(object.clone(), message)
-        .evidence(format!("{resource} is {} of {}", text(used), text(hard)), &object, "status.used")
+        .evidence(format!("{} of {} {resource} used", text(used), text(hard)), &object, "status.used")
         .evidence(
-            format!("{} {} was refused {} {resource}", first.by.kind, first.by.name, text(requested)),
+            format!("rejected a pod of {} that requests {} {resource}", first.by.title(), text(requested)),
             &first.event,
             "message",
         )
@@ -266,9 +271,9 @@ mod tests {
         used: requests.cpu=150m, limited: requests.cpu=200m'}";
 
     #[test]
-    fn fires_when_something_was_refused_and_there_is_still_no_room() {
-        let expected = "warning ResourceQuota shop/small: ResourceQuota small has no room for Deployment web: \
-                        150m of 200m requests.cpu is used, another 150m is asked for";
+    fn fires_when_a_pod_was_rejected_and_the_quota_is_still_exhausted() {
+        let expected = "warning ResourceQuota shop/small: ResourceQuota small blocks new pods of Deployment \
+                        web: 150m of 200m requests.cpu used, 150m more requested";
         check(&RULE, &[&quota("150m"), &set(1), EVENT]).finds(&[expected]);
         World::new(&[&quota("150m"), EVENT])
             .forbid(Kind::ReplicaSet)
@@ -277,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_there_is_room_or_it_got_its_pods_or_it_is_long_ago() {
+    fn quiet_with_room_or_all_pods_or_an_old_event() {
         check(&RULE, &[&quota("50m"), &set(1), EVENT]).finds_nothing();
         check(&RULE, &[&quota("150m"), &set(2), EVENT]).finds_nothing();
         check(&RULE, &[&quota("150m"), EVENT]).finds_nothing();
@@ -297,8 +302,8 @@ mod tests {
     fn fires_when_the_next_rollout_has_no_room() {
         let quota = quota("180m").replace("status:", "spec: {}, status:");
         check(&RULE, &[&quota, DEPLOYMENT, &set(2), RUNNING]).finds(&[
-            "warning ResourceQuota shop/small: ResourceQuota small has no room for the next rollout of Deployment web, \
-             which needs one more pod at first: 180m of 200m requests.cpu in use, a pod takes 60m",
+            "warning ResourceQuota shop/small: ResourceQuota small blocks the next rollout of Deployment web, \
+             which needs one extra pod: 180m of 200m requests.cpu used, 60m more needed",
         ]);
     }
 

@@ -13,47 +13,49 @@ use crate::text::words::{count, list, plain, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether the log of a container that crashes or does not become ready, or a recent event, carries the API server's own
-    /// refusal: `User "system:serviceaccount:…" cannot list resource "pods" in API group "" in the namespace "shop"`. The
-    /// Roles that are bound to the ServiceAccount are then searched for the permission.
+    /// Whether the log of a container that crashes or does not become ready, or a recent event, contains an RBAC error
+    /// of the API server: `User "system:serviceaccount:…" cannot list resource "pods" in API group "" in the namespace
+    /// "shop"`. The rule then searches the Roles that are bound to the ServiceAccount for the permission.
     ///
     /// ## Why it matters
     ///
-    /// A controller or operator that may not read or write what it works on cannot do its work, and many give up and crash.
+    /// A controller or operator that cannot access its resources does not work, and many of them exit and crash loop.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl auth can-i VERB RESOURCE --as=system:serviceaccount:NAMESPACE:NAME -n NAMESPACE` answers `no`.
+    /// `kubectl auth can-i VERB RESOURCE --as=system:serviceaccount:NAMESPACE:NAME -n NAMESPACE` returns `no`.
     ///
     /// ## How to fix
     ///
-    /// Add the verb and resource to the Role or ClusterRole that the ServiceAccount is bound to, or bind it to one that has
-    /// them. Often the pod merely runs as the wrong ServiceAccount (`default`), or the binding names another namespace.
+    /// Add the verb and resource to the Role or ClusterRole that the ServiceAccount is bound to, or bind it to a role
+    /// that has them. Often the pod just runs as the wrong ServiceAccount (`default`), or the binding names another
+    /// namespace.
     ///
     /// ## Exceptions
     ///
-    /// For containers that run and are ready whatever they log, and where the permission has been given since.
+    /// The rule does not fire for containers that are running and ready, whatever they log, or where the permission has
+    /// been granted since.
     "rbac/denied": Error,
-    "the API server refuses a ServiceAccount what its pods need",
+    "a ServiceAccount lacks permissions that its pods need",
     needs: [Pod],
     optional: [Event, Role, ClusterRole, RoleBinding, ClusterRoleBinding, ReplicaSet, Job],
     explained_by: ["rbac/missing-role"],
 }
 
-/// What the API server refused, and to whom.
+/// A permission that the API server denied to a ServiceAccount.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Denial {
     /// Namespace and name of the ServiceAccount.
     account: (String, String),
     verb: String,
-    /// With a subresource after a slash.
+    /// Includes the subresource after a slash.
     resource: String,
     group: String,
-    /// `None`: at the scope of the cluster.
+    /// `None` at cluster scope.
     namespace: Option<String>,
 }
 
-/// Where a refusal was read.
+/// Where a denial was found.
 struct Source<'a> {
     text: String,
     read_from: ObjectRef,
@@ -95,7 +97,7 @@ fn fails(cluster: &Cluster, container: &PodContainer) -> bool {
     !container.pod.is_ready() || container.loops(cluster)
 }
 
-/// The refusals in a log, each with its line.
+/// The denials in a log, each with its line.
 fn in_log(cluster: &Cluster, container: &PodContainer) -> BTreeMap<Denial, String> {
     let meta = &container.pod.metadata;
     let log = cluster.log(&meta.namespace, &meta.name, container.name());
@@ -117,7 +119,7 @@ fn involved(event: &Event) -> ObjectRef {
     }
 }
 
-/// The workload that people would name, for pods and ReplicaSets.
+/// The topmost owner of pods and ReplicaSets; other objects as they are.
 fn owner(cluster: &Cluster, about: ObjectRef) -> ObjectRef {
     let (namespace, name) = (about.namespace(), about.name.as_str());
     let owner = match about.kind.as_ref() {
@@ -150,7 +152,7 @@ fn parse(text: &str) -> Option<Denial> {
 }
 
 impl Denial {
-    /// As kubectl takes it: `pods/log`, `deployments.apps/scale`.
+    /// In the notation of kubectl: `pods/log`, `deployments.apps/scale`.
     fn resource(&self) -> String {
         match (self.group.as_str(), self.resource.split_once('/')) {
             ("", _) => self.resource.clone(),
@@ -179,7 +181,7 @@ fn finding(cluster: &Cluster, object: &ObjectRef, denial: &Denial, source: &Sour
         denial.verb,
         denial.resource(),
         denial.place(),
-        grants.lacking()
+        grants.cause()
     );
     let mut finding = Finding::error(object.clone(), message)
         .key(format!("{namespace}/{account} {} {} {}", denial.verb, denial.resource(), denial.place()))
@@ -187,7 +189,7 @@ fn finding(cluster: &Cluster, object: &ObjectRef, denial: &Denial, source: &Sour
         .evidence(source.text.clone(), &source.read_from, "");
     finding.container = source.container.map(str::to_string);
     for (binding, role) in &grants.bound {
-        finding = finding.evidence(format!("{} binds it to {}", binding.title(), role), binding, "roleRef");
+        finding = finding.evidence(format!("{} grants {}", binding.title(), role), binding, "roleRef");
         finding = finding.because(binding.clone());
     }
     let (text, commands) = grants.fix(denial);
@@ -198,9 +200,9 @@ fn finding(cluster: &Cluster, object: &ObjectRef, denial: &Denial, source: &Sour
     Some(finding)
 }
 
-/// What RBAC gives a ServiceAccount where it was refused.
+/// What RBAC grants a ServiceAccount in the scope of a denial.
 struct Grants {
-    /// Bindings that name it, and the role each gives, as `Role reader`.
+    /// Bindings that name it, each with its role as `Role reader`.
     bound: Vec<(ObjectRef, String)>,
     is_granted: bool,
     /// Whether all bindings and roles are known.
@@ -243,22 +245,21 @@ impl Grants {
             _ => cluster.get::<ClusterRole>("", &role.name).found().and_then(|role| role.rules.as_deref()),
         };
         self.is_granted |= rules.unwrap_or_default().iter().any(|rule| allows(rule, denial));
-        // What every account has says nothing about this one.
+        // Roles bound to a group apply to every account.
         if subjects.iter().any(|subject| subject.kind != "Group" && is_of(subject, &denial.account, namespace)) {
             self.bound.push((binding, format!("{} {}", role.kind, role.name)));
         }
     }
 
-    /// `: Role reader does not allow it`.
-    fn lacking(&self) -> String {
+    /// ` (not granted by Role reader)`.
+    fn cause(&self) -> String {
         let roles: BTreeSet<&str> = self.bound.iter().map(|(_, role)| role.as_str()).collect();
         let roles: Vec<&str> = roles.into_iter().collect();
         match roles.len() {
-            0 if self.is_complete => ", no RoleBinding or ClusterRoleBinding gives it a role there".to_string(),
+            0 if self.is_complete => " (no RoleBinding or ClusterRoleBinding applies)".to_string(),
             0 => String::new(),
-            1 => format!(", {} does not allow it", roles[0]),
-            n if n > 3 => format!(", none of its {} allows it", count(n, "role")),
-            _ => format!(", neither of {} allows it", list(&roles, 3)),
+            n if n > 3 => format!(" (not granted by any of its {})", count(n, "role")),
+            _ => format!(" (not granted by {})", list(&roles, 3)),
         }
     }
 
@@ -268,9 +269,7 @@ impl Grants {
         let (namespace, account) = &denial.account;
         if let Some((_, role)) = self.bound.first() {
             return (
-                format!(
-                    "Add the verb {verb} on {resource} to {role}, or bind the ServiceAccount to a role that has it"
-                ),
+                format!("Add verb {verb} on {resource} to {role}, or bind the ServiceAccount to a role that grants it"),
                 Vec::new(),
             );
         }
@@ -286,14 +285,14 @@ impl Grants {
             None => ("clusterrole", "clusterrolebinding", format!("--clusterrole={name}")),
         };
         let commands = vec![
-            ("Make a role that allows it".to_string(), create(role, &[&verbs, &resources])),
-            ("and bind the ServiceAccount to it".to_string(), create(binding, &[&of, &subject])),
+            ("Create a role that grants the permission".to_string(), create(role, &[&verbs, &resources])),
+            ("Bind the ServiceAccount to that role".to_string(), create(binding, &[&of, &subject])),
         ];
-        ("Run the pod as the ServiceAccount that has the permission, or give it to this one".to_string(), commands)
+        ("Run the pod as a ServiceAccount that has the permission, or grant it to this one".to_string(), commands)
     }
 }
 
-/// Whether a binding's subject is the ServiceAccount or a group that it is in.
+/// Whether a binding's subject is the ServiceAccount or one of its groups.
 fn is_of(subject: &Subject, (namespace, name): &(String, String), binding_namespace: &str) -> bool {
     match subject.kind.as_str() {
         "ServiceAccount" => {
@@ -308,7 +307,7 @@ fn is_of(subject: &Subject, (namespace, name): &(String, String), binding_namesp
     }
 }
 
-/// Whether a rule allows the whole of what was refused; one for named objects only does not count.
+/// Whether a rule grants the denied permission. A rule with `resourceNames` does not count.
 fn allows(rule: &PolicyRule, denial: &Denial) -> bool {
     let has = |list: &Option<Vec<String>>, what: &str| list.iter().flatten().any(|item| item == "*" || item == what);
     let of_any = denial.resource.split_once('/').map(|(_, subresource)| format!("*/{subresource}"));
@@ -354,19 +353,19 @@ mod tests {
     }
 
     #[test]
-    fn fires_with_the_role_that_lacks_it() {
+    fn fires_with_the_role_that_does_not_grant_it() {
         world(&[POD, BINDING, &role("[get]")])
             .check(&RULE)
             .finds(&["error Pod shop/watcher: Pod watcher: ServiceAccount \
-            shop/watcher cannot list pods in namespace shop, Role reader does not allow it"]);
+            shop/watcher cannot list pods in namespace shop (not granted by Role reader)"]);
     }
 
     #[test]
-    fn fires_where_nothing_binds_the_account_and_gives_the_commands() {
+    fn fires_without_a_binding_and_suggests_commands() {
         let said = world(&[POD]).check(&RULE);
         said.finds(&[
-            "error Pod shop/watcher: Pod watcher: ServiceAccount shop/watcher cannot list pods in namespace shop, no \
-                      RoleBinding or ClusterRoleBinding gives it a role there",
+            "error Pod shop/watcher: Pod watcher: ServiceAccount shop/watcher cannot list pods in namespace shop (no \
+                      RoleBinding or ClusterRoleBinding applies)",
         ]);
         let commands: Vec<&str> = said.finding().fix.iter().filter_map(|fix| fix.command.as_deref()).collect();
         assert_eq!(
@@ -376,7 +375,7 @@ mod tests {
                 "kubectl -n shop create rolebinding watcher-list-pods --role=watcher-list-pods --serviceaccount=shop:watcher"
             ]
         );
-        // Nothing is said of bindings that could not be read.
+        // Bindings that could not be read are not mentioned.
         world(&[POD]).forbid(Kind::RoleBinding).check(&RULE).finds(&[
             "error Pod shop/watcher: Pod watcher: ServiceAccount shop/watcher cannot list pods in namespace shop",
         ]);
@@ -399,14 +398,16 @@ mod tests {
             reason: ProvisioningFailed
             message: 'nodes is forbidden: User \"system:serviceaccount:csi:driver\" cannot list resource \"nodes\" in API group \"\" at the cluster scope'
             lastTimestamp: '2026-11-21T11:59:00Z'";
-        World::new(&[event]).check(&RULE).finds(&["error PersistentVolumeClaim shop/data: PersistentVolumeClaim data: \
-            ServiceAccount csi/driver cannot list nodes in the whole cluster, no RoleBinding or ClusterRoleBinding gives it a \
-            role there"]);
+        World::new(&[event]).check(&RULE).finds(&[
+            "error PersistentVolumeClaim shop/data: PersistentVolumeClaim data: \
+            ServiceAccount csi/driver cannot list nodes in the whole cluster (no RoleBinding or ClusterRoleBinding \
+            applies)",
+        ]);
         World::new(&[&event.replace("T11:", "T09:")]).check(&RULE).finds_nothing();
     }
 
     #[test]
-    fn quiet_once_it_is_allowed() {
+    fn quiet_once_it_is_granted() {
         world(&[POD, BINDING, &role("[get, list]")]).check(&RULE).finds_nothing();
     }
 
@@ -421,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_the_api_server_says() {
+    fn parses_the_api_servers_message() {
         let json = r#"{"err":"deployments.apps is forbidden: User \"system:serviceaccount:a:b\" cannot patch resource \"deployments/scale\" in API group \"apps\" at the cluster scope"}"#;
         let denial = parse(json).unwrap();
         assert_eq!(

@@ -10,24 +10,25 @@ use crate::text::words::list;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the Role or ClusterRole to which a RoleBinding or ClusterRoleBinding refers exists.
+    /// That the Role or ClusterRole that a RoleBinding or ClusterRoleBinding refers to exists.
     ///
     /// ## Why it matters
     ///
-    /// The API server accepts such a binding, and it grants nothing: its subjects are refused with "forbidden".
+    /// The API server accepts such a binding, but it grants nothing: requests of its subjects fail with "forbidden".
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE describe rolebinding NAME` names the role; `kubectl -n NAMESPACE get role ROLE` says NotFound.
+    /// `kubectl -n NAMESPACE describe rolebinding NAME` shows the role; `kubectl -n NAMESPACE get role ROLE` returns
+    /// NotFound.
     ///
     /// ## How to fix
     ///
-    /// Create the role. `roleRef` cannot be changed, so for a wrong name delete the binding and create it anew.
+    /// Create the role. `roleRef` is immutable, so if the name is wrong, delete and recreate the binding.
     ///
     /// ## Exceptions
     ///
-    /// For bindings without subjects, for Kubernetes' own (`system:…`), in the first two minutes, and where roles could not
-    /// be read. Whether the subjects exist is not looked at.
+    /// The rule does not fire for bindings without subjects, for built-in bindings (`system:…`), in the first two
+    /// minutes, or where roles could not be read. It does not check whether the subjects exist.
     "rbac/missing-role": Warning,
     "a binding to a Role or ClusterRole that does not exist",
     needs: [],
@@ -65,7 +66,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 
 fn is_missing(cluster: &Cluster, binding: &Binding) -> bool {
     let name = binding.role.name.as_str();
-    // What every cluster has from the start; files seldom hold it.
+    // Every cluster has these roles; files rarely contain them.
     let is_built_in =
         matches!(name, "cluster-admin" | "admin" | "edit" | "view") && cluster.origin() != Origin::Cluster;
     if name.is_empty() || name.starts_with("system:") || binding.object.name.starts_with("system:") || is_built_in {
@@ -73,7 +74,7 @@ fn is_missing(cluster: &Cluster, binding: &Binding) -> bool {
     }
     match binding.role.kind.as_str() {
         "ClusterRole" => cluster.get::<ClusterRole>("", name).is_missing(),
-        // The API server makes this one itself, in every cluster.
+        // The API server creates this role in every cluster.
         "Role" if name == "extension-apiserver-authentication-reader" => false,
         "Role" if binding.object.is(Kind::RoleBinding) => {
             cluster.get::<Role>(binding.object.namespace(), name).is_missing()
@@ -101,7 +102,7 @@ fn finding(binding: &Binding) -> Finding {
     };
     Finding::warning(object.clone(), message)
         .evidence(format!("roleRef is {} {}", role.kind, role.name), object, "roleRef")
-        .fix_command("Create the role, or delete the binding and create it anew with the right one", command)
+        .fix_command("Create the role, or delete the binding and recreate it with the right role", command)
         .rests_on_absence()
 }
 

@@ -10,13 +10,12 @@ use crate::text::words::list;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That Roles and ClusterRoles name what they permit: no `*` for the resources or the verbs of the core group or of all
-    /// groups.
+    /// That Roles and ClusterRoles do not use `*` for the resources or the verbs of the core group or of all groups.
     ///
     /// ## Why it matters
     ///
-    /// `*` permits what nobody thought of: reading every Secret, starting programs in every pod, and every kind of resource
-    /// that will ever be installed.
+    /// `*` grants more than intended: reading every Secret, executing commands in every pod, and access to every kind
+    /// of resource that is installed later.
     ///
     /// ## How to confirm
     ///
@@ -24,15 +23,19 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Name the resources and verbs that the subjects use; the API server's audit log tells which those are.
+    /// List the resources and verbs that the subjects use; the API server's audit log shows them.
     ///
     /// ## Exceptions
     ///
-    /// For Kubernetes' own roles (`system:…`, `cluster-admin`) and those of its distributions, for roles that nothing is bound
-    /// to, and for `*` within one API group other than the core group, as operators have it for their own kinds. It is
-    /// `warning` if resources and verbs are `*`, else `info`.
+    /// The rule does not fire
+    ///
+    /// - for the built-in roles (`system:…`, `cluster-admin`) and those of Kubernetes distributions,
+    /// - for roles that no subject is bound to,
+    /// - for `*` within one API group other than the core group, as operators have it for their own kinds.
+    ///
+    /// The severity is `warning` if both resources and verbs are `*`, and `info` otherwise.
     "rbac/wildcard": Warning in Strict,
-    "a role that permits everything by *",
+    "a role grants wildcard (*) permissions",
     needs: [],
     optional: [Role, ClusterRole, RoleBinding, ClusterRoleBinding],
     explained_by: [],
@@ -57,15 +60,15 @@ fn check(cluster: &Cluster, report: &mut Report) {
 
 fn judge(cluster: &Cluster, role: &ObjectRef, rules: &[PolicyRule], report: &mut Report) {
     let wide: Vec<(usize, Severity)> =
-        rules.iter().enumerate().filter_map(|(n, rule)| Some((n, width(rule)?))).collect();
+        rules.iter().enumerate().filter_map(|(n, rule)| Some((n, wildcard_severity(rule)?))).collect();
     let Some(severity) = wide.iter().map(|(_, severity)| *severity).max() else { return };
     let subjects = match subjects(cluster, role) {
         Some(subjects) if subjects.is_empty() => return,
         subjects => subjects.unwrap_or_default(),
     };
     let to = if subjects.is_empty() { String::new() } else { format!(" to {}", list(&subjects, 3)) };
-    let what = if severity == Severity::Warning { "every verb on every resource" } else { "more than it names, by *," };
-    let mut finding = Finding::new(severity, role.clone(), format!("{} permits {what}{to}", role.title()));
+    let what = if severity == Severity::Warning { "all verbs on all resources" } else { "wildcard (*) permissions" };
+    let mut finding = Finding::new(severity, role.clone(), format!("{} grants {what}{to}", role.title()));
     for (n, _) in wide {
         let rule = &rules[n];
         let words = |list: &Option<Vec<String>>| list.as_deref().unwrap_or_default().join(", ");
@@ -76,11 +79,11 @@ fn judge(cluster: &Cluster, role: &ObjectRef, rules: &[PolicyRule], report: &mut
         "" => kubectl(["edit", &role.kind.to_lowercase(), &role.name]),
         namespace => kubectl(["-n", namespace, "edit", &role.kind.to_lowercase(), &role.name]),
     };
-    report.add(finding.fix_command("Name the resources and verbs that are used", command));
+    report.add(finding.fix_command("Replace * with the resources and verbs in use", command));
 }
 
-/// How bad a rule's `*` is, if it has one that matters.
-fn width(rule: &PolicyRule) -> Option<Severity> {
+/// The severity of the wildcards in a rule, if they matter.
+fn wildcard_severity(rule: &PolicyRule) -> Option<Severity> {
     let has = |list: &Option<Vec<String>>, words: &[&str]| list.iter().flatten().any(|w| words.contains(&w.as_str()));
     let (verbs, resources) = (rule.verbs.iter().any(|verb| verb == "*"), has(&rule.resources, &["*"]));
     let everywhere = has(&rule.api_groups, &["*", ""]) && rule.resource_names.as_ref().is_none_or(Vec::is_empty);
@@ -91,7 +94,7 @@ fn width(rule: &PolicyRule) -> Option<Severity> {
     }
 }
 
-/// Who is bound to a role, those of Kubernetes itself left out; `None` where bindings were not read.
+/// The subjects that are bound to a role, except built-in ones; `None` where bindings were not read.
 fn subjects(cluster: &Cluster, role: &ObjectRef) -> Option<Vec<String>> {
     let is_cluster_role = role.is(Kind::ClusterRole);
     let near = cluster.all::<RoleBinding>().iter().map(|b| (b.namespace(), &b.role_ref, &b.subjects));
@@ -139,12 +142,12 @@ mod tests {
         subjects: [{kind: ServiceAccount, name: runner, namespace: ci}]";
 
     #[test]
-    fn fires_for_everything() {
+    fn fires_for_wildcards() {
         check(&RULE, &[&role("*", "*", "*"), BINDING]).finds(&[
-            "warning ClusterRole ci: ClusterRole ci permits every verb on every resource to ServiceAccount runner",
+            "warning ClusterRole ci: ClusterRole ci grants all verbs on all resources to ServiceAccount runner",
         ]);
         check(&RULE, &[&role("", "*", "get"), BINDING])
-            .finds(&["info ClusterRole ci: ClusterRole ci permits more than it names, by *, to ServiceAccount runner"]);
+            .finds(&["info ClusterRole ci: ClusterRole ci grants wildcard (*) permissions to ServiceAccount runner"]);
     }
 
     #[test]
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_nobody_has_it_or_it_is_built_in() {
+    fn quiet_when_unbound_or_built_in() {
         check(&RULE, &[&role("*", "*", "*")]).finds_nothing();
         let own = |text: &str| text.replace("name: ci}", "name: cluster-admin}");
         check(&RULE, &[&own(&role("*", "*", "*")), &own(BINDING)]).finds_nothing();

@@ -12,14 +12,14 @@ use crate::text::words::shorten;
 declare_rule! {
     /// ## What it checks
     ///
-    /// The conditions of custom resources: `Ready`, `Available`, `Healthy`, `Synced`, `Reconciled` and the like that are
-    /// False, `Stalled`, `Degraded`, `Failed` and the like that are True, for more than five minutes. Of Argo CD
-    /// Applications, health, sync and the last operation.
+    /// The conditions of custom resources: `Ready`, `Available`, `Healthy`, `Synced`, `Reconciled` and similar types
+    /// that have been False for more than five minutes, and `Stalled`, `Degraded`, `Failed` and similar types that have
+    /// been True for as long. For Argo CD Applications, it checks health, sync status and the last operation.
     ///
     /// ## Why it matters
     ///
-    /// The controller of the resource says that it could not do what the resource asks for: a certificate was not issued,
-    /// a release not installed, a database not created. Its message mostly names the reason.
+    /// The controller of the resource reports that it failed to reconcile it: a certificate was not issued, a release
+    /// was not installed, a database was not created. Its message usually names the cause.
     ///
     /// ## How to confirm
     ///
@@ -27,19 +27,24 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Follow the message. If it names another object, that one mostly has a finding of its own.
+    /// Follow the message. If it names another object, that object usually has a finding of its own.
     ///
     /// ## Exceptions
     ///
-    /// For condition types whose meaning is not known, in the first five minutes, when the status is about an older
-    /// generation, for resources that are suspended, paused, switched off (no replicas, a virtual machine that is halted) or
-    /// being deleted, in the first half hour while the reason says that something is still being made, and for parts whose
-    /// owner is ready (an old CertificateRequest that failed before the one that succeeded).
+    /// The rule does not fire
     ///
-    /// `--crds` chooses the API groups that are read from a cluster; all kinds that can be listed are found by discovery.
-    /// Kinds that hold credentials (tokens, passwords), records such as vulnerability reports, and computed APIs such as
-    /// metrics are passed over. Of a kind whose first 1,000 objects have no conditions the rest is
-    /// not read; of any other kind no more than 5,000 objects are, and what is left out is named under "not evaluated".
+    /// - for unknown condition types,
+    /// - in the first five minutes, or in the first 30 minutes while the reason says that creation or an update is in
+    ///   progress,
+    /// - when the status belongs to an older generation,
+    /// - for resources that are suspended, paused, switched off (no replicas, a halted virtual machine) or being
+    ///   deleted,
+    /// - for parts whose owner is ready (such as an old CertificateRequest that failed before a later one succeeded).
+    ///
+    /// `--crds` selects the API groups that are read from a cluster. All kinds that can be listed are found by
+    /// discovery. Kinds that hold credentials (tokens, passwords), records such as vulnerability reports, and computed
+    /// APIs such as metrics are skipped. If the first 1,000 objects of a kind have no conditions, the rest of that kind
+    /// is not read. Of any other kind at most 5,000 objects are read. What is left out is listed under "not evaluated".
     "resource/not-ready": Warning,
     "a custom resource is not ready",
     needs: [],
@@ -50,12 +55,12 @@ declare_rule! {
     ],
 }
 
-/// What controllers normally need to bring a resource to rest.
+/// The time that controllers normally need to reconcile a resource.
 const SETTLE: Duration = Duration::from_secs(300);
-/// What making a database, a machine or an image takes, as long as the controller says that it is at it.
-const SETTLE_WHILE_MAKING: Duration = Duration::from_secs(1800);
-/// Reasons of conditions that say so, or begin or end so.
-const MAKING: &[&str] = &[
+/// The time to create a database, a machine or an image, while the controller reports progress.
+const SETTLE_IN_PROGRESS: Duration = Duration::from_secs(1800);
+/// Condition reasons that report progress: the whole reason, its prefix or its suffix.
+const IN_PROGRESS: &[&str] = &[
     "Creating",
     "Provisioning",
     "Pending",
@@ -73,11 +78,11 @@ const MAKING: &[&str] = &[
     "Transfer",
     "Waiting",
 ];
-/// The same where only the age of the resource is known.
+/// The time to reconcile a resource of which only the creation time is known.
 const SETTLE_FROM_CREATION: Duration = Duration::from_secs(600);
 
-/// Condition types that are True when all is well, the most telling first (API conventions; kstatus; Crossplane; Flux;
-/// Cluster API; Gateway API; OpenShift).
+/// Condition types that are True for a healthy resource, the most specific first (API conventions; kstatus; Crossplane;
+/// Flux; Cluster API; Gateway API; OpenShift).
 const GOOD: &[&str] = &[
     "Ready",
     "Available",
@@ -97,7 +102,7 @@ const GOOD: &[&str] = &[
     "ControlPlaneReady",
     "BootstrapReady",
 ];
-/// Condition types that are True when something is wrong.
+/// Condition types that are True for a failed resource.
 const BAD: &[&str] = &[
     "Stalled",
     "Degraded",
@@ -111,7 +116,7 @@ const BAD: &[&str] = &[
     "ResolutionFailed",
     "ACK.Terminal",
 ];
-/// Runs: they fail once and stay as a record.
+/// Kinds that record a run: a failed one stays failed.
 const RECORDS: &[&str] = &[
     "TaskRun",
     "PipelineRun",
@@ -124,16 +129,16 @@ const RECORDS: &[&str] = &[
     "ClusterPolicyReport",
 ];
 
-/// What a controller says is wrong.
+/// A failure that a controller reports.
 struct Trouble {
     severity: Severity,
-    /// `is not ready`, `is degraded`: the rest of a sentence about the resource.
+    /// The predicate of the message: `is not ready`, `is degraded`.
     state: String,
     message: String,
     path: String,
     fact: String,
     since: Option<Timestamp>,
-    /// How long such a state may last before it counts.
+    /// How long the state may last before it is reported.
     settle: Duration,
 }
 
@@ -143,7 +148,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     resources.sort_by_cached_key(|resource| resource.reference());
     for resource in resources {
         let Some(trouble) = trouble(resource) else { continue };
-        if is_young(cluster, resource, trouble.since, trouble.settle) || owner_is_fine(cluster, resource) {
+        if is_young(cluster, resource, trouble.since, trouble.settle) || owner_is_ready(cluster, resource) {
             continue;
         }
         report.add(finding(cluster, resource, trouble));
@@ -158,7 +163,7 @@ fn is_judged(resource: &CustomResource) -> bool {
         .is_some_and(|observed| observed < resource.metadata.generation);
     let is_record = RECORDS.contains(&resource.kind.as_str());
     let is_gone = resource.metadata.deletion_timestamp.is_some();
-    // Kubernetes' own kinds, in a version that the model does not read, have rules of their own.
+    // Built-in kinds in a version that the model does not read have rules of their own.
     let is_core = !resource.group().contains('.')
         || Kind::ALL.iter().any(|kind| kind.api().group == resource.group() && kind.api().kind == resource.kind);
     resource.metadata.is_live() && !is_stale && !is_record && !is_gone && !is_core && !is_suspended(resource)
@@ -177,7 +182,7 @@ fn is_suspended(resource: &CustomResource) -> bool {
     is_true("suspend") || is_true("suspended") || is_true("paused") || by_annotation || is_off(resource)
 }
 
-/// Asked for no pods, or for a virtual machine that does not run (KubeVirt).
+/// Whether it has zero replicas, or is a virtual machine that is switched off (KubeVirt).
 fn is_off(resource: &CustomResource) -> bool {
     let field = |name: &str| resource.spec.get(name);
     field("replicas").and_then(Value::as_i64) == Some(0)
@@ -188,7 +193,7 @@ fn is_off(resource: &CustomResource) -> bool {
 fn trouble(resource: &CustomResource) -> Option<Trouble> {
     match (resource.group(), resource.kind.as_str()) {
         ("argoproj.io", "Application") => of_application(resource),
-        // `Healthy` is False for as long as a canary waits for its promotion; the phase tells it from a failure.
+        // `Healthy` is False while a canary waits for promotion; only the phase distinguishes that from a failure.
         ("argoproj.io", "Rollout") => of_phase(resource, "Degraded"),
         _ => of_conditions(resource),
     }
@@ -203,18 +208,18 @@ fn of_conditions(resource: &CustomResource) -> Option<Trouble> {
         |type_: &str, status: &str| conditions.iter().filter(counts).find(|c| c.type_ == type_ && c.status == status);
     let bad = || BAD.iter().find_map(|type_| find(type_, "True"));
     let found = GOOD.iter().find_map(|type_| find(type_, "False")).or_else(bad)?;
-    let said = if found.message.trim().is_empty() { found.reason.as_str() } else { found.message.as_str() };
+    let text = if found.message.trim().is_empty() { found.reason.as_str() } else { found.message.as_str() };
     let state = match (found.type_.as_str(), found.is_false()) {
         ("Ready", true) => "is not ready".to_string(),
         ("Available", true) => "is not available".to_string(),
         ("Synced", true) => "is not synced".to_string(),
-        (type_, true) => format!("has {type_} False"),
-        (type_, false) => format!("has {type_} True"),
+        (type_, true) => format!("has condition {type_}=False"),
+        (type_, false) => format!("has condition {type_}=True"),
     };
     Some(Trouble {
         severity: Severity::Warning,
         state,
-        message: said.to_string(),
+        message: text.to_string(),
         path: format!("status.conditions[{}]", found.type_),
         fact: format!("condition {} is {} ({})", found.type_, found.status, found.reason),
         since: found.last_transition_time,
@@ -222,14 +227,15 @@ fn of_conditions(resource: &CustomResource) -> Option<Trouble> {
     })
 }
 
-/// By the reason of a condition: `Creating`, `WaitingForInfrastructure`; not `CreatingFailed`.
+/// How long a condition with this reason may last: longer for `Creating` or `WaitingForInfrastructure`, but not for
+/// `CreatingFailed`.
 fn settle(reason: &str) -> Duration {
     let has_failed = reason.contains("Fail") || reason.contains("Err");
-    let is_making = MAKING.iter().any(|word| reason.starts_with(word) || reason.ends_with(word));
-    if is_making && !has_failed { SETTLE_WHILE_MAKING } else { SETTLE }
+    let is_in_progress = IN_PROGRESS.iter().any(|word| reason.starts_with(word) || reason.ends_with(word));
+    if is_in_progress && !has_failed { SETTLE_IN_PROGRESS } else { SETTLE }
 }
 
-/// `severity: Info` on a condition (Knative, Cluster API v1beta1) says that it is no failure.
+/// A condition with `severity: Info` (Knative, Cluster API v1beta1) is not a failure.
 fn is_only_informative(resource: &CustomResource, type_: &str) -> bool {
     let conditions = resource.status.get("conditions").and_then(Value::as_array);
     conditions
@@ -248,10 +254,10 @@ fn of_application(resource: &CustomResource) -> Option<Trouble> {
         let type_ = text(error, &["type"]).unwrap_or_default();
         return Some(Trouble {
             severity: Severity::Warning,
-            state: format!("has a {type_}"),
+            state: format!("has condition {type_}"),
             message: text(error, &["message"]).unwrap_or_default().to_string(),
             path: format!("status.conditions[{type_}]"),
-            fact: format!("it has the condition {type_}"),
+            fact: format!("condition {type_} is set"),
             since: text(error, &["lastTransitionTime"]).and_then(|text| text.parse().ok()),
             settle: SETTLE,
         });
@@ -260,10 +266,10 @@ fn of_application(resource: &CustomResource) -> Option<Trouble> {
     if matches!(phase, "Failed" | "Error") {
         return Some(Trouble {
             severity: Severity::Warning,
-            state: "could not be synced".to_string(),
+            state: "failed to sync".to_string(),
             message: text(status, &["operationState", "message"]).unwrap_or_default().to_string(),
             path: "status.operationState".to_string(),
-            fact: format!("the last operation's phase is {phase}"),
+            fact: format!("the phase of the last operation is {phase}"),
             since: time(&["operationState", "finishedAt"]),
             settle: SETTLE,
         });
@@ -328,8 +334,8 @@ fn owner<'a>(cluster: &'a Cluster, resource: &CustomResource) -> Option<&'a Cust
     cluster.custom().iter().find(is_owner)
 }
 
-/// A part that failed while the whole is ready is history, or does not matter to the whole.
-fn owner_is_fine(cluster: &Cluster, resource: &CustomResource) -> bool {
+/// Whether the owner is ready. A failed part of it is then outdated or does not matter.
+fn owner_is_ready(cluster: &Cluster, resource: &CustomResource) -> bool {
     owner(cluster, resource).is_some_and(|owner| {
         trouble(owner).is_none() && owner.conditions().iter().any(|c| c.type_ == "Ready" && c.is_true())
     })
@@ -337,15 +343,15 @@ fn owner_is_fine(cluster: &Cluster, resource: &CustomResource) -> bool {
 
 fn finding(cluster: &Cluster, resource: &CustomResource, trouble: Trouble) -> Finding {
     let object = resource.reference();
-    let said = shorten(trouble.message.lines().next().unwrap_or_default(), 240);
-    let why = if said.is_empty() { String::new() } else { format!(": {said}") };
+    let text = shorten(trouble.message.lines().next().unwrap_or_default(), 240);
+    let why = if text.is_empty() { String::new() } else { format!(": {text}") };
     let message = format!("{} {} {}{why}", resource.kind, resource.metadata.name, trouble.state);
     let mut finding = Finding::new(trouble.severity, object.clone(), message).since(trouble.since).evidence(
         trouble.fact,
         &object,
         &trouble.path,
     );
-    if trouble.message.trim() != said && !trouble.message.trim().is_empty() {
+    if trouble.message.trim() != text && !trouble.message.trim().is_empty() {
         finding = finding.evidence(shorten(&trouble.message, 600), &object, &trouble.path);
     }
     finding = behind(cluster, resource).into_iter().fold(finding, Finding::because);
@@ -357,10 +363,10 @@ fn finding(cluster: &Cluster, resource: &CustomResource, trouble: Trouble) -> Fi
         "" => kubectl(["describe", &kind, &resource.metadata.name]),
         namespace => kubectl(["-n", namespace, "describe", &kind, &resource.metadata.name]),
     };
-    finding.fix_command("See its conditions and events, and do what the message says", command)
+    finding.fix_command("Check its conditions and events, and resolve the reported error", command)
 }
 
-/// What the resource is made of or relies on: its parts, its workloads, its issuer.
+/// What the resource consists of or depends on: its parts, its workloads, its issuer.
 fn behind(cluster: &Cluster, resource: &CustomResource) -> Vec<ObjectRef> {
     let metadata = &resource.metadata;
     let is_part = |part: &&CustomResource| {
@@ -406,8 +412,9 @@ mod tests {
     fn fires_with_the_message_of_the_condition() {
         check(&RULE, &[&with("Ready", "False")])
             .finds(&["warning Certificate web/shop: Certificate shop is not ready: Secret does not exist"]);
-        check(&RULE, &[&with("Stalled", "True")])
-            .finds(&["warning Certificate web/shop: Certificate shop has Stalled True: Secret does not exist"]);
+        check(&RULE, &[&with("Stalled", "True")]).finds(&[
+            "warning Certificate web/shop: Certificate shop has condition Stalled=True: Secret does not exist",
+        ]);
     }
 
     #[test]
@@ -450,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_about_conditions_whose_meaning_is_not_known() {
+    fn quiet_for_unknown_condition_types() {
         for type_ in ["Active", "Fallback", "Progressing", "Paused", "Upgradeable", "Issuing"] {
             check(&RULE, &[&with(type_, "False")]).finds_nothing();
         }
@@ -482,7 +489,7 @@ mod tests {
     fn resource(api_version: &str, kind: &str, spec: &str, conditions: &[(&str, &str, &str)]) -> String {
         let conditions = conditions.iter().map(|(type_, status, reason)| {
             format!(
-                "{{type: {type_}, status: '{status}', reason: {reason}, message: it says why,
+                "{{type: {type_}, status: '{status}', reason: {reason}, message: the cause,
                    lastTransitionTime: '2026-11-21T11:40:00Z'}}"
             )
         });
@@ -499,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_for_what_controllers_call_a_failure() {
+    fn fires_for_failures_that_controllers_report() {
         for (api_version, kind, conditions) in [
             ("kustomize.toolkit.fluxcd.io/v1", "Kustomization", &[("Ready", "False", "BuildFailed")][..]),
             (
@@ -535,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_about_what_controllers_call_well() {
+    fn quiet_for_healthy_resources() {
         for (api_version, kind, spec, conditions) in [
             (
                 "keda.sh/v1alpha1",
@@ -572,7 +579,7 @@ mod tests {
                 "{}",
                 &[("ErrorOccurred", "False", "x"), ("ResourcesUpToDate", "True", "x")],
             ),
-            // Still being made, for twenty minutes.
+            // In progress for twenty minutes.
             ("database.example.org/v1", "Instance", "{}", &[("Synced", "True", "x"), ("Ready", "False", "Creating")]),
             ("cluster.x-k8s.io/v1beta1", "Machine", "{}", &[("Ready", "False", "WaitingForInfrastructure")]),
             // Switched off.
@@ -590,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_when_making_it_takes_too_long_or_has_failed() {
+    fn fires_when_creation_takes_too_long_or_has_failed() {
         let instance = resource("database.example.org/v1", "Instance", "{}", &[("Ready", "False", "Creating")]);
         check(&RULE, &[&instance.replace("11:40:00", "11:20:00")]).finding();
         check(&RULE, &[&instance.replace("Creating", "CreatingFailed")]).finding();

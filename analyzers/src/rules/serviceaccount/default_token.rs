@@ -11,12 +11,12 @@ use crate::text::words::list;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That workloads which run as their namespace's ServiceAccount `default` are not given its token.
+    /// That workloads that run as the ServiceAccount `default` do not mount its token.
     ///
     /// ## Why it matters
     ///
-    /// Every right that is ever given to `default` is given to all of these pods, and whoever breaks into one of them has a
-    /// token that the API server accepts.
+    /// Every permission granted to `default` applies to all of these pods, and an attacker in any of them has a token
+    /// that the API server accepts.
     ///
     /// ## How to confirm
     ///
@@ -24,16 +24,20 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Set `automountServiceAccountToken: false` on the ServiceAccount; give workloads that talk to the API a ServiceAccount of
-    /// their own.
+    /// Set `automountServiceAccountToken: false` on the ServiceAccount. Give workloads that use the API a
+    /// ServiceAccount of their own.
     ///
     /// ## Exceptions
     ///
-    /// Where the ServiceAccount or the pods have `automountServiceAccountToken: false`, for workloads with a ServiceAccount of
-    /// their own, and in the namespaces of Kubernetes and its distributions. It is `warning` if a binding gives `default` a
-    /// role, else `info`.
+    /// The rule does not fire
+    ///
+    /// - where the ServiceAccount or the pods have `automountServiceAccountToken: false`,
+    /// - for workloads with a ServiceAccount of their own,
+    /// - in the namespaces of Kubernetes and its distributions.
+    ///
+    /// The severity is `warning` if `default` is bound to a role, and `info` otherwise.
     "serviceaccount/default-token": Warning in Strict,
-    "workloads that are given the token of the ServiceAccount default",
+    "workloads that mount the token of the ServiceAccount default",
     needs: [ServiceAccount],
     optional: [
         Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob, Pod, RoleBinding,
@@ -44,17 +48,17 @@ declare_rule! {
 
 fn check(cluster: &Cluster, report: &mut Report) {
     let all = cluster.authored();
-    let mut given: BTreeMap<&str, Vec<&Authored>> = BTreeMap::new();
+    let mut mounting: BTreeMap<&str, Vec<&Authored>> = BTreeMap::new();
     for workload in all.iter().filter(|workload| workload.spec.service_account() == "default") {
         let namespace = workload.object.namespace();
         let account = cluster.get::<ServiceAccount>(namespace, "default");
         let of_account = account.found().and_then(|account| account.automount_service_account_token);
         if workload.spec.automount_service_account_token.or(of_account) != Some(false) {
-            given.entry(namespace).or_default().push(workload);
+            mounting.entry(namespace).or_default().push(workload);
         }
     }
-    for (namespace, workloads) in given {
-        // Of an account that was not read nobody knows whether it gives its token.
+    for (namespace, workloads) in mounting {
+        // Whether an account that was not read mounts its token is not known.
         if cluster.covers(Kind::ServiceAccount, namespace) {
             report.add(finding(cluster, namespace, &workloads));
         }
@@ -64,13 +68,13 @@ fn check(cluster: &Cluster, report: &mut Report) {
 fn finding(cluster: &Cluster, namespace: &str, workloads: &[&Authored]) -> Finding {
     let object = ObjectRef::new(Kind::ServiceAccount, namespace, "default");
     let names: Vec<String> = workloads.iter().map(|workload| workload.object.title()).collect();
-    let is = if names.len() == 1 { "is" } else { "are" };
+    let verb = if names.len() == 1 { "mounts" } else { "mount" };
     let roles = roles(cluster, namespace);
     let (severity, may) = match roles.is_empty() {
         true => (Severity::Info, String::new()),
         false => (Severity::Warning, format!(", which has {}", list(&roles, 2))),
     };
-    let message = format!("{} {is} given the token of ServiceAccount default{may}", list(&names, 2));
+    let message = format!("{} {verb} the token of ServiceAccount default{may}", list(&names, 2));
     let pods = workloads.iter().map(|workload| workload.pods.len()).sum();
     let mut finding = Finding::new(severity, object.clone(), message).pods(pods).evidence(
         "automountServiceAccountToken is not false",
@@ -79,16 +83,16 @@ fn finding(cluster: &Cluster, namespace: &str, workloads: &[&Authored]) -> Findi
     );
     for workload in workloads.iter().take(20) {
         let path = workload.path("serviceAccountName");
-        finding = finding.evidence("it runs as ServiceAccount default", &workload.object, &path);
+        finding = finding.evidence("runs as ServiceAccount default", &workload.object, &path);
     }
     let patch = r#"{"automountServiceAccountToken":false}"#;
     finding.fix_command(
-        "Keep the token from them; give those that need one an account of their own first",
+        "Disable token mounting; first give workloads that use the API a ServiceAccount of their own",
         kubectl(["-n", namespace, "patch", "serviceaccount", "default", "-p", patch]),
     )
 }
 
-/// The roles that bindings give to the account itself.
+/// The roles that the account itself is bound to.
 fn roles(cluster: &Cluster, namespace: &str) -> Vec<String> {
     let is_default = |subject: &k8s_openapi::api::rbac::v1::Subject| {
         subject.kind == "ServiceAccount"
@@ -131,9 +135,9 @@ mod tests {
     #[test]
     fn fires_for_the_token_of_default() {
         check(&RULE, &[&cart(""), ACCOUNT])
-            .finds(&["info ServiceAccount shop/default: Deployment cart is given the token of ServiceAccount default"]);
+            .finds(&["info ServiceAccount shop/default: Deployment cart mounts the token of ServiceAccount default"]);
         check(&RULE, &[&cart(""), ACCOUNT, BINDING]).finds(&[
-            "warning ServiceAccount shop/default: Deployment cart is given the token of ServiceAccount default, which has \
+            "warning ServiceAccount shop/default: Deployment cart mounts the token of ServiceAccount default, which has \
              ClusterRole edit",
         ]);
     }

@@ -5,29 +5,34 @@ use crate::snapshot::{Cluster, Kind};
 declare_rule! {
     /// ## What it checks
     ///
-    /// That the ServiceAccount named by a workload's pod template exists in its namespace.
+    /// That the ServiceAccount in a workload's pod template exists in its namespace.
     ///
     /// ## Why it matters
     ///
-    /// The API server refuses to make a pod whose ServiceAccount does not exist. There is then no pod to look at: only
-    /// the ReplicaSet, StatefulSet, DaemonSet or Job has a `FailedCreate` event. Pods that run lose their access to the
-    /// API when their tokens expire.
+    /// The API server rejects a pod whose ServiceAccount does not exist. No pod exists that could show the error: only
+    /// the ReplicaSet, StatefulSet, DaemonSet or Job has a `FailedCreate` event. Running pods lose access to the API
+    /// when their tokens expire.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl -n NAMESPACE get serviceaccount NAME` answers NotFound; `kubectl -n NAMESPACE get events
-    /// --field-selector reason=FailedCreate` has `error looking up service account`.
+    /// `kubectl -n NAMESPACE get serviceaccount NAME` returns NotFound. `kubectl -n NAMESPACE get events
+    /// --field-selector reason=FailedCreate` shows `error looking up service account`.
     ///
     /// ## How to fix
     ///
-    /// Make the ServiceAccount (and its role bindings), or correct `serviceAccountName` in the pod template.
+    /// Create the ServiceAccount and its role bindings, or correct `serviceAccountName` in the pod template.
     ///
     /// ## Exceptions
     ///
-    /// In the first minute of the workload; for `default` where no pod waits for it (a controller makes it anew) or in a
-    /// namespace that is being made; in a namespace that is being deleted; for finished Jobs; where ServiceAccounts
-    /// could not be read. Workloads that have all their pods are
-    /// only a warning, those scaled to zero only `info`.
+    /// The rule does not fire
+    ///
+    /// - in the first minute of the workload,
+    /// - for `default` while no pod needs it (a controller recreates it) or in a new namespace,
+    /// - in a namespace that is being deleted,
+    /// - for finished Jobs,
+    /// - where ServiceAccounts could not be read.
+    ///
+    /// The severity is `warning` for a workload that has all its pods, and `info` for one that is scaled to zero.
     "serviceaccount/missing": Error,
     "the ServiceAccount of a workload does not exist",
     needs: [ServiceAccount],
@@ -68,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_when_it_is_there() {
+    fn quiet_when_it_exists() {
         check(&RULE, &[&deployment(1), &OTHER.replace("robots", "robot")]).finds_nothing();
     }
 
@@ -79,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_more_softly_for_those_that_want_no_pods_now() {
+    fn fires_at_a_lower_severity_when_no_pods_are_missing() {
         check(&RULE, &[&deployment(0)]).finds(&[
             "info Deployment shop/web: Deployment web will get no pods when it is scaled up: ServiceAccount robot does not exist",
         ]);
@@ -94,13 +99,13 @@ mod tests {
     }
 
     #[test]
-    fn quiet_about_default_where_no_pod_waits_for_it() {
+    fn quiet_for_default_while_no_pod_needs_it() {
         let has_its_pods = deployment(0).replace("serviceAccountName: robot, ", "");
         check(&RULE, &[&has_its_pods]).finds_nothing();
     }
 
     #[test]
-    fn quiet_about_default_in_a_new_namespace() {
+    fn quiet_for_default_in_a_new_namespace() {
         let namespace =
             "{apiVersion: v1, kind: Namespace, metadata: {name: shop, creationTimestamp: '2026-11-21T11:59:00Z'}}";
         check(&RULE, &[&deployment(1).replace("serviceAccountName: robot, ", ""), namespace]).finds_nothing();

@@ -8,27 +8,29 @@ use crate::text::words::list;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That one StorageClass is the default: not two or more, and not none where a StatefulSet needs one for claims that
-    /// it has yet to make.
+    /// That exactly one StorageClass is the default: not several, and not none where a StatefulSet needs one for claims
+    /// that it has yet to create.
     ///
     /// ## Why it matters
     ///
-    /// With several defaults Kubernetes takes the newest (before 1.26 it refused the claim), so that claims land on
-    /// whichever class was installed last. Without a default, claims that name no class wait for ever.
+    /// With several defaults Kubernetes uses the newest (before 1.26 it rejected the claim), so claims get the class
+    /// that was created last. Without a default, claims that set no class stay Pending forever.
     ///
     /// ## How to confirm
     ///
-    /// `kubectl get storageclass` marks the default ones.
+    /// `kubectl get storageclass` marks the default classes.
     ///
     /// ## How to fix
     ///
-    /// Set the annotation `storageclass.kubernetes.io/is-default-class` to `true` on one class and to `false` on the others.
+    /// Set the annotation `storageclass.kubernetes.io/is-default-class` to `true` on one class and to `false` on the
+    /// others.
     ///
     /// ## Exceptions
     ///
-    /// Where no claim needs a default class; a claim that waits for one already is reported by `pvc/pending`.
+    /// The rule does not fire where no claim needs a default class. `pvc/pending` reports existing claims that wait for
+    /// one.
     "storageclass/default": Warning,
-    "there are several default StorageClasses, or none although one is needed",
+    "several default StorageClasses, or none although one is needed",
     needs: [StorageClass],
     optional: [PersistentVolumeClaim, StatefulSet],
     explained_by: ["pvc/pending"],
@@ -51,7 +53,7 @@ fn several(winner: &StorageClass, others: &[&StorageClass]) -> Finding {
     let mut names: Vec<&str> = others.iter().map(|class| class.name()).chain([winner.name()]).collect();
     names.sort_unstable();
     let message = format!(
-        "StorageClasses {} are all default: claims without a class get {}, the newest",
+        "StorageClasses {} are all marked as default: claims without a class use {}, the newest",
         list(&names, 4),
         winner.name()
     );
@@ -62,14 +64,14 @@ fn several(winner: &StorageClass, others: &[&StorageClass]) -> Finding {
     }
     for class in others {
         finding = finding.fix_command(
-            format!("If {} is to be the default, take the mark from {}", winner.name(), class.name()),
+            format!("To make {} the default, remove the default annotation from {}", winner.name(), class.name()),
             kubectl(["annotate", "--overwrite", "storageclass", class.name(), &format!("{ANNOTATION}=false")]),
         );
     }
     finding
 }
 
-/// StatefulSets whose next claim will wait for a default class.
+/// StatefulSets whose next claim needs a default class.
 fn without(cluster: &Cluster, report: &mut Report) {
     for set in cluster.all::<StatefulSet>().iter().filter(|set| set.metadata.is_live()) {
         let (namespace, name) = (&set.metadata.namespace, &set.metadata.name);
@@ -79,27 +81,28 @@ fn without(cluster: &Cluster, report: &mut Report) {
         for template in set.spec.volume_claim_templates.iter().filter(|t| t.spec.storage_class_name.is_none()) {
             let annotated = template.metadata.annotations.get("volume.beta.kubernetes.io/storage-class").is_some();
             let first = format!("{}-{name}-{}", template.metadata.name, set.spec.ordinals.start);
-            // A first claim that is bound without a class shows that volumes are made by hand here.
+            // A first claim that is bound without a class shows that volumes are created manually.
             let claim = cluster.get::<PersistentVolumeClaim>(namespace, &first).found();
             if annotated || claim.is_some_and(|claim| crate::kubernetes::storage::phase(claim) == "Bound") {
                 continue;
             }
             let object = set.reference();
             let message = format!(
-                "StatefulSet {name} needs a default StorageClass and there is none: its claims {} name no class",
+                "StatefulSet {name} needs a default StorageClass, but none exists: volumeClaimTemplate {} sets no \
+                 storageClassName",
                 template.metadata.name
             );
             report.add(
                 Finding::warning(object.clone(), message)
                     .key(template.metadata.name.as_str())
                     .evidence(
-                        "The claim template names no StorageClass",
+                        "storageClassName is not set",
                         &object,
                         &format!("spec.volumeClaimTemplates[{}].spec.storageClassName", template.metadata.name),
                     )
                     .because(ObjectRef::new(Kind::PersistentVolumeClaim, namespace, &first))
                     .fix_command(
-                        "Mark a StorageClass as the default",
+                        "Make a StorageClass the default",
                         kubectl(["annotate", "--overwrite", "storageclass", "NAME", &format!("{ANNOTATION}=true")]),
                     )
                     .rests_on_absence(),
@@ -136,7 +139,8 @@ mod tests {
     #[test]
     fn fires_for_two_defaults() {
         check(&RULE, &[&class("old", "2026-01-01T00:00:00Z", true), &class("new", "2026-02-01T00:00:00Z", true)]).finds(&[
-            "warning StorageClass new: StorageClasses new and old are all default: claims without a class get new, the newest",
+            "warning StorageClass new: StorageClasses new and old are all marked as default: claims without a class use new, \
+             the newest",
         ]);
     }
 
@@ -150,8 +154,8 @@ mod tests {
     fn fires_when_a_stateful_set_needs_one() {
         let other = class("other", "2026-01-01T00:00:00Z", false);
         check(&RULE, &[SET, &other])
-            .finds(&["warning StatefulSet shop/db: StatefulSet db needs a default StorageClass and \
-            there is none: its claims data name no class"]);
+            .finds(&["warning StatefulSet shop/db: StatefulSet db needs a default StorageClass, but \
+            none exists: volumeClaimTemplate data sets no storageClassName"]);
     }
 
     #[test]

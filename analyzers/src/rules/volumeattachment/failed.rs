@@ -8,12 +8,12 @@ use crate::text::words::shorten;
 declare_rule! {
     /// ## What it checks
     ///
-    /// That volumes are attached to and detached from nodes: no VolumeAttachment has an `attachError` or `detachError`
-    /// for longer than two minutes.
+    /// That volumes are attached to and detached from nodes: no VolumeAttachment has had an `attachError` or
+    /// `detachError` for more than two minutes.
     ///
     /// ## Why it matters
     ///
-    /// The pod that waits for the volume does not start; a volume that is not detached cannot be attached to another node.
+    /// A pod that needs the volume does not start. A volume that is not detached cannot be attached to another node.
     ///
     /// ## How to confirm
     ///
@@ -21,12 +21,12 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Do what the driver's message asks for: permissions of the driver, the number of volumes that a node can take,
-    /// zones, a node that no longer exists. The driver tries again by itself.
+    /// Resolve the driver's error: permissions of the driver, the maximum number of volumes per node, zones, or a node
+    /// that no longer exists. The driver retries on its own.
     ///
     /// ## Exceptions
     ///
-    /// In the first two minutes, and for what is attached by now.
+    /// The rule does not fire in the first two minutes, or for volumes that have been attached since.
     "volumeattachment/failed": Error,
     "a volume cannot be attached to or detached from a node",
     needs: [VolumeAttachment],
@@ -49,8 +49,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
         }
         let (name, node) = (attachment.name(), attachment.spec.node_name.as_str());
         let volume = attachment.spec.source.persistent_volume_name.as_deref().unwrap_or("(inline)");
-        let said = error.message.as_deref().unwrap_or_default();
-        let core = said.split_once("desc = ").map_or(said, |(_, desc)| desc);
+        let text = error.message.as_deref().unwrap_or_default();
+        let core = text.split_once("desc = ").map_or(text, |(_, desc)| desc);
         let why = if core.is_empty() { String::new() } else { format!(": {}", shorten(core, 200)) };
         report.add(
             Finding::error(
@@ -58,9 +58,9 @@ fn check(cluster: &Cluster, report: &mut Report) {
                 format!("PersistentVolume {volume} cannot be {verb} node {node}{why}"),
             )
             .since(began)
-            .evidence(shorten(said, 300), &attachment.reference(), path)
+            .evidence(shorten(text, 300), &attachment.reference(), path)
             .because(ObjectRef::new(Kind::Node, "", node))
-            .fix_command("Do what the driver's message asks for", kubectl(["describe", "volumeattachment", name])),
+            .fix_command("Resolve the driver's error", kubectl(["describe", "volumeattachment", name])),
         );
     }
 }

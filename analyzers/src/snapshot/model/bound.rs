@@ -1,5 +1,5 @@
-//! The specs of pods and of the templates they come from, of which equal ones are kept once: a pod in a cluster differs from
-//! its siblings by its node and by a random name, a ReplicaSet's template from its Deployment's by a label.
+//! The specs of pods and pod templates. Equal specs are stored once: a pod differs from its siblings only by its node
+//! and a random volume name, and the template of a ReplicaSet from that of its Deployment only by a label.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,19 +12,19 @@ use serde_json::value::RawValue;
 use super::shared::{Pool, Shared, pooled};
 use super::{PodSpec, Word};
 
-/// The volume with the token that every pod gets has a random name, with five characters after this:
-/// `kube-api-access-x7k2p`. The model leaves them away: they say nothing, and siblings are alike without them.
+/// The name of the token volume of every pod, which has a random suffix of five characters: `kube-api-access-x7k2p`.
+/// The model drops the suffix, so that the specs of siblings are equal.
 pub(crate) const TOKEN_VOLUME: &str = "kube-api-access";
 
 /// All specs.
 static SPECS: Pool<PodSpec> = Pool::new();
 
-/// The spec that a template gives its pods.
+/// The pod spec of a template.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct TemplateSpec(Shared<PodSpec>);
 
-/// A pod's spec: the node it is bound to, and what pods of one template have in common.
+/// The spec of a pod: the node that it is bound to, and what the pods of one template have in common.
 #[derive(Clone, Default, PartialEq)]
 pub struct BoundSpec {
     /// Empty until the pod is scheduled.
@@ -54,7 +54,7 @@ impl Deref for BoundSpec {
     }
 }
 
-/// Of a pod that is not scheduled yet.
+/// The spec of a pod that is not scheduled yet.
 impl From<TemplateSpec> for BoundSpec {
     fn from(template: TemplateSpec) -> BoundSpec {
         BoundSpec { node_name: Word::default(), rest: template.0 }
@@ -87,7 +87,7 @@ impl Serialize for BoundSpec {
     }
 }
 
-/// A spec with its node taken out.
+/// A spec without its node.
 struct Split {
     node_name: Word,
     /// JSON.
@@ -112,7 +112,7 @@ impl<'de> Deserialize<'de> for Split {
                         continue;
                     }
                     let value = fields.next_value::<&RawValue>()?.get();
-                    // A key that has to be escaped is none that is read.
+                    // No field of the model has a key that must be escaped.
                     if !key.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')) {
                         rest.push(if rest.is_empty() { '{' } else { ',' });
                         rest.extend(["\"", &key, "\":"]);
@@ -142,7 +142,7 @@ fn push_without_random_names(text: &mut String, mut json: &str) {
 /// A hyphen and five characters.
 const RANDOM_ENDING: usize = 6;
 
-/// `-x7k2p"`: of the alphabet in which Kubernetes makes names up, and at the end of a string.
+/// `-x7k2p"`: random characters of a generated Kubernetes name, at the end of a string.
 fn is_random_ending(text: &[u8]) -> bool {
     let is_random = |c: &u8| b"bcdfghjklmnpqrstvwxz2456789".contains(c);
     text.first() == Some(&b'-')
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn strange_specs_are_read_or_refused() {
+    fn unusual_specs_are_read_or_rejected() {
         let read = |json: &str| serde_json::from_str::<BoundSpec>(json);
         assert!(read("{}").unwrap().containers.is_empty());
         assert_eq!(read(r#"{"nodeName":null,"hostNetwork":true}"#).unwrap().node_name, "");

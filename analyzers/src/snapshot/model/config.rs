@@ -16,7 +16,7 @@ api_types! {
         pub immutable: Option<bool>,
     }
 
-    /// A Secret: which keys it has, and `tls.crt`. No other value is ever kept.
+    /// A Secret: which keys it has, and `tls.crt`. No other value is kept.
     pub struct Secret {
         pub metadata: Meta,
         #[serde(rename = "type")]
@@ -36,7 +36,7 @@ pub struct ConfigMapData {
     pub keys: Option<Keys>,
     /// Values of keys that hold CoreDNS configuration: `Corefile`, and `*.server`, `*.override` (AKS, k3s).
     pub values: BTreeMap<String, String>,
-    /// The addresses that the other values name, with their keys.
+    /// The addresses in the other values, with their keys.
     pub addresses: Vec<(String, Address)>,
 }
 
@@ -49,14 +49,14 @@ pub struct SecretData {
 }
 
 impl ConfigMap {
-    /// Whether it has the key; `None` where its keys are not known.
+    /// Whether it has the key; `None` if its keys are not known.
     pub fn has_key(&self, key: &str) -> Option<bool> {
         has_key(&self.data.keys, &self.binary_data, key)
     }
 }
 
 impl Secret {
-    /// Whether it has the key; `None` where its keys are not known.
+    /// Whether it has the key; `None` if its keys are not known.
     pub fn has_key(&self, key: &str) -> Option<bool> {
         has_key(&self.data.keys, &self.string_data, key)
     }
@@ -70,14 +70,14 @@ fn has_key(data: &Option<Keys>, more: &Option<Keys>, key: &str) -> Option<bool> 
 }
 
 impl ConfigMap {
-    /// For an object that was read whole: no `data` then means no keys, not unknown ones.
+    /// For an object that was read in full: without `data` it has no keys, rather than unknown keys.
     pub(crate) fn read_whole(&mut self) {
         self.data.keys.get_or_insert_default();
     }
 }
 
 impl Secret {
-    /// For an object that was read whole: no `data` then means no keys, not unknown ones.
+    /// For an object that was read in full: without `data` it has no keys, rather than unknown keys.
     pub(crate) fn read_whole(&mut self) {
         self.data.keys.get_or_insert_default();
     }
@@ -89,7 +89,7 @@ impl Serialize for Keys {
     }
 }
 
-/// Only the keys: whoever reads the JSON form of an object has no use for Corefiles.
+/// Only the keys: the JSON form of an object does not need Corefiles.
 impl Serialize for ConfigMapData {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.keys.serialize(serializer)
@@ -131,7 +131,7 @@ impl<'de> Deserialize<'de> for SecretData {
     }
 }
 
-/// Reads all keys of a map and only the wanted values; the others are skipped without being kept.
+/// Reads all keys of a map but only the wanted values; the others are skipped.
 fn read_map<'de, D: Deserializer<'de>>(
     deserializer: D,
     wanted: fn(&str) -> bool,
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_unknown_until_read_whole() {
+    fn keys_are_unknown_until_read_in_full() {
         let mut map: ConfigMap = serde_json::from_str(r#"{"metadata":{"name":"c"},"data":null}"#).unwrap();
         assert_eq!(map.has_key("a"), None);
         map.read_whole();

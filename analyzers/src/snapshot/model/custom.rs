@@ -9,8 +9,8 @@ use crate::snapshot::object_ref::ObjectRef;
 
 use super::{Condition, Meta, api_types};
 
-/// An object of a kind that has no type here: a custom resource, or an API newer than this program. Of spec and status
-/// there is only what rules read: they can be large, and there may be very many.
+/// An object of a kind without a type in the model: a custom resource, or an object of a newer API. Spec and status
+/// contain only what rules read, because there may be many large objects.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CustomResource {
@@ -21,15 +21,15 @@ pub struct CustomResource {
     pub spec: Value,
     #[serde(deserialize_with = "status")]
     pub status: Value,
-    /// Of a PolicyReport those that are `fail` or `error`.
+    /// The results of a PolicyReport that are `fail` or `error`.
     #[serde(deserialize_with = "results")]
     pub results: Box<[PolicyResult]>,
-    /// Of a PolicyReport the one object that all results are about.
+    /// The object that all results of a PolicyReport are about.
     #[serde(deserialize_with = "scope")]
     pub scope: Option<ObjectRef>,
 }
 
-/// What a policy says of objects (wgpolicyk8s.io).
+/// A policy result (wgpolicyk8s.io).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PolicyResult {
     pub policy: String,
@@ -48,7 +48,7 @@ const STATUS: &[&str] = &["observedGeneration", "conditions", "phase", "message"
 
 fn spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     let mut spec = deserializer.deserialize_any(Only(SPEC))?;
-    // Of pod templates only the labels are read.
+    // Only the labels of pod templates are read.
     if let Some(template) = spec.get_mut("template") {
         let labels = template.pointer_mut("/metadata/labels").map(Value::take).unwrap_or_default();
         *template = serde_json::json!({ "metadata": { "labels": labels } });
@@ -58,7 +58,7 @@ fn spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
 
 fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     let mut status = deserializer.deserialize_any(Only(STATUS))?;
-    // Argo CD keeps everything that it ever compared and synced here.
+    // Argo CD stores large comparison and sync results here.
     for (field, kept) in [("sync", &["status"][..]), ("operationState", &["phase", "message", "finishedAt"][..])] {
         if let Some(Value::Object(fields)) = status.get_mut(field) {
             fields.retain(|key, _| kept.contains(&key.as_str()));
@@ -86,7 +86,7 @@ fn scope<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ObjectRef>
     Ok(named(&Value::deserialize(deserializer)?))
 }
 
-/// The object that a reference names.
+/// Parses an object reference.
 fn named(reference: &Value) -> Option<ObjectRef> {
     let text = |field: &str| reference.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
     Some(ObjectRef {
@@ -97,7 +97,7 @@ fn named(reference: &Value) -> Option<ObjectRef> {
     })
 }
 
-/// Keeps these fields of an object; of anything that is no object, nothing.
+/// Keeps only these fields of an object; anything else becomes null.
 struct Only(&'static [&'static str]);
 
 impl<'de> Visitor<'de> for Only {
@@ -164,8 +164,8 @@ impl CustomResource {
         }
     }
 
-    /// Whether its controller says how it is: a kind that never does has nothing to judge. (Argo's, and reports of policies,
-    /// say it in fields of their own.)
+    /// Whether its status has conditions. Kinds without conditions cannot be checked, except those of Argo and policy
+    /// reports, which use fields of their own.
     pub fn tells_conditions(&self) -> bool {
         self.status.get("conditions").is_some_and(Value::is_array)
             || self.group() == "argoproj.io"
@@ -177,7 +177,7 @@ impl CustomResource {
         self.group() == "wgpolicyk8s.io"
     }
 
-    /// `status.conditions`, those of them that have the usual shape.
+    /// The entries of `status.conditions` that have the usual form.
     pub fn conditions(&self) -> Vec<Condition> {
         let conditions = self.status.get("conditions").and_then(Value::as_array);
         conditions.into_iter().flatten().filter_map(|c| Condition::deserialize(c).ok()).collect()
@@ -185,7 +185,7 @@ impl CustomResource {
 }
 
 api_types! {
-    /// What rules read of a CustomResourceDefinition: never the schema, which is most of it.
+    /// The part of a CustomResourceDefinition that rules read; without the schema, which is most of it.
     pub struct CustomResourceDefinition {
         pub metadata: Meta,
         pub spec: CustomResourceDefinitionSpec,

@@ -1,7 +1,7 @@
 use super::{Meta, Timestamp, Uid, api_types};
 
 api_types! {
-    /// core/v1 Event. Only those of a type other than `Normal` are read.
+    /// core/v1 Event. Events of type `Normal` are not read.
     pub struct Event {
         pub metadata: Meta,
         #[serde(rename = "type")]
@@ -24,7 +24,7 @@ api_types! {
         pub namespace: String,
         pub name: String,
         pub uid: Uid,
-        /// `spec.containers{app}` where the event is about one container.
+        /// `spec.containers{app}` if the event is about one container.
         pub field_path: String,
     }
 
@@ -40,7 +40,7 @@ api_types! {
 }
 
 impl Event {
-    /// When it was last seen; the API has four fields for that, by the age of the component that wrote it.
+    /// When it was last seen. Depending on the age of the reporting component, one of four fields is set.
     pub fn last_seen(&self) -> Option<Timestamp> {
         let series = self.series.as_ref().and_then(|series| series.last_observed_time);
         [series, self.last_timestamp, self.event_time, self.first_timestamp]
@@ -50,7 +50,7 @@ impl Event {
             .or(self.metadata.creation_timestamp)
     }
 
-    /// How often it was seen, at least once.
+    /// How often it was seen; at least 1.
     pub fn times(&self) -> i32 {
         self.series.as_ref().map_or(0, |series| series.count).max(self.count).max(1)
     }

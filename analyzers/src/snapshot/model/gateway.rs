@@ -74,7 +74,7 @@ api_types! {
         pub conditions: Vec<Condition>,
     }
 
-    /// What the rules read of an HTTPRoute, GRPCRoute, TLSRoute, TCPRoute or UDPRoute.
+    /// The part of an HTTPRoute, GRPCRoute, TLSRoute, TCPRoute or UDPRoute that rules read.
     pub struct Route {
         pub metadata: Meta,
         pub spec: RouteSpec,
@@ -111,8 +111,8 @@ api_types! {
         pub backend_ref: BackendRef,
     }
 
-    /// An object that a route or listener names. Group absent means core, kind absent means Service (Secret for
-    /// certificates), namespace absent means the same.
+    /// An object that a route or listener refers to. Without a group it is in the core group, without a kind it is a
+    /// Service (a Secret for certificates), without a namespace it is in the same namespace.
     pub struct BackendRef {
         pub group: Option<String>,
         pub kind: Option<String>,

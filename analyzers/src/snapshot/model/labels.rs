@@ -12,7 +12,8 @@ pub trait LabelSet {
     fn pairs(&self) -> Box<dyn Iterator<Item = (&str, &str)> + '_>;
 }
 
-/// Labels or annotations, sorted by key: a tenth of the memory of a `BTreeMap` for the handful that objects carry.
+/// Labels or annotations, sorted by key. For the few that objects have, this takes a tenth of the memory of a
+/// `BTreeMap`.
 #[derive(Clone, Default, PartialEq)]
 pub struct Labels(List<(Word, Word)>);
 
@@ -39,7 +40,7 @@ impl<K: Into<Word>, V: Into<Word>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Labels {
         let mut pairs: Vec<(Word, Word)> = pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
         pairs.sort();
-        // Of a key that a file gives twice the last one counts, as in every JSON reader that the API uses.
+        // For duplicate keys the last value counts, as in the API server's JSON parser.
         pairs.reverse();
         pairs.dedup_by(|a, b| a.0 == b.0);
         pairs.reverse();
@@ -108,13 +109,14 @@ impl<'de> Deserialize<'de> for Labels {
     }
 }
 
-/// Annotations, less what no rule reads and weighs more than the rest of the object: values over 4 KiB, and of
-/// `kubectl.kubernetes.io/last-applied-configuration` everything but the start of one that names an alpha or beta version.
+/// Annotations without large values that no rule reads: values over 4 KiB are dropped, and
+/// `kubectl.kubernetes.io/last-applied-configuration` is cut to its start if it has an alpha or beta version, else
+/// dropped.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Annotations(Labels);
 
 impl Annotations {
-    const LONGEST: usize = 4096;
+    const MAX_VALUE: usize = 4096;
 
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key)
@@ -134,21 +136,21 @@ impl<'de> Deserialize<'de> for Annotations {
     }
 }
 
-/// What is kept of an annotation's value.
+/// The part of an annotation's value to keep.
 fn kept<'a>(key: &str, value: &'a str) -> Option<&'a str> {
     if key == LAST_APPLIED {
         let version = applied_version(value).filter(|version| version.contains("alpha") || version.contains("beta"))?;
         return Some(&value[..APPLIED_START.len() + version.len() + 1]);
     }
-    (value.len() <= Annotations::LONGEST).then_some(value)
+    (value.len() <= Annotations::MAX_VALUE).then_some(value)
 }
 
-/// Where kubectl notes what was applied last.
+/// The annotation in which kubectl stores the last applied configuration.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// kubectl writes the keys in order.
+/// kubectl sorts the keys.
 const APPLIED_START: &str = r#"{"apiVersion":""#;
 
-/// The `apiVersion` under which an object was applied, of the annotation [`LAST_APPLIED`].
+/// The `apiVersion` of the last applied configuration, from the annotation [`LAST_APPLIED`].
 pub fn applied_version(last_applied: &str) -> Option<&str> {
     Some(last_applied.strip_prefix(APPLIED_START)?.split_once('"')?.0)
 }
@@ -170,7 +172,7 @@ mod tests {
     use super::{Annotations, LAST_APPLIED, Labels, applied_version};
 
     #[test]
-    fn of_what_was_applied_only_an_old_version_is_kept() {
+    fn only_old_versions_of_the_last_applied_configuration_are_kept() {
         let read = |applied: &str| {
             let annotations = serde_json::json!({ LAST_APPLIED: applied, "a": "b" }).to_string();
             let annotations: Annotations = serde_json::from_str(&annotations).unwrap();

@@ -1,11 +1,11 @@
 use super::{Annotations, Labels, List, Uid, Word, api_types};
 use crate::snapshot::object_ref::ObjectRef;
 
-/// An instant, as the API writes it (RFC 3339, UTC).
+/// A timestamp of the API (RFC 3339, UTC).
 pub type Timestamp = jiff::Timestamp;
 
 api_types! {
-    /// What rules read of `metadata`.
+    /// The part of `metadata` that rules read.
     pub struct Meta {
         pub name: String,
         pub namespace: Word,
@@ -28,7 +28,7 @@ api_types! {
         pub controller: bool,
     }
 
-    /// A condition of any kind; the fields that some kinds lack stay empty.
+    /// A condition of any kind. Fields that a kind does not have are empty.
     pub struct Condition {
         #[serde(rename = "type")]
         pub type_: Word,
@@ -48,7 +48,7 @@ impl Meta {
         self.owner_references.iter().find(|owner| owner.controller)
     }
 
-    /// Whether the object comes from a cluster, and not from a manifest that nobody applied yet.
+    /// Whether the object comes from a cluster, not from a manifest.
     pub fn is_live(&self) -> bool {
         !self.uid.is_empty() || self.creation_timestamp.is_some()
     }

@@ -1,9 +1,8 @@
-//! What the rules read of each kind, named as the Kubernetes API names it.
+//! The part of each kind that rules read, with the names of the Kubernetes API.
 //!
-//! Kinds that come by the ten thousand, and everything that holds a pod template, have slim types here: only the
-//! fields that a rule reads, with plain `Vec` and `String` where the API has optional ones, so that "absent", `null`
-//! and "empty" are the same thing (the API server does not tell them apart either). All other kinds are
-//! k8s-openapi's own types, re-exported.
+//! Kinds with very many objects, and kinds that contain a pod template, have slim types here: only the fields that a
+//! rule reads, with plain `Vec` and `String` where the API has optional fields, so that absent, `null` and empty are
+//! the same (the API server does not distinguish them either). All other kinds are re-exported types of k8s-openapi.
 
 mod bound;
 mod config;

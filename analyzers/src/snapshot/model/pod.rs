@@ -9,7 +9,7 @@ use super::{
     Timestamp, Word, api_types,
 };
 
-/// Amounts by resource name (`cpu`, `memory`, `pods`, `nvidia.com/gpu` …), as the API writes them.
+/// Quantities by resource name (`cpu`, `memory`, `pods`, `nvidia.com/gpu` …).
 pub type ResourceList = BTreeMap<String, Quantity>;
 
 api_types! {
@@ -19,24 +19,24 @@ api_types! {
         pub status: PodStatus,
     }
 
-    /// The pod that a workload makes.
+    /// The pod template of a workload.
     pub struct PodTemplate {
         pub metadata: TemplateMeta,
         pub spec: TemplateSpec,
     }
 
-    /// What a template says of its pods' `metadata`.
+    /// The `metadata` of a pod template.
     pub struct TemplateMeta {
         pub labels: Labels,
         pub annotations: Annotations,
     }
 
-    /// What pods of one template have in common; which node one is bound to is in [`BoundSpec`].
+    /// What the pods of one template have in common. The node of a pod is in [`BoundSpec`].
     pub struct PodSpec {
         pub service_account_name: Word,
         pub automount_service_account_token: Option<bool>,
         pub host_network: bool,
-        /// False: it has a user namespace of its own (KEP-127).
+        /// `false` runs the pod in its own user namespace (KEP-127).
         pub host_users: Option<bool>,
         #[serde(rename = "hostPID")]
         pub host_pid: bool,
@@ -78,7 +78,7 @@ api_types! {
         pub condition_type: String,
     }
 
-    /// A name alone, where the API wraps it in an object (`imagePullSecrets`, `schedulingGates` …).
+    /// A name that the API wraps in an object (`imagePullSecrets`, `schedulingGates` …).
     pub struct NamedReference {
         pub name: String,
     }
@@ -96,7 +96,7 @@ api_types! {
         pub limits: Amounts,
     }
 
-    /// What rules read of a pod's and of a container's security context.
+    /// The part of the security context of a pod or container that rules read.
     pub struct SecurityContext {
         pub privileged: Option<bool>,
         pub run_as_user: Option<i64>,
@@ -206,7 +206,7 @@ api_types! {
         pub persistent_volume_claim: Option<Box<ClaimVolumeSource>>,
         pub projected: Option<Shared<ProjectedVolumeSource>>,
         pub host_path: Option<Box<HostPathVolumeSource>>,
-        /// A generic ephemeral volume: its claim is named after pod and volume.
+        /// A generic ephemeral volume. Its claim is named after pod and volume.
         pub ephemeral: Option<EphemeralVolumeSource>,
     }
 
@@ -283,7 +283,7 @@ api_types! {
         pub last_state: LastContainerState,
     }
 
-    /// How the container ended before it was started again; the API has the other states here, too, but never sets them.
+    /// How the previous run of the container ended. The API never sets the other states here.
     pub struct LastContainerState {
         pub terminated: Option<Box<ContainerStateTerminated>>,
     }
@@ -307,7 +307,7 @@ api_types! {
     }
 }
 
-/// One of the three; none of them means waiting (the API's default).
+/// One of the three states. Without any, the container is waiting (the default of the API).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(from = "ContainerStates", into = "ContainerStates")]
 pub enum ContainerState {
@@ -318,7 +318,7 @@ pub enum ContainerState {
     Terminated(Box<ContainerStateTerminated>),
 }
 
-/// [`ContainerState`] as the API writes it.
+/// [`ContainerState`] in the form of the API.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default)]
 struct ContainerStates {
@@ -367,8 +367,7 @@ impl LastContainerState {
     }
 }
 
-/// The addresses of a pod that has several; the first of them is its `podIP`. Of a pod that has one, which says the same
-/// there, they are not kept.
+/// The addresses of a pod that has several; the first is its `podIP`. Empty for a pod with a single address.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PodIps(Box<[PodIp]>);
 
@@ -388,7 +387,7 @@ impl<'de> Deserialize<'de> for PodIps {
 }
 
 impl Pod {
-    /// Ready as Services see it: the `Ready` condition, which counts the readiness gates in.
+    /// Whether it is ready for Services: the `Ready` condition, which includes the readiness gates.
     pub fn is_ready(&self) -> bool {
         self.condition("Ready").is_some_and(Condition::is_true)
     }
@@ -397,7 +396,7 @@ impl Pod {
         super::condition(&self.status.conditions, type_)
     }
 
-    /// Succeeded or Failed: it runs nothing and never will again.
+    /// Whether it has Succeeded or Failed, and never runs again.
     pub fn is_finished(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
     }
@@ -406,40 +405,40 @@ impl Pod {
         self.metadata.deletion_timestamp.is_some()
     }
 
-    /// When it was bound to a node, so that the kubelet's work on it began; when it was made, if it says no better.
+    /// When it was bound to a node and the kubelet started to work on it; else when it was created.
     pub fn scheduled_at(&self) -> Option<Timestamp> {
         let scheduled = self.condition("PodScheduled").filter(|condition| condition.is_true());
         scheduled.and_then(|condition| condition.last_transition_time).or(self.metadata.creation_timestamp)
     }
 
-    /// Bound to a node where none of its containers, not even an init container, was ever started: the kubelet still
-    /// makes its sandbox, its volumes or its first container.
+    /// Whether it is bound to a node but no container, not even an init container, has been started: the kubelet is
+    /// still creating its sandbox, its volumes or its first container.
     pub fn is_being_created(&self) -> bool {
         self.status.phase == "Pending"
             && !self.spec.node_name.is_empty()
             && self.container_statuses().all(|status| {
-                let is_untouched = match &status.state {
+                let is_unstarted = match &status.state {
                     ContainerState::Unknown => true,
                     ContainerState::Waiting(waiting) => {
                         matches!(waiting.reason.as_str(), "" | "ContainerCreating" | "PodInitializing")
                     }
                     ContainerState::Running(_) | ContainerState::Terminated(_) => false,
                 };
-                is_untouched && status.last_state.terminated().is_none()
+                is_unstarted && status.last_state.terminated().is_none()
             })
     }
 
-    /// Counts for Services and workloads: neither finished nor on its way out.
+    /// Whether it counts for Services and workloads: neither finished nor terminating.
     pub fn is_active(&self) -> bool {
         !self.is_finished() && !self.is_terminating()
     }
 
-    /// A mirror of a static pod, which the kubelet runs from a file of its node.
+    /// Whether it is the mirror of a static pod, which the kubelet runs from a file on its node.
     pub fn is_static(&self) -> bool {
         self.metadata.annotations.get("kubernetes.io/config.mirror").is_some()
     }
 
-    /// Statuses of init containers and containers, in the order of the spec.
+    /// The statuses of init containers, then of containers.
     pub fn container_statuses(&self) -> impl Iterator<Item = &ContainerStatus> {
         self.status.init_container_statuses.iter().chain(&self.status.container_statuses)
     }
@@ -455,7 +454,7 @@ impl PodSpec {
         self.all_containers().find(|container| container.name == name)
     }
 
-    /// Containers that run as long as the pod does: the containers and the native sidecars. Their ports count.
+    /// The containers that run as long as the pod: containers and native sidecars.
     pub fn running_containers(&self) -> impl Iterator<Item = &Container> {
         self.init_containers.iter().filter(|container| container.is_sidecar()).chain(&self.containers)
     }
@@ -467,26 +466,26 @@ impl PodSpec {
 }
 
 impl Container {
-    /// A native sidecar, if this is an init container: it goes on beside the containers (KEP-753).
+    /// Whether an init container is a native sidecar, which keeps running with the containers (KEP-753).
     pub fn is_sidecar(&self) -> bool {
         self.restart_policy == "Always"
     }
 
-    /// The number of a declared port, by its name.
+    /// A declared port, by its name.
     pub fn named_port(&self, name: &str) -> Option<&ContainerPort> {
         self.ports.iter().find(|port| port.name == name)
     }
 }
 
 impl ContainerPort {
-    /// The protocol, TCP if none is said.
+    /// The protocol; TCP by default.
     pub fn protocol(&self) -> &str {
         if self.protocol.is_empty() { "TCP" } else { &self.protocol }
     }
 }
 
 impl Probe {
-    /// The port it asks, if it asks one.
+    /// The port that it connects to, if any.
     pub fn port(&self) -> Option<IntOrString> {
         match (&self.http_get, &self.tcp_socket, &self.grpc) {
             (Some(http), _, _) => http.port.clone(),
@@ -518,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_and_null_states_say_nothing() {
+    fn absent_and_null_states_are_unknown() {
         for json in ["{}", r#"{"state":null,"lastState":null}"#, r#"{"state":{"running":null},"lastState":{}}"#] {
             let status: ContainerStatus = serde_json::from_str(json).unwrap();
             assert_eq!((status.state, status.last_state.terminated()), (ContainerState::Unknown, None));

@@ -1,20 +1,20 @@
 use super::{LabelSelector, Meta, api_types};
 
 api_types! {
-    /// policy.networking.k8s.io/v1alpha1: decides before any NetworkPolicy does.
+    /// policy.networking.k8s.io/v1alpha1: takes precedence over NetworkPolicies.
     pub struct AdminNetworkPolicy {
         pub metadata: Meta,
         pub spec: AdminNetworkPolicySpec,
     }
 
-    /// policy.networking.k8s.io/v1alpha1: decides where no NetworkPolicy isolates the pod.
+    /// policy.networking.k8s.io/v1alpha1: applies to pods that no NetworkPolicy isolates.
     pub struct BaselineAdminNetworkPolicy {
         pub metadata: Meta,
         pub spec: AdminNetworkPolicySpec,
     }
 
     pub struct AdminNetworkPolicySpec {
-        /// The lowest number goes first; a BaselineAdminNetworkPolicy has none.
+        /// The lowest number is evaluated first. A BaselineAdminNetworkPolicy has none.
         pub priority: i32,
         pub subject: AdminNetworkPolicySubject,
         pub ingress: Vec<AdminNetworkPolicyRule>,
@@ -65,22 +65,22 @@ api_types! {
         pub end: i32,
     }
 
-    /// policy.networking.k8s.io/v1alpha2: that there is one.
+    /// policy.networking.k8s.io/v1alpha2; only its existence matters.
     pub struct ClusterNetworkPolicy {
         pub metadata: Meta,
     }
 
-    /// cilium.io/v2: that there is one.
+    /// cilium.io/v2; only its existence matters.
     pub struct CiliumNetworkPolicy {
         pub metadata: Meta,
     }
 
-    /// cilium.io/v2: that there is one.
+    /// cilium.io/v2; only its existence matters.
     pub struct CiliumClusterwideNetworkPolicy {
         pub metadata: Meta,
     }
 
-    /// Calico's: that there is one.
+    /// crd.projectcalico.org/v1; only its existence matters.
     pub struct GlobalNetworkPolicy {
         pub metadata: Meta,
     }

@@ -28,7 +28,7 @@ api_types! {
     pub struct ServicePort {
         pub name: String,
         pub port: i32,
-        /// Absent: the same as `port`.
+        /// Defaults to `port`.
         pub target_port: Option<IntOrString>,
         pub node_port: i32,
         pub protocol: String,
@@ -82,7 +82,7 @@ api_types! {
         pub protocol: String,
     }
 
-    /// core/v1, deprecated since 1.33; read only where EndpointSlices are not served.
+    /// core/v1, deprecated since 1.33; read only if EndpointSlices are not served.
     pub struct Endpoints {
         pub metadata: Meta,
         pub subsets: Vec<EndpointsSubset>,
@@ -102,7 +102,7 @@ api_types! {
 }
 
 impl Endpoint {
-    /// `ready: null` is to be read as true (discovery.k8s.io/v1, EndpointConditions).
+    /// `ready: null` means true (discovery.k8s.io/v1, EndpointConditions).
     pub fn is_ready(&self) -> bool {
         self.conditions.ready.unwrap_or(true)
     }
@@ -118,7 +118,7 @@ impl Endpoint {
 }
 
 impl EndpointSlice {
-    /// The Service that the slice belongs to, by its label.
+    /// The Service of the slice, from its label.
     pub fn service(&self) -> Option<&str> {
         self.metadata.labels.get("kubernetes.io/service-name")
     }
@@ -143,12 +143,12 @@ impl Service {
 }
 
 impl ServicePort {
-    /// The protocol, TCP if none is said.
+    /// The protocol; TCP by default.
     pub fn protocol(&self) -> &str {
         if self.protocol.is_empty() { "TCP" } else { &self.protocol }
     }
 
-    /// The port of the pods; absent means the same as `port`.
+    /// The port of the pods; defaults to `port`.
     pub fn target(&self) -> IntOrString {
         match &self.target_port {
             None | Some(IntOrString::Int(0)) => IntOrString::Int(self.port),

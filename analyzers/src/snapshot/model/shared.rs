@@ -1,7 +1,7 @@
-//! Parts that many objects of one page have in common: pods of one ReplicaSet differ in little more than their names.
+//! Parts that many objects of one page have in common: the pods of one ReplicaSet hardly differ except in their names.
 //!
-//! A list of a big cluster would take several times the memory if each pod had its own copy of the same environment,
-//! probes and labels; and their text need not be parsed a second time.
+//! The objects of a large cluster would take several times the memory if each pod had its own copy of the same
+//! environment, probes and labels. Parts with the same text are also parsed only once.
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
@@ -19,33 +19,34 @@ use triomphe::ThinArc;
 use super::ResourceList;
 use crate::text::hash::hash;
 
-/// A list that objects with the same one share. It takes one word where it is, and not two: most lists are empty.
+/// A list that objects with an equal list share. It takes one machine word instead of two, because most lists are
+/// empty.
 pub struct List<T>(Option<ThinArc<(), T>>);
 
-/// Amounts of resources that objects with the same ones share.
+/// Resource quantities that objects with equal quantities share.
 #[derive(Clone, Default, PartialEq)]
 pub struct Amounts(Option<Arc<ResourceList>>);
 
-/// Anything else that objects with an equal one share.
+/// Any other value that objects with an equal value share.
 #[derive(Default, PartialEq)]
 pub struct Shared<T>(Arc<T>);
 
-/// One of the few words that an API uses again and again (`Ready`, `True`, `ClusterFirst`), or a name that many objects
-/// mention.
+/// An interned string: an often repeated value of the API (`Ready`, `True`, `ClusterFirst`), or a name that many
+/// objects contain.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Word(ArcStr);
 
 thread_local! {
-    /// What was read while [`sharing`], by its type and its JSON text.
+    /// The parts that were read during [`sharing`], by type and JSON text.
     static READ: RefCell<Option<Read>> = const { RefCell::new(None) };
 }
 
 /// Longer texts are rarely equal, and would be kept twice until the page is read.
-const LONGEST: usize = 2048;
+const MAX_TEXT: usize = 2048;
 
 type Read = HashMap<TypeId, HashMap<Box<str>, Box<dyn Any>>>;
 
-/// Equal parts of all that `decode` reads on this thread are kept once. It must not call itself.
+/// Stores equal parts of everything that `decode` reads on this thread only once. Calls must not be nested.
 pub(crate) fn sharing<T>(decode: impl FnOnce() -> T) -> T {
     struct Forget;
     impl Drop for Forget {
@@ -58,7 +59,7 @@ pub(crate) fn sharing<T>(decode: impl FnOnce() -> T) -> T {
     decode()
 }
 
-/// Reads a part from the JSON text, unless the same text was read before.
+/// Reads a part from its JSON text, or returns the part that was read from the same text before.
 pub(super) fn once<'de, D, T>(
     deserializer: D,
     read: impl FnOnce(&'de str) -> Result<T, serde_json::Error>,
@@ -67,19 +68,19 @@ where
     D: Deserializer<'de>,
     T: Clone + 'static,
 {
-    known_or_read(<&RawValue>::deserialize(deserializer)?.get(), LONGEST, read)
+    known_or_read(<&RawValue>::deserialize(deserializer)?.get(), MAX_TEXT, read)
 }
 
 fn known_or_read<'t, T, E>(
     text: &'t str,
-    longest: usize,
+    max_text: usize,
     read: impl FnOnce(&'t str) -> Result<T, serde_json::Error>,
 ) -> Result<T, E>
 where
     T: Clone + 'static,
     E: Error,
 {
-    if text.len() > longest {
+    if text.len() > max_text {
         return read(text).map_err(E::custom);
     }
     let id = TypeId::of::<T>();
@@ -99,39 +100,38 @@ where
     Ok(value)
 }
 
-/// Reads a part from JSON text that was taken apart before, unless the same text was read before: on this page, or of what
-/// is in the pool.
+/// Like [`once`], for JSON text that was preprocessed. Also searches the pool for an equal part.
 pub(super) fn pooled<T, E>(text: &str, pool: &Pool<T>) -> Result<Shared<T>, E>
 where
     T: DeserializeOwned + PartialEq + 'static,
     E: Error,
 {
-    /// Beyond this it is no spec that many pods have.
-    const LONGEST: usize = 1 << 16;
-    known_or_read(text, LONGEST, |text| Ok(pool.only(text, serde_json::from_str(text)?)))
+    /// Larger specs are unlikely to be shared by many pods.
+    const MAX_TEXT: usize = 1 << 16;
+    known_or_read(text, MAX_TEXT, |text| Ok(pool.only(text, serde_json::from_str(text)?)))
 }
 
-/// What is in memory anyhow, to be found again by whoever reads an equal part on another page or of another kind.
+/// Weak references to parts in memory, to share them with equal parts on other pages or of other kinds.
 pub(super) struct Pool<T>(Mutex<Pooled<T>>);
 
 struct Pooled<T> {
     /// By the hash of the JSON text.
     parts: BTreeMap<u64, Weak<T>>,
-    /// How many parts there may be before those are forgotten that nobody holds any more.
-    most: usize,
+    /// The number of parts at which unused ones are removed.
+    limit: usize,
 }
 
 impl<T: PartialEq> Pool<T> {
     pub(super) const fn new() -> Pool<T> {
-        Pool(Mutex::new(Pooled { parts: BTreeMap::new(), most: 1024 }))
+        Pool(Mutex::new(Pooled { parts: BTreeMap::new(), limit: 1024 }))
     }
 
-    /// The value, or an equal one that somebody holds.
+    /// The value, or an equal one that is in use.
     fn only(&self, text: &str, value: T) -> Shared<T> {
         let Ok(mut pooled) = self.0.lock() else { return value.into() };
-        if pooled.parts.len() >= pooled.most {
+        if pooled.parts.len() >= pooled.limit {
             pooled.parts.retain(|_, part| part.strong_count() > 0);
-            pooled.most = 1024.max(2 * pooled.parts.len());
+            pooled.limit = 1024.max(2 * pooled.parts.len());
         }
         let known = pooled.parts.entry(hash(&[text])).or_default();
         if let Some(known) = known.upgrade().filter(|known| **known == value) {
@@ -149,20 +149,20 @@ impl Word {
     }
 
     fn once(text: &str) -> Word {
-        /// Longer ones are sentences of one object, or files in an annotation.
-        const LONGEST: usize = 256;
-        let made = || Word(text.into());
+        /// Longer strings are mostly unique: messages, or files in annotations.
+        const MAX_INTERNED: usize = 256;
+        let create = || Word(text.into());
         READ.with_borrow_mut(|all| match all {
-            Some(all) if !text.is_empty() && text.len() <= LONGEST => {
+            Some(all) if !text.is_empty() && text.len() <= MAX_INTERNED => {
                 let words = all.entry(TypeId::of::<Word>()).or_default();
                 if let Some(word) = words.get(text).and_then(|known| known.downcast_ref::<Word>()) {
                     return word.clone();
                 }
-                let word = made();
+                let word = create();
                 words.insert(text.into(), Box::new(word.clone()));
                 word
             }
-            _ => made(),
+            _ => create(),
         })
     }
 }
@@ -400,11 +400,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_holds_what_somebody_else_holds() {
+    fn a_pool_returns_parts_in_use() {
         let pool = Pool::new();
         let first = pool.only("a", 1);
         assert!(Arc::ptr_eq(&first.0, &pool.only("a", 1).0));
-        // Texts with one hash: what is there is not what was read.
+        // A hash collision must not return a different value.
         assert_eq!(*pool.only("a", 2), 2);
         for n in 0..5000 {
             drop(pool.only(&n.to_string(), n));
@@ -414,19 +414,19 @@ mod tests {
     }
 
     #[test]
-    fn a_word_and_a_list_take_one_machine_word() {
+    fn interned_strings_and_lists_take_one_machine_word() {
         assert_eq!((size_of::<Word>(), size_of::<List<String>>()), (size_of::<usize>(), size_of::<usize>()));
     }
 
     #[test]
-    fn the_same_text_as_another_type_is_read_anew() {
+    fn the_same_text_is_read_again_as_another_type() {
         let read = |text: &str| serde_json::from_str::<(List<String>, List<Box<str>>, Labels)>(text).unwrap();
         let (strings, boxes, labels) = sharing(|| read(r#"[["x"],["x"],{"x":"1"}]"#));
         assert_eq!((&*strings[0], &*boxes[0], labels.get("x")), ("x", "x", Some("1")));
     }
 
     #[test]
-    fn errors_and_nulls_are_as_before() {
+    fn errors_and_nulls_are_unchanged() {
         assert!(serde_json::from_str::<List<String>>("[1]").is_err());
         let pod: Pod = serde_json::from_str(
             r#"{"metadata":{"labels":null,"ownerReferences":null},"spec":{"tolerations":null,"containers":[{"env":null,"resources":{"limits":null}}]}}"#,

@@ -3,8 +3,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What tells two objects of one name apart: a UUID wherever Kubernetes itself made it, which takes 16 bytes as a number
-/// and 48 as text.
+/// The UID of an object. Kubernetes generates UUIDs, which take 16 bytes as a number and 48 as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Uid(Form);
 
@@ -16,7 +15,7 @@ enum Form {
     Other(Box<str>),
 }
 
-/// Where a UUID has hyphens.
+/// The positions of the hyphens in a UUID.
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
 impl Uid {
@@ -24,7 +23,7 @@ impl Uid {
         self.0 == Form::Absent
     }
 
-    /// Empty where there is none.
+    /// Empty if there is none.
     pub fn text(&self) -> Cow<'_, str> {
         match &self.0 {
             Form::Absent => Cow::Borrowed(""),
@@ -44,7 +43,7 @@ impl Uid {
     }
 }
 
-/// A UUID as Kubernetes writes it: in small letters, with hyphens. Any other is kept as it is.
+/// A UUID in the form that Kubernetes generates: lower case, with hyphens. Any other text is kept unchanged.
 fn uuid(text: &str) -> Option<[u8; 16]> {
     let text = text.as_bytes();
     let is_hyphen = |at: usize| HYPHENS.contains(&at);
@@ -91,7 +90,7 @@ mod tests {
     use super::{Form, Uid};
 
     #[test]
-    fn whatever_it_is_it_stays_the_same() {
+    fn every_uid_round_trips() {
         for text in [
             "",
             "cart",

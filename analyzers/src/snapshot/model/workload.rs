@@ -20,7 +20,7 @@ api_types! {
         pub strategy: Shared<DeploymentStrategy>,
     }
 
-    /// The selector of what makes pods; elsewhere a selector is a [`LabelSelector`](super::LabelSelector).
+    /// The selector of a workload. Other selectors are a [`LabelSelector`](super::LabelSelector).
     pub struct WorkloadSelector {
         pub match_labels: Labels,
         pub match_expressions: List<LabelSelectorRequirement>,
