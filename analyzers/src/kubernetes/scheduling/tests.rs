@@ -20,7 +20,7 @@ fn pod(name: &str, labels: &str, spec: &str) -> String {
     )
 }
 
-/// The refusals of each node for the pod `new`; empty for a node where it fits.
+/// The refusals of each node for the pod `new`; empty for a node that can run it.
 fn place(documents: &[String]) -> Vec<String> {
     let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
     let cluster = World::new(&documents).build();
@@ -286,7 +286,7 @@ fn volumes_of_a_class_without_a_provisioner() {
     assert_eq!(ask("500Mi"), [format!("a: {none}"), format!("b: {none}")]);
 }
 
-/// A large cluster and a pod that fits nowhere: takes at most a few seconds, even unoptimized.
+/// A large cluster and a pod that cannot be scheduled: takes at most a few seconds, even unoptimized.
 #[test]
 fn many_nodes_and_pods() {
     let mut documents: Vec<String> = (0..300).map(|n| node(&format!("n{n}"), "", "")).collect();

@@ -79,12 +79,12 @@ impl<'a> Judge<'a> {
         waiting.is_longer_than(time, self.cluster.now())
     }
 
-    /// Whether the pod fits once the terminating pods are deleted.
+    /// Whether the pod can be scheduled once the terminating pods are deleted.
     pub fn gets_room(&self, pod: &Pod) -> bool {
         self.later.as_ref().is_some_and(|later| !later.place(pod).is_explained())
     }
 
-    /// Why it fits no node; `None` if not all nodes are known, or if it should fit according to the snapshot.
+    /// Why a pod cannot be scheduled; `None` if not all nodes are known, or if it can be according to the snapshot.
     pub fn explain(&self, pod: &Pod) -> Option<Placement<'a>> {
         self.scheduler.as_ref().map(|scheduler| scheduler.place(pod)).filter(Placement::is_explained)
     }

@@ -11,7 +11,7 @@ declare_rule! {
     /// ## What it checks
     ///
     /// That every CustomResourceDefinition is established, that its names are accepted, that its conversion webhook is
-    /// reachable, and that it does not hang in deletion.
+    /// reachable, and that its deletion completes.
     ///
     /// ## Why it matters
     ///
@@ -27,7 +27,7 @@ declare_rule! {
     ///
     /// - Names not accepted: remove the other definition that uses them.
     /// - Conversion webhook unreachable: restore the pods behind its Service.
-    /// - Stuck in deletion: find the objects of the kind that still have finalizers.
+    /// - Deletion does not complete: find the objects of the kind that still have finalizers.
     ///
     /// ## Exceptions
     ///
@@ -53,7 +53,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
             continue;
         }
         let finding = match crd.deleted() {
-            Some(_) => stuck(cluster, crd),
+            Some(_) => terminating(cluster, crd),
             None => not_established(cluster, crd).or_else(|| conversion(cluster, report, crd)),
         };
         if let Some(finding) = finding {
@@ -127,7 +127,7 @@ fn lacks_ca(cluster: &Cluster, crd: &CustomResourceDefinition, bundle: Option<&s
     is_settled && decoded.iter().all(u8::is_ascii_whitespace)
 }
 
-fn stuck(cluster: &Cluster, crd: &CustomResourceDefinition) -> Option<Finding> {
+fn terminating(cluster: &Cluster, crd: &CustomResourceDefinition) -> Option<Finding> {
     let deleted = crd.deleted()?;
     let age = time::age(cluster.now(), deleted);
     if age < time::PROVISION {
@@ -151,7 +151,7 @@ fn stuck(cluster: &Cluster, crd: &CustomResourceDefinition) -> Option<Finding> {
     let finding = finding.evidence("metadata.deletionTimestamp is set", &object, "metadata.deletionTimestamp");
     let plural = format!("{}.{}", crd.spec.names.plural, crd.spec.group);
     Some(finding.fix_command(
-        "List the remaining objects and check what their finalizers wait for",
+        "List the remaining objects and check which controllers own their finalizers",
         kubectl(["get", &plural, "-A"]),
     ))
 }

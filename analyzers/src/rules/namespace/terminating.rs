@@ -37,7 +37,7 @@ declare_rule! {
     /// The rule does not fire in the first two minutes, or while pods of the namespace are within their termination
     /// grace period.
     "namespace/terminating": Error,
-    "a namespace is stuck in Terminating",
+    "the deletion of a namespace is blocked",
     needs: [Namespace],
     optional: [
         APIService, ValidatingWebhookConfiguration, MutatingWebhookConfiguration, Pod, PersistentVolumeClaim, Service,

@@ -36,7 +36,7 @@ declare_rule! {
     /// from its return. On a node that is down the additional minute does not apply, because no kubelet is stopping the
     /// pod.
     "pod/terminating": Error,
-    "a pod is stuck terminating",
+    "a pod has not terminated within its grace period",
     needs: [Pod],
     optional: [Node, Event],
     explained_by: ["node/not-ready"],
