@@ -144,7 +144,7 @@ mod tests {
     fn fires_when_nothing_is_ready() {
         let said = check(&RULE, &[API, SERVICE]);
         assert!(
-            said.finding().message.ends_with("has no ready endpoints: its selector matches no pod"),
+            said.finding().message.ends_with("has no ready endpoints: its selector matches no pods"),
             "{:?}",
             said.finding()
         );

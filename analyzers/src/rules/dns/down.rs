@@ -168,7 +168,7 @@ mod tests {
         check(&RULE, &[&SERVICE.replace("selector: {k8s-app: kube-dns}", "selector: {k8s-app: kubedns}"), &coredns(1)])
             .finds(&[
                 "error Service kube-system/kube-dns: Cluster DNS is down, Service kube-dns has no ready endpoints: \
-                      it asks for k8s-app=kubedns, Deployment coredns has k8s-app=kube-dns",
+                      selector k8s-app=kubedns, Deployment coredns has k8s-app=kube-dns",
             ]);
     }
 

@@ -197,7 +197,7 @@ mod tests {
     fn fires_when_nothing_is_ready() {
         let said = check(&RULE, &[ROUTE, SERVICE]);
         assert!(
-            said.finding().message.ends_with("Service shop/api has no ready endpoints: its selector matches no pod")
+            said.finding().message.ends_with("Service shop/api has no ready endpoints: its selector matches no pods")
         );
         assert_eq!(said.finding().because[0].to_string(), "Service shop/api");
     }

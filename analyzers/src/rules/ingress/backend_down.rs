@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(finding.caused_by, [cause]);
         assert_eq!(
             finding.message,
-            "Ingress cart routes cart.example.com/ to Service cart, which has no active endpoints: its selector matches no pod"
+            "Ingress cart routes cart.example.com/ to Service cart, which has no active endpoints: its selector matches no pods"
         );
     }
 

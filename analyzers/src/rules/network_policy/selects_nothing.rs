@@ -181,7 +181,7 @@ mod tests {
             metadata: {name: cache, namespace: shop}
             spec: {template: {metadata: {labels: {app: caches}}}}";
         check(&RULE, &[POLICY, deployment]).finds(&[
-            "warning NetworkPolicy shop/cache-in: NetworkPolicy cache-in selects no pods: it asks for app=cache, Deployment cache has app=caches",
+            "warning NetworkPolicy shop/cache-in: NetworkPolicy cache-in selects no pods: selector app=cache, Deployment cache has app=caches",
         ]);
     }
 

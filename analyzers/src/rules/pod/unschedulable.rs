@@ -21,7 +21,7 @@ declare_rule! {
     ///
     /// ## Why it matters
     ///
-    /// A pod without a node does not run. It stays `Pending` until a node fits it.
+    /// A pod without a node does not run. It stays `Pending` until a node has room for it.
     ///
     /// ## How to confirm
     ///
@@ -495,7 +495,8 @@ mod tests {
             spec: {nodeName: worker-2, containers: [{name: app, resources: {requests: {cpu: 500m}}}]}}";
         let said = check(&RULE, &[NODES, BUSY, worker_2, &pods[0], &pods[1]]);
         said.finds(&["error StatefulSet shop/db: 2 pods of StatefulSet db cannot be scheduled on any of 3 nodes: \
-                      2 lack 2 cpu (largest free 1.5 on worker-2), worker-3 is tainted dedicated=db:NoSchedule"]);
+                      2 nodes have at most 1.5 CPUs free (on worker-2), 2 requested; worker-3 has untolerated \
+                      taint dedicated=db:NoSchedule"]);
         let finding = said.finding();
         assert_eq!((finding.pods, finding.since), (2, LONG_AGO.parse().ok()));
         assert!(said.text().contains("0/3 nodes are available"), "{}", said.text());
@@ -510,7 +511,7 @@ mod tests {
     #[test]
     fn fires_with_the_label_that_no_node_has() {
         check(&RULE, &[NODES, &refused("db", "", "nodeSelector: {disktype: nvme}", LONG_AGO)])
-            .finds(&["error Pod shop/db: Pod db cannot be scheduled: none of 3 matches disktype=nvme"]);
+            .finds(&["error Pod shop/db: Pod db cannot be scheduled: none of 3 nodes matches disktype=nvme"]);
     }
 
     #[test]
@@ -560,8 +561,8 @@ mod tests {
             containers: [{name: app, resources: {requests: {cpu: 1500m}}}]";
         let owned = OWNED.replace("StatefulSet", "DaemonSet");
         check(&RULE, &[NODES, BUSY, &refused("agent-x", &owned, spec, LONG_AGO)]).finds(&[
-            "error DaemonSet shop/db: 1 pod of DaemonSet db cannot be scheduled on its node: worker-1 lacks 1.5 cpu \
-             (1 of 4 free)",
+            "error DaemonSet shop/db: 1 pod of DaemonSet db cannot be scheduled on its node: worker-1 has 1 of 4 \
+             CPUs free, 1.5 requested",
         ]);
     }
 
@@ -592,7 +593,7 @@ mod tests {
             .finds(&["info Pod shop/job: Pod job is waiting for removal of scheduling gate kueue.x-k8s.io/admission"]);
         let placeholder = refused("pause", "", "priority: -10, nodeSelector: {a: b}", LONG_AGO);
         check(&RULE, &[NODES, &placeholder])
-            .finds(&["info Pod shop/pause: Pod pause cannot be scheduled: none of 3 matches a=b"]);
+            .finds(&["info Pod shop/pause: Pod pause cannot be scheduled: none of 3 nodes matches a=b"]);
     }
 
     #[test]

@@ -58,8 +58,9 @@ mod tests {
 
     #[test]
     fn fires_when_it_is_missing() {
-        check(&RULE, &[STATEFUL_SET])
-            .finds(&["error StatefulSet shop/db: StatefulSet db gets no pods: PriorityClass high does not exist"]);
+        check(&RULE, &[STATEFUL_SET]).finds(&[
+            "error StatefulSet shop/db: StatefulSet db cannot create pods: PriorityClass high does not exist",
+        ]);
     }
 
     #[test]
@@ -94,6 +95,6 @@ mod tests {
         };
         check(&RULE, &[&job("conditions: [{type: Complete, status: 'True'}]")]).finds_nothing();
         check(&RULE, &[&job("")])
-            .finds(&["error Job shop/once: Job once gets no pods: PriorityClass high does not exist"]);
+            .finds(&["error Job shop/once: Job once cannot create pods: PriorityClass high does not exist"]);
     }
 }

@@ -184,7 +184,7 @@ mod tests {
         let set = "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: cart, namespace: shop, creationTimestamp: \
                    '2026-11-21T11:00:00Z'}, spec: {template: {metadata: {labels: {app: cart}}}}}";
         check(&RULE, &[SERVICE, set])
-            .finds(&["error Service shop/cart: Service cart has no endpoints: StatefulSet cart has no pod"]);
+            .finds(&["error Service shop/cart: Service cart has no endpoints: StatefulSet cart has no pods"]);
         check(&RULE, &[SERVICE, &set.replace("11:00:00", "11:59:00")]).finds_nothing();
     }
 

@@ -173,7 +173,7 @@ mod tests {
     fn fires_when_no_pod_and_no_workload_matches() {
         let said = check(&RULE, &[SERVICE, &deployment("cart", "{app: cart}", 1)]);
         said.finds(&[
-            "error Service shop/cart: Service cart selects no pods: it asks for app=carts, Deployment cart has app=cart",
+            "error Service shop/cart: Service cart selects no pods: selector app=carts, Deployment cart has app=cart",
         ]);
         let fix = said.finding().fix[0].command.as_deref();
         assert_eq!(fix, Some("kubectl -n shop set selector service cart app=cart"));
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn fires_for_a_stale_version() {
         let said = check(&RULE, &[VERSIONED, &deployment("orders", "{app: orders, version: v2}", 1)]);
-        said.finds(&["error Service shop/orders: Service orders selects no pods: it asks for version=v1, \
+        said.finds(&["error Service shop/orders: Service orders selects no pods: selector version=v1, \
                       Deployment orders has version=v2"]);
         let fix = said.finding().fix[0].command.as_deref();
         assert_eq!(fix, Some("kubectl -n shop set selector service orders app=orders,version=v2"));
@@ -209,7 +209,7 @@ mod tests {
         };
         let cart = deployment("cart", "{app: cart, tier: web}", 1);
         said(&[SERVICE, &cart]).finds(&[
-            "error Service shop/cart: Service cart selects no pods: it asks for app=carts, Deployment cart has app=cart",
+            "error Service shop/cart: Service cart selects no pods: selector app=carts, Deployment cart has app=cart",
         ]);
         // The selector may belong to a workload in other files.
         for labels in ["{app: checkout}", "{app: carts-worker}", "{name: carts}", "{tier: web}"] {

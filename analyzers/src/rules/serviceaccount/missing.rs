@@ -63,13 +63,14 @@ mod tests {
     }
 
     const OTHER: &str = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: robots, namespace: shop}}";
-    const MISSING: &str = "error Deployment shop/web: Deployment web gets no pods: ServiceAccount robot does not exist";
+    const MISSING: &str =
+        "error Deployment shop/web: Deployment web cannot create pods: ServiceAccount robot does not exist";
 
     #[test]
     fn fires_when_it_is_missing() {
         let said = check(&RULE, &[&deployment(1), OTHER]);
         said.finds(&[MISSING]);
-        assert!(said.text().contains("If ServiceAccount robots is meant"));
+        assert!(said.text().contains("to robots, if that is the intended ServiceAccount"));
     }
 
     #[test]
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn fires_at_a_lower_severity_when_no_pods_are_missing() {
         check(&RULE, &[&deployment(0)]).finds(&[
-            "info Deployment shop/web: Deployment web will get no pods when it is scaled up: ServiceAccount robot does not exist",
+            "info Deployment shop/web: Deployment web cannot create pods when it is scaled up: ServiceAccount robot does not exist",
         ]);
         let pod = "
             apiVersion: v1
@@ -94,7 +95,7 @@ mod tests {
             metadata: {name: web-1-a, namespace: shop, labels: {pod-template-hash: '1'}, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-1, controller: true}]}
             status: {phase: Running}";
         check(&RULE, &[&deployment(1), pod]).finds(&[
-            "warning Deployment shop/web: Deployment web will get no new pods: ServiceAccount robot does not exist",
+            "warning Deployment shop/web: Deployment web cannot create new pods: ServiceAccount robot does not exist",
         ]);
     }
 
