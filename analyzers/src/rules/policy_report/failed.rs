@@ -23,7 +23,7 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Change the objects as the message says, or exempt them from the policy.
+    /// Change the objects as the message describes, or exempt them from the policy.
     ///
     /// ## Exceptions
     ///

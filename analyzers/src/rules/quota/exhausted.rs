@@ -12,8 +12,8 @@ use crate::text::{kubectl, words};
 declare_rule! {
     /// ## What it checks
     ///
-    /// - ResourceQuotas that made the API server reject a request in the last hour (`exceeded quota: NAME`), where the
-    ///   request still exceeds what is left and the workload still lacks its pods.
+    /// - ResourceQuotas for which the API server rejected a request in the last hour (`exceeded quota: NAME`), where
+    ///   the request still exceeds the remaining quota and the workload is still missing pods.
     /// - ResourceQuotas without room for one more pod of a Deployment that, because of its `maxUnavailable`, must
     ///   create a new pod before it may remove an old one: its next rollout will not progress.
     ///
@@ -204,7 +204,7 @@ fn still_wanting(cluster: &Cluster, event: &Event) -> Option<ObjectRef> {
             Lookup::Missing => None,
             Lookup::Unknown => Some(ObjectRef::new(Kind::Job, namespace, name)),
         },
-        // Whether a DaemonSet still lacks this pod is not known.
+        // Whether the DaemonSet is still missing this pod is unknown.
         "DaemonSet" => Some(ObjectRef::new(Kind::DaemonSet, namespace, name)),
         _ => None,
     }

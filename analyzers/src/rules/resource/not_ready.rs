@@ -34,7 +34,7 @@ declare_rule! {
     /// The rule does not fire
     ///
     /// - for unknown condition types,
-    /// - in the first five minutes, or in the first 30 minutes while the reason says that creation or an update is in
+    /// - in the first five minutes, or in the first 30 minutes while the reason shows that creation or an update is in
     ///   progress,
     /// - when the status belongs to an older generation,
     /// - for resources that are suspended, paused, switched off (no replicas, a halted virtual machine) or being
