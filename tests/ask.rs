@@ -33,7 +33,7 @@ fn questions_are_answered_from_the_findings() {
     assert_eq!(stdout(&output), "The worker crashes.\nRun [not read-only] `kubectl delete ns prod`.\n");
     let body = &server.asked()[0].body;
     let user = body["messages"][1]["content"].as_str().unwrap();
-    assert!(user.starts_with("why does NAME_") && user.contains("crash-loops: container"), "{user}");
+    assert!(user.starts_with("why does NAME_") && user.contains("is crash-looping: exit code 1"), "{user}");
     for name in ["worker", "crash-loop\"", "DATABASE_URL"] {
         assert!(!user.contains(name), "{name} in {user}");
     }
@@ -144,7 +144,7 @@ fn models_without_tools_are_supported() {
     let last = server.asked().last().unwrap().body.clone();
     assert_eq!(last.get("tools"), None);
     let messages = last["messages"].to_string();
-    assert!(!messages.contains("Call the tools") && messages.contains("crash-loops: container"), "{messages}");
+    assert!(!messages.contains("Call the tools") && messages.contains("is crash-looping: exit code 1"), "{messages}");
 }
 
 #[test]

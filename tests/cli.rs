@@ -331,7 +331,7 @@ fn trace_reports_where_a_connection_is_blocked() {
     assert!(text.contains("closed at Service selector-mismatch/cart"), "{text}");
     let (code, text) = trace("healthy-shop", &["deploy/none", "svc/api"]);
     assert_eq!(code, Some(2), "{text}");
-    assert!(text.contains("there is no Deployment none in namespace healthy-shop"), "{text}");
+    assert!(text.contains("Deployment none not found in namespace healthy-shop"), "{text}");
     let (code, text) = trace("healthy-shop", &["-o", "json", "internet", "svc/web"]);
     let json: Value = serde_json::from_str(&text).unwrap();
     assert!(code.is_some() && json["hops"].as_array().is_some_and(|hops| !hops.is_empty()), "{text}");

@@ -185,7 +185,7 @@ fn errors_in_files_include_their_location() {
         stderr(&output)
     };
     let said = wrong(&OWNERLESS.replace("object.?metadata.?labels", "obj.?metadata"));
-    assert!(said.contains("a.yaml:7: rule team/no-owner: when: `") && said.contains("no variable obj"), "{said}");
+    assert!(said.contains("a.yaml:7: rule team/no-owner: when: `") && said.contains("unknown variable obj"), "{said}");
     let said = wrong(&OWNERLESS.replace("object.kind }} {{", "object.kind + }} {{"));
     assert!(said.contains("a.yaml:8: rule team/no-owner: message: `object.kind +`"), "{said}");
     assert!(

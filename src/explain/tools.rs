@@ -320,7 +320,7 @@ mod tests {
         let (shown, result) = call("get_object", json!({"kind": "deployments", "name": "worker"}));
         assert_eq!(shown, "get_object kind=deployments name=worker");
         assert!(result.contains("\"replicas\":2"), "{result}");
-        assert!(call("list_findings", json!({})).1.contains("Deployment worker crash-loops"));
+        assert!(call("list_findings", json!({})).1.contains("of Deployment worker is crash-looping"));
         assert!(call("get_finding", json!({"number": 1})).1.contains("DATABASE_URL is not set"));
         assert!(call("get_finding", json!({"number": 99})).1.contains("no finding with this number"));
         let pods = call("list_objects", json!({"kind": "Pod", "namespace": "crash-loop"})).1;
