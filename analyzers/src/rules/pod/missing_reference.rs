@@ -5,7 +5,7 @@ use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::time::{REPORTED, START, age};
 use crate::kubernetes::workloads::references::{Reference, Standing, references};
 use crate::snapshot::model::{ConfigMap, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec, Secret, Timestamp};
-use crate::snapshot::{Cluster, Kind, Object, ObjectRef, share_spec};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, Workload, share_spec};
 use crate::text::kubectl;
 use crate::text::words::{list, shorten};
 
@@ -116,7 +116,7 @@ fn has_pods(cluster: &Cluster, owner: &ObjectRef) -> bool {
 }
 
 /// Whether a workload without pods should have some: it is neither new nor scaled to zero nor finished.
-fn wants_pods(cluster: &Cluster, workload: &crate::Workload) -> bool {
+fn wants_pods(cluster: &Cluster, workload: &Workload) -> bool {
     let created = workload.metadata.creation_timestamp;
     let young = created.is_some_and(|created| age(cluster.now(), created) < START);
     if young || workload.is_scaled_to_zero() || workload.metadata.deletion_timestamp.is_some() {
