@@ -6,6 +6,7 @@ pub mod cli;
 pub mod collect;
 pub mod commands;
 pub mod config;
+pub mod cryptography;
 pub mod duration;
 pub mod exit;
 pub mod explain;
@@ -32,7 +33,6 @@ use crate::exit::Exit;
 
 /// Runs the program with these arguments, including the program name as the first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    choose_tls();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return cli::usage(&error),
@@ -52,14 +52,4 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         eprintln!("error: {}", terminal::plain(&error.to_string()));
         error.exit
     })
-}
-
-/// Says whose cryptography all connections use: rustls does not choose where two are compiled in.
-fn choose_tls() {
-    #[cfg(feature = "aws-lc-rs")]
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    #[cfg(not(feature = "aws-lc-rs"))]
-    let provider = rustls::crypto::ring::default_provider();
-    // A second call in one process is refused; the first choice is the same one.
-    let _ = provider.install_default();
 }

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use std::io::{self, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
+use kubectl_gpt_analyzers::text::safe;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Color {
@@ -56,28 +57,14 @@ pub fn verbosity(level: u8) {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).try_init();
 }
 
-/// Escapes untrusted text: control characters, escape sequences and the invisible characters that reorder or hide text
-/// are shown as `\u{…}`, line breaks and tabs as spaces.
+/// Text that somebody else wrote, harmless on a terminal and as one line.
 pub fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' => plain.push(' '),
-            _ if c.is_control() || is_invisible(c) => plain.extend(c.escape_unicode()),
-            _ => plain.push(c),
-        }
-    }
-    plain
+    safe(text).into_owned()
 }
 
 /// Applies [`plain`] to each line of a text.
 pub fn plain_lines(text: &str) -> String {
     text.lines().fold(String::new(), |lines, line| lines + &plain(line) + "\n")
-}
-
-/// Invisible characters that change how the surrounding text is displayed (Unicode UAX #9, "Trojan Source").
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Writes a report to standard output, with or without colors. A closed pipe (`| head`) is not an error.
@@ -103,17 +90,5 @@ pub fn write_while_read(text: &str, color: Color) -> io::Result<bool> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         result => result.map(|()| true),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plain;
-
-    #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(plain("a\u{1b}[31mred\u{7}\nb"), "a\\u{1b}[31mred\\u{7} b");
-        assert_eq!(plain("\u{202e}gpj.exe \u{9b}2J"), "\\u{202e}gpj.exe \\u{9b}2J");
-        assert_eq!(plain("größe 東京"), "größe 東京");
     }
 }

@@ -32,7 +32,7 @@ const PROGRAM: &[&[&str]] = &[
     &["config"],
     &["exit", "progress"],
     &["collect"],
-    &["duration", "glob", "interrupt", "problems", "retry", "scope", "terminal", "whole_file"],
+    &["cryptography", "duration", "glob", "interrupt", "problems", "retry", "scope", "terminal", "whole_file"],
 ];
 
 /// The modules of a crate and what each imports, by their paths: `snapshot/model/pod`.

@@ -348,7 +348,7 @@ impl<'a> Walk<'a> {
                 HopVerdict::Closed,
                 Some(object),
                 text,
-                Some(Fix { text: "Check the DNS pods".to_string(), command: Some(command) }),
+                Some(Fix { text: "Check the DNS pods".into(), command: Some(command.into()) }),
             );
         }
         let targets = dns_targets(&dns);
@@ -370,7 +370,7 @@ impl<'a> Walk<'a> {
             _ => (object, format!("{} can reach {} in {}", source.name, service.name(), service.namespace())),
         };
         let fix = (answer == Answer::No).then(|| Fix {
-            text: "Allow egress to the DNS pods; the finding network-policy/dns-blocked contains the rule".to_string(),
+            text: "Allow egress to the DNS pods; the finding network-policy/dns-blocked contains the rule".into(),
             command: None,
         });
         self.hop("DNS", answer.into(), Some(object), text, fix);
@@ -489,8 +489,8 @@ impl<'a> Walk<'a> {
                 };
                 let command = kubectl(["-n", service.namespace(), "describe", "service", name]);
                 let fix = Fix {
-                    text: "Check which pods its selector matches, and why they are not ready".to_string(),
-                    command: Some(command),
+                    text: "Check which pods its selector matches, and why they are not ready".into(),
+                    command: Some(command.into()),
                 };
                 self.hop("endpoints", HopVerdict::Closed, object, text, Some(fix));
             }
@@ -605,8 +605,8 @@ impl<'a> Walk<'a> {
             (_, policy) => policy,
         };
         let fix = object.as_ref().filter(|_| answer == Answer::No).map(|policy| Fix {
-            text: format!("Allow port {port} from {from} to {target} in NetworkPolicy {}", policy.name),
-            command: Some(kubectl(["-n", policy.namespace(), "edit", "networkpolicy", &policy.name])),
+            text: format!("Allow port {port} from {from} to {target} in NetworkPolicy {}", policy.name).into(),
+            command: Some(kubectl(["-n", policy.namespace(), "edit", "networkpolicy", &policy.name]).into()),
         });
         self.hop(what, answer.into(), object, text, fix);
     }

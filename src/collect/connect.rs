@@ -122,6 +122,7 @@ impl Connection {
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectError> {
+    crate::cryptography::install();
     let Target { mut config, context, user } = target(options).await?;
     let server = config.cluster_url.to_string().trim_end_matches('/').to_string();
     let namespace = config.default_namespace.clone();

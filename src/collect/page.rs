@@ -185,7 +185,11 @@ pub(super) fn path(kind: Kind, version: &str, namespace: Option<&str>) -> String
     }
 }
 
-/// Escapes a name for use in a path (RFC 3986, 2.1).
+/// All characters but the unreserved ones (RFC 3986, 2.3).
+const RESERVED: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Escapes a name for use in a path.
 pub(super) fn segment(name: &str) -> String {
-    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
+    percent_encoding::utf8_percent_encode(name, RESERVED).to_string()
 }

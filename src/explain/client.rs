@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::provider::{Endpoint, Settings};
+use crate::cryptography;
 use crate::retry::{Policy, retry_after};
 use crate::terminal::plain;
 
@@ -147,6 +148,7 @@ impl ModelClient {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(settings: &Settings) -> Result<ModelClient, Failed> {
+        cryptography::install();
         let mut http = reqwest::Client::builder()
             // Redirects are not followed, so that the key is not sent elsewhere.
             .redirect(reqwest::redirect::Policy::none())

@@ -91,13 +91,13 @@ impl<'a> Log<'a> {
 
 /// The message, the first pieces of evidence and the first fix.
 fn message(finding: &Finding) -> String {
-    let mut lines = vec![plain(&finding.message)];
-    let facts = finding.evidence.iter().map(|evidence| plain(&evidence.text));
+    let mut lines = vec![finding.message.to_string()];
+    let facts = finding.evidence.iter().map(|evidence| evidence.text.to_string());
     lines.extend(facts.filter(|fact| !finding.message.contains(fact)).take(3).map(|fact| format!("because {fact}")));
     if let Some(fix) = finding.fix.first() {
         lines.push(match &fix.command {
-            Some(command) => format!("fix: {}: {}", plain(&fix.text), plain(command)),
-            None => format!("fix: {}", plain(&fix.text)),
+            Some(command) => format!("fix: {}: {}", fix.text.to_string(), plain(command)),
+            None => format!("fix: {}", fix.text.to_string()),
         });
     }
     words::shorten(&lines.join("\n"), 4000)

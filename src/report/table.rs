@@ -54,15 +54,16 @@ pub fn explained(lines: &[Line], width: usize) -> String {
 pub(crate) fn block(problem: &Problem, width: usize) -> String {
     let root = problem.root;
     let mut text = heading(root, width);
-    let mut rows = vec![(String::new(), plain(&root.message))];
+    let mut rows = vec![(String::new(), root.message.to_string())];
     rows.extend(root.location.iter().map(|place| ("at".to_string(), plain(&place.to_string()))));
-    let facts = root.evidence.iter().map(|evidence| plain(&evidence.text)).filter(|fact| !root.message.contains(fact));
+    let facts =
+        root.evidence.iter().map(|evidence| evidence.text.to_string()).filter(|fact| !root.message.contains(fact));
     for (n, fact) in facts.take(MAX_EVIDENCE).enumerate() {
         rows.push((if n == 0 { "because" } else { "" }.to_string(), fact));
     }
     text.push_str(&columns(&rows, width));
     for (n, fix) in root.fix.iter().enumerate() {
-        text.push_str(&columns(&[(if n == 0 { "fix" } else { "" }.to_string(), plain(&fix.text))], width));
+        text.push_str(&columns(&[(if n == 0 { "fix" } else { "" }.to_string(), fix.text.to_string())], width));
         if let Some(command) = &fix.command {
             let _ = writeln!(text, "{:LABEL$}{}{}{:#}", "", BOLD, plain(command), BOLD);
         }
@@ -74,7 +75,7 @@ const BOLD: Style = Style::new().bold();
 
 fn heading(finding: &Finding, width: usize) -> String {
     let style = color(finding.severity);
-    let object = plain(&finding.object.to_string());
+    let object = finding.object.to_string();
     let rule = &finding.rule;
     let used = LABEL + object.chars().count() + rule.len();
     let gap = width.saturating_sub(used).max(2);

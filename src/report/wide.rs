@@ -38,6 +38,6 @@ fn row(finding: &Finding) -> [String; 9] {
         finding.since.map_or_else(none, |since| since.to_string()),
         finding.id.clone(),
         if finding.caused_by.is_empty() { none() } else { finding.caused_by.join(",") },
-        plain(&finding.message),
+        finding.message.to_string(),
     ]
 }

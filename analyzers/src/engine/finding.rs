@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::ObjectRef;
 use crate::snapshot::model::Timestamp;
+use crate::text::SafeText;
 
 /// How severe a finding is, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,7 +36,7 @@ impl fmt::Display for Severity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Evidence {
-    pub text: String,
+    pub text: SafeText,
     /// The object that it was read from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<ObjectRef>,
@@ -48,10 +49,10 @@ pub struct Evidence {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct Fix {
-    pub text: String,
+    pub text: SafeText,
     /// A complete shell command, quoted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
+    pub command: Option<SafeText>,
 }
 
 /// The position of an object in a file.
@@ -85,7 +86,7 @@ pub struct Finding {
     pub severity: Severity,
     pub object: ObjectRef,
     /// One sentence without a full stop that names the object and states the problem, in the terms of the API.
-    pub message: String,
+    pub message: SafeText,
     pub evidence: Vec<Evidence>,
     /// The ids of the findings that explain this one, sorted; empty for a root cause.
     pub caused_by: Vec<String>,
@@ -115,7 +116,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub fn new(severity: Severity, object: ObjectRef, message: impl Into<String>) -> Finding {
+    pub fn new(severity: Severity, object: ObjectRef, message: impl Into<SafeText>) -> Finding {
         Finding {
             id: String::new(),
             rule: String::new(),
@@ -136,34 +137,34 @@ impl Finding {
         }
     }
 
-    pub fn error(object: ObjectRef, message: impl Into<String>) -> Finding {
+    pub fn error(object: ObjectRef, message: impl Into<SafeText>) -> Finding {
         Finding::new(Severity::Error, object, message)
     }
 
-    pub fn warning(object: ObjectRef, message: impl Into<String>) -> Finding {
+    pub fn warning(object: ObjectRef, message: impl Into<SafeText>) -> Finding {
         Finding::new(Severity::Warning, object, message)
     }
 
-    pub fn info(object: ObjectRef, message: impl Into<String>) -> Finding {
+    pub fn info(object: ObjectRef, message: impl Into<SafeText>) -> Finding {
         Finding::new(Severity::Info, object, message)
     }
 
     /// A fact and its source: the object, and the path of the field (empty if there is none).
-    pub fn evidence(mut self, text: impl Into<String>, object: &ObjectRef, path: &str) -> Finding {
+    pub fn evidence(mut self, text: impl Into<SafeText>, object: &ObjectRef, path: &str) -> Finding {
         let path = (!path.is_empty()).then(|| path.to_string());
         self.evidence.push(Evidence { text: text.into(), object: Some(object.clone()), path });
         self
     }
 
     /// Adds a fix without a command.
-    pub fn fix(mut self, text: impl Into<String>) -> Finding {
+    pub fn fix(mut self, text: impl Into<SafeText>) -> Finding {
         self.fix.push(Fix { text: text.into(), command: None });
         self
     }
 
     /// Adds a fix with a command (created by [`kubectl`]).
-    pub fn fix_command(mut self, text: impl Into<String>, command: String) -> Finding {
-        self.fix.push(Fix { text: text.into(), command: Some(command) });
+    pub fn fix_command(mut self, text: impl Into<SafeText>, command: String) -> Finding {
+        self.fix.push(Fix { text: text.into(), command: Some(command.into()) });
         self
     }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::snapshot::kind::Kind;
+use crate::text::safe;
 
 /// A reference to an object, whether it exists or not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -57,7 +58,7 @@ impl ObjectRef {
 impl ObjectRef {
     /// Kind and name: `Deployment cart`.
     pub fn title(&self) -> String {
-        format!("{} {}", self.kind, self.name)
+        format!("{} {}", safe(&self.kind), safe(&self.name))
     }
 
     /// As a kubectl argument: `deployment/cart`.
@@ -70,8 +71,8 @@ impl ObjectRef {
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {
-            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
-            None => write!(f, "{} {}", self.kind, self.name),
+            Some(namespace) => write!(f, "{} {}/{}", safe(&self.kind), safe(namespace), safe(&self.name)),
+            None => write!(f, "{} {}", safe(&self.kind), safe(&self.name)),
         }
     }
 }

@@ -3,7 +3,9 @@
 pub mod address;
 pub(crate) mod hash;
 mod kubectl;
+mod safe;
 pub mod similar;
 pub mod words;
 
 pub use kubectl::kubectl;
+pub use safe::{SafeText, safe};

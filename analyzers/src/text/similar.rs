@@ -1,9 +1,9 @@
-//! Which known name somebody may have meant.
+//! Suggestions for unknown names.
 
-/// How alike two words are, in thousandths of the longer one; 0 for words that are not.
+/// The similarity of two words, in thousandths of the longer one; 0 for dissimilar words.
 pub(crate) fn likeness(a: &str, b: &str) -> usize {
     let longest = a.chars().count().max(b.chars().count());
-    // Names are at most 253 characters; those of a hostile file may be longer.
+    // Names have at most 253 characters, but those of a malicious file may be longer.
     if longest == 0 || longest > 256 {
         return 0;
     }
@@ -20,7 +20,7 @@ pub fn nearest_name<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) 
     names.into_iter().rev().map(|name| (likeness(name, wanted), name)).max().filter(|(l, _)| *l >= 600).map(|(_, n)| n)
 }
 
-/// `did you mean pod/crash-loop?`: up to three names that are similar to one that is unknown, or contain it.
+/// `did you mean pod/crash-loop?`: up to three names that are similar to an unknown name or contain it.
 pub fn did_you_mean<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let word = wanted.rsplit('/').next().unwrap_or(wanted).trim_matches('*');
     let mut candidates: Vec<(bool, usize, &str)> = names

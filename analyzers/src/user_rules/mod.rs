@@ -17,7 +17,7 @@ use self::template::{Template, Use};
 use crate::engine::{Finding, Fix, Profile, Report, Rule, RuleMeta, Severity};
 use crate::snapshot::model::Pod;
 use crate::snapshot::{Cluster, Kind, KindName, ObjectRef, Reason};
-use crate::text::words;
+use crate::text::{SafeText, words};
 
 /// A rule definition from a file.
 #[derive(Clone, Debug)]
@@ -135,7 +135,8 @@ impl UserRule {
             let failed = |why| format!("fix: {why}");
             let command = command.as_ref().map(|command| command.render(evaluator, Use::Command));
             let text = text.render(evaluator, Use::Prose).map_err(failed)?;
-            fixes.push(Fix { text, command: command.transpose().map_err(failed)? });
+            let command = command.transpose().map_err(failed)?;
+            fixes.push(Fix { text: text.into(), command: command.map(SafeText::from) });
         }
         Ok(Some(Verdict { message: words::shorten(&message, 400), fixes }))
     }

@@ -94,7 +94,7 @@ mod tests {
 
     fn against(server: &str, kubelet: &str) -> Vec<String> {
         let said = World::new(&[&node(kubelet)]).server_version(server).check(&RULE);
-        said.0.findings.iter().map(|finding| finding.message.clone()).collect()
+        said.0.findings.iter().map(|finding| finding.message.to_string()).collect()
     }
 
     #[test]
