@@ -18,6 +18,7 @@ mod gate;
 mod inputs;
 #[cfg(unix)]
 mod interrupt;
+mod language;
 mod layers;
 mod live;
 mod live_cli;
@@ -29,6 +30,7 @@ mod privacy;
 mod program;
 mod pull_request;
 mod scenarios;
+mod schema;
 mod strict;
 mod user_rules;
 #[cfg(unix)]

@@ -341,7 +341,7 @@ async fn uses_the_served_version() {
     assert_eq!(*extent(&collected, Kind::HTTPRoute), Extent::Everything);
     assert_eq!(server.requests_for("httproutes"), ["/apis/gateway.networking.k8s.io/v1beta1/httproutes?limit=500"]);
     let message = "listing grpcroutes.gateway.networking.k8s.io in all namespaces: served only in v1alpha1, which this \
-                   program does not read";
+                   version of kubectl-gpt does not support";
     assert_eq!(gap(&collected, Kind::GRPCRoute), (Reason::Unavailable, message));
 }
 

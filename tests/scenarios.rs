@@ -28,12 +28,21 @@ fn report(folder: &Path, render: impl Fn(&Report) -> String) -> String {
     render(&Report::new(Source::files(Vec::new(), &cluster), &cluster, &analysis))
 }
 
+/// A new rule does not change every expected output.
+fn without_counts(text: &str) -> String {
+    regex::Regex::new(r"checked by \d+ rules").unwrap().replace_all(text, "checked by N rules").into_owned()
+}
+
+fn as_json(report: &Report) -> String {
+    json::render(report).unwrap()
+}
+
 fn assert_no_mistakes(of: &str) {
     let mistakes: Vec<String> = folders(of)
         .iter()
         .flat_map(|folder| {
             let name = folder.file_name().unwrap().to_string_lossy().to_string();
-            let report = serde_json::from_str(&report(folder, json::render)).unwrap();
+            let report = serde_json::from_str(&report(folder, as_json)).unwrap();
             mistakes(folder, &report).into_iter().map(move |mistake| format!("{name}: {mistake}"))
         })
         .collect();
@@ -72,7 +81,7 @@ fn tables() {
             let is_command = |line: &&str| line.trim_start().starts_with("kubectl ");
             let too_long = text.lines().filter(|line| !is_command(line)).find(|line| line.chars().count() > width);
             assert_eq!(too_long, None, "{name}");
-            insta::assert_snapshot!(name, text);
+            insta::assert_snapshot!(name, without_counts(&text));
         }
     }
 }
@@ -82,7 +91,7 @@ fn tables() {
 fn a_table_in_color() {
     let folder = folders("scenarios").into_iter().find(|folder| folder.ends_with("quota")).unwrap();
     let text = report(&folder, |report| table::render(report, 80));
-    insta::assert_snapshot!("quota-in-color", text.replace('\u{1b}', "ESC"));
+    insta::assert_snapshot!("quota-in-color", without_counts(&text).replace('\u{1b}', "ESC"));
 }
 
 /// The summary of a live cluster: scope, context, duration, unread kinds and how to grant access.
@@ -95,7 +104,7 @@ fn the_summary_describes_the_scope() {
         table::render(&Report::new(source, &cluster, analysis).run(run), 80)
     };
     let whole = Run { on_terminal: true, took: Some(Duration::from_millis(1234)), ..Run::default() };
-    insta::assert_snapshot!("last-line-healthy", last_line(&analysis, whole, &[]));
+    insta::assert_snapshot!("last-line-healthy", without_counts(&last_line(&analysis, whole, &[])));
     let part = Run {
         on_terminal: true,
         namespaces: vec!["shop".into(), "bank".into()],
@@ -111,13 +120,13 @@ fn the_summary_describes_the_scope() {
         message: "listing pods in namespace shop: forbidden: User \"jane\" cannot list resource \"pods\"".to_string(),
     });
     let notes = ["access to some kinds is forbidden; `kubectl-gpt rules --rbac` prints the required ClusterRole"];
-    insta::assert_snapshot!("last-line-unread", last_line(&analysis, part, &notes));
+    insta::assert_snapshot!("last-line-unread", without_counts(&last_line(&analysis, part, &notes)));
 }
 
 /// Two runs on one snapshot give identical output.
 #[test]
 fn same_input_same_output() {
     for folder in folders("scenarios") {
-        assert_eq!(report(&folder, json::render), report(&folder, json::render));
+        assert_eq!(report(&folder, as_json), report(&folder, as_json));
     }
 }

@@ -117,7 +117,7 @@ fn new_and_resolved_findings_are_reported() {
     watching.until("No problems found: ");
     server.change(service("cart", "carts"));
     watching.until("Service cart selects no pod");
-    assert!(watching.said().contains("  new\nerror    Service shop/cart"), "{}", watching.said());
+    assert!(watching.said().contains("  new\nerror          Service shop/cart"), "{}", watching.said());
     server.change(service("cart", "cart"));
     watching.until("  resolved  Service shop/cart: Service cart selects no pod");
     let lists = |server: &ApiServer| server.requests_for("services").iter().filter(|r| !r.contains("watch")).count();

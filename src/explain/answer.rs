@@ -1,5 +1,6 @@
 //! Parses the answer of a model: structured if it follows the schema, else plain text.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -7,7 +8,7 @@ use super::command::{is_read_only, marked};
 use super::mask::Masker;
 
 /// The explanation of one root cause, or a note if there is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// The id of the explained finding.
@@ -34,7 +35,7 @@ pub struct Explanation {
     pub note: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     pub text: String,
@@ -43,7 +44,7 @@ pub struct Step {
 }
 
 /// A command suggested by a model. It is never run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Command {
     pub line: String,
@@ -51,7 +52,7 @@ pub struct Command {
     pub read_only: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     Low,

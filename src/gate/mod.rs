@@ -8,6 +8,7 @@ mod notice;
 use std::fmt;
 
 use kubectl_gpt_analyzers::{Analysis, Finding, Location, Reason};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use crate::gate::annotation::ANNOTATION;
@@ -19,7 +20,7 @@ use crate::config::{Expiry, Settings};
 use crate::exit::Exit;
 
 /// A finding that does not count, and why.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ignored {
     pub reason: String,
@@ -31,7 +32,7 @@ pub struct Ignored {
 }
 
 /// The source of an ignore.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum By {
     /// The annotation [`ANNOTATION`] of the object.

@@ -43,6 +43,7 @@ const fn meta(id: &'static str, summary: &'static str, documentation: &'static s
         needs: &[],
         optional: &[],
         reads_custom: false,
+        in_terminating_namespaces: false,
         explained_by: &[],
         documentation: Cow::Borrowed(documentation),
     }

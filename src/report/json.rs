@@ -1,8 +1,23 @@
 //! `-o json`: machine-readable and versioned; the schema is `docs/findings.schema.json`.
 
+use anyhow::Context;
+
 use crate::report::Report;
 
-pub fn render(report: &Report) -> String {
-    // Serializing plain structures of strings and numbers cannot fail.
-    serde_json::to_string_pretty(report).map(|json| json + "\n").unwrap_or_default()
+/// # Errors
+/// When the report cannot be serialized, which is a bug.
+pub fn render(report: &Report) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(report).context("serializing the report")? + "
+")
+}
+
+/// The JSON Schema of the output. It is open: later versions may add fields.
+pub fn schema() -> schemars::Schema {
+    let mut schema = schemars::schema_for!(Report);
+    schema.insert("$id".to_string(), "https://kubectl-gpt.io/schemas/findings/1".into());
+    schema.insert("title".to_string(), "kubectl-gpt findings".into());
+    let description = "The output of `kubectl-gpt analyze -o json`, schema version 1. Within a version, fields may be added, \
+                       but are not removed and do not change their meaning.";
+    schema.insert("description".to_string(), description.into());
+    schema
 }

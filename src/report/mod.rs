@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use kubectl_gpt_analyzers::engine::Analysis;
 use kubectl_gpt_analyzers::{Cluster, Finding, NotEvaluated, RuleMeta, Severity};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::explain::answer::{Explanation, Line};
@@ -54,7 +55,7 @@ impl Format {
 }
 
 /// The data of a report. Its JSON form is the output of `-o json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report<'a> {
     pub schema_version: &'static str,
@@ -92,14 +93,14 @@ pub struct Run<'a> {
     pub took: Option<Duration>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Tool {
     pub name: &'static str,
     pub version: &'static str,
 }
 
 /// The source of the objects.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
     #[serde(rename = "type")]
@@ -117,7 +118,7 @@ pub struct Source {
     pub notes: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     pub error: usize,
@@ -210,11 +211,11 @@ pub fn render(report: &Report, format: Format, width: usize) -> anyhow::Result<S
     Ok(match format {
         Format::Table => table::render(report, width),
         Format::Wide => wide::render(report),
-        Format::Json => json::render(report),
+        Format::Json => json::render(report)?,
         Format::Yaml => yaml::render(report)?,
         Format::Markdown => markdown::render(report),
         Format::Html => html::render(report)?,
-        Format::Sarif => sarif::render(report),
+        Format::Sarif => sarif::render(report)?,
         Format::Junit => junit::render(report)?,
         Format::Github => github::render(report),
         Format::Prometheus => prometheus::render(report),

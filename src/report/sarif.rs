@@ -1,6 +1,7 @@
 //! `-o sarif`: SARIF 2.1.0 for code scanning and editors.
 //! <https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html>
 
+use anyhow::Context;
 use std::collections::BTreeMap;
 
 use kubectl_gpt_analyzers::{Finding, Location, NotEvaluated, ObjectRef, Reason, RuleMeta, Severity};
@@ -20,7 +21,9 @@ const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 /// The fingerprint covers rule, object (the owner instead of a pod) and the key that distinguishes several findings.
 const FINGERPRINT: &str = "kubectlGptFinding/v1";
 
-pub fn render(report: &Report) -> String {
+/// # Errors
+/// When the report cannot be serialized, which is a bug.
+pub fn render(report: &Report) -> anyhow::Result<String> {
     let run = sarif::Run::builder()
         .tool(Tool::builder().driver(driver(report)).build())
         .invocations(vec![invocation(report)])
@@ -29,7 +32,7 @@ pub fn render(report: &Report) -> String {
         .build();
     let log = Sarif::builder().schema(SCHEMA).version(Version::V2_1_0.to_string()).runs(vec![run]).build();
     // Serializing plain structures of strings and numbers cannot fail.
-    serde_json::to_string_pretty(&log).map(|json| json + "\n").unwrap_or_default()
+    Ok(serde_json::to_string_pretty(&log).context("serializing the report")? + "\n")
 }
 
 fn driver(report: &Report) -> ToolComponent {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::finding::Finding;
-use crate::engine::rule::{Rule, id_matches};
+use crate::engine::rule::Rule;
 use crate::snapshot::ObjectRef;
 
 /// Sets `caused_by` of all findings.
@@ -27,7 +27,7 @@ pub fn link(findings: &mut [Finding], rules: &[&dyn Rule]) {
         let patterns = explained_by.get(finding.rule.as_str()).copied().unwrap_or_default();
         let objects: BTreeSet<&ObjectRef> = finding.because.iter().chain([&finding.object]).collect();
         for cause in objects.iter().filter_map(|object| by_object.get(*object)).flatten() {
-            let explains = |pattern: &&str| id_matches(pattern, &findings[*cause].rule);
+            let explains = |pattern: &&str| includes(pattern, &findings[*cause].rule);
             if patterns.iter().any(explains) && !about_other_containers(finding, &findings[*cause]) {
                 graph.link(effect, *cause);
             }
@@ -37,6 +37,14 @@ pub fn link(findings: &mut [Finding], rules: &[&dyn Rule]) {
     for (n, finding) in findings.iter_mut().enumerate() {
         finding.caused_by = graph.causes[n].iter().map(|cause| ids[*cause].clone()).collect();
         finding.caused_by.sort();
+    }
+}
+
+/// Whether an entry of `explained_by` means this rule: `pod/oom-killed`, or `pod/*` for all of a kind.
+pub(crate) fn includes(entry: &str, id: &str) -> bool {
+    match entry.strip_suffix('*') {
+        Some(start) => id.starts_with(start),
+        None => entry == id,
     }
 }
 
@@ -112,6 +120,7 @@ mod tests {
                 optional: &[],
                 explained_by,
                 reads_custom: false,
+                in_terminating_namespaces: false,
                 documentation: "".into(),
             };
             Box::leak(Box::new(BuiltIn { meta, check: |_, _| {} }))

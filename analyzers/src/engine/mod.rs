@@ -7,5 +7,5 @@ mod run;
 
 pub use finding::{Evidence, Finding, Fix, Location, Severity};
 pub(crate) use rule::{BuiltIn, declare_rule};
-pub use rule::{Profile, Report, Rule, RuleMeta, id_matches};
+pub use rule::{Profile, Report, Rule, RuleMeta};
 pub use run::{Analysis, analyze};

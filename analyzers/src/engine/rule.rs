@@ -46,6 +46,9 @@ pub struct RuleMeta {
     pub optional: &'static [Kind],
     /// Whether it reads custom resources: all kinds known only from the cluster's discovery.
     pub reads_custom: bool,
+    /// Whether its findings count in a namespace that is being deleted. Most do not: pods are deleted first, and their
+    /// workloads remain without pods until all are deleted (KEP-5080).
+    pub in_terminating_namespaces: bool,
     /// The rules, with `*` as a wildcard, whose findings on the objects of [`Finding::because`], or on the same object,
     /// explain this rule's findings.
     pub explained_by: &'static [&'static str],
@@ -99,8 +102,8 @@ impl Rule for BuiltIn {
 /// The doc comment is the published page: *What it checks*, *Why it matters*, *How to confirm*, *How to fix*,
 /// *Exceptions*. The file's `fn check(&Cluster, &mut Report)` implements the rule.
 macro_rules! declare_rule {
-    (@custom) => { false };
-    (@custom $custom:literal) => { $custom };
+    (@flag) => { false };
+    (@flag $flag:literal) => { $flag };
     (@profile) => { crate::engine::Profile::Default };
     (@profile $profile:ident) => { crate::engine::Profile::$profile };
     (
@@ -110,6 +113,7 @@ macro_rules! declare_rule {
         needs: [$($need:ident),* $(,)?],
         optional: [$($optional:ident),* $(,)?],
         $(reads_custom: $custom:literal,)?
+        $(in_terminating_namespaces: $terminating:literal,)?
         explained_by: [$($explains:literal),* $(,)?] $(,)?
     ) => {
         $(#[doc = $doc])+
@@ -121,7 +125,8 @@ macro_rules! declare_rule {
                 summary: std::borrow::Cow::Borrowed($summary),
                 needs: &[$(crate::snapshot::Kind::$need),*],
                 optional: &[$(crate::snapshot::Kind::$optional),*],
-                reads_custom: $crate::engine::declare_rule!(@custom $($custom)?),
+                reads_custom: $crate::engine::declare_rule!(@flag $($custom)?),
+                in_terminating_namespaces: $crate::engine::declare_rule!(@flag $($terminating)?),
                 explained_by: &[$($explains),*],
                 documentation: std::borrow::Cow::Borrowed(concat!($($doc, "\n"),+)),
             },
@@ -177,21 +182,5 @@ impl Report {
     /// Reports that one object could not be evaluated because something that it depends on was not read.
     pub fn not_evaluated(&mut self, object: &ObjectRef, reason: Reason, message: impl Into<String>) {
         self.gaps.push((None, Some(object.clone()), reason, message.into()));
-    }
-}
-
-/// Whether an id matches a pattern in which `*` matches any characters.
-///
-/// ```
-/// # use kubectl_gpt_analyzers::engine::id_matches;
-/// assert!(id_matches("pod/*", "pod/crash-loop"));
-/// assert!(!id_matches("pod/*", "service/target-port"));
-/// ```
-pub fn id_matches(pattern: &str, id: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == id,
-        Some((start, rest)) => id
-            .strip_prefix(start)
-            .is_some_and(|tail| (0..=tail.len()).any(|n| tail.is_char_boundary(n) && id_matches(rest, &tail[n..]))),
     }
 }

@@ -251,8 +251,7 @@ fn fingerprint(rule: &str, object: &ObjectRef, key: &str) -> String {
 /// Whether a finding is relevant. In a namespace that is being deleted only findings about blocked deletion are: pods
 /// are deleted first, and their workloads remain without pods until all are deleted (KEP-5080).
 fn matters(cluster: &Cluster, meta: &RuleMeta, finding: &Finding) -> bool {
-    const BLOCKS_DELETION: [&str; 4] = ["namespace/terminating", "pod/terminating", "pod/lost", "webhook/unreachable"];
-    BLOCKS_DELETION.contains(&meta.id.as_ref()) || !cluster.is_leaving(finding.object.namespace())
+    meta.in_terminating_namespaces || !cluster.is_leaving(finding.object.namespace())
 }
 
 /// Merges findings with the same id, because ids must be unique in a baseline. Later ones become evidence of the first.
@@ -298,6 +297,7 @@ mod tests {
             optional: &[Kind::Node],
             explained_by: &[],
             reads_custom: false,
+            in_terminating_namespaces: false,
             documentation: "".into(),
         };
         Box::leak(Box::new(BuiltIn { meta, check }))

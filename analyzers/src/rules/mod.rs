@@ -121,6 +121,18 @@ mod tests {
         }
     }
 
+    /// A misspelled id would explain nothing.
+    #[test]
+    fn every_cause_is_a_rule() {
+        let ids: BTreeSet<String> = all().iter().map(|rule| rule.meta().id.to_string()).collect();
+        for rule in all() {
+            for entry in rule.meta().explained_by {
+                let is_known = ids.iter().any(|id| crate::engine::causes::includes(entry, id));
+                assert!(is_known, "{}: explained_by names {entry}, which is no rule", rule.meta().id);
+            }
+        }
+    }
+
     /// An unregistered rule would never run.
     #[test]
     fn every_file_is_registered() {

@@ -8,9 +8,8 @@ use serde::{Serialize, Serializer};
 
 /// One line of text that can be shown anywhere. Formats escape only their own markup.
 ///
-/// Terminal escape sequences are removed. Line breaks and tabs are blanks. All other control characters, C1 included, and
-/// characters that are invisible or reorder the text around them (Unicode UAX #9, "Trojan Source") are written as
-/// `\u{202e}`: they are evidence, too.
+/// Line breaks and tabs are blanks. All other control characters, C1 included, and characters that are invisible or reorder
+/// the text around them (Unicode UAX #9, "Trojan Source") are written as `\u{202e}`: they are evidence, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SafeText(String);
 
@@ -30,23 +29,35 @@ pub fn safe(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
+    for c in text.chars() {
         match c {
-            // ESC [ … letter (colours, cursor), ESC ] … BEL or ESC \ (titles, links), ESC and one character.
-            '\u{1b}' => match chars.next() {
-                Some('[') => while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
-                Some(']' | 'P' | '^' | '_') => {
-                    while chars.next().is_some_and(|c| !matches!(c, '\u{7}' | '\u{1b}' | '\u{9c}')) {}
-                }
-                _ => {}
-            },
             '\n' | '\r' | '\t' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => safe.push(' '),
             c if c.is_control() || is_deceptive(c) => safe.extend(c.escape_unicode()),
             c => safe.push(c),
         }
     }
     Cow::Owned(safe)
+}
+
+/// Without terminal escape sequences: colors, cursor movements, titles, links.
+pub fn without_escapes(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\u{1b}' {
+            plain.push(c);
+            continue;
+        }
+        match chars.next() {
+            // ESC [ … letter (colors, cursor), ESC ] … BEL or ESC \ (titles, links), ESC and one character.
+            Some('[') => while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
+            Some(']' | 'P' | '^' | '_') => {
+                while chars.next().is_some_and(|c| !matches!(c, '\u{7}' | '\u{1b}' | '\u{9c}')) {}
+            }
+            _ => {}
+        }
+    }
+    plain
 }
 
 /// Characters that show nothing, or change how the text around them is shown.
@@ -147,13 +158,13 @@ impl schemars::JsonSchema for SafeText {
 
 #[cfg(test)]
 mod tests {
-    use super::SafeText;
+    use super::{SafeText, without_escapes};
 
     #[test]
     fn what_deceives_is_shown_or_removed() {
         let safe = |text: &str| SafeText::new(text).to_string();
-        assert_eq!(safe("\u{1b}[1;31mfatal\u{1b}[0m:\tno\u{0}\nway\u{202e}"), "fatal: no\\u{0} way\\u{202e}");
-        assert_eq!(safe("\u{1b}]0;title\u{7}x\u{1b}"), "x");
+        assert_eq!(safe("a\u{1b}[31mred:\tno\u{0}\nway\u{202e}"), "a\\u{1b}[31mred: no\\u{0} way\\u{202e}");
+        assert_eq!(without_escapes("\u{1b}[1;31mfatal\u{1b}[0m \u{1b}]0;title\u{7}x\u{1b}"), "fatal x");
         assert_eq!(safe("\u{9b}2J"), "\\u{9b}2J");
         for c in ['\u{61c}', '\u{ad}', '\u{180e}', '\u{206a}', '\u{206f}', '\u{fff9}', '\u{e0041}', '\u{200b}'] {
             assert_eq!(safe(&c.to_string()), c.escape_unicode().to_string());

@@ -1,6 +1,6 @@
 //! Text helpers for messages.
 
-use crate::text::safe::safe;
+use crate::text::safe::{safe, without_escapes};
 
 /// `1 pod`, `3 pods`; `noun` in the singular.
 pub fn count(n: usize, noun: &str) -> String {
@@ -34,9 +34,10 @@ pub fn shorten(text: &str, most: usize) -> String {
     }
 }
 
-/// Text from the cluster as one line that is [safe](crate::text::safe), with white space collapsed to single blanks.
+/// Text from the cluster as one line that is [safe](crate::text::safe): without terminal escapes, and with white space
+/// collapsed to single blanks.
 pub fn plain(text: &str) -> String {
-    safe(text).split_whitespace().collect::<Vec<_>>().join(" ")
+    safe(&without_escapes(text)).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -259,6 +259,7 @@ fn meta(definition: &Definition) -> RuleMeta {
         needs: &[],
         optional: known.leak(),
         reads_custom: false,
+        in_terminating_namespaces: false,
         explained_by: &[],
         documentation: page(definition).into(),
     }

@@ -43,6 +43,7 @@ declare_rule! {
         APIService, ValidatingWebhookConfiguration, MutatingWebhookConfiguration, Pod, PersistentVolumeClaim, Service,
         ConfigMap, Secret, Job, Deployment, StatefulSet
     ],
+    in_terminating_namespaces: true,
     explained_by: ["apiservice/unavailable", "webhook/unreachable", "pod/terminating", "crd/not-established"],
 }
 

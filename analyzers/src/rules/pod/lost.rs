@@ -31,6 +31,7 @@ declare_rule! {
     "the state of a pod is unknown because its node is not reporting",
     needs: [Pod],
     optional: [],
+    in_terminating_namespaces: true,
     explained_by: ["node/not-ready"],
 }
 

@@ -39,6 +39,7 @@ declare_rule! {
     "a pod has not terminated within its grace period",
     needs: [Pod],
     optional: [Node, Event],
+    in_terminating_namespaces: true,
     explained_by: ["node/not-ready"],
 }
 

@@ -42,6 +42,7 @@ declare_rule! {
         EndpointSlice, Endpoints, Pod, Namespace, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController,
         Job, CronJob, Node
     ],
+    in_terminating_namespaces: true,
     explained_by: ["service/*", "workload/*", "pod/*", "deployment/*", "daemonset/*", "node/*"],
 }
 

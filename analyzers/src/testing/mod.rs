@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "support for tests; not every function is used at all times")]
 
+pub(crate) mod style;
+
 use crate::engine::{Analysis, Finding, Profile, Rule, analyze};
 use crate::snapshot::decode::{self, Decoded};
 use crate::snapshot::model::Timestamp;
@@ -86,12 +88,12 @@ impl World {
     }
 
     pub fn check(self, rule: &'static dyn Rule) -> Said {
-        Said(analyze(&self.build(), &[rule]))
+        Said::new(analyze(&self.build(), &[rule]))
     }
 
     /// Runs the rules of the default profile, so that causes are linked.
     pub fn check_all(self) -> Said {
-        Said(analyze(&self.build(), &crate::rules::of(Profile::Default)))
+        Said::new(analyze(&self.build(), &crate::rules::of(Profile::Default)))
     }
 }
 
@@ -110,6 +112,18 @@ pub fn check(rule: &'static dyn Rule, documents: &[&str]) -> Said {
 pub struct Said(pub Analysis);
 
 impl Said {
+    /// All text of all findings must follow the style guide.
+    fn new(analysis: Analysis) -> Said {
+        for finding in &analysis.findings {
+            let evidence = finding.evidence.iter().map(|evidence| &evidence.text);
+            let texts = [&finding.message].into_iter().chain(evidence).chain(finding.fix.iter().map(|fix| &fix.text));
+            for text in texts {
+                assert_eq!(style::violations(text), [""; 0], "{text}");
+            }
+        }
+        Said(analysis)
+    }
+
     /// Each finding as `error Service shop/cart: message`, in the order of the report.
     #[track_caller]
     pub fn finds(&self, expected: &[&str]) -> &Said {
