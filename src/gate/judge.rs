@@ -310,9 +310,10 @@ fn relink(kept: &mut [Finding], ignored: &[Ignored]) {
 }
 
 fn cause(ignored: &Ignored) -> Evidence {
-    let text = match ignored.is_baselined() {
-        true => format!("caused by a finding in the baseline: {}", ignored.finding.message),
-        false => format!("caused by an ignored finding ({}): {}", ignored.reason, ignored.finding.message),
+    let text = if ignored.is_baselined() {
+        format!("caused by a finding in the baseline: {}", ignored.finding.message)
+    } else {
+        format!("caused by an ignored finding ({}): {}", ignored.reason, ignored.finding.message)
     };
     Evidence { text, object: Some(ignored.finding.object.clone()), path: None }
 }
