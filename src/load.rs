@@ -14,7 +14,7 @@ use kubectl_gpt_analyzers::snapshot::model;
 use kubectl_gpt_analyzers::{Builder, Cluster, Extent, GroupKind, Kind, Lookup, Now, Origin, Reason};
 use tokio::runtime::Runtime;
 
-use crate::collect::files::places::Places;
+use crate::collect::files::source_map::SourceMap;
 use crate::collect::overlay::Overlay;
 use crate::collect::{ConnectOptions, Connection, Crds, Recorder, connect, custom, files, live, logs};
 use crate::exit::Failure;
@@ -101,7 +101,7 @@ pub struct Loaded {
     /// The default namespace: `-n`, else the context's.
     pub namespace: String,
     /// The file and line of each manifest.
-    pub places: Places,
+    pub source_map: SourceMap,
     /// Manifests to apply on top of the cluster (`--with-cluster`).
     pub overlay: Option<Overlay>,
 }
@@ -169,7 +169,7 @@ fn from_files(input: &InputArgs, wanted: &Wanted) -> Result<Loaded, Failure> {
     }
     let source = Source { notes: read.notes, ..Source::files(names(input), &cluster) };
     let namespace = input.namespace.first().cloned().unwrap_or_else(|| "default".to_string());
-    Ok(Loaded { cluster, source, namespace, places: read.places, overlay: None })
+    Ok(Loaded { cluster, source, namespace, source_map: read.source_map, overlay: None })
 }
 
 /// Adds the objects that custom rules read; objects recorded only for a snapshot stay with the recorder.
@@ -214,7 +214,7 @@ async fn manifests_and_cluster(
     loaded.cluster = loaded.cluster.with_broken(read.builder.coverage().broken.clone());
     loaded.source.files = names(input);
     loaded.source.notes.extend(read.notes);
-    Ok(Loaded { places: read.places, overlay: Some(overlay), ..loaded })
+    Ok(Loaded { source_map: read.source_map, overlay: Some(overlay), ..loaded })
 }
 
 async fn from_cluster(
@@ -246,7 +246,7 @@ async fn from_cluster(
     }
     let source = Source::cluster(connection.context().map(str::to_string), notes, &cluster);
     let namespace = input.namespace.first().cloned().unwrap_or_else(|| connection.namespace().to_string());
-    Ok(Loaded { cluster, source, namespace, places: Places::default(), overlay: None })
+    Ok(Loaded { cluster, source, namespace, source_map: SourceMap::default(), overlay: None })
 }
 
 /// A note about missing permissions. The built-in role `view`, for example, excludes Nodes, PersistentVolumes, Secrets

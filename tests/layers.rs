@@ -223,8 +223,7 @@ fn the_rooms_of_the_rules_know_only_those_below() {
 
 #[test]
 fn the_rooms_of_the_program_know_only_those_below() {
-    let imports = Imports::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    assert_eq!(imports.upward(PROGRAM), [""; 0]);
+    assert_layers("src", PROGRAM);
 }
 
 #[test]

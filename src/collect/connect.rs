@@ -3,12 +3,11 @@
 use std::env;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
-use jiff::Timestamp;
 use kube::client::{ClientBuilder, RustlsTlsError};
 use kube::config::{Context, KubeConfigOptions, Kubeconfig, NamedContext};
 use kube::{Client, Config};
@@ -18,10 +17,12 @@ use tower::filter::AsyncFilterLayer;
 
 use super::client_certificate::ClientCertificate;
 use super::clock::Clock;
-use super::discovery::Served;
+use super::connection::Connection;
+use super::discovery::discover;
+use super::failure::{Failure, credentials_cause};
 use super::plugin::Plugin;
-use super::recorder::Recorder;
-use super::request::{Failure, JSON};
+use super::request::JSON;
+use super::served::Served;
 use crate::interrupt::Interrupt;
 
 /// The default of `--request-timeout`.
@@ -63,60 +64,6 @@ pub enum ConnectError {
     NotKubernetes { server: String, cause: String },
 }
 
-/// A connection to an API server.
-pub struct Connection {
-    pub(super) client: Client,
-    /// Timeout of a single request; `None` for no limit.
-    pub(super) timeout: Option<Duration>,
-    pub(super) served: Served,
-    pub(super) requests: AtomicUsize,
-    /// The number of consecutive requests without any response.
-    pub(super) unanswered: AtomicU32,
-    /// The remaining retry budget of all requests combined, in milliseconds.
-    pub(super) patience: AtomicU64,
-    pub(super) interrupt: Interrupt,
-    pub(super) clock: Clock,
-    pub(super) certificate: ClientCertificate,
-    /// Records objects as they are read, if requested.
-    pub recorder: Option<Recorder>,
-    server: String,
-    context: Option<String>,
-    namespace: String,
-    server_version: Option<String>,
-}
-
-impl Connection {
-    /// The API server's URL.
-    pub fn server(&self) -> &str {
-        &self.server
-    }
-
-    /// The context's name; `None` in a cluster and if only `--cluster` was given.
-    pub fn context(&self) -> Option<&str> {
-        self.context.as_deref()
-    }
-
-    /// The context's namespace, or `default` if it has none; in a cluster, the service account's.
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    /// The API server's version: `v1.36.3`. `None` if it is not accessible.
-    pub fn server_version(&self) -> Option<&str> {
-        self.server_version.as_deref()
-    }
-
-    /// The time according to the API server's clock, which also sets object timestamps.
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// The number of requests sent so far, including retries.
-    pub fn requests(&self) -> usize {
-        self.requests.load(Ordering::Relaxed)
-    }
-}
-
 /// Finds the cluster as kubectl does, and reads its version and served APIs.
 ///
 /// # Errors
@@ -141,7 +88,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
         served: Served::default(),
         requests: AtomicUsize::new(0),
         unanswered: AtomicU32::new(0),
-        patience: AtomicU64::new(0),
+        retry_budget: AtomicU64::new(0),
         interrupt: options.interrupt.clone(),
         clock: Clock::default(),
         certificate,
@@ -151,9 +98,9 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
         namespace,
         server_version: None,
     };
-    connection.be_patient_again();
+    connection.reset_retry_budget();
     connection.server_version = version(&connection).await?;
-    connection.served = Served::discover(&connection).await.map_err(|failure| connect_error(&connection, failure))?;
+    connection.served = discover(&connection).await.map_err(|failure| connect_error(&connection, failure))?;
     Ok(connection)
 }
 
@@ -364,9 +311,10 @@ fn default_kubeconfig() -> Result<Kubeconfig, ConnectError> {
     let listed: Vec<PathBuf> = env::var_os("KUBECONFIG")
         .map(|paths| env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty()).collect())
         .unwrap_or_default();
-    let paths = match listed.is_empty() {
-        true => env::home_dir().map(|home| home.join(".kube").join("config")).into_iter().collect(),
-        false => listed,
+    let paths = if listed.is_empty() {
+        env::home_dir().map(|home| home.join(".kube").join("config")).into_iter().collect()
+    } else {
+        listed
     };
     let mut merged = Kubeconfig::default();
     for path in paths.iter().filter(|path| path.exists()) {
@@ -416,20 +364,6 @@ fn client_error(server: &str, error: kube::Error) -> ConnectError {
             "invalid kubeconfig: the user's client certificate or key is not in PEM format".to_string(),
         ),
         error => ConnectError::Config(format!("invalid kubeconfig: {error}")),
-    }
-}
-
-/// Describes an error with the credentials of the kubeconfig. For a failed command (`cmd-path` of the legacy `gcp`
-/// provider), standard output is omitted because it may contain a token.
-pub(super) fn credentials_cause(error: &kube::client::AuthError) -> String {
-    use kube::client::AuthError;
-    match error {
-        AuthError::AuthExecRun { out, .. } => {
-            let stderr = String::from_utf8_lossy(&out.stderr);
-            let last = stderr.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_string();
-            format!("the credential command failed ({}): {last}", out.status)
-        }
-        error => error.to_string(),
     }
 }
 

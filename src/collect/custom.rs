@@ -10,12 +10,14 @@ use kubectl_gpt_analyzers::snapshot::decode::{Content, continue_token, custom_pa
 use kubectl_gpt_analyzers::snapshot::model::CustomResource;
 use kubectl_gpt_analyzers::{Builder, Extent, Gap, GroupKind, Kind, Reason};
 
-use super::connect::Connection;
-use super::discovery::{CustomApi, listable};
+use super::connection::Connection;
+use super::discovery::listable;
+use super::failure::Failure;
 use super::live::{LISTS_AT_A_TIME, Scope};
 use super::page::segment;
 use super::recorder::Recorder;
-use super::request::{Failure, JSON};
+use super::request::JSON;
+use super::served::CustomApi;
 use crate::glob::Glob;
 
 /// kubectl's own page size.

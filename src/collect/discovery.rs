@@ -4,65 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 use futures::stream;
-use kubectl_gpt_analyzers::{GroupKind, Kind, Reason};
+use kubectl_gpt_analyzers::{Kind, Reason};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::connect::Connection;
-use super::request::{Failure, JSON};
+use super::connection::Connection;
+use super::failure::Failure;
+use super::request::JSON;
+use super::served::{Custom, CustomApi, Served, Serving};
 
 /// Aggregated discovery, from Kubernetes 1.26 on (KEP-3352); older servers respond in the plain format.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
                           application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
-
-/// How a kind is served.
-#[derive(Clone, Debug)]
-pub(super) enum Serving {
-    /// In this version.
-    Version(&'static str),
-    /// Discovery failed; the preferred version is tried.
-    Unknown(&'static str),
-    /// The version is registered, but the aggregated server behind it does not respond.
-    Stale(&'static str),
-    /// Only in versions that the model does not support.
-    OtherVersions(String),
-    NotServed,
-}
-
-/// The served APIs.
-#[derive(Debug, Default)]
-pub(super) struct Served {
-    kinds: BTreeMap<Kind, Serving>,
-    pub custom: Custom,
-}
-
-/// Kinds without a type in the model, from discovery.
-#[derive(Debug, Default)]
-pub(super) struct Custom {
-    pub apis: Vec<CustomApi>,
-    /// Groups and versions whose server did not respond to the last discovery request.
-    pub stale: Vec<(String, String)>,
-    /// Groups and versions that an older server lists without resources.
-    pub unlisted: Vec<(String, String)>,
-    /// Why discovery failed for all of them.
-    pub unknown: Option<Failure>,
-}
-
-/// A kind that can be listed, in its preferred version.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct CustomApi {
-    pub group: String,
-    pub version: String,
-    pub resource: String,
-    pub kind: String,
-    pub namespaced: bool,
-}
-
-impl CustomApi {
-    pub fn group_kind(&self) -> GroupKind {
-        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
-    }
-}
 
 /// The resources of one group and version.
 #[derive(Debug, Default)]
@@ -82,26 +35,20 @@ struct Found {
     custom: Custom,
 }
 
-impl Served {
-    /// Discovers all groups at once, or group by group on older servers.
-    pub async fn discover(connection: &Connection) -> Result<Served, Failure> {
-        let (core, named) = tokio::join!(groups(connection, "/api"), groups(connection, "/apis"));
-        let (core, named) = (tolerate(core)?, tolerate(named)?);
-        let serving = |kind: Kind| {
-            let groups = if kind.api().group.is_empty() { &core } else { &named };
-            match groups {
-                Ok(found) => serving(kind, &found.versions),
-                Err(_) => Serving::Unknown(kind.api().versions[0]),
-            }
-        };
-        let kinds = Kind::ALL.iter().map(|kind| (*kind, serving(*kind))).collect();
-        let custom = named.map_or_else(|e| Custom { unknown: Some(e), ..Custom::default() }, |found| found.custom);
-        Ok(Served { kinds, custom })
-    }
-
-    pub fn of(&self, kind: Kind) -> &Serving {
-        self.kinds.get(&kind).unwrap_or(&Serving::NotServed)
-    }
+/// Discovers all groups at once, or group by group on older servers.
+pub(super) async fn discover(connection: &Connection) -> Result<Served, Failure> {
+    let (core, named) = tokio::join!(groups(connection, "/api"), groups(connection, "/apis"));
+    let (core, named) = (tolerate(core)?, tolerate(named)?);
+    let serving = |kind: Kind| {
+        let groups = if kind.api().group.is_empty() { &core } else { &named };
+        match groups {
+            Ok(found) => serving(kind, &found.versions),
+            Err(_) => Serving::Unknown(kind.api().versions[0]),
+        }
+    };
+    let kinds = Kind::ALL.iter().map(|kind| (*kind, serving(*kind))).collect();
+    let custom = named.map_or_else(|e| Custom { unknown: Some(e), ..Custom::default() }, |found| found.custom);
+    Ok(Served { kinds, custom })
 }
 
 /// A server that denies discovery may still serve lists. A server that does not know `/api`, rejects the credentials,

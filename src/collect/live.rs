@@ -9,11 +9,12 @@ use kubectl_gpt_analyzers::snapshot::decode::{Decoded, object};
 use kubectl_gpt_analyzers::snapshot::model::{BackendRef, ConfigMap, Gateway, Ingress, NetworkPolicy, Pod, Secret};
 use kubectl_gpt_analyzers::{Builder, Extent, Gap, Kind, Object, Reason};
 
-use super::connect::Connection;
-use super::discovery::Serving;
+use super::connection::Connection;
+use super::failure::Failure;
 use super::page::{Listed, Request, path, segment};
 use super::recorder::Recorder;
-use super::request::{Failure, JSON};
+use super::request::JSON;
+use super::served::Serving;
 
 /// Concurrent lists. API Priority and Fairness gives each user a share of the server, not the whole server.
 pub(super) const LISTS_AT_A_TIME: usize = 4;
@@ -115,7 +116,7 @@ pub async fn collect(
     scope: &Scope,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Collected, CollectError> {
-    connection.be_patient_again();
+    connection.reset_retry_budget();
     if let Scope::Namespaces(namespaces) = scope {
         check_namespaces(connection, namespaces).await?;
     }

@@ -7,9 +7,10 @@ use futures::stream;
 use kubectl_gpt_analyzers::kubernetes::workloads::logs::LogRequest;
 use kubectl_gpt_analyzers::{ContainerLog, Kind};
 
-use super::connect::Connection;
+use super::connection::Connection;
+use super::failure::Failure;
 use super::page::{path, segment};
-use super::request::{Failure, JSON};
+use super::request::JSON;
 
 /// Maximum number of logs to read.
 const LOGS: usize = 20;

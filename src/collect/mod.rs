@@ -7,8 +7,10 @@
 mod client_certificate;
 mod clock;
 mod connect;
+mod connection;
 pub mod custom;
 mod discovery;
+mod failure;
 pub mod files;
 pub mod live;
 pub mod logs;
@@ -18,10 +20,12 @@ mod plugin;
 pub mod recorder;
 mod redact;
 mod request;
+mod served;
 mod tls;
 pub mod watch;
 
-pub use connect::{ConnectError, ConnectOptions, Connection, connect};
+pub use connect::{ConnectError, ConnectOptions, connect};
+pub use connection::Connection;
 pub use custom::Crds;
 pub use live::{CollectError, Collected, Progress, Scope, collect};
 pub use recorder::Recorder;

@@ -4,9 +4,10 @@ use kubectl_gpt_analyzers::snapshot::decode::{Content, DecodeError, Page, contin
 use kubectl_gpt_analyzers::{Broken, Kind, Objects, Reason};
 use tokio::task::JoinHandle;
 
-use super::connect::Connection;
-use super::discovery::Serving;
-use super::request::{Failure, JSON};
+use super::connection::Connection;
+use super::failure::Failure;
+use super::request::JSON;
+use super::served::Serving;
 
 /// kubectl's own page size.
 const LIMIT: u32 = 500;

@@ -1,23 +1,24 @@
 //! A single GET request with bounded retries.
 
 use std::error::Error;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use std::{fmt, io};
 
 use http::header::{ACCEPT, RETRY_AFTER, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use kube::client::Body;
-use kubectl_gpt_analyzers::{Gap, Reason};
-use serde::Deserialize;
+use kubectl_gpt_analyzers::Reason;
 
-use super::connect::{Connection, credentials_cause};
+use super::connection::Connection;
+use super::failure::{ApiStatus, Failure, credentials_cause};
 use super::plugin::PluginError;
 use super::tls;
 use crate::retry::{Policy, retry_after};
 
+/// The media type of plain responses.
 pub(super) const JSON: &str = "application/json";
 
 /// client-go uses the same number of attempts if the server sends `Retry-After`.
@@ -32,38 +33,6 @@ const RETRIES: Policy = Policy {
 const TOTAL_RETRY_BUDGET: Duration = Duration::from_secs(120);
 /// After this many consecutive requests without any response, no more are sent.
 const GIVE_UP_AFTER: u32 = 8;
-
-/// A request that failed after all attempts.
-#[derive(Clone, Debug)]
-pub(super) struct Failure {
-    pub reason: Reason,
-    /// `None` if there was no response.
-    pub status: Option<u16>,
-    /// The message: `forbidden: User "jane" cannot list resource "pods" …`.
-    pub message: String,
-    /// Whether it failed because of missing credentials, before anything was sent.
-    pub credentials: bool,
-}
-
-impl Failure {
-    pub fn new(reason: Reason, message: impl Into<String>) -> Failure {
-        Failure { reason, status: None, message: message.into(), credentials: false }
-    }
-
-    /// The resulting gap in coverage: `listing pods in namespace shop: forbidden: …`.
-    pub fn during(&self, action: impl fmt::Display) -> Gap {
-        Gap { reason: self.reason, message: format!("{action}: {}", self.message) }
-    }
-
-    pub fn is_not_found(&self) -> bool {
-        self.status == Some(404)
-    }
-
-    /// Rejected because of missing permissions (403), not because of missing authentication (401).
-    pub fn is_forbidden(&self) -> bool {
-        self.status == Some(403)
-    }
-}
 
 /// One attempt that failed.
 struct Attempt {
@@ -150,8 +119,8 @@ impl Connection {
         let asked = head.headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, Timestamp::now()));
         Err(Attempt {
             repeat: matches!(head.status.as_u16(), 429 | 500 | 502 | 503 | 504),
-            wait: asked.or(status.details.retry_after_seconds.map(Duration::from_secs)),
-            failure: refused(head.status, &status),
+            wait: asked.or(status.retry_after()),
+            failure: Failure::from_response(head.status, &status.message),
         })
     }
 
@@ -159,12 +128,12 @@ impl Connection {
     fn may_wait(&self, wait: Duration) -> bool {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let left = |left: u64| left.checked_sub(wait);
-        self.patience.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
+        self.retry_budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
     }
 
     /// Resets the retry budget for a new run.
-    pub(super) fn be_patient_again(&self) {
-        self.patience.store(TOTAL_RETRY_BUDGET.as_millis() as u64, Ordering::Relaxed);
+    pub(super) fn reset_retry_budget(&self) {
+        self.retry_budget.store(TOTAL_RETRY_BUDGET.as_millis() as u64, Ordering::Relaxed);
     }
 
     fn note_answer(&self, answered: bool) {
@@ -187,56 +156,12 @@ async fn whole(mut body: Body) -> Result<Vec<u8>, kube::Error> {
     Ok(bytes)
 }
 
-/// The relevant fields of `v1.Status`.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ApiStatus {
-    message: String,
-    details: ApiStatusDetails,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ApiStatusDetails {
-    retry_after_seconds: Option<u64>,
-}
-
-impl ApiStatus {
-    /// Reads the body of an error response; a proxy may have written it, so it can be anything.
-    fn read(body: &[u8]) -> ApiStatus {
-        serde_json::from_slice(body).unwrap_or_else(|_| {
-            let text = String::from_utf8_lossy(&body[..body.len().min(1000)]);
-            let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('<'));
-            ApiStatus { message: line.unwrap_or_default().chars().take(200).collect(), ..Default::default() }
-        })
-    }
-}
-
-fn refused(code: StatusCode, status: &ApiStatus) -> Failure {
-    let (reason, word) = match code.as_u16() {
-        401 => (Reason::Forbidden, "unauthorized".to_string()),
-        403 => (Reason::Forbidden, "forbidden".to_string()),
-        404 => (Reason::Unavailable, "not found".to_string()),
-        408 | 504 => (Reason::Timeout, "timeout".to_string()),
-        429 => (Reason::Unavailable, "too many requests".to_string()),
-        _ => (Reason::Unavailable, code.to_string()),
-    };
-    // Drops the redundant prefix of `pods is forbidden: User "jane" cannot …`.
-    let detail = status.message.split_once(" is forbidden: ").map_or(status.message.as_str(), |(_, detail)| detail);
-    let message = match detail.trim() {
-        "" => word,
-        detail if detail.eq_ignore_ascii_case(&word) => word,
-        detail => format!("{word}: {detail}"),
-    };
-    Failure { status: Some(code.as_u16()), ..Failure::new(reason, message) }
-}
-
 /// The failure of a request sent by kube itself: an error response, or no complete response.
 pub(super) fn failure(error: &kube::Error) -> Failure {
     match error {
         kube::Error::Api(status) => {
             let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            refused(code, &ApiStatus { message: status.message.clone(), ..ApiStatus::default() })
+            Failure::from_response(code, &status.message)
         }
         error => no_answer(error).failure,
     }

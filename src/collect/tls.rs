@@ -6,7 +6,7 @@ use kubectl_gpt_analyzers::kubernetes::network::certificate::day;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription as Alert, CertificateError, Error};
 
-use super::request::Failure;
+use super::failure::Failure;
 
 /// A failure that a retry cannot fix: an expired certificate, or one that the server rejects.
 pub(super) fn final_failure(error: &Error) -> Option<Failure> {

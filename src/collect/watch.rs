@@ -22,12 +22,13 @@ use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::connect::Connection;
-use super::discovery::Serving;
+use super::connection::Connection;
+use super::failure::Failure;
 use super::live::{DNS_KINDS, DNS_NAMESPACE, Scope};
 use super::page::Request;
 use super::recorder::Recorder;
-use super::request::{Failure, JSON, failure};
+use super::request::{JSON, failure};
+use super::served::Serving;
 
 /// The delay before the first attempt to resume a broken watch; it doubles with each attempt.
 const FIRST_DELAY: Duration = Duration::from_millis(500);

@@ -127,7 +127,7 @@ impl Plan<'_> {
 
     /// Runs the rules. With `--with-cluster`, keeps only the findings that the manifests cause.
     fn analyze(&self, loaded: Loaded) -> (Cluster, Source, Analysis) {
-        let Loaded { mut cluster, source, places, overlay, .. } = loaded;
+        let Loaded { mut cluster, source, source_map, overlay, .. } = loaded;
         let mut analysis = analyze(&cluster, &self.rules);
         if let Some(overlay) = overlay {
             let before = analysis;
@@ -135,7 +135,7 @@ impl Plan<'_> {
             analysis = analyze(&cluster, &self.rules);
             overlay.limit(&mut analysis, &before);
         }
-        places.locate(&mut analysis.findings);
+        source_map.locate(&mut analysis.findings);
         (cluster, source, analysis)
     }
 }

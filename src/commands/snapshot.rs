@@ -74,7 +74,7 @@ pub fn run(arguments: &SnapshotArgs) -> Result<Exit, Failure> {
     };
     let loaded = load(&arguments.connection, &arguments.input(), &wanted)?;
     let (cluster, notes) = (&loaded.cluster, &loaded.source.notes);
-    snapshot::write_file(&arguments.output, cluster, &recorder.take(), &loaded.places, notes)
+    snapshot::write_file(&arguments.output, cluster, &recorder.take(), &loaded.source_map, notes)
         .map_err(Failure::unreadable)?;
     eprintln!("{}", plain(&summary(arguments, cluster)));
     for note in notes {

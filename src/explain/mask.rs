@@ -14,69 +14,16 @@ use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::entity::{EntityKind, repository};
 use super::names::Names;
 use super::vocabulary;
-
-/// The type of a masked value, if known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Sort {
-    Name,
-    Namespace,
-    Node,
-    Image,
-    Host,
-    Ip,
-    Email,
-    Url,
-    Path,
-    Hash,
-    Env,
-    Number,
-    Secret,
-}
-
-impl Sort {
-    const ALL: &[Sort] = &[
-        Sort::Namespace,
-        Sort::Name,
-        Sort::Node,
-        Sort::Image,
-        Sort::Host,
-        Sort::Ip,
-        Sort::Email,
-        Sort::Url,
-        Sort::Path,
-        Sort::Hash,
-        Sort::Env,
-        Sort::Number,
-        Sort::Secret,
-    ];
-
-    fn word(self) -> &'static str {
-        match self {
-            Sort::Name => "NAME",
-            Sort::Namespace => "NAMESPACE",
-            Sort::Node => "NODE",
-            Sort::Image => "IMAGE",
-            Sort::Host => "HOST",
-            Sort::Ip => "IP",
-            Sort::Email => "EMAIL",
-            Sort::Url => "URL",
-            Sort::Path => "PATH",
-            Sort::Hash => "HASH",
-            Sort::Env => "ENV",
-            Sort::Number => "NUMBER",
-            Sort::Secret => "SECRET",
-        }
-    }
-}
 
 /// The number of characters after the type; it is fixed, so that the end of a placeholder is unambiguous.
 const LENGTH: usize = 6;
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
-    let words: Vec<&str> = Sort::ALL.iter().map(|sort| sort.word()).collect();
+    let words: Vec<&str> = EntityKind::ALL.iter().map(|kind| kind.word()).collect();
     regex(&format!("(?i)(?:{})_[a-z2-7]{{{LENGTH}}}", words.join("|")))
 });
 
@@ -117,15 +64,6 @@ static HOST: LazyLock<Regex> = LazyLock::new(|| regex(r"^[A-Za-z0-9_-]+(?:\.[A-Z
 #[allow(clippy::expect_used, reason = "the patterns are constants that a test compiles")]
 fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a valid pattern")
-}
-
-/// The image without tag and digest.
-pub(super) fn repository(image: &str) -> &str {
-    let image = image.split_once('@').map_or(image, |(image, _)| image);
-    match image.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => repository,
-        _ => image,
-    }
 }
 
 /// Replaces user data by placeholders, and restores it.
@@ -174,9 +112,10 @@ impl Masker {
         self.around_shapes(text, |between, masked| {
             for word in between.split_inclusive(|c: char| !is_part_of_token(c)) {
                 let core = word.trim_matches(|c: char| !c.is_alphanumeric());
-                match core.chars().all(char::is_alphabetic) && self.known(core).is_none() {
-                    true => masked.push_str(word),
-                    false => self.tokens(word, masked),
+                if core.chars().all(char::is_alphabetic) && self.known(core).is_none() {
+                    masked.push_str(word);
+                } else {
+                    self.tokens(word, masked);
                 }
             }
         })
@@ -197,12 +136,12 @@ impl Masker {
     }
 
     /// Masks a standalone name, even if it is a public word, unless every cluster has it.
-    pub fn name(&self, name: &str, sort: Sort) -> String {
+    pub fn name(&self, name: &str, kind: EntityKind) -> String {
         if !self.enabled || name.is_empty() || vocabulary::is_public_name(name) {
             return name.to_string();
         }
-        let sort = self.names.sorts.get(&name.to_lowercase()).copied().unwrap_or(sort);
-        self.placeholder(name, sort)
+        let kind = self.names.kinds.get(&name.to_lowercase()).copied().unwrap_or(kind);
+        self.placeholder(name, kind)
     }
 
     /// Masks all strings of a JSON value, and user-defined keys.
@@ -252,13 +191,13 @@ impl Masker {
     }
 
     fn shape(&self, shape: &Captures, masked: &mut String) {
-        let put = |masked: &mut String, text: &str, sort| masked.push_str(&self.placeholder(text, sort));
+        let put = |masked: &mut String, text: &str, kind| masked.push_str(&self.placeholder(text, kind));
         if let Some(pem) = shape.name("pem") {
-            put(masked, pem.as_str(), Sort::Secret);
+            put(masked, pem.as_str(), EntityKind::Secret);
         } else if let Some(url) = shape.name("url") {
             self.url(url.as_str(), masked);
         } else if let Some(email) = shape.name("email") {
-            put(masked, email.as_str(), Sort::Email);
+            put(masked, email.as_str(), EntityKind::Email);
         } else if let Some(time) = shape.name("time") {
             masked.push_str(time.as_str());
         } else {
@@ -273,11 +212,11 @@ impl Masker {
             self.tokens(text(before), masked);
         }
         for value in ["quoted", "ticked", "credential"] {
-            masked.push_str(&self.placeholder(text(value), Sort::Secret));
+            masked.push_str(&self.placeholder(text(value), EntityKind::Secret));
         }
         for value in ["value", "argument"] {
             let (value, end) = trimmed_end(text(value));
-            masked.push_str(&self.placeholder(value, Sort::Secret));
+            masked.push_str(&self.placeholder(value, EntityKind::Secret));
             masked.push_str(end);
         }
     }
@@ -294,10 +233,10 @@ impl Masker {
                 match path {
                     "" | "/" => masked.push_str(path),
                     path if vocabulary::is_term(path) => masked.push_str(path),
-                    path => masked.push_str(&self.placeholder(path, Sort::Path)),
+                    path => masked.push_str(&self.placeholder(path, EntityKind::Path)),
                 }
             }
-            _ => masked.push_str(&self.placeholder(url, Sort::Url)),
+            _ => masked.push_str(&self.placeholder(url, EntityKind::Url)),
         }
         masked.push_str(end);
     }
@@ -341,22 +280,22 @@ impl Masker {
     }
 
     fn core(&self, token: &str, masked: &mut String) {
-        if let Some(sort) = self.known(token) {
-            masked.push_str(&self.placeholder(token, sort));
+        if let Some(kind) = self.known(token) {
+            masked.push_str(&self.placeholder(token, kind));
         } else if self.is_public(token) {
             masked.push_str(token);
-        } else if let Some(sort) = by_looks(token) {
-            masked.push_str(&self.placeholder(token, sort));
+        } else if let Some(kind) = by_looks(token) {
+            masked.push_str(&self.placeholder(token, kind));
         } else if !self.compound(token, masked) {
             masked.push_str(&self.placeholder(token, fallback(token)));
         }
     }
 
-    fn known(&self, token: &str) -> Option<Sort> {
+    fn known(&self, token: &str) -> Option<EntityKind> {
         if vocabulary::is_public_name(token) || vocabulary::is_proper_term(token) {
             return None;
         }
-        self.names.sorts.get(&token.to_lowercase()).copied()
+        self.names.kinds.get(&token.to_lowercase()).copied()
     }
 
     fn is_public(&self, token: &str) -> bool {
@@ -381,14 +320,16 @@ impl Masker {
             return true;
         }
         if holds_address(token) {
-            masked.push_str(&self.placeholder(token, Sort::Ip));
+            masked.push_str(&self.placeholder(token, EntityKind::Ip));
             return true;
         }
         if let Some((left, right)) = token.rsplit_once(':') {
-            let is_image = fallback(left) != Sort::Host && is_tag(right) && !right.chars().all(|c| c.is_ascii_digit());
-            match is_image && !self.is_public(left) {
-                true => masked.push_str(&self.placeholder(left, Sort::Image)),
-                false => self.token(left, ' ', masked),
+            let is_image =
+                fallback(left) != EntityKind::Host && is_tag(right) && !right.chars().all(|c| c.is_ascii_digit());
+            if is_image && !self.is_public(left) {
+                masked.push_str(&self.placeholder(left, EntityKind::Image));
+            } else {
+                self.token(left, ' ', masked);
             }
             masked.push(':');
             self.token(right, ' ', masked);
@@ -402,12 +343,12 @@ impl Masker {
         let is_place = self.known(left).is_some() || is_resource || vocabulary::is_public_name(left);
         let is_address = left.parse::<IpAddr>().is_ok() && NUMBER.is_match(right);
         if left.is_empty() {
-            masked.push_str(&self.placeholder(token, Sort::Path));
+            masked.push_str(&self.placeholder(token, EntityKind::Path));
         } else if NUMBER.is_match(left) && !left.contains('.') {
             masked.push_str(left);
             self.core(&token[left.len()..], masked);
         } else if is_address {
-            masked.push_str(&self.placeholder(left, Sort::Ip));
+            masked.push_str(&self.placeholder(left, EntityKind::Ip));
             masked.push_str(&token[left.len()..]);
         } else if is_place && !right.is_empty() && !right.contains([':', '@']) {
             self.core(left, masked);
@@ -423,12 +364,12 @@ impl Masker {
         } else {
             let image = repository(token);
             let is_image = image.len() < token.len() || self.known(image).is_some();
-            masked.push_str(&self.placeholder(image, if is_image { Sort::Image } else { Sort::Path }));
+            masked.push_str(&self.placeholder(image, if is_image { EntityKind::Image } else { EntityKind::Path }));
             match token[image.len()..].split_at_checked(1) {
                 Some((":", tag)) if is_tag(tag) => masked.push_str(&token[image.len()..]),
                 Some((mark, rest)) => {
                     masked.push_str(mark);
-                    masked.push_str(&self.placeholder(rest, Sort::Hash));
+                    masked.push_str(&self.placeholder(rest, EntityKind::Hash));
                 }
                 None => {}
             }
@@ -460,7 +401,7 @@ impl Masker {
                     masked.push('.');
                 }
                 match self.known(part) {
-                    Some(sort) => masked.push_str(&self.placeholder(part, sort)),
+                    Some(kind) => masked.push_str(&self.placeholder(part, kind)),
                     None => masked.push_str(part),
                 }
             }
@@ -470,7 +411,7 @@ impl Masker {
     }
 
     /// The placeholder of a value: a keyed hash, which is stable across runs and reveals nothing.
-    fn placeholder(&self, value: &str, sort: Sort) -> String {
+    fn placeholder(&self, value: &str, kind: EntityKind) -> String {
         if value.is_empty() {
             return String::new();
         }
@@ -489,7 +430,7 @@ impl Masker {
                 .take(LENGTH)
                 .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
                 .collect::<String>();
-            let placeholder = format!("{}_{digits}", sort.word());
+            let placeholder = format!("{}_{digits}", kind.word());
             // On a hash collision, try again: two values never share a placeholder.
             if let std::collections::hash_map::Entry::Vacant(free) =
                 table.values.entry(placeholder.to_ascii_lowercase())
@@ -570,30 +511,30 @@ fn is_tag(tag: &str) -> bool {
 }
 
 /// Detects the type of a token by its format.
-fn by_looks(token: &str) -> Option<Sort> {
+fn by_looks(token: &str) -> Option<EntityKind> {
     let is_jwt = token.starts_with("eyJ") && token.contains('.');
     if token.parse::<IpAddr>().is_ok() {
-        Some(Sort::Ip)
+        Some(EntityKind::Ip)
     } else if UUID.is_match(token) || DIGEST.is_match(token) {
-        Some(Sort::Hash)
+        Some(EntityKind::Hash)
     } else if is_jwt {
-        Some(Sort::Secret)
+        Some(EntityKind::Secret)
     } else if token.chars().all(|c| c.is_ascii_digit()) {
-        Some(Sort::Number)
+        Some(EntityKind::Number)
     } else {
         None
     }
 }
 
-fn fallback(token: &str) -> Sort {
+fn fallback(token: &str) -> EntityKind {
     if ENV.is_match(token) {
-        Sort::Env
+        EntityKind::Env
     } else if token.contains('/') {
-        Sort::Path
+        EntityKind::Path
     } else if HOST.is_match(token) {
-        Sort::Host
+        EntityKind::Host
     } else {
-        Sort::Name
+        EntityKind::Name
     }
 }
 
@@ -607,20 +548,20 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::{Masker, Names, Sort};
+    use super::{EntityKind, Masker, Names};
 
     fn masker() -> Masker {
         let mut names = Names::default();
-        for (name, sort) in [
-            ("cart", Sort::Name),
-            ("web", Sort::Name),
-            ("api", Sort::Name),
-            ("gateway", Sort::Name),
-            ("shop", Sort::Namespace),
-            ("worker-1", Sort::Node),
-            ("registry.acme.io/shop/cart", Sort::Image),
+        for (name, kind) in [
+            ("cart", EntityKind::Name),
+            ("web", EntityKind::Name),
+            ("api", EntityKind::Name),
+            ("gateway", EntityKind::Name),
+            ("shop", EntityKind::Namespace),
+            ("worker-1", EntityKind::Node),
+            ("registry.acme.io/shop/cart", EntityKind::Image),
         ] {
-            names.sorts.insert(name.to_string(), sort);
+            names.kinds.insert(name.to_string(), kind);
         }
         Masker::new(names)
     }

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod cache;
 pub mod client;
 pub mod command;
+pub mod entity;
 pub mod mask;
 pub mod names;
 pub mod prompt;

@@ -8,7 +8,7 @@ use kubectl_gpt_analyzers::{Cluster, Kind, Object};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::mask::Sort;
+use super::entity::{EntityKind, repository};
 use super::vocabulary;
 
 /// Kinds whose objects repeat others, or contain only addresses, which are masked by format.
@@ -70,7 +70,7 @@ const NOT_NAMES: &[&str] = &[
 /// The type of each name, in lower case, and the secret key of the placeholders.
 #[derive(Debug, Default)]
 pub struct Names {
-    pub(super) sorts: HashMap<String, Sort>,
+    pub(super) kinds: HashMap<String, EntityKind>,
     pub(super) key: [u8; 32],
 }
 
@@ -79,13 +79,13 @@ impl Names {
     pub fn of(cluster: &Cluster, context: Option<&str>) -> Names {
         let mut names = Names { key: key(cluster, context), ..Names::default() };
         cluster.objects().each(&mut |kind, namespace, name, _, labels| {
-            names.add(namespace, Sort::Namespace);
-            let sort = match kind {
-                Kind::Namespace => Sort::Namespace,
-                Kind::Node => Sort::Node,
-                _ => Sort::Name,
+            names.add(namespace, EntityKind::Namespace);
+            let entity_kind = match kind {
+                Kind::Namespace => EntityKind::Namespace,
+                Kind::Node => EntityKind::Node,
+                _ => EntityKind::Name,
             };
-            names.add(name, sort);
+            names.add(name, entity_kind);
             labels.pairs().for_each(|(_, value)| names.mention(value));
             if !REPEATED.contains(&kind)
                 && let Some(json) = cluster.objects().json(kind, namespace, name)
@@ -95,14 +95,14 @@ impl Names {
         });
         // Pods of one owner differ in little more than their names, so one per owner is enough.
         for group in cluster.pod_groups() {
-            names.add(&group.owner.name, Sort::Name);
+            names.add(&group.owner.name, EntityKind::Name);
             if let Some(json) = cluster.pods_of(group).next().and_then(|pod| cluster.json(&pod.reference())) {
                 names.walk(&json);
             }
         }
         for custom in cluster.custom() {
-            names.add(&custom.metadata.namespace, Sort::Namespace);
-            names.add(&custom.metadata.name, Sort::Name);
+            names.add(&custom.metadata.namespace, EntityKind::Namespace);
+            names.add(&custom.metadata.name, EntityKind::Name);
             if let Some(json) = cluster.json(&custom.reference()) {
                 names.walk(&json);
             }
@@ -119,9 +119,9 @@ impl Names {
                     match (field.as_str(), value) {
                         (field, _) if NOT_NAMES.contains(&field) => {}
                         ("annotations" | "managedFields", _) => {}
-                        ("namespace", Value::String(name)) => self.add(name, Sort::Namespace),
-                        ("nodeName", Value::String(name)) => self.add(name, Sort::Node),
-                        ("image", Value::String(image)) => self.add(super::mask::repository(image), Sort::Image),
+                        ("namespace", Value::String(name)) => self.add(name, EntityKind::Namespace),
+                        ("nodeName", Value::String(name)) => self.add(name, EntityKind::Node),
+                        ("image", Value::String(image)) => self.add(repository(image), EntityKind::Image),
                         (_, value) => self.walk(value),
                     }
                 }
@@ -133,25 +133,25 @@ impl Names {
     /// Adds a field value: a name unless it is a number, prose or a path. A type known from elsewhere takes precedence.
     fn mention(&mut self, value: &str) {
         let is_name = value.contains(|c: char| c.is_ascii_alphabetic()) && !value.contains(char::is_whitespace);
-        if is_name && !value.starts_with('/') && !self.sorts.contains_key(&value.to_lowercase()) {
-            self.add(value, Sort::Name);
+        if is_name && !value.starts_with('/') && !self.kinds.contains_key(&value.to_lowercase()) {
+            self.add(value, EntityKind::Name);
         }
     }
 
-    fn add(&mut self, name: &str, sort: Sort) {
+    fn add(&mut self, name: &str, kind: EntityKind) {
         // User objects are not named `kubernetes.io/hostname` or `tls.crt`.
         let is_compound_term = vocabulary::is_term(name) && name.contains(['/', '.']);
         if name.is_empty() || vocabulary::is_public_name(name) || vocabulary::is_proper_term(name) || is_compound_term {
             return;
         }
-        let rank = |sort| match sort {
-            Sort::Namespace => 2,
-            Sort::Node => 1,
+        let rank = |kind| match kind {
+            EntityKind::Namespace => 2,
+            EntityKind::Node => 1,
             _ => 0,
         };
-        let known = self.sorts.entry(name.to_lowercase()).or_insert(sort);
-        if rank(sort) > rank(*known) {
-            *known = sort;
+        let known = self.kinds.entry(name.to_lowercase()).or_insert(kind);
+        if rank(kind) > rank(*known) {
+            *known = kind;
         }
     }
 }

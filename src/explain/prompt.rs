@@ -10,7 +10,8 @@ use minijinja::{Environment, UndefinedBehavior, context};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::mask::{Masker, Sort};
+use super::entity::EntityKind;
+use super::mask::Masker;
 use crate::problems::Problem;
 
 /// The built-in templates.
@@ -168,11 +169,11 @@ pub fn finding(finding: &Finding, masker: &Masker) -> Value {
 /// Kind, namespace and name; the latter two are always masked as names.
 pub fn named(object: &ObjectRef, masker: &Masker) -> Value {
     let kind = masker.mask(&object.kind);
-    let name = masker.name(&object.name, if object.kind == "Node" { Sort::Node } else { Sort::Name });
+    let name = masker.name(&object.name, if object.kind == "Node" { EntityKind::Node } else { EntityKind::Name });
     match object.namespace() {
         "" => json!({"kind": kind, "name": name}),
         namespace => {
-            json!({"kind": kind, "namespace": masker.name(namespace, Sort::Namespace), "name": name})
+            json!({"kind": kind, "namespace": masker.name(namespace, EntityKind::Namespace), "name": name})
         }
     }
 }
@@ -304,7 +305,7 @@ fn logs(cluster: &Cluster, objects: &[ObjectRef], masker: &Masker) -> Vec<Value>
             let log = cluster.log(object.namespace(), &object.name, &container.name)?;
             let from = log.lines.len().saturating_sub(MAX_LOG_LINES);
             let lines: Vec<String> = log.lines[from..].iter().map(|line| masker.mask(&log_line(line))).collect();
-            Some(json!({"pod": named(object, masker)["name"], "container": masker.name(&container.name, Sort::Name),
+            Some(json!({"pod": named(object, masker)["name"], "container": masker.name(&container.name, EntityKind::Name),
                 "previous run": log.previous, "last lines": lines}))
         });
         Some(logs.collect::<Vec<_>>())

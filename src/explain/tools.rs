@@ -9,7 +9,8 @@ use kubectl_gpt_analyzers::{Cluster, ContainerLog, Finding, Kind, ObjectRef};
 use serde_json::{Value, json};
 
 use super::client::ToolCall;
-use super::mask::{Masker, Sort};
+use super::entity::EntityKind;
+use super::mask::Masker;
 use super::prompt;
 use crate::collect::{Connection, logs};
 use crate::problems::problems;
@@ -204,9 +205,9 @@ impl Tools<'_> {
         let from = log.lines.len().saturating_sub(MAX_LOG_LINES);
         let lines: Vec<String> =
             log.lines[from..].iter().map(|line| self.masker.mask(&prompt::log_line(line))).collect();
-        let pod = self.masker.name(&pod, Sort::Name);
+        let pod = self.masker.name(&pod, EntityKind::Name);
         Ok(
-            json!({"pod": pod, "container": self.masker.name(&container, Sort::Name), "previous run": log.previous, "last lines": lines}),
+            json!({"pod": pod, "container": self.masker.name(&container, EntityKind::Name), "previous run": log.previous, "last lines": lines}),
         )
     }
 

@@ -72,10 +72,8 @@ fn details(finding: &Finding) -> String {
 
 fn unread(report: &Report, line: &NotEvaluated) -> TestCase {
     let tolerated = report.run.allow_partial || line.reason == Reason::NotInInput;
-    let mut status = match tolerated {
-        true => TestCaseStatus::skipped(),
-        false => TestCaseStatus::non_success(NonSuccessKind::Error),
-    };
+    let mut status =
+        if tolerated { TestCaseStatus::skipped() } else { TestCaseStatus::non_success(NonSuccessKind::Error) };
     status.set_message(format!("not evaluated: {}", plain(&gaps::why(line)))).set_type(line.reason.to_string());
     TestCase::new(format!("not evaluated: {}", plain(&gaps::what(line))), status)
 }

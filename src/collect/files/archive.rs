@@ -1,18 +1,14 @@
-//! Compressed files and archives (gzip, zstd, tar) from untrusted sources. Nothing is extracted to disk, and sizes
-//! stated in a file do not determine memory or time.
+//! Archives (tar) from untrusted sources. Nothing is extracted to disk, and sizes stated in an archive do not determine
+//! memory or time.
 
-use std::cell::Cell;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Component, Path};
-use std::rc::Rc;
 
-use anyhow::{Context, Result, anyhow, bail};
-use flate2::bufread::MultiGzDecoder;
+use anyhow::{Context, Result, bail};
 
-use super::tree::{DEEPEST, Tree, is_log, is_read};
+use super::decompressed::{Decompressed, MAX_BYTES};
+use super::tree::{LOG_END, MAX_DEPTH, Tree, end_of, is_log, is_read};
 
-/// Maximum uncompressed size of a file, or of all files read from an archive, in bytes.
-pub(super) const MAX_BYTES: u64 = 2 << 30;
 /// Maximum size of one file in an archive.
 const MAX_ENTRY_BYTES: u64 = 1 << 30;
 /// Maximum uncompressed size of an archive, including skipped files: disk images, audit logs.
@@ -21,17 +17,6 @@ const MAX_ARCHIVE_BYTES: u64 = 16 << 30;
 const MAX_ENTRIES: usize = 200_000;
 /// Maximum size of metadata between two files of an archive: headers, long names.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
-/// How much of the end of a log is kept.
-pub(super) const LOG_END: usize = 1 << 20;
-/// A stream that expands by more than this factor, beyond [`BOMB_FROM`] bytes, is a decompression bomb: JSON of
-/// Kubernetes objects compresses ten to forty times. Archives may contain many nearly identical files.
-const BOMB_RATIO: u64 = 200;
-const ARCHIVE_BOMB_RATIO: u64 = 500;
-const BOMB_FROM: u64 = 64 << 20;
-
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-
 /// The detected content.
 #[derive(Debug)]
 pub(super) enum Unpacked {
@@ -44,45 +29,19 @@ pub(super) enum Unpacked {
 /// # Errors
 /// When the file cannot be read or decompressed, exceeds the limits, or is a malicious archive.
 pub(super) fn unpack(source: &mut dyn Read, name: &str) -> Result<Unpacked> {
-    let packed = Rc::new(Cell::new(0));
-    let mut source = BufReader::with_capacity(64 << 10, Counted { source, count: Rc::clone(&packed) });
-    let head = source.fill_buf()?;
-    let (is_gzip, is_zstd) = (head.starts_with(&GZIP), head.starts_with(&ZSTD));
-    let is_packed = is_gzip || is_zstd;
-    let stream: Box<dyn Read + '_> = if is_gzip {
-        Box::new(MultiGzDecoder::new(source))
-    } else if is_zstd {
-        Box::new(zstd::stream::read::Decoder::with_buffer(source)?)
-    } else {
-        Box::new(source)
-    };
-    let left = Rc::new(Cell::new(MAX_BYTES));
-    let limits = Limits { packed: is_packed.then_some(packed), ratio: BOMB_RATIO, left: Rc::clone(&left) };
-    let mut stream = BufReader::with_capacity(64 << 10, Limited { stream, unpacked: 0, limits });
-    let described = |error: io::Error| match (error.get_ref().is_some_and(|inner| inner.is::<TooLarge>()), is_packed) {
-        (false, true) => anyhow!(error).context("decompressing"),
-        _ => anyhow!(error),
-    };
-    if is_tar(stream.fill_buf().map_err(described)?, name) {
-        stream.get_mut().limits.ratio = ARCHIVE_BOMB_RATIO;
-        return Ok(Unpacked::Archive(read_tar(stream, &left, name)?));
+    let mut file = Decompressed::open(source)?;
+    if file.is_tar(name)? {
+        return Ok(Unpacked::Archive(read_tar(file, name)?));
     }
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).map_err(described)?;
-    Ok(Unpacked::Text(bytes))
+    Ok(Unpacked::Text(file.whole()?))
 }
 
-/// Checks the magic bytes of POSIX and GNU archives; older formats have none.
-fn is_tar(head: &[u8], name: &str) -> bool {
-    let name = name.to_lowercase();
-    let named = [".tar", ".tgz", ".tar.gz", ".tar.zst", ".tzst"].iter().any(|ending| name.ends_with(ending));
-    head.get(257..262) == Some(b"ustar") || (named && head.len() >= 512)
-}
-
-fn read_tar(stream: impl Read, left: &Rc<Cell<u64>>, name: &str) -> Result<Tree> {
+fn read_tar(mut file: Decompressed, name: &str) -> Result<Tree> {
+    file.allow_repetition();
+    let left = file.left();
     let mut tree = Tree::new(name);
     let (mut entries, mut kept, mut unpacked) = (0, 0u64, 0u64);
-    let mut archive = tar::Archive::new(stream);
+    let mut archive = tar::Archive::new(file);
     let mut files = archive.entries()?;
     loop {
         left.set(MAX_HEADER_BYTES);
@@ -135,8 +94,8 @@ fn entry_path(bytes: &[u8]) -> Result<String> {
             }
         }
     }
-    if parts.len() > DEEPEST {
-        bail!("archive has directories nested more than {DEEPEST} levels deep");
+    if parts.len() > MAX_DEPTH {
+        bail!("archive has directories nested more than {MAX_DEPTH} levels deep");
     }
     Ok(parts.join("/"))
 }
@@ -147,74 +106,6 @@ fn whole(entry: &mut impl Read) -> Result<Vec<u8>> {
     entry.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
-
-/// Reads the last bytes of a stream.
-pub(super) fn end_of(source: &mut impl Read, max: usize) -> Result<Vec<u8>> {
-    let (mut end, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
-    loop {
-        match source.read(&mut chunk)? {
-            0 => break,
-            n => end.extend_from_slice(&chunk[..n]),
-        }
-        if end.len() > 2 * max {
-            end.drain(..end.len() - max);
-        }
-    }
-    end.drain(..end.len().saturating_sub(max));
-    Ok(end)
-}
-
-/// Counts the bytes read from the compressed stream.
-struct Counted<'a> {
-    source: &'a mut dyn Read,
-    count: Rc<Cell<u64>>,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.source.read(buffer)?;
-        self.count.set(self.count.get() + n as u64);
-        Ok(n)
-    }
-}
-
-struct Limits {
-    /// The number of bytes read from the compressed stream; `None` if it is not compressed.
-    packed: Option<Rc<Cell<u64>>>,
-    ratio: u64,
-    /// How much more may be read.
-    left: Rc<Cell<u64>>,
-}
-
-/// The decompressed stream, which fails when it exceeds a limit.
-struct Limited<'a> {
-    stream: Box<dyn Read + 'a>,
-    unpacked: u64,
-    limits: Limits,
-}
-
-impl Read for Limited<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.stream.read(buffer)?;
-        self.unpacked += n as u64;
-        let Limits { packed, ratio, left } = &self.limits;
-        if let Some(packed) = packed {
-            let max = packed.get().saturating_mul(*ratio).max(BOMB_FROM);
-            if self.unpacked > max {
-                return Err(io::Error::other(TooLarge(max)));
-            }
-        }
-        match left.get().checked_sub(n as u64) {
-            Some(rest) => left.set(rest),
-            None => return Err(io::Error::other(TooLarge(self.unpacked))),
-        }
-        Ok(n)
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("file is larger than {} MiB, more than any recorded cluster", .0 >> 20)]
-struct TooLarge(u64);
 
 #[cfg(test)]
 mod tests {

@@ -74,10 +74,7 @@ pub(super) fn read(reader: &mut Reader, tree: &Tree, root: &str) -> Result<()> {
 }
 
 fn declare(reader: &mut Reader, namespaces: BTreeSet<String>, is_there: impl Fn(Kind) -> bool) {
-    let extent = match namespaces.contains(NEVER_ASKED_FOR) {
-        true => Extent::Everything,
-        false => Extent::Namespaces(namespaces),
-    };
+    let extent = if namespaces.contains(NEVER_ASKED_FOR) { Extent::Everything } else { Extent::Namespaces(namespaces) };
     for kind in Kind::ALL {
         let extent = match kind {
             Kind::Node => Extent::Everything,

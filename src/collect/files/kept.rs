@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::recorder::Identity;
-use super::places::{Document, Field, Node, Place};
+use super::source_map::{Document, Field, Node, Place};
 
 /// The location of one object.
 #[derive(Debug, Serialize, Deserialize)]

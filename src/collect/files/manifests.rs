@@ -1,4 +1,4 @@
-//! Directories of manifests: skips files that are not manifests, charts and kustomize patches, and handles Helm output.
+//! Directories of manifests: skips files that are not manifests, charts and kustomize patches.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,6 @@ use super::tree::{Tree, is_objects};
 
 /// The file names that kustomize recognizes.
 const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
-const HOOK: &str = "helm.sh/hook";
 
 /// Reads all `.json`, `.yaml` and `.yml` files of a directory recursively, and `logs/POD_CONTAINER.log`. Skips hidden
 /// directories, charts, and files of kustomizations that are not listed as resources: patches are not complete objects.
@@ -143,25 +142,6 @@ fn read_log(reader: &mut Reader, tree: &Tree, path: &str) {
     }
 }
 
-/// The template that a document of `helm template` was rendered from: `# Source: shop/templates/cart.yaml`.
-pub(super) fn helm_source(document: &str) -> Option<&str> {
-    let comments =
-        document.lines().take_while(|line| line.is_empty() || line.starts_with('#') || line.starts_with("---"));
-    comments.filter_map(|line| line.strip_prefix("# Source:")).map(str::trim).next()
-}
-
-/// Whether an installation does not create the object: a test, or a hook that runs only on deletion or rollback.
-pub(super) fn is_helm_test(json: &str) -> bool {
-    const INSTALLED: [&str; 5] = ["pre-install", "post-install", "pre-upgrade", "post-upgrade", "crd-install"];
-    if !json.contains(HOOK) {
-        return false;
-    }
-    let Ok(object) = serde_json::from_str::<Value>(json) else { return false };
-    let hooks = object["metadata"]["annotations"][HOOK].as_str();
-    hooks.is_some_and(|hooks| !hooks.split(',').any(|hook| INSTALLED.contains(&hook.trim())))
-        && object["metadata"]["uid"].is_null()
-}
-
 /// An object named by the API server (`generateName`) is identified by the name prefix.
 pub(super) fn with_generated_name(json: &str) -> Option<String> {
     if !json.contains("\"generateName\"") {
@@ -175,12 +155,6 @@ pub(super) fn with_generated_name(json: &str) -> Option<String> {
     }
     metadata.insert("name".to_string(), generated.into());
     Some(object.to_string())
-}
-
-/// Whether a name contains a template action. Other fields may legitimately contain braces (alerts, workflows).
-pub(super) fn is_template(object: &Value) -> bool {
-    let fields = ["/metadata/name", "/metadata/namespace", "/kind"];
-    fields.iter().any(|field| object.pointer(field).and_then(Value::as_str).is_some_and(|text| text.contains("{{")))
 }
 
 /// Whether the object is a configuration file of a tool (kubeconfig, kind, kubeadm, Skaffold): it has no name and no

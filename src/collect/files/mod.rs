@@ -9,8 +9,9 @@
 //! | [`bundle`] | Troubleshoot support bundles |
 //! | [`must_gather`] | OpenShift's `oc adm must-gather` and `oc adm inspect` |
 //! | [`snapshot`] | snapshots written by `kubectl-gpt snapshot` |
-//! | [`archive`], [`tree`] | compressed files, archives and directories |
-//! | [`places`], [`kept`] | source locations of manifests, also stored in snapshots |
+//! | [`decompressed`], [`archive`], [`tree`] | compressed files, archives and directories |
+//! | [`helm`] | what Helm writes into manifests |
+//! | [`source_map`], [`kept`] | source locations of manifests, also stored in snapshots |
 //!
 //! Coverage of files: the layout of a snapshot, a bundle or a dump determines which kinds were read. A List with Nodes
 //! and Namespaces is a recording of a whole cluster, so a kind that does not occur has no objects. Any other input is
@@ -18,12 +19,14 @@
 
 mod archive;
 mod bundle;
+mod decompressed;
 mod dump;
+mod helm;
 mod kept;
 mod manifests;
 mod must_gather;
-pub mod places;
 pub mod snapshot;
+pub mod source_map;
 mod text;
 mod tree;
 
@@ -40,7 +43,7 @@ use kubectl_gpt_analyzers::text::words;
 use kubectl_gpt_analyzers::{Builder, ContainerLog, Extent, Gap, Kind, Now, ObjectRef, Objects, Origin, Reason};
 
 use self::archive::Unpacked;
-use self::places::{Place, Places};
+use self::source_map::{Place, SourceMap};
 use self::text::Text;
 use self::tree::Tree;
 use super::recorder::Recorder;
@@ -60,7 +63,7 @@ pub struct Input {
     /// Notes, for example about skipped files.
     pub notes: Vec<String>,
     /// The source locations of manifests.
-    pub places: Places,
+    pub source_map: SourceMap,
 }
 
 /// Options for reading files.
@@ -113,7 +116,7 @@ fn slashes(path: &Path) -> String {
 struct Reader {
     options: Options,
     builder: Builder,
-    places: Places,
+    source_map: SourceMap,
     notes: Vec<String>,
     /// The coverage of kinds, as determined by the layout.
     declared: BTreeMap<Kind, Extent>,
@@ -169,7 +172,7 @@ impl Reader {
 
     /// Adds one object; `n` is its index in a list, for messages.
     fn object(&mut self, json: &str, n: usize, text: &Text, place: impl FnOnce(&ObjectRef) -> Option<Place>) {
-        if manifests::is_helm_test(json) {
+        if helm::is_test(json) {
             self.helm_tests += 1;
             return;
         }
@@ -189,7 +192,7 @@ impl Reader {
                     if !decoded.is_live()
                         && let Some(place) = place(&object)
                     {
-                        self.places.add(&object, place);
+                        self.source_map.add(&object, place);
                     }
                 }
                 match decoded {
@@ -260,7 +263,7 @@ impl Reader {
         let origin = cover(&mut self.builder, &self.declared);
         let now = self.now.map_or(Now::NewestInData, Now::At);
         let origin = self.origin.unwrap_or(origin);
-        Ok(Input { builder: self.builder, origin, now, notes: self.notes, places: self.places })
+        Ok(Input { builder: self.builder, origin, now, notes: self.notes, source_map: self.source_map })
     }
 
     /// A directory may contain manifests next to the recording of the cluster they were applied to.

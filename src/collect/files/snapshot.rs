@@ -25,7 +25,7 @@ use super::super::recorder::{Identity, Recorded};
 use super::super::redact::scrub;
 use super::Reader;
 use super::kept::Kept;
-use super::places::Places;
+use super::source_map::SourceMap;
 use super::text::{Text, utf8};
 use super::tree::Tree;
 use crate::whole_file::{self, Readers};
@@ -175,12 +175,12 @@ pub fn write(
     out: impl Write,
     cluster: &Cluster,
     objects: &BTreeMap<Identity, Recorded>,
-    places: &Places,
+    source_map: &SourceMap,
     notes: &[String],
 ) -> Result<()> {
     let mut entries: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     entries.insert(HEADER.to_string(), serde_json::to_vec_pretty(&Header::new(cluster, notes))?);
-    if let Some(kept) = kept(objects, places)? {
+    if let Some(kept) = kept(objects, source_map)? {
         entries.insert(PLACES.to_string(), kept.into());
     }
     for (path, items) in lists(objects) {
@@ -206,8 +206,8 @@ pub fn write(
 }
 
 /// One object per line, in order; `None` if none comes from a manifest.
-fn kept(objects: &BTreeMap<Identity, Recorded>, places: &Places) -> Result<Option<String>> {
-    let known = objects.iter().filter_map(|(object, recorded)| Some((object, recorded, places.of(object)?)));
+fn kept(objects: &BTreeMap<Identity, Recorded>, source_map: &SourceMap) -> Result<Option<String>> {
+    let known = objects.iter().filter_map(|(object, recorded)| Some((object, recorded, source_map.of(object)?)));
     let lines = known.map(|(object, recorded, place)| serde_json::to_string(&Kept::new(object, &recorded.json, place)));
     let lines: Vec<String> = lines.collect::<Result<_, _>>()?;
     Ok((!lines.is_empty()).then(|| format!("[{}]", lines.join(",\n"))))
@@ -343,12 +343,12 @@ pub fn write_file(
     path: &std::path::Path,
     cluster: &Cluster,
     objects: &BTreeMap<Identity, Recorded>,
-    places: &Places,
+    source_map: &SourceMap,
     notes: &[String],
 ) -> Result<()> {
     if path.as_os_str() == "-" {
-        return write(io::stdout().lock(), cluster, objects, places, notes).context("writing the snapshot");
+        return write(io::stdout().lock(), cluster, objects, source_map, notes).context("writing the snapshot");
     }
-    whole_file::write(path, Readers::Owner, |out| write(out, cluster, objects, places, notes))
+    whole_file::write(path, Readers::Owner, |out| write(out, cluster, objects, source_map, notes))
         .with_context(|| format!("writing {}", path.display()))
 }

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::kept::Kept;
-use super::places::{Document, Place};
-use super::{Reader, manifests};
+use super::source_map::{Document, Place};
+use super::{Reader, helm};
 
 /// The source of a text.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl<'a> Part<'a> {
 
     /// Lines of standard input are not useful, but `helm template` states the template of each document.
     fn document(&self) -> Document {
-        match manifests::helm_source(self.source).filter(|_| self.text.file == "-") {
+        match helm::source(self.source).filter(|_| self.text.file == "-") {
             Some(template) => Document::new(template.to_string(), None, self.source),
             None => Document::new(self.text.file.clone(), Some(self.first_line), self.source),
         }
@@ -125,7 +125,7 @@ impl Reader {
             match serde_saphyr::from_str::<serde_json::Value>(document) {
                 Ok(serde_json::Value::Null) => {}
                 Ok(value @ (serde_json::Value::Object(_) | serde_json::Value::Array(_))) => {
-                    if manifests::is_template(&value) {
+                    if helm::is_template(&value) {
                         return Err(unrendered(&text.name, line, document));
                     }
                     read += 1;

@@ -4,16 +4,18 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::archive::{LOG_END, Unpacked, end_of, unpack};
+use super::decompressed::Decompressed;
 use super::slashes;
 
 /// Maximum depth of nested directories.
-pub(super) const DEEPEST: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
+/// How much of the end of a log is kept.
+pub(super) const LOG_END: usize = 1 << 20;
 /// Maximum number of files in a directory.
 const MAX_FILES: usize = 500_000;
 
@@ -57,8 +59,8 @@ impl Tree {
 
     fn walk(&mut self, folder: &Path, below: &str, depth: usize) -> Result<()> {
         let reading = || format!("reading directory {}", folder.display());
-        if depth > DEEPEST {
-            bail!("{}: directories are nested more than {DEEPEST} levels deep", reading());
+        if depth > MAX_DEPTH {
+            bail!("{}: directories are nested more than {MAX_DEPTH} levels deep", reading());
         }
         let entries: io::Result<Vec<_>> = fs::read_dir(folder).with_context(reading)?.collect();
         for entry in entries.with_context(reading)? {
@@ -109,19 +111,14 @@ impl Tree {
     /// The decompressed content of a file.
     pub fn read(&self, path: &str) -> Result<Cow<'_, [u8]>> {
         let name = self.display(path);
-        let unpacked = match self.files.get(path) {
+        let reading = || format!("reading {name}");
+        let bytes = match self.files.get(path) {
             None => bail!("{name} not found"),
             Some(Content::Memory(bytes)) if !path.ends_with(".gz") => return Ok(Cow::Borrowed(bytes)),
-            Some(Content::Memory(bytes)) => unpack(&mut bytes.as_slice(), path),
-            Some(Content::Disk(file)) => {
-                let mut file = fs::File::open(file).with_context(|| format!("reading {name}"))?;
-                unpack(&mut file, "")
-            }
+            Some(Content::Memory(bytes)) => decompress(&mut bytes.as_slice(), path),
+            Some(Content::Disk(file)) => decompress(&mut fs::File::open(file).with_context(reading)?, ""),
         };
-        match unpacked.with_context(|| format!("reading {name}"))? {
-            Unpacked::Text(bytes) => Ok(Cow::Owned(bytes)),
-            Unpacked::Archive(_) => bail!("reading {name}: nested archives are not supported"),
-        }
+        Ok(Cow::Owned(bytes.with_context(reading)?))
     }
 
     /// Reads the end of a log; `None` if it cannot be read.
@@ -132,6 +129,30 @@ impl Tree {
         };
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
+}
+
+fn decompress(source: &mut dyn Read, name: &str) -> Result<Vec<u8>> {
+    let mut file = Decompressed::open(source)?;
+    if file.is_tar(name)? {
+        bail!("nested archives are not supported");
+    }
+    file.whole()
+}
+
+/// Reads the last bytes of a stream.
+pub(super) fn end_of(source: &mut impl Read, max: usize) -> Result<Vec<u8>> {
+    let (mut end, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        match source.read(&mut chunk)? {
+            0 => break,
+            n => end.extend_from_slice(&chunk[..n]),
+        }
+        if end.len() > 2 * max {
+            end.drain(..end.len() - max);
+        }
+    }
+    end.drain(..end.len().saturating_sub(max));
+    Ok(end)
 }
 
 /// Whether a file of this name may contain objects or logs.

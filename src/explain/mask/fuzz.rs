@@ -8,7 +8,8 @@ use proptest::sample::select;
 use regex::Captures;
 use serde_json::{Value, json};
 
-use super::{LENGTH, Masker, Names, PLACEHOLDER, PUBLIC_ADDRESSES, Sort};
+use super::{LENGTH, Masker, Names, PLACEHOLDER, PUBLIC_ADDRESSES};
+use crate::explain::entity::EntityKind;
 use crate::explain::vocabulary;
 
 /// Data that must not appear in masked text.
@@ -19,7 +20,7 @@ struct Planted {
     /// The identifying parts: `hunter2`.
     secrets: Vec<String>,
     /// The type of name in the cluster, if it is one.
-    name: Option<Sort>,
+    name: Option<EntityKind>,
 }
 
 impl Planted {
@@ -62,8 +63,8 @@ fn named() -> impl Strategy<Value = Planted> {
         (strange(), strange())
             .prop_map(|(host, name)| Planted::parts(format!("{host}.io/team/{name}"), &[&host, &name])),
     ];
-    let sort = select(vec![Sort::Name, Sort::Namespace, Sort::Node]);
-    (name, sort).prop_map(|(planted, sort)| Planted { name: Some(sort), ..planted })
+    let kind = select(vec![EntityKind::Name, EntityKind::Namespace, EntityKind::Node]);
+    (name, kind).prop_map(|(planted, kind)| Planted { name: Some(kind), ..planted })
 }
 
 fn address() -> impl Strategy<Value = Planted> {
@@ -178,8 +179,8 @@ fn text(separators: &'static [&'static [&'static str]]) -> impl Strategy<Value =
 fn masker(planted: &[Planted]) -> Masker {
     let mut names = Names { key: [7; 32], ..Names::default() };
     for planted in planted {
-        if let Some(sort) = planted.name {
-            names.sorts.insert(planted.text.to_lowercase(), sort);
+        if let Some(kind) = planted.name {
+            names.kinds.insert(planted.text.to_lowercase(), kind);
         }
     }
     Masker::new(names)

@@ -11,7 +11,7 @@ use super::super::recorder::Identity;
 
 /// The source locations of objects from manifests.
 #[derive(Debug, Default)]
-pub struct Places {
+pub struct SourceMap {
     objects: BTreeMap<Identity, Place>,
 }
 
@@ -49,7 +49,7 @@ impl Document {
     }
 }
 
-impl Places {
+impl SourceMap {
     pub(super) fn add(&mut self, object: &ObjectRef, place: Place) {
         self.objects.insert(object.into(), place);
     }
