@@ -173,7 +173,7 @@ fn compile(file: &str, fields: Spanned<RuleFields>) -> Result<(String, FromFile)
     };
     let definition = Definition {
         id: fields.id,
-        severity: fields.severity.into(),
+        severity: fields.severity,
         summary: fields.summary.unwrap_or_else(|| id.clone()).trim().to_string(),
         description: fields.description,
         kinds: kinds.clone(),

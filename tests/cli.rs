@@ -58,8 +58,7 @@ fn standard_output_contains_only_the_report() {
 fn json_follows_the_schema() {
     let schema = crate::schema::closed();
     let mut findings = 0;
-    for entry in fs::read_dir("tests/scenarios").unwrap() {
-        let folder = entry.unwrap().path();
+    for folder in crate::expectations::folders("scenarios") {
         let output = analyze(&["-o", "json", "-f", path(&folder.join("cluster.json"))]);
         let report = report(&output);
         let errors: Vec<String> = schema.iter_errors(&report).map(|error| error.to_string()).collect();

@@ -45,7 +45,8 @@ fn report(file: &Path) -> Value {
     let input = files::read(&[file.to_path_buf()]).unwrap();
     let cluster = input.builder.build(Now::NewestInData, input.origin);
     let analysis = analyze(&cluster, &rules::of(Profile::Default));
-    serde_json::from_str(&json::render(&Report::new(Source::files(Vec::new(), &cluster), &cluster, &analysis)).unwrap()).unwrap()
+    serde_json::from_str(&json::render(&Report::new(Source::files(Vec::new(), &cluster), &cluster, &analysis)).unwrap())
+        .unwrap()
 }
 
 #[test]

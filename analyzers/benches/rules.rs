@@ -2,6 +2,7 @@
 //!
 //! One of every BROKEN applications crashes. Prints the time of each step, of all rules together and of the slowest
 //! rules.
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "measures and reads files")]
 
 use std::time::{Duration, Instant};
 

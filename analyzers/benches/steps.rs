@@ -1,5 +1,6 @@
 //! The cost of each step from API responses to findings, on generated clusters:
 //! `cargo bench -p kubectl-gpt-analyzers --bench steps`.
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "measures and reads files")]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use generated::World;

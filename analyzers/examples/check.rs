@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p kubectl-gpt-analyzers --example check -- cluster.json …`
 
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "an example for the terminal")]
+
 use kubectl_gpt_analyzers::snapshot::decode::{Decoded, object};
 use kubectl_gpt_analyzers::{Builder, Extent, Kind, Now, Origin, Profile, analyze, rules};
 

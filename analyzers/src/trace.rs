@@ -261,12 +261,13 @@ impl<'a> Walk<'a> {
             TraceEnd::Host { name, port } => self.host(source, name, port.as_deref()),
             TraceEnd::Pod { port, .. } | TraceEnd::Workload { port, .. } => {
                 let ends = self.pods(to)?;
-                let target = |end: &PodEnd<'a>| match port.as_deref() {
-                    Some(port) => match port.parse() {
-                        Ok(number) => Some(Port::tcp(number)),
-                        Err(_) => end.named_ports(port).next(),
-                    },
-                    None => {
+                let target = |end: &PodEnd<'a>| {
+                    if let Some(port) = port.as_deref() {
+                        match port.parse() {
+                            Ok(number) => Some(Port::tcp(number)),
+                            Err(_) => end.named_ports(port).next(),
+                        }
+                    } else {
                         let mut ports = end.spec.running_containers().flat_map(|c| &c.ports);
                         ports.next().and_then(|p| {
                             Some(Port { number: p.container_port, protocol: Protocol::parse(&p.protocol)? })
@@ -447,21 +448,18 @@ impl<'a> Walk<'a> {
         };
         let ports: Vec<String> = service.spec.ports.iter().map(|p| p.port.to_string()).collect();
         let object = Some(service.reference());
-        match found {
-            Some(found) => {
-                let target = crate::snapshot::model::port_text(&found.target());
-                let text = format!("Service {} maps port {} to port {target} of its pods", service.name(), found.port);
-                self.hop("Service", HopVerdict::Open, object, text, None);
-            }
-            None => {
-                let text = format!(
-                    "Service {} has no port {}, only {}",
-                    service.name(),
-                    port.unwrap_or_default(),
-                    words::list(&ports, 5)
-                );
-                self.hop("Service", HopVerdict::Closed, object, text, None);
-            }
+        if let Some(found) = found {
+            let target = crate::snapshot::model::port_text(&found.target());
+            let text = format!("Service {} maps port {} to port {target} of its pods", service.name(), found.port);
+            self.hop("Service", HopVerdict::Open, object, text, None);
+        } else {
+            let text = format!(
+                "Service {} has no port {}, only {}",
+                service.name(),
+                port.unwrap_or_default(),
+                words::list(&ports, 5)
+            );
+            self.hop("Service", HopVerdict::Closed, object, text, None);
         }
         found
     }
@@ -471,7 +469,13 @@ impl<'a> Walk<'a> {
         let name = service.name();
         match self.cluster.backends(service) {
             None => {
-                self.hop("endpoints", HopVerdict::Unknown, object, "EndpointSlices could not be read".to_string(), None)
+                self.hop(
+                    "endpoints",
+                    HopVerdict::Unknown,
+                    object,
+                    "EndpointSlices could not be read".to_string(),
+                    None,
+                );
             }
             Some(_) if !service.metadata.is_live() => {}
             Some(backends)
@@ -638,7 +642,8 @@ impl<'a> Walk<'a> {
         for policy in self.set.isolating(direction, &pod) {
             let rules = policy.rules(direction).unwrap_or_default().iter();
             let for_peer = rules.filter(|rule| rule.allows_peer(&self.set, policy.namespace(), &other) == Answer::Yes);
-            let ports: Vec<String> = for_peer.flat_map(|rule| &rule.ports).map(|p| p.to_string()).collect();
+            let ports: Vec<String> =
+                for_peer.flat_map(|rule| &rule.ports).map(std::string::ToString::to_string).collect();
             if !ports.is_empty() {
                 return format!(": NetworkPolicy {} opens port {}, not {port}", policy.name(), words::list(&ports, 5));
             }
@@ -716,7 +721,7 @@ struct Target<'a> {
 #[cfg(test)]
 mod tests {
     use super::{HopVerdict, Trace, TraceEnd, trace};
-    use crate::testing::World;
+    use crate::testing::TestCluster;
 
     const SHOP: &str = "
 apiVersion: v1
@@ -735,7 +740,7 @@ metadata: {name: back, namespace: shop}
 spec: {selector: {app: back}, ports: [{port: 80, targetPort: 9000}]}";
 
     fn walk(documents: &[&str], from: &str, to: &str) -> Trace {
-        let cluster = World::new(documents).build();
+        let cluster = TestCluster::new(documents).build();
         let end = |text| TraceEnd::parse(text, "shop").unwrap();
         trace(&cluster, &end(from), Some(&end(to))).unwrap()
     }

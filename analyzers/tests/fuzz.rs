@@ -1,6 +1,7 @@
 //! No content of a cluster or a file makes a rule or a parser panic. `PROPTEST_CASES=10000 cargo test -p
 //! kubectl-gpt-analyzers --test fuzz` runs more cases. Failing cases are stored next to this file and run first.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "measures and reads files")]
 
 use std::path::Path;
 use std::sync::LazyLock;

@@ -96,8 +96,8 @@ fn message(finding: &Finding) -> String {
     lines.extend(facts.filter(|fact| !finding.message.contains(fact)).take(3).map(|fact| format!("because {fact}")));
     if let Some(fix) = finding.fix.first() {
         lines.push(match &fix.command {
-            Some(command) => format!("fix: {}: {}", fix.text.to_string(), plain(command)),
-            None => format!("fix: {}", fix.text.to_string()),
+            Some(command) => format!("fix: {}: {}", fix.text, plain(command)),
+            None => format!("fix: {}", fix.text),
         });
     }
     words::shorten(&lines.join("\n"), 4000)

@@ -7,7 +7,8 @@ use crate::report::Report;
 /// # Errors
 /// When the report cannot be serialized, which is a bug.
 pub fn render(report: &Report) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(report).context("serializing the report")? + "
+    Ok(serde_json::to_string_pretty(report).context("serializing the report")?
+        + "
 ")
 }
 

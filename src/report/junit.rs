@@ -48,9 +48,9 @@ fn case(report: &Report, finding: &Finding) -> TestCase {
         status.set_message(finding.message.to_string()).set_type(finding.severity.to_string());
         status.set_description(details(finding));
     }
-    let mut case = TestCase::new(format!("{} ({})", finding.object.to_string(), finding.id), status);
+    let mut case = TestCase::new(format!("{} ({})", finding.object, finding.id), status);
     if !fails {
-        case.set_system_out(format!("{}: {}\n{}", finding.severity, finding.message.to_string(), details(finding)));
+        case.set_system_out(format!("{}: {}\n{}", finding.severity, finding.message, details(finding)));
     }
     if let Some(place) = &finding.location {
         case.extra.insert("file".into(), plain(&place.file).into());
@@ -61,11 +61,11 @@ fn case(report: &Report, finding: &Finding) -> TestCase {
 
 /// Evidence, causes and fixes, one line each.
 fn details(finding: &Finding) -> String {
-    let because = finding.evidence.iter().map(|evidence| format!("because {}\n", evidence.text.to_string()));
+    let because = finding.evidence.iter().map(|evidence| format!("because {}\n", evidence.text));
     let causes = finding.caused_by.iter().map(|id| format!("caused by {id}\n"));
     let fixes = finding.fix.iter().map(|fix| match &fix.command {
-        Some(command) => format!("fix {}: {}\n", fix.text.to_string(), plain(command)),
-        None => format!("fix {}\n", fix.text.to_string()),
+        Some(command) => format!("fix {}: {}\n", fix.text, plain(command)),
+        None => format!("fix {}\n", fix.text),
     });
     because.chain(causes).chain(fixes).collect()
 }

@@ -78,11 +78,15 @@ fn heading(finding: &Finding, width: usize) -> String {
     let object = finding.object.to_string();
     let rule = &finding.rule;
     let used = LABEL + object.chars().count() + rule.len();
-    let gap = width.saturating_sub(used).max(2);
+    // A rule that does not fit beside the object is on a line of its own.
+    let gap = match width.checked_sub(used) {
+        Some(gap) if gap >= 2 => " ".repeat(gap),
+        _ => format!("\n{:LABEL$}", ""),
+    };
     let dim = Style::new().dimmed();
     let severity = finding.severity.to_string();
     let object_styled = format!("{BOLD}{object}{BOLD:#}");
-    format!("{style}{severity:LABEL$}{style:#}{object_styled}{:gap$}{dim}{rule}{dim:#}\n", "")
+    format!("{style}{severity:LABEL$}{style:#}{object_styled}{gap}{dim}{rule}{dim:#}\n")
 }
 
 fn consequences(problem: &Problem, width: usize) -> String {

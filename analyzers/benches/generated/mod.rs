@@ -11,14 +11,14 @@ const PAGE: usize = 500;
 const STARTED: &str = "2026-11-20T12:00:00Z";
 const NOW: &str = "2026-11-21T12:00:00Z";
 
-pub struct World {
+pub(crate) struct World {
     pub pods: usize,
     /// One of this many applications crashes; none if 0.
     pub broken_every: usize,
 }
 
 /// An empty builder that covers every kind.
-pub fn builder() -> Builder {
+pub(crate) fn builder() -> Builder {
     let mut builder = Builder::new();
     for kind in Kind::ALL {
         builder.cover(*kind, Extent::Everything);
@@ -26,20 +26,20 @@ pub fn builder() -> Builder {
     builder
 }
 
-pub fn decode(kind: Kind, body: &str) -> Page {
+pub(crate) fn decode(kind: Kind, body: &str) -> Page {
     let content = if kind == Kind::ConfigMap { Content::MetadataOnly } else { Content::Whole };
     let page = list_page(kind, body.as_bytes(), content).expect("a list");
     assert!(page.broken.is_empty(), "{:?}", page.broken);
     page
 }
 
-pub fn build(builder: Builder) -> Cluster {
+pub(crate) fn build(builder: Builder) -> Cluster {
     builder.build(Now::At(NOW.parse().expect("a time")), Origin::Cluster)
 }
 
 impl World {
     /// The lists of all kinds as an API server returns them, page by page.
-    pub fn each_page(&self, each: &mut dyn FnMut(Kind, String)) {
+    pub(crate) fn each_page(&self, each: &mut dyn FnMut(Kind, String)) {
         let (apps, nodes) = (self.pods / PODS_EACH, (self.pods / 50).max(1));
         // Nearly sorted by namespace and name, as API servers return objects.
         let mut list = |kind: Kind, count: usize, object: &dyn Fn(usize) -> Value| {

@@ -117,7 +117,7 @@ macro_rules! declare_rule {
         explained_by: [$($explains:literal),* $(,)?] $(,)?
     ) => {
         $(#[doc = $doc])+
-        pub static RULE: crate::engine::BuiltIn = crate::engine::BuiltIn {
+        pub(super) static RULE: crate::engine::BuiltIn = crate::engine::BuiltIn {
             meta: crate::engine::RuleMeta {
                 id: std::borrow::Cow::Borrowed($id),
                 severity: crate::engine::Severity::$severity,

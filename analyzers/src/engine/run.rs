@@ -251,7 +251,7 @@ fn fingerprint(rule: &str, object: &ObjectRef, key: &str) -> String {
 /// Whether a finding is relevant. In a namespace that is being deleted only findings about blocked deletion are: pods
 /// are deleted first, and their workloads remain without pods until all are deleted (KEP-5080).
 fn matters(cluster: &Cluster, meta: &RuleMeta, finding: &Finding) -> bool {
-    meta.in_terminating_namespaces || !cluster.is_leaving(finding.object.namespace())
+    meta.in_terminating_namespaces || !cluster.is_namespace_terminating(finding.object.namespace())
 }
 
 /// Merges findings with the same id, because ids must be unique in a baseline. Later ones become evidence of the first.
@@ -277,7 +277,10 @@ fn merge_duplicates(findings: &mut Vec<Finding>) {
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(std::string::ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned());
     format!("the rule panicked; this is a bug in kubectl-gpt: {}", text.unwrap_or_default())
 }
 
@@ -285,7 +288,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 mod tests {
     use super::*;
     use crate::engine::rule::{BuiltIn, Profile};
-    use crate::testing::World;
+    use crate::testing::TestCluster;
 
     fn rule(id: &'static str, check: fn(&Cluster, &mut Report)) -> &'static BuiltIn {
         let meta = RuleMeta {
@@ -310,7 +313,7 @@ mod tests {
     #[test]
     fn a_panic_affects_only_its_rule() {
         let rules: [&dyn Rule; 2] = [rule("a/panics", |_, _| panic!("out of luck")), rule("b/works", one)];
-        let analysis = analyze(&World::new(&[]).build(), &rules);
+        let analysis = analyze(&TestCluster::new(&[]).build(), &rules);
         assert_eq!(analysis.findings.len(), 1);
         assert_eq!(analysis.rules_run, 1);
         let gap = &analysis.not_evaluated[0];
@@ -321,7 +324,7 @@ mod tests {
     #[test]
     fn an_unread_optional_kind_is_reported() {
         let rules: [&dyn Rule; 1] = [rule("b/works", one)];
-        let analysis = analyze(&World::new(&[]).forbid(Kind::Node).build(), &rules);
+        let analysis = analyze(&TestCluster::new(&[]).forbid(Kind::Node).build(), &rules);
         assert_eq!(analysis.rules_run, 1);
         assert_eq!(analysis.not_evaluated.len(), 1);
         assert_eq!(analysis.not_evaluated[0].kind, "Node");
@@ -334,7 +337,7 @@ mod tests {
             one(cluster, report);
         };
         let rules: [&dyn Rule; 1] = [rule("b/works", twice)];
-        assert_eq!(analyze(&World::new(&[]).build(), &rules).findings.len(), 1);
+        assert_eq!(analyze(&TestCluster::new(&[]).build(), &rules).findings.len(), 1);
     }
 
     #[test]
@@ -352,7 +355,8 @@ mod tests {
         let service =
             "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {selector: {app: web}}}";
         let rules_that_fire = |namespace: &str| -> Vec<String> {
-            let analysis = analyze(&World::new(&[namespace, service]).build(), &crate::rules::of(Profile::Default));
+            let analysis =
+                analyze(&TestCluster::new(&[namespace, service]).build(), &crate::rules::of(Profile::Default));
             analysis.findings.into_iter().map(|finding| finding.rule.to_string()).collect()
         };
         let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";

@@ -13,7 +13,7 @@ pub struct Nearest {
     /// What the object has instead: `app=cart`, `no label tier`.
     pub has: String,
     /// Whether it looks like a typo: one label differs, and only by a letter or two.
-    pub is_slip: bool,
+    pub is_typo: bool,
 }
 
 impl Nearest {
@@ -52,8 +52,8 @@ pub fn nearest<'a>(
     let differences = selector.differences(*labels);
     let asks: Vec<&str> = differences.iter().map(|(requirement, _)| requirement.as_str()).collect();
     let has: Vec<String> = differences.iter().map(|(asked, value)| instead(asked, *value, *labels)).collect();
-    let is_slip = differences.len() == 1 && is_typo(selector, *labels);
-    Some(Nearest { object: object.clone(), asks: asks.join(","), has: words::list(&has, 3), is_slip })
+    let is_typo = differences.len() == 1 && is_typo(selector, *labels);
+    Some(Nearest { object: object.clone(), asks: asks.join(","), has: words::list(&has, 3), is_typo })
 }
 
 /// Whether the first label that differs looks like a typo. Values that differ only in digits name different objects.

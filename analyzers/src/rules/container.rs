@@ -12,17 +12,17 @@ use crate::text::words::{plain, shorten};
 /// Evidence and advice about the last run of a container.
 pub(crate) trait ContainerReport {
     /// Adds the last termination: exit code, termination message and the last log lines.
-    fn tell_end(&self, cluster: &Cluster, finding: Finding) -> Finding;
+    fn report_end(&self, cluster: &Cluster, finding: Finding) -> Finding;
     /// Adds the last log lines.
-    fn tell_log(&self, cluster: &Cluster, finding: Finding) -> Finding;
+    fn report_log(&self, cluster: &Cluster, finding: Finding) -> Finding;
     /// The termination message or the error line of the log, as `: "…"`.
-    fn saying(&self, cluster: &Cluster) -> String;
+    fn quoted(&self, cluster: &Cluster) -> String;
     /// The command for the log of the last run.
     fn log_command(&self, owner: &ObjectRef) -> String;
 }
 
 impl ContainerReport for PodContainer<'_> {
-    fn tell_end(&self, cluster: &Cluster, mut finding: Finding) -> Finding {
+    fn report_end(&self, cluster: &Cluster, mut finding: Finding) -> Finding {
         let pod = self.pod.reference();
         if let Some(end) = self.last_end() {
             let path = self.last_end_path();
@@ -35,17 +35,17 @@ impl ContainerReport for PodContainer<'_> {
                 finding = finding.evidence(text, &pod, &format!("{path}.message"));
             }
         }
-        self.tell_log(cluster, finding)
+        self.report_log(cluster, finding)
     }
 
-    fn tell_log(&self, cluster: &Cluster, mut finding: Finding) -> Finding {
+    fn report_log(&self, cluster: &Cluster, mut finding: Finding) -> Finding {
         for line in last_lines(cluster, self) {
             finding = finding.evidence(format!("log of {}: {line}", self.name()), &self.pod.reference(), "");
         }
         finding
     }
 
-    fn saying(&self, cluster: &Cluster) -> String {
+    fn quoted(&self, cluster: &Cluster) -> String {
         let end = self.last_end().filter(|end| end.exit_code != 0);
         // With terminationMessagePolicy FallbackToLogsOnError the message has many lines; the last one is the most
         // specific.
@@ -57,9 +57,10 @@ impl ContainerReport for PodContainer<'_> {
     fn log_command(&self, owner: &ObjectRef) -> String {
         let mut command = vec!["-n", self.pod.metadata.namespace.as_str(), "logs"];
         let known = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::Job, Kind::ReplicaSet];
-        let target = match known.iter().any(|kind| owner.is(*kind)) {
-            true => owner.target(),
-            false => format!("pod/{}", self.pod.metadata.name),
+        let target = if known.iter().any(|kind| owner.is(*kind)) {
+            owner.target()
+        } else {
+            format!("pod/{}", self.pod.metadata.name)
         };
         command.extend([target.as_str(), "-c", self.name()]);
         if !self.pod.is_finished() && self.ends() > 0 {

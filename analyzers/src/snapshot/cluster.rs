@@ -405,12 +405,12 @@ impl Cluster {
     }
 
     /// Whether an object, or the namespace it is in, is being deleted.
-    pub fn is_going_away<T: Object>(&self, object: &T) -> bool {
-        object.deleted().is_some() || self.is_leaving(object.namespace())
+    pub fn is_terminating<T: Object>(&self, object: &T) -> bool {
+        object.deleted().is_some() || self.is_namespace_terminating(object.namespace())
     }
 
     /// Whether a namespace is being deleted.
-    pub fn is_leaving(&self, namespace: &str) -> bool {
+    pub fn is_namespace_terminating(&self, namespace: &str) -> bool {
         self.index.leaving.contains(namespace)
     }
 

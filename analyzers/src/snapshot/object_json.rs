@@ -25,11 +25,11 @@ mod tests {
 
     use crate::snapshot::kind::Kind;
     use crate::snapshot::object_ref::ObjectRef;
-    use crate::testing::World;
+    use crate::testing::TestCluster;
 
     #[test]
     fn as_the_api_writes_it_but_without_the_values_of_secrets() {
-        let cluster = World::new(&[
+        let cluster = TestCluster::new(&[
             "{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: a}, data: {tls.crt: Y2VydA==, tls.key: a2V5}}",
             "
             apiVersion: v1

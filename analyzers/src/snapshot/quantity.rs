@@ -17,7 +17,7 @@ pub struct Amount {
 
 const NANOS: i128 = 1_000_000_000;
 /// The largest value of a quantity in the API.
-const LARGEST: i128 = i64::MAX as i128 * NANOS;
+const MAX_NANOS: i128 = i64::MAX as i128 * NANOS;
 
 const BINARY: [(&str, i128); 6] =
     [("Ei", 1 << 60), ("Pi", 1 << 50), ("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
@@ -156,27 +156,27 @@ fn shifted_by(whole: &str, fraction: &str, power: i64) -> i128 {
         } else {
             lost |= digit != 0;
         }
-        if nanos > LARGEST {
-            return LARGEST;
+        if nanos > MAX_NANOS {
+            return MAX_NANOS;
         }
     }
     let missing = places - (whole.len() + fraction.len()) as i64;
     if nanos > 0 {
         for _ in 0..missing.max(0) {
             nanos = nanos.saturating_mul(10);
-            if nanos > LARGEST {
-                return LARGEST;
+            if nanos > MAX_NANOS {
+                return MAX_NANOS;
             }
         }
     }
-    nanos.saturating_add(i128::from(lost)).min(LARGEST)
+    nanos.saturating_add(i128::from(lost)).min(MAX_NANOS)
 }
 
 /// `whole.fraction` times a power of two, in billionths.
 fn scaled_by(whole: &str, fraction: &str, factor: i128) -> i128 {
     let units = shifted_by(whole, "", 0);
-    if units >= LARGEST {
-        return LARGEST;
+    if units >= MAX_NANOS {
+        return MAX_NANOS;
     }
     // The factor is at most 2^60, so eighteen digits of the fraction fit into 128 bits. Further digits only affect
     // rounding.
@@ -189,7 +189,7 @@ fn scaled_by(whole: &str, fraction: &str, factor: i128) -> i128 {
     let product = part.saturating_mul(factor);
     let lost = product % divisor != 0 || cut.bytes().any(|digit| digit != b'0');
     let part = product / divisor + i128::from(lost);
-    units.saturating_mul(factor).saturating_add(part).min(LARGEST)
+    units.saturating_mul(factor).saturating_add(part).min(MAX_NANOS)
 }
 
 /// `value / unit`, truncated to `places` decimal places.
@@ -279,8 +279,8 @@ mod tests {
             ("0.1Ki", 102_400_000_000),
             ("0.5n", 1),
             ("-0.5n", -1),
-            ("9e30", LARGEST),
-            ("16Ei", LARGEST),
+            ("9e30", MAX_NANOS),
+            ("16Ei", MAX_NANOS),
             ("1e-999999999999999999999", 1),
             ("0e999999999999999999999", 0),
         ];
@@ -350,14 +350,14 @@ mod tests {
             let (whole, fraction) = digits.split_at(digits.len() - places);
             let point = if places > 0 { "." } else { "" };
             let text = format!("{whole}{point}{fraction}{suffix}");
-            prop_assert_eq!(nanos(&text), Some(naive(number, places, suffix).min(LARGEST)), "{}", text);
+            prop_assert_eq!(nanos(&text), Some(naive(number, places, suffix).min(MAX_NANOS)), "{}", text);
         }
 
         #[test]
         fn never_panics(text in "\\PC{0,40}", number in "[-+]?[0-9.]{0,60}[a-zA-Z]{0,2}[-+]?[0-9]{0,30}") {
             for text in [text, number] {
                 if let Some(amount) = Amount::parse(&text) {
-                    prop_assert!(amount.nanos.abs() <= LARGEST);
+                    prop_assert!(amount.nanos.abs() <= MAX_NANOS);
                     let sum = amount + amount - Amount::ZERO;
                     for resource in ["cpu", "memory", "pods"] {
                         prop_assert!(!sum.text(resource).is_empty());

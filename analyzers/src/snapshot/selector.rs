@@ -317,7 +317,7 @@ mod tests {
     use super::*;
     use crate::snapshot::kind::Kind;
     use crate::snapshot::objects::Object;
-    use crate::testing::World;
+    use crate::testing::TestCluster;
 
     /// A naive implementation of the API's definition.
     fn reference(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
@@ -394,7 +394,7 @@ mod tests {
                 serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata}).to_string()
             }).collect();
             let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
-            let cluster = World::new(&documents).cover(Kind::Pod, crate::Extent::Everything).build();
+            let cluster = TestCluster::new(&documents).cover(Kind::Pod, crate::Extent::Everything).build();
             let found: Vec<&str> =
                 cluster.pods_matching("shop", &Selector::new(&selector)).iter().map(|pod| pod.name()).collect();
             let expected: Vec<String> =

@@ -13,15 +13,15 @@ use crate::snapshot::{Builder, Cluster, ContainerLog, Extent, Gap, GroupKind, Ki
 pub const NOW: &str = "2026-11-21T12:00:00Z";
 
 /// A cluster for tests. Objects that are not in it do not exist.
-pub struct World {
+pub struct TestCluster {
     builder: Builder,
     now: Timestamp,
     origin: Origin,
 }
 
-impl World {
+impl TestCluster {
     /// Each document may hold several objects, separated by `---`.
-    pub fn new(documents: &[&str]) -> World {
+    pub fn new(documents: &[&str]) -> TestCluster {
         let mut builder = Builder::new();
         for kind in Kind::ALL {
             builder.cover(*kind, Extent::Everything);
@@ -36,49 +36,49 @@ impl World {
                 }
             }
         }
-        World { builder, now: NOW.parse().unwrap(), origin: Origin::Cluster }
+        TestCluster { builder, now: NOW.parse().unwrap(), origin: Origin::Cluster }
     }
 
-    pub fn now(mut self, now: &str) -> World {
+    pub fn now(mut self, now: &str) -> TestCluster {
         self.now = now.parse().unwrap();
         self
     }
 
-    pub fn origin(mut self, origin: Origin) -> World {
+    pub fn origin(mut self, origin: Origin) -> TestCluster {
         self.origin = origin;
         self
     }
 
     /// Listing a kind was forbidden.
-    pub fn forbid(mut self, kind: Kind) -> World {
+    pub fn forbid(mut self, kind: Kind) -> TestCluster {
         let gap = Gap { reason: Reason::Forbidden, message: "forbidden".to_string() };
         self.builder.cover(kind, Extent::Failed(gap));
         self
     }
 
-    pub fn cover(mut self, kind: Kind, extent: Extent) -> World {
+    pub fn cover(mut self, kind: Kind, extent: Extent) -> TestCluster {
         self.builder.cover(kind, extent);
         self
     }
 
-    pub fn cover_custom(mut self, kind: GroupKind, extent: Extent) -> World {
+    pub fn cover_custom(mut self, kind: GroupKind, extent: Extent) -> TestCluster {
         self.builder.cover_custom(kind, extent);
         self
     }
 
-    pub fn log(mut self, namespace: &str, pod: &str, container: &str, lines: &[&str]) -> World {
+    pub fn log(mut self, namespace: &str, pod: &str, container: &str, lines: &[&str]) -> TestCluster {
         let lines = lines.iter().map(|line| line.to_string()).collect();
         self.builder.add_log(namespace, pod, container, ContainerLog { lines, previous: true });
         self
     }
 
     /// A Secret whose data could not be read.
-    pub fn unread_secret(mut self, namespace: &str, name: &str, gap: Gap) -> World {
+    pub fn unread_secret(mut self, namespace: &str, name: &str, gap: Gap) -> TestCluster {
         self.builder.unread_secret(namespace, name, gap);
         self
     }
 
-    pub fn server_version(mut self, version: &str) -> World {
+    pub fn server_version(mut self, version: &str) -> TestCluster {
         self.builder.server_version(version);
         self
     }
@@ -87,13 +87,13 @@ impl World {
         self.builder.build(Now::At(self.now), self.origin)
     }
 
-    pub fn check(self, rule: &'static dyn Rule) -> Said {
-        Said::new(analyze(&self.build(), &[rule]))
+    pub fn check(self, rule: &'static dyn Rule) -> Findings {
+        Findings::new(analyze(&self.build(), &[rule]))
     }
 
     /// Runs the rules of the default profile, so that causes are linked.
-    pub fn check_all(self) -> Said {
-        Said::new(analyze(&self.build(), &crate::rules::of(Profile::Default)))
+    pub fn check_all(self) -> Findings {
+        Findings::new(analyze(&self.build(), &crate::rules::of(Profile::Default)))
     }
 }
 
@@ -104,16 +104,16 @@ pub fn part<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
 }
 
 /// Runs one rule over the documents at [`NOW`].
-pub fn check(rule: &'static dyn Rule, documents: &[&str]) -> Said {
-    World::new(documents).check(rule)
+pub fn check(rule: &'static dyn Rule, documents: &[&str]) -> Findings {
+    TestCluster::new(documents).check(rule)
 }
 
 /// The result of rules.
-pub struct Said(pub Analysis);
+pub struct Findings(pub Analysis);
 
-impl Said {
+impl Findings {
     /// All text of all findings must follow the style guide.
-    fn new(analysis: Analysis) -> Said {
+    fn new(analysis: Analysis) -> Findings {
         for finding in &analysis.findings {
             let evidence = finding.evidence.iter().map(|evidence| &evidence.text);
             let texts = [&finding.message].into_iter().chain(evidence).chain(finding.fix.iter().map(|fix| &fix.text));
@@ -121,12 +121,12 @@ impl Said {
                 assert_eq!(style::violations(text), [""; 0], "{text}");
             }
         }
-        Said(analysis)
+        Findings(analysis)
     }
 
     /// Each finding as `error Service shop/cart: message`, in the order of the report.
     #[track_caller]
-    pub fn finds(&self, expected: &[&str]) -> &Said {
+    pub fn finds(&self, expected: &[&str]) -> &Findings {
         let found: Vec<String> =
             self.0.findings.iter().map(|f| format!("{} {}: {}", f.severity, f.object, f.message)).collect();
         assert_eq!(found, expected);
@@ -134,7 +134,7 @@ impl Said {
     }
 
     #[track_caller]
-    pub fn finds_nothing(&self) -> &Said {
+    pub fn finds_nothing(&self) -> &Findings {
         self.finds(&[])
     }
 

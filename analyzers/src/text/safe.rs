@@ -40,7 +40,7 @@ pub fn safe(text: &str) -> Cow<'_, str> {
 }
 
 /// Without terminal escape sequences: colors, cursor movements, titles, links.
-pub fn without_escapes(text: &str) -> String {
+pub(super) fn without_escapes(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {

@@ -38,11 +38,11 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub fn refill(&self) {
+    pub(super) fn refill(&self) {
         self.spent.store(0, Ordering::Relaxed);
     }
 
-    pub fn is_spent(&self) -> bool {
+    pub(super) fn is_spent(&self) -> bool {
         self.spent.load(Ordering::Relaxed) > BUDGET
     }
 

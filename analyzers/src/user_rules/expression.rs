@@ -77,7 +77,7 @@ pub(super) struct Invalid {
 }
 
 impl Expression {
-    pub fn parse(source: &str) -> Result<Expression, Invalid> {
+    pub(super) fn parse(source: &str) -> Result<Expression, Invalid> {
         let invalid = |message: String| Invalid { message, at: None };
         if source.trim().is_empty() {
             return Err(invalid("must not be empty".to_string()));
@@ -93,7 +93,7 @@ impl Expression {
         }
     }
 
-    pub fn source(&self) -> &str {
+    pub(super) fn source(&self) -> &str {
         &self.source
     }
 }
@@ -126,7 +126,7 @@ pub(super) struct Evaluator {
 }
 
 impl Evaluator {
-    pub fn new() -> Evaluator {
+    pub(super) fn new() -> Evaluator {
         let budget = Arc::new(Budget::default());
         let mut context = Context::with_env(Arc::new(functions::environment()));
         functions::add(&mut context);
@@ -135,13 +135,13 @@ impl Evaluator {
     }
 
     /// Sets the object, and resets the budget.
-    pub fn look_at(&mut self, object: &Json) {
+    pub(super) fn look_at(&mut self, object: &Json) {
         self.budget.refill();
         self.context.add_variable_as_val(OBJECT, json::val(object));
     }
 
     /// Whether the condition holds for the object.
-    pub fn holds(&self, condition: &Expression) -> Result<bool, String> {
+    pub(super) fn holds(&self, condition: &Expression) -> Result<bool, String> {
         match self.evaluate(condition)? {
             Json::Bool(holds) => Ok(holds),
             other => Err(format!("expected true or false, found {other}").chars().take(200).collect()),
@@ -149,16 +149,17 @@ impl Evaluator {
     }
 
     /// The result of an expression, as JSON.
-    pub fn evaluate(&self, expression: &Expression) -> Result<Json, String> {
+    pub(super) fn evaluate(&self, expression: &Expression) -> Result<Json, String> {
         let run = || {
             let value: CowVal<'_, '_> =
                 Value::resolve_val(&expression.tree, &self.context).map_err(|error| error.to_string())?;
             json::of(value.as_ref())
         };
         let evaluated = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("evaluation failed".to_string()));
-        match self.budget.is_spent() {
-            true => Err(cost::TOO_EXPENSIVE.to_string()),
-            false => evaluated.map_err(|message| crate::text::words::shorten(&message, 200)),
+        if self.budget.is_spent() {
+            Err(cost::TOO_EXPENSIVE.to_string())
+        } else {
+            evaluated.map_err(|message| crate::text::words::shorten(&message, 200))
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) enum Use {
 }
 
 impl Template {
-    pub fn parse(source: &str, use_: Use) -> Result<Template, (String, Invalid)> {
+    pub(super) fn parse(source: &str, use_: Use) -> Result<Template, (String, Invalid)> {
         let invalid = |message: &str| (source.to_string(), Invalid { message: message.to_string(), at: None });
         let mut parts = Vec::new();
         let mut rest = source;
@@ -63,7 +63,7 @@ impl Template {
     }
 
     /// The text for the current object of the evaluator.
-    pub fn render(&self, evaluator: &Evaluator, use_: Use) -> Result<String, String> {
+    pub(super) fn render(&self, evaluator: &Evaluator, use_: Use) -> Result<String, String> {
         let mut text = String::new();
         for part in &self.parts {
             match part {

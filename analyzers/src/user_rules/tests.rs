@@ -6,7 +6,7 @@ use super::expression::{Evaluator, Expression, on_deep_stack};
 use super::{Definition, FixDefinition, UserRule};
 use crate::engine::{Analysis, Rule, Severity, analyze};
 use crate::snapshot::{Extent, Gap, GroupKind, Kind, KindName, RawObject, RawObjects, Reason};
-use crate::testing::World;
+use crate::testing::TestCluster;
 
 fn object() -> Value {
     json!({
@@ -163,7 +163,7 @@ fn definition() -> Definition {
     }
 }
 
-fn check(definition: Definition, objects: &[Value], world: World) -> Analysis {
+fn check(definition: Definition, objects: &[Value], world: TestCluster) -> Analysis {
     let rule: &'static UserRule = Box::leak(Box::new(UserRule::new(definition).unwrap()));
     let mut raw = RawObjects::default();
     for object in objects {
@@ -180,7 +180,7 @@ fn finds_objects_that_meet_the_condition() {
     let mut many = object();
     many["metadata"]["name"] = json!("web");
     many["spec"]["replicas"] = json!(3);
-    let analysis = check(definition(), &[object(), many], World::new(&[]));
+    let analysis = check(definition(), &[object(), many], TestCluster::new(&[]));
     assert_eq!(analysis.findings.len(), 1);
     let finding = &analysis.findings[0];
     assert_eq!(finding.message, "Deployment cart has 2 replicas");
@@ -194,7 +194,7 @@ fn finds_objects_that_meet_the_condition() {
 fn values_in_commands_are_quoted() {
     let mut hostile = object();
     hostile["metadata"]["name"] = json!("a'; rm -rf ~ #");
-    let finding = check(definition(), &[hostile], World::new(&[])).findings.remove(0);
+    let finding = check(definition(), &[hostile], TestCluster::new(&[])).findings.remove(0);
     assert_eq!(finding.fix[0].command.as_deref(), Some(r"kubectl -n shop scale deploy/'a'\''; rm -rf ~ #'"));
     let mut quoted = definition();
     quoted.fixes[0].command = Some("kubectl label x 'a={{ object.metadata.name }}'".to_string());
@@ -205,7 +205,7 @@ fn values_in_commands_are_quoted() {
 fn an_error_on_some_objects_is_reported_once_and_the_others_are_evaluated() {
     let without =
         |name: &str| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {}});
-    let analysis = check(definition(), &[without("a"), without("b"), object()], World::new(&[]));
+    let analysis = check(definition(), &[without("a"), without("b"), object()], TestCluster::new(&[]));
     assert_eq!(analysis.findings.len(), 1);
     assert_eq!(analysis.not_evaluated.len(), 1);
     let gap = &analysis.not_evaluated[0];
@@ -215,12 +215,12 @@ fn an_error_on_some_objects_is_reported_once_and_the_others_are_evaluated() {
 
 #[test]
 fn an_unread_kind_is_not_evaluated_and_one_that_is_not_served_is_no_gap() {
-    let analysis = check(definition(), &[], World::new(&[]).forbid(Kind::Deployment));
+    let analysis = check(definition(), &[], TestCluster::new(&[]).forbid(Kind::Deployment));
     assert_eq!(analysis.not_evaluated[0].reason, Reason::Forbidden);
     let custom = |extent: Extent| {
         let definition = Definition { kinds: vec!["Shop.example.com".parse().unwrap()], ..definition() };
         let kind = GroupKind { group: "example.com".to_string(), kind: "Shop".to_string() };
-        check(definition, &[], World::new(&[]).cover_custom(kind, extent)).not_evaluated
+        check(definition, &[], TestCluster::new(&[]).cover_custom(kind, extent)).not_evaluated
     };
     let gap = Gap { reason: Reason::Forbidden, message: "forbidden".to_string() };
     let forbidden = custom(Extent::Failed(gap));
@@ -235,7 +235,7 @@ fn pods_are_reported_on_their_workload() {
             {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "cart", "controller": true}]}})
     };
     let (a, b) = (pod("cart-0"), pod("cart-1"));
-    let world = World::new(&[&a.to_string(), &b.to_string()]);
+    let world = TestCluster::new(&[&a.to_string(), &b.to_string()]);
     let rule = Definition {
         kinds: vec!["v1/Pod".parse().unwrap()],
         when: "true".to_string(),
@@ -270,7 +270,7 @@ fn secrets_contain_only_metadata() {
 fn without_full_objects_nothing_is_evaluated() {
     let rule: &'static UserRule = Box::leak(Box::new(UserRule::new(definition()).unwrap()));
     let rules: [&dyn Rule; 1] = [rule];
-    let analysis = analyze(&World::new(&[]).build(), &rules);
+    let analysis = analyze(&TestCluster::new(&[]).build(), &rules);
     assert_eq!(analysis.not_evaluated.len(), 1);
     assert!(analysis.not_evaluated[0].message.contains("not kept"));
 }
@@ -278,7 +278,7 @@ fn without_full_objects_nothing_is_evaluated() {
 #[test]
 fn an_object_in_another_version_is_not_evaluated() {
     let rule = Definition { kinds: vec!["apps/v1beta1/Deployment".parse().unwrap()], ..definition() };
-    let analysis = check(rule, &[object()], World::new(&[]));
+    let analysis = check(rule, &[object()], TestCluster::new(&[]));
     assert!(analysis.findings.is_empty());
     assert!(analysis.not_evaluated[0].message.contains("object was read as apps/v1"));
 }

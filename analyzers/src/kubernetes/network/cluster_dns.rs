@@ -143,11 +143,11 @@ fn is_node_local(pod: &Pod) -> bool {
 #[cfg(test)]
 mod tests {
     use super::DnsExt;
-    use crate::testing::World;
+    use crate::testing::TestCluster;
 
     #[test]
     fn openshift_pods_listen_on_another_port() {
-        let world = World::new(&[
+        let world = TestCluster::new(&[
             "
             apiVersion: v1
             kind: Service
@@ -199,9 +199,9 @@ mod tests {
             service("kube-dns", "10.96.0.10", 53),
         ];
         let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
-        let cluster = World::new(&documents).build();
+        let cluster = TestCluster::new(&documents).build();
         let names: Vec<&str> = cluster.dns().services.iter().map(|s| s.metadata.name.as_str()).collect();
         assert_eq!(names, ["kube-dns", "k-upstream"]);
-        assert!(World::new(&[]).build().dns().service().is_none());
+        assert!(TestCluster::new(&[]).build().dns().service().is_none());
     }
 }

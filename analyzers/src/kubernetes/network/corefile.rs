@@ -177,16 +177,13 @@ impl Parser {
                 [only] => only.text.strip_prefix('(').and_then(|name| name.strip_suffix(')')),
                 _ => None,
             };
-            match snippet {
-                Some(name) => {
-                    let body = self.until_closed(line)?;
-                    self.snippets.insert(name.to_string(), body);
-                }
-                None => {
-                    let plugins = self.plugins(opened, line)?;
-                    let keys = keys.into_iter().map(|key| key.text).collect();
-                    self.corefile.servers.push(Server { keys, plugins });
-                }
+            if let Some(name) = snippet {
+                let body = self.until_closed(line)?;
+                self.snippets.insert(name.to_string(), body);
+            } else {
+                let plugins = self.plugins(opened, line)?;
+                let keys = keys.into_iter().map(|key| key.text).collect();
+                self.corefile.servers.push(Server { keys, plugins });
             }
         }
         Ok(())

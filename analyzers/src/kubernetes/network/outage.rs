@@ -118,14 +118,14 @@ pub trait OutageExt {
     fn is_misspelled(&self, service: &Service) -> bool;
     /// Whether a selector matches nothing only because it requires a label that is set on pods at run time: that of a
     /// leader, or a flag like `critical-operation=true`, which no template has.
-    fn asks_for_mark(&self, namespace: &str, selector: &Selector) -> bool;
+    fn selects_runtime_label(&self, namespace: &str, selector: &Selector) -> bool;
 }
 
 impl OutageExt for Cluster {
     fn outage(&self, service: &Service) -> Option<Outage<'_>> {
         if self.takes_traffic(service)
             || service.is_external_name()
-            || self.is_going_away(service)
+            || self.is_terminating(service)
             || is_shared_between_clusters(service)
         {
             return None;
@@ -166,7 +166,7 @@ impl OutageExt for Cluster {
         if self.origin() != Origin::Manifests || !self.workloads_matching(namespace, &selector).is_empty() {
             return false;
         }
-        let Some(nearest) = self.nearest_workload(namespace, &selector).filter(|nearest| nearest.is_slip) else {
+        let Some(nearest) = self.nearest_workload(namespace, &selector).filter(|nearest| nearest.is_typo) else {
             return false;
         };
         let workloads = self.workloads_in(namespace);
@@ -178,7 +178,7 @@ impl OutageExt for Cluster {
         intended.is_some_and(|workload| !is_selected(&workload.template.metadata.labels))
     }
 
-    fn asks_for_mark(&self, namespace: &str, selector: &Selector) -> bool {
+    fn selects_runtime_label(&self, namespace: &str, selector: &Selector) -> bool {
         let labels: BTreeMap<&str, &str> = selector.equalities().collect();
         let is_mark = |key: &str, value: &str| value == "true" || (is_given_at_run_time(key) && is_leader(value));
         labels.len() == selector.len()
@@ -378,14 +378,14 @@ fn is_shared_between_clusters(service: &Service) -> bool {
 mod tests {
     use super::{Outage, OutageExt};
     use crate::snapshot::model::Service;
-    use crate::testing::World;
+    use crate::testing::TestCluster;
 
     fn outage(selector: &str, more: &[&str]) -> String {
         let service = format!(
             "{{apiVersion: v1, kind: Service, metadata: {{name: db, namespace: shop}}, spec: {{selector: {selector}}}}}"
         );
         let documents: Vec<&str> = [service.as_str()].into_iter().chain(more.iter().copied()).collect();
-        let cluster = World::new(&documents).build();
+        let cluster = TestCluster::new(&documents).build();
         let service = cluster.get::<Service>("shop", "db").found().unwrap();
         match cluster.outage(service) {
             None => "none".to_string(),

@@ -16,13 +16,13 @@ enum Reach<'a> {
     MadeBy(&'a StorageClass),
 }
 
-pub struct Claims<'a> {
+pub(super) struct Claims<'a> {
     pub obstacles: Vec<Obstacle>,
     reaches: Vec<Reach<'a>>,
 }
 
 impl<'a> Claims<'a> {
-    pub fn new(cluster: &'a Cluster, pod: &Pod) -> Claims<'a> {
+    pub(super) fn new(cluster: &'a Cluster, pod: &Pod) -> Claims<'a> {
         let mut claims = Claims { obstacles: Vec::new(), reaches: Vec::new() };
         for name in claim_names(pod) {
             match cluster.get::<PersistentVolumeClaim>(&pod.metadata.namespace, &name) {
@@ -65,7 +65,7 @@ impl<'a> Claims<'a> {
         }
     }
 
-    pub fn check(&self, node: &Node, why: &mut Vec<Refusal>) {
+    pub(super) fn check(&self, node: &Node, why: &mut Vec<Refusal>) {
         for reach in &self.reaches {
             match reach {
                 Reach::Of(volume) => why.extend(out_of_reach(volume, node).map(Refusal::Volume)),

@@ -43,7 +43,7 @@ pub fn clauses<'a>(nodes: &'a [(&'a Node, Vec<Refusal>)]) -> Vec<Clause<'a>> {
 }
 
 impl Refusal {
-    /// Whether two nodes refuse for the same reason. Amounts may differ.
+    /// Whether two nodes refuse for the same reason. SharedResourceList may differ.
     fn is_like(&self, other: &Refusal) -> bool {
         match (self, other) {
             (Refusal::Lacks(a), Refusal::Lacks(b)) => {

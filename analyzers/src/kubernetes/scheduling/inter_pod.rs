@@ -12,7 +12,7 @@ use crate::snapshot::model::{LabelSet, Namespace, Node, Pod};
 use crate::snapshot::{Cluster, Object, Selector};
 
 /// A compiled required term.
-pub struct Term {
+pub(super) struct Term {
     topology_key: String,
     /// `None` selects nothing.
     selector: Option<Selector>,
@@ -75,7 +75,7 @@ fn affinity(cluster: &Cluster, pod: &Pod) -> Vec<Term> {
 }
 
 /// The terms of a pod's required anti-affinity.
-pub fn anti_affinity(cluster: &Cluster, pod: &Pod) -> Vec<Term> {
+pub(super) fn anti_affinity(cluster: &Cluster, pod: &Pod) -> Vec<Term> {
     let affinity = pod.spec.affinity.as_ref().and_then(|affinity| affinity.pod_anti_affinity.as_ref());
     let terms = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
     terms.into_iter().flatten().map(|term| Term::new(cluster, pod, term)).collect()
@@ -85,7 +85,7 @@ pub fn anti_affinity(cluster: &Cluster, pod: &Pod) -> Vec<Term> {
 type Places<T> = BTreeMap<(String, String), T>;
 
 /// The inter-pod affinity of one pod, evaluated against the existing pods.
-pub struct Neighbours {
+pub(super) struct Neighbours {
     /// The required affinity terms, and the domains of pods that match all of them.
     wanted: Vec<Term>,
     met_at: Places<()>,
@@ -99,7 +99,7 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    pub fn new(scheduler: &Scheduler, pod: &Pod) -> Neighbours {
+    pub(super) fn new(scheduler: &Scheduler, pod: &Pod) -> Neighbours {
         let wanted = affinity(scheduler.cluster, pod);
         let unwanted = anti_affinity(scheduler.cluster, pod);
         let (mut met_at, mut unwanted_at, mut excluded_at) = (Places::new(), Places::new(), Places::new());
@@ -126,7 +126,7 @@ impl Neighbours {
         Neighbours { wanted, met_at, is_first_of_its_group, unwanted_at, excluded_at }
     }
 
-    pub fn check(&self, node: &Node, why: &mut Vec<Refusal>) {
+    pub(super) fn check(&self, node: &Node, why: &mut Vec<Refusal>) {
         let has_all_keys = self.wanted.iter().all(|term| place(term, node).is_some());
         let unmet = self.wanted.iter().find(|term| !place(term, node).is_some_and(|p| self.met_at.contains_key(&p)));
         if let Some(term) = unmet

@@ -141,7 +141,7 @@ impl<'a> Scheduler<'a> {
 
     /// The state after all pods that terminate in time are deleted.
     pub fn after_terminations(cluster: &'a Cluster) -> Option<Scheduler<'a>> {
-        Scheduler::with(cluster, |pod| !is_leaving(pod, cluster.now()))
+        Scheduler::with(cluster, |pod| !is_namespace_terminating(pod, cluster.now()))
     }
 
     fn with(cluster: &'a Cluster, counts: impl Fn(&Pod) -> bool) -> Option<Scheduler<'a>> {
@@ -217,7 +217,7 @@ impl<'a> Scheduler<'a> {
 }
 
 /// Whether a pod terminates in time and will free its resources soon.
-fn is_leaving(pod: &Pod, now: Timestamp) -> bool {
+fn is_namespace_terminating(pod: &Pod, now: Timestamp) -> bool {
     pod.deleted().is_some_and(|deleted| age(now, deleted) <= DELETE)
 }
 

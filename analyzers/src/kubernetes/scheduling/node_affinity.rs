@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSele
 use super::Refusal;
 use crate::snapshot::model::{LabelSet, Node, Pod, PodSpec};
 
-pub fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
+pub(crate) fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
     let labels = &node.metadata.labels;
     let selector = pod.spec.node_selector.iter();
     let mut unmet: Vec<String> = selector
@@ -23,7 +23,7 @@ pub fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
 }
 
 /// Whether the node selector and node affinity of a pod allow a node.
-pub fn admits(pod: &Pod, node: &Node) -> bool {
+pub(crate) fn admits(pod: &Pod, node: &Node) -> bool {
     let mut why = Vec::new();
     check(pod, node, &mut why);
     why.is_empty()
@@ -35,7 +35,7 @@ fn required(spec: &PodSpec) -> Option<&NodeSelector> {
 }
 
 /// One of the terms must hold. A selector without terms matches nothing.
-pub fn matches(selector: &NodeSelector, node: &Node) -> bool {
+pub(crate) fn matches(selector: &NodeSelector, node: &Node) -> bool {
     selector.node_selector_terms.iter().any(|term| term_matches(term, node))
 }
 
@@ -72,7 +72,7 @@ fn holds(requirement: &NodeSelectorRequirement, is_field: bool, node: &Node) -> 
 }
 
 /// The unmet requirements of a single term, or else all terms.
-pub fn unmet_of(selector: &NodeSelector, node: &Node) -> String {
+pub(crate) fn unmet_of(selector: &NodeSelector, node: &Node) -> String {
     let terms = &selector.node_selector_terms;
     if let [term] = terms.as_slice() {
         let unmet = requirements(term).filter(|(what, field)| !holds(what, *field, node));
@@ -104,7 +104,7 @@ fn text(requirement: &NodeSelectorRequirement) -> String {
 }
 
 /// The node that all terms select by `metadata.name`, as the DaemonSet controller does.
-pub fn pinned_to(spec: &PodSpec) -> Option<&str> {
+pub(crate) fn pinned_to(spec: &PodSpec) -> Option<&str> {
     let mut name = None;
     for term in &required(spec)?.node_selector_terms {
         let fields = term.match_fields.iter().flatten();

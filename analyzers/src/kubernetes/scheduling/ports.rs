@@ -3,7 +3,7 @@
 use super::Refusal;
 use crate::snapshot::model::{ContainerPort, Pod};
 
-pub fn check(pod: &Pod, others: &[&Pod], why: &mut Vec<Refusal>) {
+pub(super) fn check(pod: &Pod, others: &[&Pod], why: &mut Vec<Refusal>) {
     let taken = |wanted: &ContainerPort| others.iter().flat_map(|other| host_ports(other)).any(|p| conflict(wanted, p));
     let mut wanted: Vec<&ContainerPort> = host_ports(pod).filter(|port| taken(port)).collect();
     wanted.dedup_by_key(|port| (port.host_port, port.protocol().to_string()));

@@ -9,7 +9,7 @@ use super::{NodeState, Refusal, Shortage};
 use crate::snapshot::Amount;
 use crate::snapshot::model::{Container, Node, Pod, PodSpec, ResourceList};
 
-/// Amounts by resource name.
+/// SharedResourceList by resource name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources(BTreeMap<String, Amount>);
 

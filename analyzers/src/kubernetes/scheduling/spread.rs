@@ -10,7 +10,7 @@ use super::{Refusal, Scheduler, node_affinity, taints};
 use crate::snapshot::Selector;
 use crate::snapshot::model::{LabelSet, Node, Pod};
 
-pub struct Spread<'p> {
+pub(super) struct Spread<'p> {
     constraints: Vec<Constraint<'p>>,
 }
 
@@ -22,7 +22,7 @@ struct Constraint<'p> {
 }
 
 impl<'p> Spread<'p> {
-    pub fn new(scheduler: &Scheduler, pod: &'p Pod) -> Spread<'p> {
+    pub(super) fn new(scheduler: &Scheduler, pod: &'p Pod) -> Spread<'p> {
         let all = pod.spec.topology_spread_constraints.iter();
         let hard: Vec<_> = all.filter(|constraint| constraint.when_unsatisfiable == "DoNotSchedule").collect();
         let has_all_keys = |node: &Node| hard.iter().all(|c| node.metadata.labels.value(&c.topology_key).is_some());
@@ -45,7 +45,7 @@ impl<'p> Spread<'p> {
         Spread { constraints: constraints.collect() }
     }
 
-    pub fn check(&self, node: &Node, why: &mut Vec<Refusal>) {
+    pub(super) fn check(&self, node: &Node, why: &mut Vec<Refusal>) {
         for constraint in &self.constraints {
             let spec = constraint.spec;
             let Some(domain) = node.metadata.labels.value(&spec.topology_key) else {

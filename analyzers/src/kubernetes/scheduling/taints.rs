@@ -8,7 +8,7 @@ use crate::snapshot::model::{Node, Pod, Taint, Toleration};
 /// The taint of cordoned nodes, in addition to `spec.unschedulable`.
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
-pub fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
+pub(crate) fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
     if node.spec.unschedulable {
         let taint = Taint { key: UNSCHEDULABLE.to_string(), effect: "NoSchedule".to_string(), ..Taint::default() };
         if !is_tolerated(pod, &taint) {
@@ -29,7 +29,7 @@ pub fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
 }
 
 /// The taints that prevent a pod from being scheduled. `PreferNoSchedule` does not.
-pub fn untolerated<'a>(pod: &Pod, node: &'a Node) -> impl Iterator<Item = &'a Taint> {
+pub(crate) fn untolerated<'a>(pod: &Pod, node: &'a Node) -> impl Iterator<Item = &'a Taint> {
     let taints = node.spec.taints.iter().filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));
     taints.filter(|taint| !is_tolerated(pod, taint))
 }

@@ -5,7 +5,7 @@ use super::resources::requests;
 use super::{Obstacle, Scheduler};
 use crate::snapshot::Object;
 use crate::snapshot::model::Pod;
-use crate::testing::World;
+use crate::testing::TestCluster;
 
 fn node(name: &str, labels: &str, rest: &str) -> String {
     format!(
@@ -23,7 +23,7 @@ fn pod(name: &str, labels: &str, spec: &str) -> String {
 /// The refusals of each node for the pod `new`; empty for a node that can run it.
 fn place(documents: &[String]) -> Vec<String> {
     let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
-    let cluster = World::new(&documents).build();
+    let cluster = TestCluster::new(&documents).build();
     let scheduler = Scheduler::new(&cluster).unwrap();
     let pod = cluster.get::<Pod>("shop", "new").found().unwrap();
     let placement = scheduler.place(pod);
@@ -232,7 +232,7 @@ fn claims_that_block_a_pod_on_every_node() {
             pod("new", "", "volumes: [{name: v, persistentVolumeClaim: {claimName: data}}]"),
         ];
         let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
-        let cluster = World::new(&documents).build();
+        let cluster = TestCluster::new(&documents).build();
         let pod = cluster.get::<Pod>("shop", "new").found().unwrap();
         Scheduler::new(&cluster).unwrap().place(pod).obstacles
     };
@@ -308,7 +308,7 @@ fn without_all_pods_only_what_is_certain() {
         let node = "{apiVersion: v1, kind: Node, metadata: {name: node-1, labels: {disk: slow}}, status: {allocatable: {cpu: '4', \
                     memory: 8Gi, pods: '10'}}}";
         let only = crate::Extent::Namespaces(["shop".to_string()].into());
-        World::new(&[node, &pod]).cover(crate::Kind::Pod, only).build()
+        TestCluster::new(&[node, &pod]).cover(crate::Kind::Pod, only).build()
     };
     let refused = |spec: &str| {
         let cluster = world(spec);

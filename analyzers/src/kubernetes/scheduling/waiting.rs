@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Placement, Refusal, Scheduler, is_leaving};
+use super::{Placement, Refusal, Scheduler, is_namespace_terminating};
 use crate::kubernetes::time::{PROVISION, SCHEDULE, age};
 use crate::snapshot::model::{Condition, Event, Node, Pod, Timestamp};
 use crate::snapshot::{Cluster, Object, ObjectRef};
@@ -66,7 +66,7 @@ impl<'a> Judge<'a> {
     pub fn new(cluster: &'a Cluster) -> Option<Judge<'a>> {
         let pods = cluster.all::<Pod>();
         pods.iter().find_map(Waiting::new)?;
-        let any_terminating = pods.iter().any(|pod| is_leaving(pod, cluster.now()));
+        let any_terminating = pods.iter().any(|pod| is_namespace_terminating(pod, cluster.now()));
         let later = if any_terminating { Scheduler::after_terminations(cluster) } else { None };
         Some(Judge { cluster, scheduler: Scheduler::new(cluster), later, grows: grows_by_itself(cluster) })
     }

@@ -82,17 +82,18 @@ fn failed_attempt<'a>(cluster: &'a Cluster, group: &'a PodGroup) -> Option<&'a P
     }
     let last = cluster.pods_of(group).max_by_key(|pod| (pod.metadata.creation_timestamp, &pod.metadata.name))?;
     let job = last.controller().and_then(|job| cluster.get::<Job>(job.namespace(), &job.name).found())?;
-    let complete = condition(&job.status.conditions, "Complete").is_some_and(|c| c.is_true());
+    let complete =
+        condition(&job.status.conditions, "Complete").is_some_and(crate::snapshot::model::Condition::is_true);
     (last.status.phase == "Failed" && !complete).then_some(last)
 }
 
 #[cfg(test)]
 mod tests {
     use super::logs_wanted;
-    use crate::testing::World;
+    use crate::testing::TestCluster;
 
     fn wanted(documents: &[&str]) -> Vec<String> {
-        let requests = logs_wanted(&World::new(documents).build());
+        let requests = logs_wanted(&TestCluster::new(documents).build());
         requests.iter().map(|r| format!("{}/{} {} {}", r.namespace, r.pod, r.container, r.previous_first)).collect()
     }
 

@@ -79,11 +79,11 @@ pub fn is_overdue(cluster: &Cluster, pod: &Pod) -> bool {
 mod tests {
     use super::is_overdue;
     use crate::snapshot::model::Pod;
-    use crate::testing::World;
+    use crate::testing::TestCluster;
 
     fn overdue(status: &str) -> bool {
         let pod = format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: shop}}, status: {status}}}");
-        let cluster = World::new(&[&pod]).build();
+        let cluster = TestCluster::new(&[&pod]).build();
         is_overdue(&cluster, cluster.get::<Pod>("shop", "p").found().unwrap())
     }
 

@@ -280,7 +280,7 @@ mod tests {
     use super::{Standing, references};
     use crate::snapshot::Kind;
     use crate::snapshot::model::Pod;
-    use crate::testing::World;
+    use crate::testing::TestCluster;
 
     const POD: &str = "
         apiVersion: v1
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn finds_every_reference() {
-        let cluster = World::new(&[POD]).build();
+        let cluster = TestCluster::new(&[POD]).build();
         let pod = &cluster.all::<Pod>()[0];
         let found: Vec<String> = references(&pod.spec)
             .iter()
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn keys_are_checked_only_if_known() {
         let world = |secret: &str| {
-            let cluster = World::new(&[POD, secret]).build();
+            let cluster = TestCluster::new(&[POD, secret]).build();
             let found = references(&cluster.all::<Pod>()[0].spec);
             let key = found.iter().find(|r| r.key == Some("tls.crt")).unwrap();
             key.standing(&cluster, "shop")
@@ -339,14 +339,14 @@ mod tests {
         let secret = "{apiVersion: v1, kind: Secret, metadata: {name: s2, namespace: shop}, data: {tls.crt: ''}}";
         assert_eq!(world(secret), Standing::Present);
         assert_eq!(world(&secret.replace("crt", "pem")), Standing::KeyMissing);
-        let cluster = World::new(&[POD]).forbid(Kind::Secret).build();
+        let cluster = TestCluster::new(&[POD]).forbid(Kind::Secret).build();
         let found = references(&cluster.all::<Pod>()[0].spec);
         assert_eq!(found[0].standing(&cluster, "shop"), Standing::Unknown);
     }
 
     #[test]
     fn recognizes_messages_of_the_kubelet() {
-        let cluster = World::new(&[POD]).build();
+        let cluster = TestCluster::new(&[POD]).build();
         let found = references(&cluster.all::<Pod>()[0].spec);
         let said = |at: usize, message: &str| found[at].is_said_missing("shop", message);
         assert!(said(0, "secret \"s1\" not found"));

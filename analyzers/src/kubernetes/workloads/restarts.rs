@@ -109,7 +109,8 @@ pub(crate) fn judged<'a>(cluster: &'a Cluster, group: &'a PodGroup) -> impl Iter
 /// Whether a Job failed, or two or more of its attempts failed and none succeeded.
 fn is_failing(cluster: &Cluster, job: &ObjectRef) -> bool {
     let Some(job) = cluster.get::<Job>(job.namespace(), &job.name).found() else { return false };
-    let is = |type_| condition(&job.status.conditions, type_).is_some_and(|c| c.is_true());
+    let is =
+        |type_| condition(&job.status.conditions, type_).is_some_and(crate::snapshot::model::Condition::is_true);
     is("Failed")
         || (!is("Complete") && !is("SuccessCriteriaMet") && job.status.succeeded == 0 && job.status.failed >= 2)
 }
@@ -135,17 +136,19 @@ impl<'a> PodContainer<'a> {
 
     /// The path of the container's status: `status.containerStatuses[app]`.
     pub(crate) fn status_path(&self) -> String {
-        match self.is_init || self.spec.is_sidecar() {
-            true => format!("status.initContainerStatuses[{}]", self.name()),
-            false => format!("status.containerStatuses[{}]", self.name()),
+        if self.is_init || self.spec.is_sidecar() {
+            format!("status.initContainerStatuses[{}]", self.name())
+        } else {
+            format!("status.containerStatuses[{}]", self.name())
         }
     }
 
     /// `spec.initContainers[app]`.
     pub(crate) fn spec_path(&self) -> String {
-        match self.is_init || self.spec.is_sidecar() {
-            true => format!("spec.initContainers[{}]", self.name()),
-            false => format!("spec.containers[{}]", self.name()),
+        if self.is_init || self.spec.is_sidecar() {
+            format!("spec.initContainers[{}]", self.name())
+        } else {
+            format!("spec.containers[{}]", self.name())
         }
     }
 

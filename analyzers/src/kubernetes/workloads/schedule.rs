@@ -28,7 +28,7 @@ enum Pattern {
 
 impl Schedule {
     /// `None` for a schedule or a time zone that cannot be parsed.
-    pub fn of(cron: &CronJob) -> Option<Schedule> {
+    pub(crate) fn of(cron: &CronJob) -> Option<Schedule> {
         let text = cron.spec.schedule.trim();
         let prefix = text.strip_prefix("CRON_TZ=").or_else(|| text.strip_prefix("TZ="));
         let (named, text) = match prefix {
@@ -46,7 +46,7 @@ impl Schedule {
     }
 
     /// The first scheduled time after a time.
-    pub fn next_after(&self, time: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn next_after(&self, time: Timestamp) -> Option<Timestamp> {
         match &self.pattern {
             Pattern::Every(period) => time.checked_add(*period).ok(),
             Pattern::Cron(cron) => {
@@ -58,7 +58,7 @@ impl Schedule {
 
     /// The number of scheduled times after one time and up to another, at most `most`. If the time zone is unknown,
     /// this is the minimum over all time zones.
-    pub fn times(&self, after: Timestamp, until: Timestamp, most: usize) -> usize {
+    pub(crate) fn times(&self, after: Timestamp, until: Timestamp, most: usize) -> usize {
         if self.is_certain {
             return self.count(after, until, most);
         }

@@ -128,7 +128,7 @@ fn finding(object: &ObjectRef, how: &str, version: &str, gone: u32, instead: &st
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn ingress(applied: &str) -> String {
         format!(
@@ -153,7 +153,7 @@ mod tests {
             .replace("networking.k8s.io/v1\n", "batch/v1\n")
             .replace("kind: Ingress", "kind: CronJob");
         assert!(
-            World::new(&[&job])
+            TestCluster::new(&[&job])
                 .server_version("v1.24.3")
                 .check(&RULE)
                 .text()

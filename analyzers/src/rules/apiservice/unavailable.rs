@@ -102,7 +102,7 @@ fn finding(cluster: &Cluster, api: &APIService) -> Option<Finding> {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const API: &str = "
         apiVersion: apiregistration.k8s.io/v1
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn fires_where_services_were_not_read() {
-        let said = World::new(&[API]).forbid(Kind::Service).check(&RULE);
+        let said = TestCluster::new(&[API]).forbid(Kind::Service).check(&RULE);
         assert!(said.finding().message.contains("have no addresses"));
     }
 

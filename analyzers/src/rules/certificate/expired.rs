@@ -104,7 +104,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 fn of_secret(cluster: &Cluster, served: &Served, secret: &Secret) -> Option<Finding> {
     let chain = served::certificates(secret)?.ok()?;
     let (problem, validity) = worst_of_chain(&chain, cluster.now(), is_renewed(cluster, served, secret))?;
-    let what = match chain.first().map(|leaf| leaf.names()) {
+    let what = match chain.first().map(crate::kubernetes::network::certificate::Certificate::names) {
         Some(names) if !names.is_empty() => format!("for {}", list(&names, 2)),
         _ => format!("of {}", problem.subject),
     };
@@ -302,7 +302,7 @@ mod tests {
     use super::RULE;
     use crate::kubernetes::network::certificate::made::{Made, chain};
     use crate::snapshot::Kind;
-    use crate::testing::{Said, World, check};
+    use crate::testing::{Findings, TestCluster, check};
 
     const INGRESS: &str = "
         apiVersion: networking.k8s.io/v1
@@ -328,7 +328,7 @@ mod tests {
         Made::for_names(&["shop.example.com"]).valid("20260101000000Z", to)
     }
 
-    fn ingress_with(tls_crt: &str) -> Said {
+    fn ingress_with(tls_crt: &str) -> Findings {
         check(&RULE, &[INGRESS, &secret(tls_crt)])
     }
 
@@ -442,7 +442,7 @@ mod tests {
         check(&RULE, &[INGRESS]).finds_nothing();
         check(&RULE, &[INGRESS, "{apiVersion: v1, kind: Secret, metadata: {name: shop-tls, namespace: web}}"])
             .finds_nothing();
-        let blind = World::new(&[INGRESS]).forbid(Kind::Secret).check(&RULE);
+        let blind = TestCluster::new(&[INGRESS]).forbid(Kind::Secret).check(&RULE);
         assert_eq!(blind.finds_nothing().gaps(), ["Ingress forbidden"]);
         check(&RULE, &["{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: shop}}"]).finds_nothing();
         check(&RULE, &[&webhook("Fail", "Cg==")]).finds_nothing();
@@ -450,7 +450,7 @@ mod tests {
 
     #[test]
     fn quiet_when_the_time_is_unknown() {
-        World::new(&[INGRESS, &secret(&made("20261118120000Z").base64())])
+        TestCluster::new(&[INGRESS, &secret(&made("20261118120000Z").base64())])
             .now("1970-01-01T00:00:00Z")
             .check(&RULE)
             .finds_nothing();

@@ -163,7 +163,7 @@ mod tests {
     use super::RULE;
     use crate::kubernetes::network::certificate::made::{Made, chain};
     use crate::snapshot::{Gap, Kind, Reason};
-    use crate::testing::{Said, World, check};
+    use crate::testing::{Findings, TestCluster, check};
 
     const INGRESS: &str = "
         apiVersion: networking.k8s.io/v1
@@ -185,11 +185,11 @@ mod tests {
         )
     }
 
-    fn ingress_with(made: &Made) -> Said {
+    fn ingress_with(made: &Made) -> Findings {
         check(&RULE, &[INGRESS, &secret(&made.base64())])
     }
 
-    fn gateway_with(host: &str, names: &[&str]) -> Said {
+    fn gateway_with(host: &str, names: &[&str]) -> Findings {
         check(&RULE, &[&GATEWAY.replace("HOST", host), &secret(&Made::for_names(names).base64())])
     }
 
@@ -266,7 +266,7 @@ mod tests {
         check(&RULE, &[INGRESS, &secret("")]).finds_nothing();
         check(&RULE, &[INGRESS, "{apiVersion: v1, kind: Secret, metadata: {name: shop-tls, namespace: web}}"])
             .finds_nothing();
-        let blind = World::new(&[INGRESS]).forbid(Kind::Secret).check(&RULE);
+        let blind = TestCluster::new(&[INGRESS]).forbid(Kind::Secret).check(&RULE);
         assert_eq!(blind.finds_nothing().gaps(), ["Secret forbidden"]);
     }
 
@@ -274,7 +274,7 @@ mod tests {
     fn quiet_with_a_note_where_the_secret_was_refused() {
         let gap = Gap { reason: Reason::Forbidden, message: "forbidden".to_string() };
         let documents = [INGRESS, "{apiVersion: v1, kind: Secret, metadata: {name: shop-tls, namespace: web}}"];
-        let said = World::new(&documents).unread_secret("web", "shop-tls", gap).check(&RULE);
+        let said = TestCluster::new(&documents).unread_secret("web", "shop-tls", gap).check(&RULE);
         assert_eq!(said.finds_nothing().gaps(), ["Ingress forbidden"]);
     }
 

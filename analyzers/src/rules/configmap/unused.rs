@@ -4,7 +4,7 @@ use std::time::Duration;
 use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::time;
 use crate::kubernetes::workloads::references::references;
-use crate::rules::authored::is_platform;
+use crate::rules::user_managed::is_platform;
 use crate::snapshot::model::{ClusterRole, ConfigMap, Pod, PodSpec, ReplicaSet, Role};
 use crate::snapshot::{Cluster, Kind, Object};
 use crate::text::kubectl;
@@ -146,7 +146,7 @@ fn finding(map: &ConfigMap) -> Finding {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const MAP: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: cart-7f, namespace: shop,
                         creationTimestamp: '2026-11-01T00:00:00Z', labels: {app: cart}}}";
@@ -187,6 +187,6 @@ mod tests {
 
     #[test]
     fn quiet_where_users_were_not_read() {
-        World::new(&[MAP]).forbid(Kind::ReplicaSet).check(&RULE).finds_nothing();
+        TestCluster::new(&[MAP]).forbid(Kind::ReplicaSet).check(&RULE).finds_nothing();
     }
 }

@@ -120,7 +120,7 @@ fn works(cluster: &Cluster, component: &str, renewed: Timestamp, allowed: Durati
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn lease(name: &str, renewed: &str) -> String {
         format!(
@@ -143,7 +143,7 @@ mod tests {
         check(&RULE, &[&lease("kube-scheduler", stale), &alive(), PENDING])
             .finds(&["error Lease kube-system/kube-scheduler: kube-scheduler has not renewed its lease for 20m: 1 \
              pod is waiting to be scheduled"]);
-        World::new(&[&lease("kube-controller-manager", stale), &alive()]).forbid(Kind::Pod).check(&RULE).finds(&[
+        TestCluster::new(&[&lease("kube-controller-manager", stale), &alive()]).forbid(Kind::Pod).check(&RULE).finds(&[
             "error Lease kube-system/kube-controller-manager: kube-controller-manager has not renewed its lease for 20m: \
              controllers are not acting on changes",
         ]);

@@ -161,7 +161,7 @@ mod tests {
     use super::RULE;
     use crate::kubernetes::network::certificate::made::Made;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const CRD: &str = "
         apiVersion: apiextensions.k8s.io/v1
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn quiet_where_it_could_not_be_read() {
-        let said = World::new(&[&crd("'True'")]).forbid(Kind::Service).check(&RULE);
+        let said = TestCluster::new(&[&crd("'True'")]).forbid(Kind::Service).check(&RULE);
         assert_eq!(said.finds_nothing().gaps(), ["CustomResourceDefinition forbidden"]);
     }
 }

@@ -74,9 +74,10 @@ fn judge(nodes: &[Node], set: &DaemonSet) -> Option<Finding> {
         let (key, value) = unmet_label(nodes, set)?;
         let has: BTreeSet<&str> = nodes.iter().filter_map(|node| node.metadata.labels.get(key)).collect();
         let has: Vec<&str> = has.into_iter().collect();
-        let actual = match has.is_empty() {
-            true => "no node has this label".to_string(),
-            false => format!("nodes have {key}={}", words::list(&has, 3)),
+        let actual = if has.is_empty() {
+            "no node has this label".to_string()
+        } else {
+            format!("nodes have {key}={}", words::list(&has, 3))
         };
         let message = format!("DaemonSet {} cannot be scheduled: nodeSelector is {key}={value}, {actual}", set.name());
         return Some(

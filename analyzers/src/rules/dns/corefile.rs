@@ -166,9 +166,9 @@ fn finding(map: &ConfigMap, text: &str, mistake: &Mistake) -> Finding {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{Said, World};
+    use crate::testing::{Findings, TestCluster};
 
-    fn world(corefile: &str, ready: &str) -> World {
+    fn world(corefile: &str, ready: &str) -> TestCluster {
         let service = "{apiVersion: v1, kind: Service, metadata: {name: kube-dns, namespace: kube-system}, spec: \
                        {clusterIP: 10.96.0.10, selector: {k8s-app: kube-dns}, ports: [{port: 53}]}}";
         let pod = format!(
@@ -178,10 +178,10 @@ mod tests {
         );
         let map = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "coredns", "namespace": "kube-system"}, "data": {"Corefile": corefile}});
-        World::new(&[service, &pod, &map.to_string()])
+        TestCluster::new(&[service, &pod, &map.to_string()])
     }
 
-    fn check(corefile: &str, ready: &str) -> Said {
+    fn check(corefile: &str, ready: &str) -> Findings {
         world(corefile, ready).check(&RULE)
     }
 

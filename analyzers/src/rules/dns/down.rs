@@ -52,10 +52,8 @@ fn check(cluster: &Cluster, report: &mut Report) {
     let Some(service) = cluster.dns().service() else { return };
     let Some(outage) = cluster.outage(service) else { return };
     let elsewhere = matches!(outage, Outage::Parked { .. }) && cluster.is_gke();
-    let (severity, what) = match elsewhere {
-        true => (Severity::Info, "Cluster DNS is disabled"),
-        false => (Severity::Error, "Cluster DNS is down"),
-    };
+    let (severity, what) =
+        if elsewhere { (Severity::Info, "Cluster DNS is disabled") } else { (Severity::Error, "Cluster DNS is down") };
     let why = match &outage {
         Outage::SelectsNothing => selects_nothing(cluster, service),
         outage => outage.why(),

@@ -103,7 +103,7 @@ fn is_dns_pod(pod: &Pod) -> bool {
 mod tests {
     use super::RULE;
     use crate::snapshot::{Kind, Origin};
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const API: &str = "{apiVersion: v1, kind: Service, metadata: {name: kubernetes, namespace: default}, \
                        spec: {ports: [{port: 443}]}}";
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn quiet_where_it_may_not_have_been_read() {
-        World::new(&[API, POD, NODE]).origin(Origin::Extract).check(&RULE).finds_nothing();
-        World::new(&[API, POD, NODE]).forbid(Kind::Service).check(&RULE).finds_nothing();
+        TestCluster::new(&[API, POD, NODE]).origin(Origin::Extract).check(&RULE).finds_nothing();
+        TestCluster::new(&[API, POD, NODE]).forbid(Kind::Service).check(&RULE).finds_nothing();
     }
 }

@@ -73,11 +73,11 @@ fn not_accepted(cluster: &Cluster, class: &GatewayClass) -> Option<Finding> {
         return None;
     }
     let accepted = current(&class.status.conditions, "Accepted", class.metadata.generation);
-    if accepted.is_some_and(|condition| condition.is_true()) {
+    if accepted.is_some_and(crate::snapshot::model::Condition::is_true) {
         return None;
     }
     let users = cluster.all::<Gateway>().iter().filter(|g| g.spec.gateway_class_name == class.name()).count();
-    let is_rejected = accepted.is_some_and(|condition| condition.is_false());
+    let is_rejected = accepted.is_some_and(crate::snapshot::model::Condition::is_false);
     let since = accepted.filter(|_| is_rejected).and_then(|c| c.last_transition_time).or(class.created());
     let is_young = since.is_some_and(|since| time::age(cluster.now(), since) < time::PROVISION);
     if is_young || (users == 0 && !is_rejected) {
@@ -108,7 +108,7 @@ mod tests {
     use super::RULE;
     use crate::Origin;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const GATEWAY: &str = "
         apiVersion: gateway.networking.k8s.io/v1
@@ -134,7 +134,7 @@ mod tests {
         check(&RULE, &[GATEWAY, &class("'True'", "Accepted", "''").replace("name: istio,", "name: envoy,")]).finds(&[
             "error Gateway web/edge: Gateway edge uses GatewayClass istio, which does not exist (available: envoy)",
         ]);
-        let said = World::new(&[GATEWAY]).origin(Origin::Manifests).check(&RULE);
+        let said = TestCluster::new(&[GATEWAY]).origin(Origin::Manifests).check(&RULE);
         assert_eq!(said.finding().severity, crate::Severity::Info);
     }
 
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn quiet_where_classes_were_not_read_or_have_no_status() {
-        let said = World::new(&[GATEWAY]).forbid(Kind::GatewayClass).check(&RULE);
+        let said = TestCluster::new(&[GATEWAY]).forbid(Kind::GatewayClass).check(&RULE);
         assert_eq!(said.finds_nothing().gaps(), ["GatewayClass forbidden"]);
         let manifest = "{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: istio}}";
         check(&RULE, &[GATEWAY, manifest]).finds_nothing();

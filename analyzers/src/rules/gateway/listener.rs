@@ -120,9 +120,12 @@ fn missing_secrets(cluster: &Cluster, gateway: &Gateway, listener: &Listener) ->
     });
     secrets
         .filter(|(.., is_missing)| *is_missing)
-        .map(|(namespace, name, _)| match namespace == gateway.namespace() {
-            true => format!("Secret {name}"),
-            false => format!("Secret {namespace}/{name}"),
+        .map(|(namespace, name, _)| {
+            if namespace == gateway.namespace() {
+                format!("Secret {name}")
+            } else {
+                format!("Secret {namespace}/{name}")
+            }
         })
         .collect()
 }
@@ -166,7 +169,7 @@ mod tests {
     use super::RULE;
     use crate::Origin;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const GATEWAY: &str = "
         apiVersion: gateway.networking.k8s.io/v1
@@ -209,7 +212,7 @@ mod tests {
         let bare = GATEWAY.split_once("status:").unwrap().0;
         assert!(check(&RULE, &[bare]).finding().message.ends_with("Secret edge-tls does not exist"));
         let manifest = bare.replace(", uid: u1, generation: 1, creationTimestamp: '2026-11-21T10:00:00Z'", "");
-        let said = World::new(&[&manifest]).origin(Origin::Manifests).check(&RULE);
+        let said = TestCluster::new(&[&manifest]).origin(Origin::Manifests).check(&RULE);
         assert_eq!(said.finding().severity, crate::Severity::Info);
     }
 
@@ -235,6 +238,6 @@ mod tests {
     #[test]
     fn quiet_about_secrets_that_were_not_read() {
         let bare = GATEWAY.split_once("status:").unwrap().0;
-        World::new(&[bare]).forbid(Kind::Secret).check(&RULE).finds_nothing();
+        TestCluster::new(&[bare]).forbid(Kind::Secret).check(&RULE).finds_nothing();
     }
 }

@@ -105,7 +105,7 @@ fn finding(cluster: &Cluster, gateway: &Gateway, problem: &Condition) -> Finding
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const GATEWAY: &str = "
         apiVersion: gateway.networking.k8s.io/v1
@@ -162,7 +162,7 @@ mod tests {
     fn quiet_about_an_older_generation_and_without_status() {
         check(&RULE, &[&GATEWAY.replace("generation: 2, creation", "generation: 3, creation")]).finds_nothing();
         check(&RULE, &[GATEWAY.split_once("status:").unwrap().0]).finds_nothing();
-        let said = World::new(&[GATEWAY]).forbid(Kind::Gateway).check(&RULE);
+        let said = TestCluster::new(&[GATEWAY]).forbid(Kind::Gateway).check(&RULE);
         assert_eq!(said.finds_nothing().gaps(), ["Gateway forbidden"]);
     }
 }

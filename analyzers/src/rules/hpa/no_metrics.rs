@@ -261,7 +261,7 @@ fn group_of(service: &APIService) -> Option<&str> {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn hpa(metrics: &str, status: &str) -> String {
         format!(
@@ -336,10 +336,14 @@ mod tests {
              container app of Deployment web has no cpu request",
         ]);
         // If the objects cannot be read, the condition is sufficient.
-        World::new(&[&hpa(CPU, &condition)]).forbid(Kind::Deployment).forbid(Kind::LimitRange).check(&RULE).finds(&[
-            "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web has no metrics: failed to get cpu \
+        TestCluster::new(&[&hpa(CPU, &condition)])
+            .forbid(Kind::Deployment)
+            .forbid(Kind::LimitRange)
+            .check(&RULE)
+            .finds(&[
+                "error HorizontalPodAutoscaler shop/web: HorizontalPodAutoscaler web has no metrics: failed to get cpu \
              utilization: missing request for cpu in container app",
-        ]);
+            ]);
     }
 
     #[test]

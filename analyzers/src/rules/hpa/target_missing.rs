@@ -104,7 +104,7 @@ fn namesake(cluster: &Cluster, target: &ObjectRef) -> Option<ObjectRef> {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn hpa(api: &str, kind: &str, more: &str) -> String {
         format!(
@@ -161,13 +161,13 @@ mod tests {
 
     #[test]
     fn quiet_when_deployments_cannot_be_read() {
-        let said = World::new(&[&hpa("apps/v1", "Deployment", "")]).forbid(Kind::Deployment).check(&RULE);
+        let said = TestCluster::new(&[&hpa("apps/v1", "Deployment", "")]).forbid(Kind::Deployment).check(&RULE);
         said.finds_nothing();
         assert_eq!(said.gaps(), ["Deployment forbidden"]);
     }
 
     #[test]
     fn quiet_in_its_first_minute() {
-        World::new(&[&hpa("apps/v1", "Deployment", "")]).now("2026-11-21T11:00:30Z").check(&RULE).finds_nothing();
+        TestCluster::new(&[&hpa("apps/v1", "Deployment", "")]).now("2026-11-21T11:00:30Z").check(&RULE).finds_nothing();
     }
 }

@@ -149,7 +149,7 @@ mod tests {
     use super::RULE;
     use crate::Origin;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const ROUTE: &str = "
         apiVersion: gateway.networking.k8s.io/v1
@@ -182,7 +182,7 @@ mod tests {
         check(&RULE, &[&ROUTE.replace("HTTPRoute", "GRPCRoute")]).finds(&[
             "error GRPCRoute shop/cart: GRPCRoute cart has an unavailable backend: Service shop/api does not exist",
         ]);
-        let said = World::new(&[ROUTE]).origin(Origin::Manifests).check(&RULE);
+        let said = TestCluster::new(&[ROUTE]).origin(Origin::Manifests).check(&RULE);
         assert_eq!(said.finding().severity, crate::Severity::Info);
     }
 
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn quiet_where_services_were_not_read() {
-        let said = World::new(&[ROUTE]).forbid(Kind::Service).check(&RULE);
+        let said = TestCluster::new(&[ROUTE]).forbid(Kind::Service).check(&RULE);
         assert_eq!(said.finds_nothing().gaps(), ["Service forbidden"]);
     }
 }

@@ -81,30 +81,24 @@ fn finding(cluster: &Cluster, kind: Kind, route: &Route, parent: &ParentRef) -> 
         .rests_on_absence();
         return Some(edit(finding));
     }
-    let gateway = match parent.is_gateway() {
-        true => cluster.get::<Gateway>(above.namespace(), &parent.name).found(),
-        false => None,
-    };
+    let gateway =
+        if parent.is_gateway() { cluster.get::<Gateway>(above.namespace(), &parent.name).found() } else { None };
     let computed = gateway.and_then(|gateway| refusal(cluster, gateway, kind, route, parent));
-    let (why, evidence, since) = match verdicts(route, parent) {
-        Some(verdicts) => {
-            let rejected = verdicts?;
-            if is_young(cluster, rejected.last_transition_time) || rejected.reason == "Pending" {
-                return None;
-            }
-            let reported =
-                if rejected.message.is_empty() { rejected.reason.as_str() } else { rejected.message.as_str() };
-            let why = computed.unwrap_or_else(|| shorten(reported, 240));
-            (
-                why,
-                format!("condition Accepted is False ({}): {}", rejected.reason, shorten(reported, 240)),
-                rejected.last_transition_time,
-            )
+    let (why, evidence, since) = if let Some(verdicts) = verdicts(route, parent) {
+        let rejected = verdicts?;
+        if is_young(cluster, rejected.last_transition_time) || rejected.reason == "Pending" {
+            return None;
         }
-        None => {
-            let why = computed?;
-            (why, format!("parentRefs refers to {above}"), None)
-        }
+        let reported = if rejected.message.is_empty() { rejected.reason.as_str() } else { rejected.message.as_str() };
+        let why = computed.unwrap_or_else(|| shorten(reported, 240));
+        (
+            why,
+            format!("condition Accepted is False ({}): {}", rejected.reason, shorten(reported, 240)),
+            rejected.last_transition_time,
+        )
+    } else {
+        let why = computed?;
+        (why, format!("parentRefs refers to {above}"), None)
     };
     let finding =
         Finding::error(object.clone(), format!("{who} is not accepted by {}: {why}", shown(&above, namespace)))
@@ -172,7 +166,7 @@ mod tests {
     use super::RULE;
     use crate::Origin;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const GATEWAY: &str = "
         apiVersion: gateway.networking.k8s.io/v1
@@ -211,7 +205,7 @@ mod tests {
         let said = check(&RULE, &[ROUTE, &gateway("All").replace("infra", "shop")]);
         said.finds(&["error HTTPRoute shop/cart: HTTPRoute cart refers to Gateway infra/edge, which does not exist"]);
         assert!(said.text().contains("existing Gateways: shop/edge"));
-        let said = World::new(&[ROUTE]).origin(Origin::Manifests).check(&RULE);
+        let said = TestCluster::new(&[ROUTE]).origin(Origin::Manifests).check(&RULE);
         assert_eq!(said.finding().severity, crate::Severity::Info);
     }
 
@@ -278,6 +272,6 @@ mod tests {
 
     #[test]
     fn quiet_where_gateways_were_not_read() {
-        World::new(&[ROUTE]).forbid(Kind::Gateway).check(&RULE).finds_nothing();
+        TestCluster::new(&[ROUTE]).forbid(Kind::Gateway).check(&RULE).finds_nothing();
     }
 }

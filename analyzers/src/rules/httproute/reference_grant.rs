@@ -100,7 +100,7 @@ fn check_reference(
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const ROUTE: &str = "
         apiVersion: gateway.networking.k8s.io/v1
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn quiet_where_grants_were_not_read() {
-        let said = World::new(&[ROUTE]).forbid(Kind::ReferenceGrant).check(&RULE);
+        let said = TestCluster::new(&[ROUTE]).forbid(Kind::ReferenceGrant).check(&RULE);
         assert_eq!(said.finds_nothing().gaps(), ["ReferenceGrant forbidden"]);
     }
 }

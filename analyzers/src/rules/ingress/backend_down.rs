@@ -46,7 +46,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_going_away(*ingress)) {
+    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_terminating(*ingress)) {
         let backends = ingress::backends(ingress);
         let mut down: BTreeMap<&str, (Severity, String, Vec<&Backend>)> = BTreeMap::new();
         for backend in &backends {
@@ -73,7 +73,7 @@ fn down_for(cluster: &Cluster, service: &Service, backend: &Backend) -> Option<(
         return Some((severity, outage.why()));
     }
     let backends = cluster.each_backend(service)?;
-    let mut active = backends.filter(|backend| backend.takes_traffic()).peekable();
+    let mut active = backends.filter(crate::kubernetes::network::endpoints::Backend::takes_traffic).peekable();
     let lacks_port = active.peek().is_some() && !active.any(|backend| backend.has_port(&port.name));
     lacks_port.then(|| (Severity::Error, format!("its endpoints lack port {}", backend.port)))
 }
@@ -99,7 +99,7 @@ fn finding(ingress: &Ingress, service: &str, severity: Severity, why: &str, back
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const INGRESS: &str = "
         apiVersion: networking.k8s.io/v1
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn fires_as_the_consequence_of_the_service() {
-        let said = World::new(&[INGRESS, SERVICE]).check_all();
+        let said = TestCluster::new(&[INGRESS, SERVICE]).check_all();
         let cause = said.by("service/selector-matches-nothing").id.clone();
         let finding = said.by("ingress/backend-down");
         assert_eq!(finding.caused_by, [cause]);

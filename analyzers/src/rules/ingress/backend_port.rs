@@ -39,7 +39,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_going_away(*ingress)) {
+    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_terminating(*ingress)) {
         let backends = ingress::backends(ingress);
         let mut wrong: BTreeMap<(&str, BackendPort), Vec<&Backend>> = BTreeMap::new();
         for backend in &backends {

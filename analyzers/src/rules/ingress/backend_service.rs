@@ -39,7 +39,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_going_away(*ingress)) {
+    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_terminating(*ingress)) {
         let backends = ingress::backends(ingress);
         let mut missing: BTreeMap<&str, Vec<&Backend>> = BTreeMap::new();
         for backend in &backends {
@@ -84,7 +84,7 @@ fn finding(cluster: &Cluster, ingress: &Ingress, service: &str, backends: &[&Bac
 mod tests {
     use super::RULE;
     use crate::snapshot::{Kind, Origin};
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const INGRESS: &str = "
         apiVersion: networking.k8s.io/v1
@@ -151,14 +151,14 @@ mod tests {
 
     #[test]
     fn quiet_where_services_were_refused() {
-        let said = World::new(&[INGRESS]).forbid(Kind::Service).check(&RULE);
+        let said = TestCluster::new(&[INGRESS]).forbid(Kind::Service).check(&RULE);
         said.finds_nothing();
         assert_eq!(said.gaps(), ["Service forbidden"]);
     }
 
     #[test]
     fn fires_as_info_for_manifests() {
-        let said = World::new(&[INGRESS, STORE]).origin(Origin::Manifests).check(&RULE);
+        let said = TestCluster::new(&[INGRESS, STORE]).origin(Origin::Manifests).check(&RULE);
         assert_eq!(said.finding().severity, crate::engine::Severity::Info);
     }
 }

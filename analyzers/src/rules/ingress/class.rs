@@ -54,7 +54,7 @@ const SERVES_CLASSLESS: [&str; 6] = [
 ];
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_going_away(*ingress)) {
+    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_terminating(*ingress)) {
         let field = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
         let found = match (field, ingress.annotation(CLASS_ANNOTATION)) {
             (Some(name), _) => missing(cluster, ingress, name),
@@ -140,7 +140,7 @@ fn no_class(cluster: &Cluster, ingress: &Ingress) -> Option<Finding> {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const PUBLIC: &str = "{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: public}, \
                           spec: {controller: example.com/ingress}}";
@@ -205,8 +205,8 @@ mod tests {
     #[test]
     fn quiet_where_too_little_was_read() {
         let ingress = ingress("ingressClassName: internal", "{}");
-        World::new(&[&ingress]).forbid(Kind::IngressClass).check(&RULE).finds_nothing();
-        World::new(&[&ingress.replace("ingressClassName: internal", "")])
+        TestCluster::new(&[&ingress]).forbid(Kind::IngressClass).check(&RULE).finds_nothing();
+        TestCluster::new(&[&ingress.replace("ingressClassName: internal", "")])
             .forbid(Kind::Pod)
             .check(&RULE)
             .finds_nothing();

@@ -97,7 +97,7 @@ fn shares(cluster: &Cluster, ingress: &Ingress) -> bool {
         let name = key.rsplit('/').next().unwrap_or(key).to_ascii_lowercase();
         !key.contains("kubectl") && DISTINGUISHING.iter().any(|part| name.contains(part))
     });
-    !own_balancer && !is_distinguished && !cluster.is_going_away(ingress)
+    !own_balancer && !is_distinguished && !cluster.is_terminating(ingress)
 }
 
 /// Host, path, `pathType` and backend (`Service cart port 80`) of all paths.
@@ -125,9 +125,10 @@ fn paths(ingress: &Ingress) -> Vec<(&str, &str, &str, String)> {
 
 fn finding(first: &Ingress, backend: &str, other: &Ingress, theirs: &str, class: &str, place: &str) -> Finding {
     let (one, two) = (first.reference(), other.reference());
-    let where_ = match first.namespace() == other.namespace() {
-        true => String::new(),
-        false => format!(" in namespace {}", first.namespace()),
+    let where_ = if first.namespace() == other.namespace() {
+        String::new()
+    } else {
+        format!(" in namespace {}", first.namespace())
     };
     let of_class = if class.is_empty() { String::new() } else { format!(" of class {class}") };
     let message = format!(

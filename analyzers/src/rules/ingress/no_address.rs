@@ -67,7 +67,7 @@ const CONTROLLERS: [&str; 16] = [
 
 fn check(cluster: &Cluster, report: &mut Report) {
     let mut reasons: BTreeMap<&str, Option<(Severity, String)>> = BTreeMap::new();
-    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_going_away(*ingress)) {
+    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_terminating(*ingress)) {
         let Some(created) = ingress.created().filter(|_| !ingress::has_address(ingress)) else { continue };
         let Some(class) = cluster.ingress_class(ingress) else { continue };
         if time::age(cluster.now(), created) < time::PROVISION {

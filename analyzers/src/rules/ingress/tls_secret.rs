@@ -43,7 +43,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_going_away(*ingress)) {
+    for ingress in cluster.all::<Ingress>().iter().filter(|ingress| !cluster.is_terminating(*ingress)) {
         let tls = ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten());
         let names = tls.filter_map(|tls| tls.secret_name.as_deref());
         // Some controllers accept namespace/name.
@@ -138,7 +138,7 @@ fn has_issuer(ingress: &Ingress) -> bool {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn ingress(meta: &str) -> String {
         format!(
@@ -183,6 +183,6 @@ mod tests {
     #[test]
     fn quiet_without_a_name_and_where_secrets_were_refused() {
         check(&RULE, &[&ingress("").replace("store-tls", "")]).finds_nothing();
-        World::new(&[&ingress("")]).forbid(Kind::Secret).check(&RULE).finds_nothing();
+        TestCluster::new(&[&ingress("")]).forbid(Kind::Secret).check(&RULE).finds_nothing();
     }
 }

@@ -121,7 +121,7 @@ fn last_run(cluster: &Cluster, cron: &CronJob) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn job(name: &str, created: &str, more: &str, condition: &str) -> String {
         format!(
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn fires_with_exit_code_and_log() {
         let job = job("import", "2026-11-21T11:00:00Z", "", BACKOFF);
-        let said = World::new(&[&job, POD]).log("shop", "import-x", "app", &["no such table"]).check(&RULE);
+        let said = TestCluster::new(&[&job, POD]).log("shop", "import-x", "app", &["no such table"]).check(&RULE);
         said.finds(&[
             "error Job shop/import: Job import failed: BackoffLimitExceeded: container app ended with exit code 3 \
              (application error), 2 failed pods, backoffLimit 1",

@@ -19,18 +19,18 @@ pub(crate) struct Failure<'a> {
 
 impl<'a> Failure<'a> {
     /// `None` for a Job that did not fail.
-    pub fn of(cluster: &'a Cluster, job: &'a Job) -> Option<Failure<'a>> {
+    pub(crate) fn of(cluster: &'a Cluster, job: &'a Job) -> Option<Failure<'a>> {
         let condition = job.failure()?;
         let ended: Vec<_> = cluster.pods_of_job(job).into_iter().filter_map(failed_container).collect();
         Some(Failure { job, condition, pods: ended.len(), ended: ended.first().copied() })
     }
 
-    pub fn since(&self) -> Option<Timestamp> {
+    pub(crate) fn since(&self) -> Option<Timestamp> {
         self.condition.last_transition_time
     }
 
     /// `BackoffLimitExceeded: container app ended with exit code 3`.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let reason = if self.condition.reason.is_empty() { "no reason reported" } else { &self.condition.reason };
         match (self.end(), self.limit()) {
             (Some(end), Some(limit)) => format!("{reason}: {end}, {limit}"),
@@ -70,7 +70,7 @@ impl<'a> Failure<'a> {
     }
 
     /// Adds the evidence: the condition, the container's termination and its last log lines.
-    pub fn prove(&self, cluster: &Cluster, finding: Finding) -> Finding {
+    pub(crate) fn prove(&self, cluster: &Cluster, finding: Finding) -> Finding {
         let job = self.job.reference();
         let text = format!("Job {}: {}", self.job.name(), words::shorten(&self.condition.message, 300));
         let mut finding = finding.evidence(text, &job, &format!("status.conditions[{}]", self.condition.type_));

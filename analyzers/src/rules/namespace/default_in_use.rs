@@ -1,5 +1,5 @@
 use crate::engine::{Finding, Report, declare_rule};
-use crate::rules::authored::AuthoredExt;
+use crate::rules::user_managed::UserManagedExt;
 use crate::snapshot::{Cluster, Kind, ObjectRef, Origin};
 use crate::text::kubectl;
 use crate::text::words::list;
@@ -37,7 +37,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     if cluster.origin() == Origin::Manifests {
         return;
     }
-    let all = cluster.authored();
+    let all = cluster.user_managed();
     let here: Vec<_> = all.iter().filter(|workload| workload.object.namespace() == "default").collect();
     let names: Vec<String> = here.iter().map(|workload| workload.object.title()).collect();
     let is = match names.len() {
@@ -59,7 +59,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 mod tests {
     use super::RULE;
     use crate::Origin;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const CART: &str = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: cart, namespace: default}}";
 
@@ -71,6 +71,6 @@ mod tests {
     #[test]
     fn quiet_for_another_namespace_and_for_manifests() {
         check(&RULE, &[&CART.replace("default", "shop")]).finds_nothing();
-        World::new(&[CART]).origin(Origin::Manifests).check(&RULE).finds_nothing();
+        TestCluster::new(&[CART]).origin(Origin::Manifests).check(&RULE).finds_nothing();
     }
 }

@@ -185,7 +185,7 @@ fn held_objects<'a>(cluster: &'a Cluster, namespace: &str) -> Vec<(ObjectRef, &'
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const NAMESPACE: &str = "
         apiVersion: v1
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn quiet_where_namespaces_were_not_read() {
-        let said = World::new(&[NAMESPACE]).forbid(Kind::Namespace).check(&RULE);
+        let said = TestCluster::new(&[NAMESPACE]).forbid(Kind::Namespace).check(&RULE);
         assert_eq!(said.finds_nothing().gaps(), ["Namespace forbidden"]);
     }
 }

@@ -373,17 +373,14 @@ impl Blocked {
             let namespace = object.namespace();
             return format!("NetworkPolicy {name} in namespace {namespace} blocks {who} from the DNS pods on {ports}");
         }
-        match &self.mistake {
-            Some(mistake) => format!("NetworkPolicy {name} blocks DNS for {who}: {mistake}"),
-            None => {
-                let service = dns.service().map(Object::reference).map(|s| format!("{} in {}", s.name, s.namespace()));
-                let service = service.unwrap_or_default();
-                let doubt = if is_error { "" } else { " (fine if they do not resolve names)" };
-                let scope = if set.in_namespace(object.namespace()).len() > 1 { "no policy" } else { "no rule" };
-                format!(
-                    "NetworkPolicy {name} blocks DNS for {who}: {scope} allows egress to {service} on {ports}{doubt}"
-                )
-            }
+        if let Some(mistake) = &self.mistake {
+            format!("NetworkPolicy {name} blocks DNS for {who}: {mistake}")
+        } else {
+            let service = dns.service().map(Object::reference).map(|s| format!("{} in {}", s.name, s.namespace()));
+            let service = service.unwrap_or_default();
+            let doubt = if is_error { "" } else { " (fine if they do not resolve names)" };
+            let scope = if set.in_namespace(object.namespace()).len() > 1 { "no policy" } else { "no rule" };
+            format!("NetworkPolicy {name} blocks DNS for {who}: {scope} allows egress to {service} on {ports}{doubt}")
         }
     }
 
@@ -436,7 +433,7 @@ fn ingress_rule(dns: &ClusterDns) -> serde_json::Value {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const DNS: &str = "
 apiVersion: v1
@@ -490,7 +487,7 @@ status: {podIP: 10.0.0.53}
         [DNS, FRONT]
     }
 
-    fn said(more: &[&str]) -> crate::testing::Said {
+    fn said(more: &[&str]) -> crate::testing::Findings {
         let mut documents = docs().to_vec();
         documents.extend(more);
         check(&RULE, &documents)
@@ -622,7 +619,7 @@ status: {podIP: 10.0.0.53}
         let cilium = "{apiVersion: cilium.io/v2, kind: CiliumClusterwideNetworkPolicy, metadata: {name: dns}}";
         said(&[DENY_ALL, &to_back(), cilium]).finds_nothing();
         let documents = [docs()[0], docs()[1], DENY_ALL, &to_back()];
-        World::new(&documents).forbid(Kind::AdminNetworkPolicy).check(&RULE).finds_nothing();
+        TestCluster::new(&documents).forbid(Kind::AdminNetworkPolicy).check(&RULE).finds_nothing();
         let allowed = "
             apiVersion: policy.networking.k8s.io/v1alpha1
             kind: AdminNetworkPolicy
@@ -639,6 +636,6 @@ status: {podIP: 10.0.0.53}
         let by_label = "{namespaceSelector: {matchLabels: {role: system}}}";
         let pods_only: Vec<&str> = docs()[0].split("---").take(2).collect();
         let documents = [pods_only[0], pods_only[1], docs()[1], DENY_ALL, &dns_rule(by_label, BOTH)];
-        World::new(&documents).forbid(Kind::Namespace).check(&RULE).finds_nothing();
+        TestCluster::new(&documents).forbid(Kind::Namespace).check(&RULE).finds_nothing();
     }
 }

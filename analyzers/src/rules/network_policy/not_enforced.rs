@@ -117,7 +117,7 @@ fn enforces(daemon_set: &DaemonSet) -> bool {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const POLICY: &str =
         "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny, namespace: shop}, spec: {}}";
@@ -144,7 +144,7 @@ mod tests {
         check(&RULE, &[POLICY, &own]).finds_nothing();
         check(&RULE, &[POLICY, &daemon_set("some-cni", "{name: cni}")]).finds_nothing();
         check(&RULE, &[&flannel]).finds_nothing();
-        World::new(&[POLICY, &flannel]).forbid(Kind::DaemonSet).check(&RULE).finds_nothing();
+        TestCluster::new(&[POLICY, &flannel]).forbid(Kind::DaemonSet).check(&RULE).finds_nothing();
     }
 
     #[test]

@@ -273,7 +273,7 @@ fn leaves_a_service_without_clients<'a>(set: &PolicySet<'a>, policy: &Policy<'a>
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const WEB: &str = "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, labels: {app: web}}}";
     const API: &str = "{apiVersion: v1, kind: Pod, metadata: {name: api, namespace: shop, labels: {app: api}}}";
@@ -291,7 +291,7 @@ mod tests {
         )
     }
 
-    fn said(peers: &str) -> crate::testing::Said {
+    fn said(peers: &str) -> crate::testing::Findings {
         check(&RULE, &[WEB, API, SHOP, FRONT, &from(peers)])
     }
 
@@ -356,8 +356,8 @@ mod tests {
     #[test]
     fn quiet_where_namespaces_or_pods_are_forbidden() {
         let policy = from("{namespaceSelector: {matchLabels: {tier: edge}}}");
-        World::new(&[WEB, API, SHOP, &policy]).forbid(Kind::Namespace).check(&RULE).finds_nothing();
+        TestCluster::new(&[WEB, API, SHOP, &policy]).forbid(Kind::Namespace).check(&RULE).finds_nothing();
         let policy = from("{podSelector: {matchLabels: {app: webb}}}");
-        World::new(&[WEB, API, SHOP, &policy]).forbid(Kind::Deployment).check(&RULE).finds_nothing();
+        TestCluster::new(&[WEB, API, SHOP, &policy]).forbid(Kind::Deployment).check(&RULE).finds_nothing();
     }
 }

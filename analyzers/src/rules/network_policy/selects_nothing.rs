@@ -154,7 +154,7 @@ fn finding(cluster: &Cluster, set: &PolicySet, policy: &Policy, object: ObjectRe
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const POLICY: &str = "
         apiVersion: networking.k8s.io/v1
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn quiet_with_a_note_where_workloads_are_forbidden() {
-        let said = World::new(&[POLICY, &pod("web")]).forbid(Kind::Deployment).check(&RULE);
+        let said = TestCluster::new(&[POLICY, &pod("web")]).forbid(Kind::Deployment).check(&RULE);
         said.finds_nothing();
         assert_eq!(said.gaps(), ["NetworkPolicy forbidden"]);
     }

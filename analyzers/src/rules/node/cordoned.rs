@@ -80,7 +80,7 @@ fn waiting_for(cluster: &Cluster) -> BTreeMap<String, Vec<ObjectRef>> {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const NODE: &str = "{apiVersion: v1, kind: Node, metadata: {name: worker-1}, spec: {unschedulable: true, taints: [
         {key: node.kubernetes.io/unschedulable, effect: NoSchedule, timeAdded: '2026-11-18T12:00:00Z'}]}}";
@@ -103,7 +103,7 @@ mod tests {
         let info = "info Node worker-1: Node worker-1 has been cordoned for 3d";
         check(&RULE, &[NODE]).finds(&[info]);
         check(&RULE, &[NODE, &pending("nodeSelector: {disktype: nvme}")]).finds(&[info]);
-        World::new(&[NODE, &pending("")]).forbid(Kind::Pod).check(&RULE).finds(&[info]);
+        TestCluster::new(&[NODE, &pending("")]).forbid(Kind::Pod).check(&RULE).finds(&[info]);
     }
 
     #[test]

@@ -162,7 +162,7 @@ fn complete(mut finding: Finding, cluster: &Cluster, node: &Node, is_silent: boo
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn node(name: &str, ready: &str) -> String {
         format!(
@@ -226,7 +226,11 @@ mod tests {
         let down = "status: 'False', reason: KubeletNotReady, message: container runtime is down,
             lastTransitionTime: '2026-11-21T11:00:00Z'";
         let expected = "error Node worker-1: Node worker-1 has been not ready for 60m: container runtime is down";
-        World::new(&[&node("worker-1", down)]).forbid(Kind::Pod).forbid(Kind::Lease).check(&RULE).finds(&[expected]);
+        TestCluster::new(&[&node("worker-1", down)])
+            .forbid(Kind::Pod)
+            .forbid(Kind::Lease)
+            .check(&RULE)
+            .finds(&[expected]);
         check(&RULE, &[&node("worker-1", "status: 'False'")])
             .finds(&["error Node worker-1: Node worker-1 is not ready: no reason given"]);
     }

@@ -81,7 +81,7 @@ fn is_schedulable(node: &Node) -> bool {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn node(name: &str, spec: &str) -> String {
         format!(
@@ -111,7 +111,7 @@ mod tests {
         let room = [node("a", ""), node("b", ""), pod("a", "1950m"), pod("b", "1800m")];
         check(&RULE, &room.each_ref().map(String::as_str)).finds_nothing();
         check(&RULE, &[&node("a", "unschedulable: true"), &pod("a", "2")]).finds_nothing();
-        World::new(&[&node("a", "")]).forbid(Kind::Pod).check(&RULE).finds_nothing();
+        TestCluster::new(&[&node("a", "")]).forbid(Kind::Pod).check(&RULE).finds_nothing();
         check(&RULE, &["{apiVersion: v1, kind: Node, metadata: {name: a}}"]).finds_nothing();
     }
 }

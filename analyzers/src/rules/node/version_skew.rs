@@ -84,7 +84,7 @@ fn minor_version(text: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn node(version: &str) -> String {
         format!(
@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn against(server: &str, kubelet: &str) -> Vec<String> {
-        let said = World::new(&[&node(kubelet)]).server_version(server).check(&RULE);
+        let said = TestCluster::new(&[&node(kubelet)]).server_version(server).check(&RULE);
         said.0.findings.iter().map(|finding| finding.message.to_string()).collect()
     }
 

@@ -190,7 +190,7 @@ fn is_custom(owner: &ObjectRef) -> bool {
 mod tests {
     use super::RULE;
     use crate::snapshot::Origin;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn budget(terms: &str, healthy: i32, desired: i32, expected: i32) -> String {
         format!(
@@ -311,10 +311,10 @@ mod tests {
             kind: Deployment
             metadata: {name: queue, namespace: shop}
             spec: {replicas: 2, template: {metadata: {labels: {app: queue}}}}";
-        World::new(&[&manifest(0), workload]).origin(Origin::Manifests).check(&RULE).finds(&[
+        TestCluster::new(&[&manifest(0), workload]).origin(Origin::Manifests).check(&RULE).finds(&[
             "warning PodDisruptionBudget shop/queue: PodDisruptionBudget queue allows no evictions (maxUnavailable: 0, \
              2 pods of Deployment queue), so node drains are blocked",
         ]);
-        World::new(&[&manifest(1), workload]).origin(Origin::Manifests).check(&RULE).finds_nothing();
+        TestCluster::new(&[&manifest(1), workload]).origin(Origin::Manifests).check(&RULE).finds_nothing();
     }
 }

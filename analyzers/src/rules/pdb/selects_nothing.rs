@@ -73,7 +73,7 @@ fn finding(cluster: &Cluster, budget: &PodDisruptionBudget, selector: Option<&Se
         },
     };
     let text = selector.map_or_else(|| "spec.selector is not set".to_string(), |s| format!("spec.selector is {s}"));
-    let awaits_label = selector.is_some_and(|selector| cluster.asks_for_mark(namespace, selector));
+    let awaits_label = selector.is_some_and(|selector| cluster.selects_runtime_label(namespace, selector));
     let severity = if awaits_label { Severity::Info } else { Severity::Warning };
     Finding::new(severity, object.clone(), format!("PodDisruptionBudget {name} covers no pods: {why}"))
         .evidence(text, &object, "spec.selector")
@@ -90,7 +90,7 @@ fn finding(cluster: &Cluster, budget: &PodDisruptionBudget, selector: Option<&Se
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn budget(app: &str, created: &str) -> String {
         format!(
@@ -142,6 +142,6 @@ mod tests {
     #[test]
     fn quiet_when_new_or_when_workloads_cannot_be_read() {
         check(&RULE, &[&budget("carts", "2026-11-21T11:59:30Z"), CART]).finds_nothing();
-        World::new(&[&budget("carts", OLD)]).forbid(Kind::Deployment).check(&RULE).finds_nothing();
+        TestCluster::new(&[&budget("carts", OLD)]).forbid(Kind::Deployment).check(&RULE).finds_nothing();
     }
 }

@@ -70,7 +70,7 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         let text = format!("waiting ({}): {}", waiting.reason, shorten(&plain(&waiting.message), 300));
         finding = finding.evidence(text, &pod, &format!("{}.state.waiting", container.status_path()));
     }
-    finding = container.tell_end(cluster, finding);
+    finding = container.report_end(cluster, finding);
     for (field, words) in [("command", &container.spec.command), ("args", &container.spec.args)] {
         if !words.is_empty() {
             let text = format!("{field} is {}", shorten(&plain(&format!("{words:?}")), 200));
@@ -146,7 +146,7 @@ fn not_found(cluster: &Cluster, container: &PodContainer) -> String {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::testing::{Said, World, check};
+    use crate::testing::{Findings, TestCluster, check};
 
     fn pod(restarts: u32, state: &str, last: &str) -> String {
         format!(
@@ -159,7 +159,7 @@ mod tests {
         )
     }
 
-    fn said(restarts: u32, state: &str, last: &str) -> Said {
+    fn said(restarts: u32, state: &str, last: &str) -> Findings {
         check(&RULE, &[&pod(restarts, state, last)])
     }
 
@@ -196,7 +196,7 @@ mod tests {
         said(3, WAITING, NOT_FOUND)
             .finds(&["error Pod shop/typo: container app of Pod typo cannot start: it exits immediately with \
             exit code 127 (command not found), command: pyhton app.py"]);
-        World::new(&[&pod(3, WAITING, NOT_FOUND)])
+        TestCluster::new(&[&pod(3, WAITING, NOT_FOUND)])
             .log("shop", "typo", "app", &["sh: pyhton: not found"])
             .check(&RULE)
             .finds(&[
@@ -219,7 +219,7 @@ mod tests {
         check(&RULE, &[&pod(3, WAITING, &killed), event]).finds(&[
             "error Pod shop/typo: container app of Pod typo cannot start: postStart hook failed: PostStartHook failed",
         ]);
-        World::new(&[&pod(3, WAITING, &killed), event]).forbid(crate::Kind::Event).check(&RULE);
+        TestCluster::new(&[&pod(3, WAITING, &killed), event]).forbid(crate::Kind::Event).check(&RULE);
     }
 
     #[test]

@@ -62,14 +62,14 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
             format!("{} although restartPolicy is Always, {restarts}", describe(end))
         }
         Some(end) if container.was_oom_killed() => format!("{}, {restarts}", describe(end)),
-        Some(end) => format!("{}, {restarts}{}", describe(end), container.saying(cluster)),
+        Some(end) => format!("{}, {restarts}{}", describe(end), container.quoted(cluster)),
     };
     let message = format!("{} of {} is crash-looping: {cause}", container.described(), owner.title());
     let finding = Finding::error(owner.clone(), message)
         .container(container.name())
         .pods(affected.pods())
         .since(container.loops_since(cluster));
-    let mut finding = container.tell_end(cluster, finding);
+    let mut finding = container.report_end(cluster, finding);
     if end.is_some_and(|end| end.exit_code == 0) {
         let field = format!("{}.restartPolicy", container.spec_path());
         let path = if container.spec.is_sidecar() { &field } else { "spec.restartPolicy" };
@@ -89,7 +89,7 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::testing::{Said, World, check};
+    use crate::testing::{Findings, TestCluster, check};
 
     fn pod(spec: &str, restarts: u32, state: &str, last: &str) -> String {
         format!(
@@ -114,7 +114,7 @@ mod tests {
         format!("{{running: {{startedAt: '{since}'}}}}")
     }
 
-    fn said(spec: &str, restarts: u32, state: &str, last: &str) -> Said {
+    fn said(spec: &str, restarts: u32, state: &str, last: &str) -> Findings {
         check(&RULE, &[&pod(spec, restarts, state, last)])
     }
 
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn fires_with_the_error_line_and_the_log_as_plain_text() {
-        let said = World::new(&[&pod(ALWAYS, 4, WAITING, ENDED)])
+        let said = TestCluster::new(&[&pod(ALWAYS, 4, WAITING, ENDED)])
             .log("shop", "web-0", "app", &["starting", "", "\u{1b}[31mfatal: DATABASE_URL is not set\u{1b}[0m", "bye"])
             .check(&RULE);
         said.finds(&[&format!("{FOUND}: \"fatal: DATABASE_URL is not set\"")]);
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn fires_for_a_crash_that_an_oom_kill_explains() {
         let killed = ENDED.replace("exitCode: 1, reason: Error", "exitCode: 137, reason: OOMKilled");
-        let said = World::new(&[&pod(ALWAYS, 4, WAITING, &killed)]).check_all();
+        let said = TestCluster::new(&[&pod(ALWAYS, 4, WAITING, &killed)]).check_all();
         let cause = said.by("pod/oom-killed").id.clone();
         assert_eq!(said.by("pod/crash-loop").caused_by, [cause]);
     }

@@ -263,7 +263,7 @@ fn advise(finding: Finding, owner: &ObjectRef, container: &str, image: &str, fai
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn pod(image: &str, spec: &str, reason: &str, message: &str) -> String {
         format!(
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn fires_when_events_are_forbidden() {
-        World::new(&[&pod("r.io/a:v1", "", "ImagePullBackOff", "Back-off pulling image \"r.io/a:v1\"")])
+        TestCluster::new(&[&pod("r.io/a:v1", "", "ImagePullBackOff", "Back-off pulling image \"r.io/a:v1\"")])
             .forbid(Kind::Event)
             .check(&RULE)
             .finds(&["error Pod shop/web: Pod web cannot pull image r.io/a:v1: pull failed"]);
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn quiet_in_the_first_minute() {
-        World::new(&[&pod("r.io/a:v1", "", "ErrImagePull", NOT_FOUND)])
+        TestCluster::new(&[&pod("r.io/a:v1", "", "ErrImagePull", NOT_FOUND)])
             .now("2026-11-21T11:50:30Z")
             .check(&RULE)
             .finds_nothing();
@@ -342,7 +342,10 @@ mod tests {
             .finds(&[&format!("{denied} references imagePullSecret reg, which has the wrong type")]);
         check(&RULE, &[&named, &secret("kubernetes.io/dockerconfigjson")])
             .finds(&[&format!("{denied} uses imagePullSecret reg")]);
-        World::new(&[&named]).forbid(Kind::Secret).check(&RULE).finds(&[&format!("{denied} uses imagePullSecret reg")]);
+        TestCluster::new(&[&named])
+            .forbid(Kind::Secret)
+            .check(&RULE)
+            .finds(&[&format!("{denied} uses imagePullSecret reg")]);
     }
 
     #[test]

@@ -73,8 +73,8 @@ fn finding(cluster: &Cluster, group: &PodGroup, affected: &Affected) -> Finding 
     let any_ready = cluster.pods_of(group).any(|pod| pod.is_active() && pod.is_ready());
     let (severity, problem) = match failing {
         Some(container) => {
-            let end = container.last_end().map(describe).unwrap_or_else(|| "an unknown exit code".to_string());
-            let output = container.saying(cluster);
+            let end = container.last_end().map_or_else(|| "an unknown exit code".to_string(), describe);
+            let output = container.quoted(cluster);
             (Severity::Error, format!("fails repeatedly: {end}, {}{output}", container.restarts()))
         }
         None => {
@@ -92,14 +92,13 @@ fn finding(cluster: &Cluster, group: &PodGroup, affected: &Affected) -> Finding 
     let message = format!("{} of {} {problem}", container.described(), owner.title());
     let finding =
         Finding::new(severity, owner.clone(), message).container(container.name()).pods(affected.pods()).since(since);
-    let finding = match failing {
-        Some(container) => container.tell_end(cluster, finding),
-        None => {
-            let start = since.map(|t| t.to_string()).unwrap_or_default();
-            let text = format!("{} has been running since {start}", container.described());
-            let path = format!("{}.state.running", container.status_path());
-            container.tell_log(cluster, finding.evidence(text, &container.pod.reference(), &path))
-        }
+    let finding = if let Some(container) = failing {
+        container.report_end(cluster, finding)
+    } else {
+        let start = since.map(|t| t.to_string()).unwrap_or_default();
+        let text = format!("{} has been running since {start}", container.described());
+        let path = format!("{}.state.running", container.status_path());
+        container.report_log(cluster, finding.evidence(text, &container.pod.reference(), &path))
     };
     finding.fix_command(
         "Check the init container's logs, and fix the error or the dependency it waits for",
@@ -110,7 +109,7 @@ fn finding(cluster: &Cluster, group: &PodGroup, affected: &Affected) -> Finding 
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn pod(init: &str, restarts: u32, state: &str, last: &str) -> String {
         format!(
@@ -143,7 +142,7 @@ mod tests {
     #[test]
     fn fires_when_it_does_not_complete() {
         let runs = pod(SETUP, 0, "{running: {startedAt: '2026-11-21T11:50:00Z'}}", "{}");
-        let said = World::new(&[&runs]).log("shop", "db-0", "setup", &["waiting for redis", ""]).check(&RULE);
+        let said = TestCluster::new(&[&runs]).log("shop", "db-0", "setup", &["waiting for redis", ""]).check(&RULE);
         said.finds(&["error StatefulSet shop/db: init container setup of StatefulSet db has been running for \
                       10m: \"waiting for redis\""]);
         assert_eq!(said.finding().fix[0].command.as_deref(), Some("kubectl -n shop logs statefulset/db -c setup"));

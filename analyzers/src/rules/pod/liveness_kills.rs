@@ -82,18 +82,19 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         let text = format!("the last run lasted {}s and ended with {}", container.last_run().as_secs(), describe(end));
         finding = finding.evidence(text, &pod, &container.last_end_path());
     }
-    let finding = container.tell_log(cluster, finding);
+    let finding = container.report_log(cluster, finding);
     let finding = finding.fix(format!("Point {path} at a port and path that the container serves"));
-    match container.spec.startup_probe.is_none() && kind == ProbeKind::Liveness {
-        true => finding.fix("If the container only needs more time to start, add a startupProbe"),
-        false => finding.fix("If the container only needs more time, raise failureThreshold or timeoutSeconds"),
+    if container.spec.startup_probe.is_none() && kind == ProbeKind::Liveness {
+        finding.fix("If the container only needs more time to start, add a startupProbe")
+    } else {
+        finding.fix("If the container only needs more time, raise failureThreshold or timeoutSeconds")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn pod(restarts: u32, end: &str, since: &str) -> String {
         format!(
@@ -141,7 +142,7 @@ mod tests {
     fn fires_as_the_cause_of_the_crash_loop() {
         let waiting = pod(3, KILLED, SINCE)
             .replace("running: {startedAt: '2026-11-21T11:59:46Z'}", "waiting: {reason: CrashLoopBackOff}");
-        let said = World::new(&[&waiting, &event(REFUSED, 9)]).check_all();
+        let said = TestCluster::new(&[&waiting, &event(REFUSED, 9)]).check_all();
         let cause = said.by("pod/liveness-kills").id.clone();
         assert_eq!(said.by("pod/crash-loop").caused_by, [cause]);
     }
@@ -161,7 +162,7 @@ mod tests {
         check(&RULE, &[&pod(3, KILLED, SINCE)]).finds_nothing();
         check(&RULE, &[&pod(3, KILLED, SINCE), &event(&REFUSED.replace("Liveness", "Readiness"), 9)]).finds_nothing();
         check(&RULE, &[&pod(3, KILLED, SINCE), &event(REFUSED, 1)]).finds_nothing();
-        let said = World::new(&[&pod(3, KILLED, SINCE)]).forbid(crate::Kind::Event).check(&RULE);
+        let said = TestCluster::new(&[&pod(3, KILLED, SINCE)]).forbid(crate::Kind::Event).check(&RULE);
         assert_eq!(said.finds_nothing().gaps(), ["Event forbidden"]);
     }
 

@@ -452,12 +452,12 @@ mod tests {
             message: 'persistentvolumeclaim \"data\" not found'
             eventTime: '2026-11-21T11:58:00Z'
             involvedObject: {kind: Pod, namespace: shop, name: p, uid: u}";
-        World::new(&[pod, event]).forbid(Kind::PersistentVolumeClaim).check(&RULE).finds_nothing();
+        TestCluster::new(&[pod, event]).forbid(Kind::PersistentVolumeClaim).check(&RULE).finds_nothing();
     }
 
     use super::RULE;
     use crate::snapshot::{Kind, Origin};
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn pod(spec: &str, status: &str) -> String {
         format!(
@@ -512,7 +512,7 @@ mod tests {
 
     #[test]
     fn quiet_in_the_first_minute() {
-        World::new(&[&pod(ENV_FROM, CONFIG_ERROR)]).now("2026-11-21T11:50:59Z").check(&RULE).finds_nothing();
+        TestCluster::new(&[&pod(ENV_FROM, CONFIG_ERROR)]).now("2026-11-21T11:50:59Z").check(&RULE).finds_nothing();
     }
 
     #[test]
@@ -527,7 +527,7 @@ mod tests {
 
     #[test]
     fn fires_for_the_kubelets_message_when_secrets_are_forbidden() {
-        World::new(&[&pod(VOLUME, CREATING), MOUNT])
+        TestCluster::new(&[&pod(VOLUME, CREATING), MOUNT])
             .forbid(Kind::Secret)
             .check(&RULE)
             .finds(&["error Pod shop/web: Pod web cannot start: Secret tls does not exist (volume v)"]);
@@ -535,7 +535,7 @@ mod tests {
 
     #[test]
     fn quiet_when_secrets_are_forbidden_and_nothing_is_reported() {
-        World::new(&[&pod(VOLUME, CREATING)]).forbid(Kind::Secret).check(&RULE).finds_nothing();
+        TestCluster::new(&[&pod(VOLUME, CREATING)]).forbid(Kind::Secret).check(&RULE).finds_nothing();
     }
 
     #[test]
@@ -613,7 +613,7 @@ mod tests {
             kind: Deployment
             metadata: {name: web, namespace: shop}
             spec: {template: {spec: {containers: [{name: app, envFrom: [{configMapRef: {name: app-settings}}]}]}}}";
-        World::new(&[manifest]).origin(Origin::Manifests).check(&RULE).finds(&[
+        TestCluster::new(&[manifest]).origin(Origin::Manifests).check(&RULE).finds(&[
             "info Deployment shop/web: Deployment web will not start: ConfigMap app-settings does not exist (envFrom of \
              container app)",
         ]);

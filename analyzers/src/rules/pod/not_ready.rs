@@ -106,14 +106,20 @@ fn reasons<'a>(cluster: &'a Cluster, pod: &'a Pod) -> Vec<Why<'a>> {
     let unready: Vec<&PodContainer> = statuses.iter().filter(|c| !c.status.ready).collect();
     if !unready.is_empty() {
         let is_restarting = |c: &PodContainer| c.loops(cluster) || probe::kills(cluster, c).is_some();
-        let kind = |c: &PodContainer| match c.status.started == Some(false) && c.spec.startup_probe.is_some() {
-            true => ProbeKind::Startup,
-            false => ProbeKind::Readiness,
+        let kind = |c: &PodContainer| {
+            if c.status.started == Some(false) && c.spec.startup_probe.is_some() {
+                ProbeKind::Startup
+            } else {
+                ProbeKind::Readiness
+            }
         };
         return unready.iter().filter(|c| !is_restarting(c)).map(|c| Why::Probe(kind(c), c.name())).collect();
     }
     let gates = pod.spec.readiness_gates.iter().map(|gate| gate.condition_type.as_str());
-    gates.filter(|gate| !pod.condition(gate).is_some_and(|condition| condition.is_true())).map(Why::Gate).collect()
+    gates
+        .filter(|gate| !pod.condition(gate).is_some_and(crate::snapshot::model::Condition::is_true))
+        .map(Why::Gate)
+        .collect()
 }
 
 fn finding(cluster: &Cluster, group: &PodGroup, why: Why, pods: &[&Pod]) -> Finding {
@@ -145,9 +151,10 @@ fn finding(cluster: &Cluster, group: &PodGroup, why: Why, pods: &[&Pod]) -> Find
 }
 
 fn fix_of_node(owner: &ObjectRef) -> &'static str {
-    match owner.is(Kind::Pod) || owner.is(Kind::DaemonSet) {
-        true => "Investigate the node",
-        false => "Investigate the node; if it does not recover, its pods are recreated elsewhere",
+    if owner.is(Kind::Pod) || owner.is(Kind::DaemonSet) {
+        "Investigate the node"
+    } else {
+        "Investigate the node; if it does not recover, its pods are recreated elsewhere"
     }
 }
 
@@ -187,7 +194,7 @@ fn of_probe(
         finding = finding.evidence(declares.clone(), &pod.reference(), &format!("spec.containers[{name}].ports"));
     }
     let Some(container) = containers(pod).find(|c| c.name() == name) else { return finding };
-    let finding = container.tell_log(cluster, finding);
+    let finding = container.report_log(cluster, finding);
     match mismatch {
         Some(_) => {
             finding.fix(format!("Point the {kind} probe at the port the container listens on ({})", kind.path(name)))
@@ -228,7 +235,7 @@ fn of_gate(gate: &str, pods: &[&Pod], new: impl Fn(String) -> Finding) -> Findin
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn pod(name: &str, ready: bool, since: &str) -> String {
         format!(
@@ -260,7 +267,7 @@ mod tests {
     #[test]
     fn fires_with_the_probe_its_result_and_the_declared_port() {
         check(&RULE, &[&pod("web-0", false, OLD), EVENT]).finds(&[FOUND]);
-        World::new(&[&pod("web-0", false, OLD), EVENT]).forbid(crate::Kind::Node).check(&RULE).finds(&[FOUND]);
+        TestCluster::new(&[&pod("web-0", false, OLD), EVENT]).forbid(crate::Kind::Node).check(&RULE).finds(&[FOUND]);
         check(&RULE, &[&pod("web-0", false, OLD).replace("8081", "8080")]).finds(&[
             "error StatefulSet shop/web: StatefulSet web has no ready pods: readiness probe GET :8080/ready of \
              container app fails",
@@ -312,21 +319,21 @@ mod tests {
     #[test]
     fn fires_immediately_when_its_node_is_down() {
         let (pod, node) = marked("2026-11-21T11:59:58Z", "status: Unknown, lastTransitionTime: '2026-11-21T11:59:57Z'");
-        let said = World::new(&[&pod, &node]).check_all();
+        let said = TestCluster::new(&[&pod, &node]).check_all();
         assert_eq!(said.by("pod/not-ready").caused_by, [said.by("node/not-ready").id.clone()]);
         let restarts = node.replace("Unknown", "'False'");
-        World::new(&[&pod, &restarts]).check_all().finds_nothing();
+        TestCluster::new(&[&pod, &restarts]).check_all().finds_nothing();
     }
 
     #[test]
     fn quiet_right_after_its_node_came_back() {
         let (pod, node) = marked(OLD, "status: 'True', lastTransitionTime: '2026-11-21T11:59:50Z'");
-        World::new(&[&pod, &node]).check_all().finds_nothing();
+        TestCluster::new(&[&pod, &node]).check_all().finds_nothing();
         // Its own container has been unready for a long time, independently of the node.
         let broken = pod
             .replace("ready: true", "ready: false")
             .replace("ContainersReady, status: 'True'", "ContainersReady, status: 'False'");
-        World::new(&[&broken, &node]).check_all().by("pod/not-ready");
+        TestCluster::new(&[&broken, &node]).check_all().by("pod/not-ready");
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
     if let Some((limit, path)) = &limit {
         finding = finding.evidence(format!("memory limit is {}", limit.0), &pod, path);
     }
-    fix(container.tell_log(cluster, finding), owner, &container, limit.map(|(limit, _)| limit))
+    fix(container.report_log(cluster, finding), owner, &container, limit.map(|(limit, _)| limit))
 }
 
 /// The memory limit of the container, or else of its pod, with the path of the field.
@@ -138,7 +138,7 @@ fn twice(quantity: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{RULE, twice};
-    use crate::testing::{Said, World, check};
+    use crate::testing::{Findings, TestCluster, check};
 
     const KILLED: &str = "{terminated: {exitCode: 137, reason: OOMKilled, startedAt: '2026-11-21T11:40:00Z', finishedAt: '2026-11-21T11:48:00Z'}}";
 
@@ -154,7 +154,7 @@ mod tests {
         )
     }
 
-    fn said(resources: &str, state: &str, last: &str) -> Said {
+    fn said(resources: &str, state: &str, last: &str) -> Findings {
         check(&RULE, &[&pod(resources, state, last)])
     }
 
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn quiet_for_a_sigkill_without_oom() {
         said(LIMIT, RUNS, &KILLED.replace("OOMKilled", "Error")).finds_nothing();
-        World::new(&["{apiVersion: v1, kind: Pod, metadata: {name: a}}"]).check(&RULE).finds_nothing();
+        TestCluster::new(&["{apiVersion: v1, kind: Pod, metadata: {name: a}}"]).check(&RULE).finds_nothing();
     }
 
     #[test]

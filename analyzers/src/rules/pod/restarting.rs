@@ -80,13 +80,13 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         container.described(),
         owner.title(),
         container.status.restart_count,
-        container.saying(cluster)
+        container.quoted(cluster)
     );
     let finding = Finding::warning(owner.clone(), message)
         .container(container.name())
         .pods(affected.pods())
         .since(container.loops_since(cluster));
-    let finding = container.tell_end(cluster, finding);
+    let finding = container.report_end(cluster, finding);
     finding.fix_command("Check the previous container's logs", container.log_command(owner))
 }
 

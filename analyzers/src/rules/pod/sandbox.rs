@@ -163,7 +163,7 @@ fn core(message: &str) -> String {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const POD: &str = "
         apiVersion: v1
@@ -216,12 +216,12 @@ mod tests {
     fn quiet_when_the_pod_has_started_or_is_young() {
         let running = POD.replace("waiting: {reason: ContainerCreating}", "running: {}").replace("Pending", "Running");
         check(&RULE, &[&running, &sandbox("x")]).finds_nothing();
-        World::new(&[POD, &sandbox("x")]).now("2026-11-21T11:51:00Z").check(&RULE).finds_nothing();
+        TestCluster::new(&[POD, &sandbox("x")]).now("2026-11-21T11:51:00Z").check(&RULE).finds_nothing();
     }
 
     #[test]
     fn quiet_and_not_evaluated_when_events_are_forbidden() {
-        let said = World::new(&[POD]).forbid(Kind::Event).check(&RULE);
+        let said = TestCluster::new(&[POD]).forbid(Kind::Event).check(&RULE);
         said.finds_nothing();
         assert_eq!(said.gaps(), ["Event forbidden"]);
     }

@@ -130,7 +130,7 @@ fn lost_node(cluster: &Cluster, node: &str) -> Option<String> {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn pod(metadata: &str) -> String {
         format!(
@@ -160,7 +160,7 @@ mod tests {
         check(&RULE, &[&pod(""), &NODE.replace("'True'", "Unknown")])
             .finds(&[&format!("{STUCK} its node w1 is not ready")]);
         check(&RULE, &[&pod("")]).finds(&[&format!("{STUCK} its node w1 no longer exists")]);
-        World::new(&[&pod("")])
+        TestCluster::new(&[&pod("")])
             .forbid(Kind::Node)
             .check(&RULE)
             .finds(&[&format!("{STUCK} the kubelet of node w1 has not completed the deletion")]);
@@ -177,10 +177,10 @@ mod tests {
 
     #[test]
     fn quiet_in_the_grace_period_and_the_minute_after() {
-        World::new(&[&pod(""), NODE]).now("2026-11-21T11:51:00Z").check(&RULE).finds_nothing();
+        TestCluster::new(&[&pod(""), NODE]).now("2026-11-21T11:51:00Z").check(&RULE).finds_nothing();
         let lost = NODE.replace("'True'", "Unknown");
-        World::new(&[&pod(""), &lost]).now("2026-11-21T11:51:00Z").check(&RULE).finding();
-        World::new(&[&pod(""), &lost]).now("2026-11-21T11:49:59Z").check(&RULE).finds_nothing();
+        TestCluster::new(&[&pod(""), &lost]).now("2026-11-21T11:51:00Z").check(&RULE).finding();
+        TestCluster::new(&[&pod(""), &lost]).now("2026-11-21T11:49:59Z").check(&RULE).finds_nothing();
     }
 
     #[test]

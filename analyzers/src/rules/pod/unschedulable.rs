@@ -375,7 +375,7 @@ fn fix(finding: Finding, group: &PodGroup, clause: &Clause, pod: Option<&Pod>) -
             finding.fix_command("Or label the node, if it meets the requirement", kubectl(label))
         }
         Refusal::Lacks(shortages) => {
-            let wanted: Vec<String> = shortages.iter().map(|shortage| shortage.wanted()).collect();
+            let wanted: Vec<String> = shortages.iter().map(crate::kubernetes::scheduling::Shortage::wanted).collect();
             let wanted = words::list(&wanted, 3);
             let too_big = shortages.iter().any(|shortage| shortage.requested > shortage.allocatable);
             let text = if too_big {
@@ -460,7 +460,7 @@ fn report_ignored(cluster: &Cluster, group: &PodGroup, waiting: &[Waiting], repo
 mod tests {
     use super::RULE;
     use crate::snapshot::{Kind, Origin};
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const NODES: &str = "
 {apiVersion: v1, kind: Node, metadata: {name: worker-1}, status: {allocatable: {cpu: '4', memory: 8Gi, pods: '110'}}}
@@ -536,7 +536,7 @@ mod tests {
         let quoted = "error Pod shop/db: Pod db cannot be scheduled, default-scheduler reports: 0/3 nodes are \
                       available: 3 Too bad";
         check(&RULE, &[NODES, &pod]).finds(&[quoted]);
-        World::new(&[&refused("db", "", BIG, LONG_AGO)]).forbid(Kind::Node).check(&RULE).finds(&[quoted]);
+        TestCluster::new(&[&refused("db", "", BIG, LONG_AGO)]).forbid(Kind::Node).check(&RULE).finds(&[quoted]);
     }
 
     #[test]
@@ -550,7 +550,7 @@ mod tests {
         check(&RULE, &[NODES, &pod, unbound])
             .finds(&["error Pod shop/db: Pod db cannot be scheduled: claim data is not bound to a volume"]);
         // Claims that could not be read are not reported.
-        let blind = World::new(&[NODES, &pod]).forbid(Kind::PersistentVolumeClaim).check(&RULE);
+        let blind = TestCluster::new(&[NODES, &pod]).forbid(Kind::PersistentVolumeClaim).check(&RULE);
         assert!(blind.finding().message.contains("default-scheduler reports"), "{:?}", blind.finding());
     }
 
@@ -607,6 +607,6 @@ mod tests {
     #[test]
     fn quiet_on_manifests() {
         let pod = "{apiVersion: v1, kind: Pod, metadata: {name: db, namespace: shop}, spec: {nodeSelector: {a: b}}}";
-        World::new(&[pod]).origin(Origin::Manifests).check(&RULE).finds_nothing();
+        TestCluster::new(&[pod]).origin(Origin::Manifests).check(&RULE).finds_nothing();
     }
 }

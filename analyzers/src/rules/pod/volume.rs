@@ -218,7 +218,7 @@ fn rest_of_rpc(rpc: &str) -> &str {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const POD: &str = "
         apiVersion: v1
@@ -260,9 +260,12 @@ mod tests {
         check(&RULE, &[POD, CLAIM, &event("FailedMount", message)])
             .finds(&["error Pod shop/db: Pod db cannot start: \
             volume data (claim disk) cannot be mounted: mount failed: exit status 32"]);
-        World::new(&[POD, &event("FailedMount", message)]).forbid(Kind::PersistentVolumeClaim).check(&RULE).finds(&[
-            "error Pod shop/db: Pod db cannot start: a volume cannot be mounted: mount failed: exit status 32",
-        ]);
+        TestCluster::new(&[POD, &event("FailedMount", message)])
+            .forbid(Kind::PersistentVolumeClaim)
+            .check(&RULE)
+            .finds(&[
+                "error Pod shop/db: Pod db cannot start: a volume cannot be mounted: mount failed: exit status 32",
+            ]);
     }
 
     #[test]
@@ -287,7 +290,7 @@ mod tests {
     fn quiet_when_the_pod_has_started_or_is_young() {
         let running = POD.replace("waiting: {reason: ContainerCreating}", "running: {}").replace("Pending", "Running");
         check(&RULE, &[&running, CLAIM, &event("FailedAttachVolume", MULTI)]).finds_nothing();
-        World::new(&[POD, CLAIM, &event("FailedAttachVolume", MULTI)])
+        TestCluster::new(&[POD, CLAIM, &event("FailedAttachVolume", MULTI)])
             .now("2026-11-21T11:51:00Z")
             .check(&RULE)
             .finds_nothing();

@@ -48,7 +48,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const STATEFUL_SET: &str = "
         apiVersion: apps/v1
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn quiet_for_built_in_classes_and_when_forbidden() {
         check(&RULE, &[&STATEFUL_SET.replace("high", "system-node-critical")]).finds_nothing();
-        World::new(&[STATEFUL_SET]).forbid(Kind::PriorityClass).check(&RULE).finds_nothing();
+        TestCluster::new(&[STATEFUL_SET]).forbid(Kind::PriorityClass).check(&RULE).finds_nothing();
     }
 
     #[test]

@@ -327,7 +327,7 @@ fn static_volume(cluster: &Cluster, claim: &PersistentVolumeClaim, class: &str, 
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn claim(spec: &str) -> String {
         format!(
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn quiet_when_classes_are_forbidden_or_it_is_young() {
-        let world = || World::new(&[&claim("storageClassName: fast"), POD]);
+        let world = || TestCluster::new(&[&claim("storageClassName: fast"), POD]);
         world().forbid(Kind::StorageClass).check(&RULE).finds_nothing();
         world().now("2026-11-21T11:57:50Z").check(&RULE).finds_nothing();
     }
@@ -395,7 +395,7 @@ mod tests {
             message: 'storageclass.storage.k8s.io \"fast\" not found'
             lastTimestamp: '2026-11-21T11:59:00Z'
             involvedObject: {kind: PersistentVolumeClaim, namespace: shop, name: data}";
-        World::new(&[&claim("storageClassName: fast"), POD, event])
+        TestCluster::new(&[&claim("storageClassName: fast"), POD, event])
             .forbid(Kind::StorageClass)
             .check(&RULE)
             .finds(&[&format!("{PENDING} StorageClass fast does not exist")]);
@@ -417,7 +417,7 @@ mod tests {
             .finds(&[&format!("{PENDING} provisioner x.io/y fails: no space in pool")]);
         let driver = "{apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata: {name: x.io/y}, spec: {}}";
         check(&RULE, &[&claim("storageClassName: fast"), POD, &fast, driver]).finds_nothing();
-        World::new(&[&claim("storageClassName: fast"), POD, &fast, driver])
+        TestCluster::new(&[&claim("storageClassName: fast"), POD, &fast, driver])
             .now("2026-11-21T12:04:00Z")
             .check(&RULE)
             .finds(&[&format!("{PENDING} provisioner x.io/y of StorageClass fast has not created a volume for 7m")]);
@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn quiet_while_it_waits_for_its_first_consumer() {
         let fast = class("provisioner: x.io/y, volumeBindingMode: WaitForFirstConsumer");
-        let world = |documents: &[&str]| World::new(documents).now("2026-11-22T12:00:00Z").check(&RULE);
+        let world = |documents: &[&str]| TestCluster::new(documents).now("2026-11-22T12:00:00Z").check(&RULE);
         world(&[&claim("storageClassName: fast"), &fast]).finds_nothing();
         world(&[&claim("storageClassName: fast"), &fast, POD]).finds_nothing();
     }

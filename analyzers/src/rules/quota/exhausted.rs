@@ -248,7 +248,7 @@ fn finding(quota: &ResourceQuota, refusals: &[Refusal]) -> Option<Finding> {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn quota(used: &str) -> String {
         format!(
@@ -275,7 +275,7 @@ mod tests {
         let expected = "warning ResourceQuota shop/small: ResourceQuota small blocks new pods of Deployment \
                         web: 150m of 200m requests.cpu used, 150m more requested";
         check(&RULE, &[&quota("150m"), &set(1), EVENT]).finds(&[expected]);
-        World::new(&[&quota("150m"), EVENT])
+        TestCluster::new(&[&quota("150m"), EVENT])
             .forbid(Kind::ReplicaSet)
             .check(&RULE)
             .finds(&[&expected.replace("Deployment web:", "ReplicaSet web-1:")]);

@@ -322,7 +322,7 @@ fn allows(rule: &PolicyRule, denial: &Denial) -> bool {
 mod tests {
     use super::{RULE, parse};
     use crate::Kind;
-    use crate::testing::World;
+    use crate::testing::TestCluster;
 
     const POD: &str = "
         apiVersion: v1
@@ -348,8 +348,8 @@ mod tests {
         )
     }
 
-    fn world(documents: &[&str]) -> World {
-        World::new(documents).log("shop", "watcher", "app", &["starting", LINE])
+    fn world(documents: &[&str]) -> TestCluster {
+        TestCluster::new(documents).log("shop", "watcher", "app", &["starting", LINE])
     }
 
     #[test]
@@ -398,12 +398,12 @@ mod tests {
             reason: ProvisioningFailed
             message: 'nodes is forbidden: User \"system:serviceaccount:csi:driver\" cannot list resource \"nodes\" in API group \"\" at the cluster scope'
             lastTimestamp: '2026-11-21T11:59:00Z'";
-        World::new(&[event]).check(&RULE).finds(&[
+        TestCluster::new(&[event]).check(&RULE).finds(&[
             "error PersistentVolumeClaim shop/data: PersistentVolumeClaim data: \
             ServiceAccount csi/driver cannot list nodes in the whole cluster (no RoleBinding or ClusterRoleBinding \
             applies)",
         ]);
-        World::new(&[&event.replace("T11:", "T09:")]).check(&RULE).finds_nothing();
+        TestCluster::new(&[&event.replace("T11:", "T09:")]).check(&RULE).finds_nothing();
     }
 
     #[test]
@@ -417,8 +417,8 @@ mod tests {
             .replace("status: 'False'", "status: 'True'")
             .replace("waiting: {reason: CrashLoopBackOff}", "running: {}");
         world(&[&ready]).check(&RULE).finds_nothing();
-        World::new(&[POD]).log("shop", "watcher", "app", &["forbidden"]).check(&RULE).finds_nothing();
-        World::new(&[POD]).forbid(Kind::Event).check(&RULE).finds_nothing();
+        TestCluster::new(&[POD]).log("shop", "watcher", "app", &["forbidden"]).check(&RULE).finds_nothing();
+        TestCluster::new(&[POD]).forbid(Kind::Event).check(&RULE).finds_nothing();
     }
 
     #[test]

@@ -111,7 +111,7 @@ mod tests {
     use super::RULE;
     use crate::Origin;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const BINDING: &str = "
         apiVersion: rbac.authorization.k8s.io/v1
@@ -147,7 +147,7 @@ mod tests {
     fn quiet_for_built_in_roles() {
         check(&RULE, &[&BINDING.replace("cart-reader", "extension-apiserver-authentication-reader")]).finds_nothing();
         let view = BINDING.replace("kind: Role, name: cart-reader", "kind: ClusterRole, name: view");
-        World::new(&[&view]).origin(Origin::Manifests).check(&RULE).finds_nothing();
+        TestCluster::new(&[&view]).origin(Origin::Manifests).check(&RULE).finds_nothing();
     }
 
     #[test]
@@ -158,6 +158,6 @@ mod tests {
 
     #[test]
     fn quiet_where_roles_were_not_read() {
-        World::new(&[BINDING]).forbid(Kind::Role).check(&RULE).finds_nothing();
+        TestCluster::new(&[BINDING]).forbid(Kind::Role).check(&RULE).finds_nothing();
     }
 }

@@ -1,7 +1,7 @@
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use crate::engine::{Finding, Report, Severity, declare_rule};
-use crate::rules::authored::is_platform;
+use crate::rules::user_managed::is_platform;
 use crate::snapshot::model::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::kubectl;
@@ -112,9 +112,10 @@ fn subjects(cluster: &Cluster, role: &ObjectRef) -> Option<Vec<String>> {
         .collect();
     names.sort();
     names.dedup();
-    let known = match is_cluster_role {
-        true => cluster.covers_all(Kind::RoleBinding) && cluster.covers_all(Kind::ClusterRoleBinding),
-        false => cluster.covers(Kind::RoleBinding, role.namespace()),
+    let known = if is_cluster_role {
+        cluster.covers_all(Kind::RoleBinding) && cluster.covers_all(Kind::ClusterRoleBinding)
+    } else {
+        cluster.covers(Kind::RoleBinding, role.namespace())
     };
     (known || !names.is_empty()).then_some(names)
 }

@@ -83,7 +83,7 @@ fn internal(name: &str) -> Option<(&str, &str)> {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn service(external: &str) -> String {
         format!(
@@ -115,7 +115,7 @@ mod tests {
         check(&RULE, &[&service("db.example.com")]).finds_nothing();
         check(&RULE, &[&service("pg.data.svc.cluster.local."), PG]).finds_nothing();
         check(&RULE, &[&service("pg-0.pg.data.svc.cluster.local"), PG]).finds_nothing();
-        World::new(&[&service("pg.data.svc.cluster.local")]).forbid(Kind::Service).check(&RULE).finds_nothing();
+        TestCluster::new(&[&service("pg.data.svc.cluster.local")]).forbid(Kind::Service).check(&RULE).finds_nothing();
     }
 
     #[test]

@@ -72,7 +72,7 @@ const CONTROLLERS: [&str; 20] = [
 
 fn check(cluster: &Cluster, report: &mut Report) {
     let pending = cluster.all::<Service>().iter().filter(|service| is_pending(service));
-    for service in pending.filter(|service| !cluster.is_going_away(*service)) {
+    for service in pending.filter(|service| !cluster.is_terminating(*service)) {
         let Some(created) = service.created() else { continue };
         let age = time::age(cluster.now(), created);
         let object = service.reference();

@@ -43,8 +43,12 @@ fn check(cluster: &Cluster, report: &mut Report) {
     let is_local = |service: &&Service| {
         [&service.spec.external_traffic_policy, &service.spec.internal_traffic_policy].iter().any(|p| **p == "Local")
     };
-    for service in cluster.all::<Service>().iter().filter(is_local).filter(|s| !cluster.is_going_away(*s)) {
-        let Some(backends) = cluster.backends(service).filter(|backends| backends.takes_traffic()) else { continue };
+    for service in cluster.all::<Service>().iter().filter(is_local).filter(|s| !cluster.is_terminating(*s)) {
+        let Some(backends) =
+            cluster.backends(service).filter(crate::kubernetes::network::endpoints::Backends::takes_traffic)
+        else {
+            continue;
+        };
         let nodes = backends.backends.iter().filter(|b| b.takes_traffic()).map(|b| b.node);
         let nodes: BTreeSet<&str> = nodes.collect();
         if nodes.contains("") {

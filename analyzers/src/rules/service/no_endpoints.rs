@@ -78,7 +78,7 @@ fn finding(cluster: &Cluster, service: &Service) -> Finding {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: legacy, namespace: shop}, \
                            spec: {ports: [{port: 5432}]}}";
@@ -116,6 +116,6 @@ mod tests {
         check(&RULE, &[&SERVICE.replace("namespace: shop", owned)]).finds_nothing();
         let young = "namespace: shop, creationTimestamp: '2026-11-21T11:59:00Z'";
         check(&RULE, &[&SERVICE.replace("namespace: shop", young)]).finds_nothing();
-        World::new(&[SERVICE]).forbid(Kind::EndpointSlice).check(&RULE).finds_nothing();
+        TestCluster::new(&[SERVICE]).forbid(Kind::EndpointSlice).check(&RULE).finds_nothing();
     }
 }

@@ -129,7 +129,7 @@ fn not_published(service: &Service, pods: &[&Pod]) -> Finding {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const SERVICE: &str = "
         apiVersion: v1
@@ -197,9 +197,9 @@ mod tests {
     fn fires_at_once_when_the_node_is_lost() {
         let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {conditions: [{type: Ready, status: Unknown}]}}";
         let pod = pod("False", JUST_NOW, "").replace("status: {phase", "spec: {nodeName: n1}, status: {phase");
-        let said = World::new(&[SERVICE, &pod, &slice("{ready: false}"), node]).check_all();
+        let said = TestCluster::new(&[SERVICE, &pod, &slice("{ready: false}"), node]).check_all();
         assert_eq!(said.by("service/no-ready-endpoints").caused_by, [said.by("pod/not-ready").id.clone()]);
-        World::new(&[SERVICE, &pod, &slice("{ready: false}")]).check_all().finds_nothing();
+        TestCluster::new(&[SERVICE, &pod, &slice("{ready: false}")]).check_all().finds_nothing();
     }
 
     /// The pods were read just before the control plane marked them not ready, their slice just after.
@@ -207,7 +207,7 @@ mod tests {
     fn fires_for_the_node_before_its_pods_are_marked() {
         let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {conditions: [{type: Ready, status: Unknown}]}}";
         let pod = pod("True", LONG_AGO, "").replace("status: {phase", "spec: {nodeName: n1}, status: {phase");
-        let said = World::new(&[SERVICE, &pod, &slice("{ready: false}"), node]).check_all();
+        let said = TestCluster::new(&[SERVICE, &pod, &slice("{ready: false}"), node]).check_all();
         assert_eq!(said.by("service/no-ready-endpoints").caused_by, [said.by("node/not-ready").id.clone()]);
         check(&RULE, &[SERVICE, &pod, &slice("{ready: true}"), node]).finds_nothing();
     }
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn quiet_where_slices_were_refused() {
-        let said = World::new(&[SERVICE, &pod("False", LONG_AGO, "")]).forbid(Kind::EndpointSlice).check(&RULE);
+        let said = TestCluster::new(&[SERVICE, &pod("False", LONG_AGO, "")]).forbid(Kind::EndpointSlice).check(&RULE);
         said.finds_nothing();
         assert_eq!(said.gaps(), ["EndpointSlice forbidden"]);
     }

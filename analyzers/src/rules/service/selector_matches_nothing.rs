@@ -148,7 +148,7 @@ fn note_unread_workloads(cluster: &Cluster, service: &Service, report: &mut Repo
 mod tests {
     use super::RULE;
     use crate::snapshot::{Extent, Gap, Kind, Origin, Reason};
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const SERVICE: &str = "
         apiVersion: v1
@@ -194,7 +194,7 @@ mod tests {
         check(&RULE, &[SERVICE, pod])
             .finds(&["error Service shop/cart: Service cart selects no pods: no pod or workload has app=carts"]);
         // Manifests may leave out the workload.
-        World::new(&[SERVICE])
+        TestCluster::new(&[SERVICE])
             .origin(Origin::Manifests)
             .check(&RULE)
             .finds(&["info Service shop/cart: Service cart selects no pods: no pod or workload has app=carts"]);
@@ -204,7 +204,7 @@ mod tests {
     fn fires_in_manifests_for_a_typo() {
         let elsewhere = || Extent::Failed(Gap { reason: Reason::NotInInput, message: String::new() });
         let said = |objects: &[&str]| {
-            let world = World::new(objects).origin(Origin::Manifests);
+            let world = TestCluster::new(objects).origin(Origin::Manifests);
             world.cover(Kind::StatefulSet, elsewhere()).check(&RULE)
         };
         let cart = deployment("cart", "{app: cart, tier: web}", 1);
@@ -269,10 +269,10 @@ mod tests {
 
     #[test]
     fn quiet_where_workloads_could_not_be_read() {
-        let said = World::new(&[SERVICE]).forbid(Kind::Deployment).check(&RULE);
+        let said = TestCluster::new(&[SERVICE]).forbid(Kind::Deployment).check(&RULE);
         said.finds_nothing();
         assert_eq!(said.gaps(), ["Service forbidden"]);
-        World::new(&[SERVICE])
+        TestCluster::new(&[SERVICE])
             .forbid(Kind::EndpointSlice)
             .check(&RULE)
             .finds(&["error Service shop/cart: Service cart selects no pods: no pod or workload has app=carts"]);

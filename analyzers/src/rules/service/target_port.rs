@@ -50,7 +50,7 @@ declare_rule! {
 
 fn check(cluster: &Cluster, report: &mut Report) {
     for service in cluster.all::<Service>() {
-        if service.is_external_name() || service.spec.selector.is_empty() || cluster.is_going_away(service) {
+        if service.is_external_name() || service.spec.selector.is_empty() || cluster.is_terminating(service) {
             continue;
         }
         let templates = templates(cluster, service);

@@ -1,8 +1,8 @@
-use crate::rules::authored::AuthoredExt;
+use crate::rules::user_managed::UserManagedExt;
 use std::collections::BTreeMap;
 
 use crate::engine::{Finding, Report, Severity, declare_rule};
-use crate::rules::authored::Authored;
+use crate::rules::user_managed::UserManaged;
 use crate::snapshot::model::{ClusterRoleBinding, RoleBinding, ServiceAccount};
 use crate::snapshot::{Cluster, Kind, ObjectRef};
 use crate::text::kubectl;
@@ -47,8 +47,8 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    let all = cluster.authored();
-    let mut mounting: BTreeMap<&str, Vec<&Authored>> = BTreeMap::new();
+    let all = cluster.user_managed();
+    let mut mounting: BTreeMap<&str, Vec<&UserManaged>> = BTreeMap::new();
     for workload in all.iter().filter(|workload| workload.spec.service_account() == "default") {
         let namespace = workload.object.namespace();
         let account = cluster.get::<ServiceAccount>(namespace, "default");
@@ -65,14 +65,15 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-fn finding(cluster: &Cluster, namespace: &str, workloads: &[&Authored]) -> Finding {
+fn finding(cluster: &Cluster, namespace: &str, workloads: &[&UserManaged]) -> Finding {
     let object = ObjectRef::new(Kind::ServiceAccount, namespace, "default");
     let names: Vec<String> = workloads.iter().map(|workload| workload.object.title()).collect();
     let verb = if names.len() == 1 { "mounts" } else { "mount" };
     let roles = roles(cluster, namespace);
-    let (severity, may) = match roles.is_empty() {
-        true => (Severity::Info, String::new()),
-        false => (Severity::Warning, format!(", which has {}", list(&roles, 2))),
+    let (severity, may) = if roles.is_empty() {
+        (Severity::Info, String::new())
+    } else {
+        (Severity::Warning, format!(", which has {}", list(&roles, 2)))
     };
     let message = format!("{} {verb} the token of ServiceAccount default{may}", list(&names, 2));
     let pods = workloads.iter().map(|workload| workload.pods.len()).sum();
@@ -112,7 +113,7 @@ fn roles(cluster: &Cluster, namespace: &str) -> Vec<String> {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn cart(spec: &str) -> String {
         format!(
@@ -152,6 +153,6 @@ mod tests {
 
     #[test]
     fn quiet_where_accounts_were_not_read() {
-        World::new(&[&cart("")]).forbid(Kind::ServiceAccount).check(&RULE).finds_nothing();
+        TestCluster::new(&[&cart("")]).forbid(Kind::ServiceAccount).check(&RULE).finds_nothing();
     }
 }

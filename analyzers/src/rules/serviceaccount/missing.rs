@@ -50,7 +50,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 mod tests {
     use super::RULE;
     use crate::snapshot::{Kind, Origin};
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn deployment(replicas: i32) -> String {
         format!(
@@ -80,8 +80,8 @@ mod tests {
 
     #[test]
     fn quiet_in_the_first_minute_and_when_forbidden() {
-        World::new(&[&deployment(1), OTHER]).now("2026-11-21T11:50:30Z").check(&RULE).finds_nothing();
-        World::new(&[&deployment(1)]).forbid(Kind::ServiceAccount).check(&RULE).finds_nothing();
+        TestCluster::new(&[&deployment(1), OTHER]).now("2026-11-21T11:50:30Z").check(&RULE).finds_nothing();
+        TestCluster::new(&[&deployment(1)]).forbid(Kind::ServiceAccount).check(&RULE).finds_nothing();
     }
 
     #[test]
@@ -115,6 +115,9 @@ mod tests {
     #[test]
     fn fires_as_info_for_manifests() {
         let manifest = deployment(1).replace(", uid: d, creationTimestamp: '2026-11-21T11:50:00Z'", "");
-        World::new(&[&manifest]).origin(Origin::Manifests).check(&RULE).finds(&[&MISSING.replace("error", "info")]);
+        TestCluster::new(&[&manifest])
+            .origin(Origin::Manifests)
+            .check(&RULE)
+            .finds(&[&MISSING.replace("error", "info")]);
     }
 }

@@ -94,7 +94,7 @@ fn not_headless(set: &StatefulSet, service: &Service) -> Finding {
 mod tests {
     use super::RULE;
     use crate::snapshot::{Kind, Origin};
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn set(service: &str, replicas: i32) -> String {
         format!(
@@ -135,7 +135,7 @@ mod tests {
             "info StatefulSet shop/queue: StatefulSet queue has more than one replica, but its Service queue is not \
              headless: its pods have no individual DNS names",
         ]);
-        World::new(&[&set("queue", 2)]).origin(Origin::Manifests).check(&RULE).finds(&[
+        TestCluster::new(&[&set("queue", 2)]).origin(Origin::Manifests).check(&RULE).finds(&[
             "info StatefulSet shop/queue: StatefulSet queue references Service queue, which does not exist: its pods \
              have no individual DNS names",
         ]);
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn quiet_when_services_cannot_be_read() {
-        let said = World::new(&[&set("queue", 2)]).forbid(Kind::Service).check(&RULE);
+        let said = TestCluster::new(&[&set("queue", 2)]).forbid(Kind::Service).check(&RULE);
         said.finds_nothing();
         assert_eq!(said.gaps(), ["Service forbidden"]);
     }

@@ -115,7 +115,7 @@ fn without(cluster: &Cluster, report: &mut Report) {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn class(name: &str, created: &str, default: bool) -> String {
         format!(
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn quiet_when_none_is_needed_or_known() {
         check(&RULE, &[&SET.replace("spec: {}", "spec: {storageClassName: other}")]).finds_nothing();
-        World::new(&[SET]).forbid(Kind::StorageClass).check(&RULE).finds_nothing();
+        TestCluster::new(&[SET]).forbid(Kind::StorageClass).check(&RULE).finds_nothing();
         let bound = "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data-db-0, namespace: shop}, status: {phase: Bound}}";
         check(&RULE, &[SET, bound]).finds_nothing();
     }

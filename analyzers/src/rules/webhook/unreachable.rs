@@ -238,7 +238,7 @@ mod tests {
     use crate::Origin;
     use crate::kubernetes::network::certificate::made::Made;
     use crate::snapshot::Kind;
-    use crate::testing::{Said, World, check};
+    use crate::testing::{Findings, TestCluster, check};
 
     const CONFIGURATION: &str = "
         apiVersion: admissionregistration.k8s.io/v1
@@ -280,7 +280,7 @@ mod tests {
         CONFIGURATION.replace("CA", &Made::ca("ca").base64())
     }
 
-    fn with(documents: &[&str]) -> Said {
+    fn with(documents: &[&str]) -> Findings {
         check(&RULE, &[&[configuration().as_str()], documents].concat())
     }
 
@@ -376,20 +376,21 @@ mod tests {
 
     #[test]
     fn quiet_about_what_could_not_be_read() {
-        let world = World::new(&[&configuration(), SERVICE, POD]).forbid(Kind::EndpointSlice).check(&RULE);
+        let world = TestCluster::new(&[&configuration(), SERVICE, POD]).forbid(Kind::EndpointSlice).check(&RULE);
         assert_eq!(world.finds_nothing().gaps(), ["ValidatingWebhookConfiguration forbidden"]);
-        let world = World::new(&[&configuration()]).forbid(Kind::Service).check(&RULE);
+        let world = TestCluster::new(&[&configuration()]).forbid(Kind::Service).check(&RULE);
         assert_eq!(world.finds_nothing().gaps(), ["Service forbidden"]);
     }
 
     #[test]
     fn quiet_for_manifests_beyond_a_hint() {
-        let said = World::new(&[&CONFIGURATION.replace("caBundle: CA, ", "")]).origin(Origin::Manifests).check(&RULE);
+        let said =
+            TestCluster::new(&[&CONFIGURATION.replace("caBundle: CA, ", "")]).origin(Origin::Manifests).check(&RULE);
         assert_eq!(said.finding().severity, crate::Severity::Info);
         let bare = CONFIGURATION
             .replace("caBundle: CA, ", "")
             .replace(", uid: u1, creationTimestamp: '2026-11-21T10:00:00Z'", "");
         let service = SERVICE.replace(", uid: u2, creationTimestamp: '2026-11-21T10:00:00Z'", "");
-        World::new(&[&bare, &service]).origin(Origin::Manifests).check(&RULE).finds_nothing();
+        TestCluster::new(&[&bare, &service]).origin(Origin::Manifests).check(&RULE).finds_nothing();
     }
 }

@@ -313,7 +313,7 @@ fn with_fix(finding: Finding, owner: &ObjectRef, refusal: &Refusal) -> Finding {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const QUOTA: &str = "pods \\\"capped-1-x\\\" is forbidden: exceeded quota: small, requested: requests.cpu=150m, used: \
                          requests.cpu=150m, limited: requests.cpu=200m";
@@ -410,7 +410,7 @@ mod tests {
               replicas: 1
               conditions: [{{type: ReplicaFailure, status: 'True', reason: FailedCreate, message: \"{QUOTA}\"}}]"
         );
-        let said = World::new(&[&deployment]).forbid(Kind::ReplicaSet).check(&RULE);
+        let said = TestCluster::new(&[&deployment]).forbid(Kind::ReplicaSet).check(&RULE);
         assert!(said.finding().message.starts_with("Deployment capped has 1 of 3 pods: ResourceQuota small"));
         assert_eq!(said.gaps(), ["ReplicaSet forbidden"]);
     }

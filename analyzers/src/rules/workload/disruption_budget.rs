@@ -1,5 +1,5 @@
 use crate::engine::{Report, Severity, declare_rule};
-use crate::rules::authored::{AuthoredExt, named};
+use crate::rules::user_managed::{UserManagedExt, named};
 use crate::snapshot::{Cluster, Kind};
 use crate::text::kubectl;
 
@@ -41,7 +41,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     if !cluster.has_many_nodes() {
         return;
     }
-    for workload in cluster.authored() {
+    for workload in cluster.user_managed() {
         let namespace = workload.object.namespace();
         let known = cluster.covers(Kind::PodDisruptionBudget, namespace);
         if !known || !workload.has_replicas() || workload.least_replicas(cluster) < 2 {
@@ -76,7 +76,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const CART: &str = "
         apiVersion: apps/v1
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn quiet_where_budgets_were_not_read() {
-        let said = World::new(&[CART, SERVICE, NODES]).forbid(Kind::PodDisruptionBudget).check(&RULE);
+        let said = TestCluster::new(&[CART, SERVICE, NODES]).forbid(Kind::PodDisruptionBudget).check(&RULE);
         said.finds_nothing();
         assert_eq!(said.gaps(), ["PodDisruptionBudget forbidden"]);
     }

@@ -1,5 +1,5 @@
 use crate::engine::{Report, Severity, declare_rule};
-use crate::rules::authored::AuthoredExt;
+use crate::rules::user_managed::UserManagedExt;
 use crate::snapshot::Cluster;
 use crate::text::words::list;
 
@@ -35,7 +35,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for workload in cluster.authored() {
+    for workload in cluster.user_managed() {
         let spec = workload.spec;
         // What the pods use, with the path of the field.
         let mut used: Vec<(String, String)> = Vec::new();

@@ -1,6 +1,6 @@
 use crate::engine::{Report, Severity, declare_rule};
 use crate::kubernetes::workloads::image_pull::tag;
-use crate::rules::authored::AuthoredExt;
+use crate::rules::user_managed::UserManagedExt;
 use crate::snapshot::Cluster;
 use crate::text::words::list;
 
@@ -34,7 +34,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for workload in cluster.authored() {
+    for workload in cluster.user_managed() {
         let unpinned: Vec<_> = workload.spec.all_containers().filter(|c| is_unpinned(&c.image)).collect();
         if unpinned.is_empty() {
             continue;

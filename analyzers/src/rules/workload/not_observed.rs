@@ -101,7 +101,7 @@ fn finding(object: ObjectRef, meta: &Meta, observed: i64, since: Timestamp) -> F
 mod tests {
     use super::RULE;
     use crate::snapshot::Origin;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn deployment(created: &str, observed: i64) -> String {
         format!(
@@ -145,7 +145,7 @@ mod tests {
         check(&RULE, &[&deployment("2026-11-21T08:00:00Z", 2), &fresh]).finds_nothing();
         check(&RULE, &[&deployment("2026-11-21T11:58:00Z", 0)]).finds_nothing();
         let old = deployment("2026-11-21T11:50:00Z", 0);
-        World::new(&[&old]).origin(Origin::Extract).check(&RULE).finds_nothing();
+        TestCluster::new(&[&old]).origin(Origin::Extract).check(&RULE).finds_nothing();
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use crate::engine::{Report, Severity, declare_rule};
-use crate::rules::authored::AuthoredExt;
+use crate::rules::user_managed::UserManagedExt;
 use crate::snapshot::Cluster;
 use crate::text::words::list;
 
@@ -34,7 +34,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for workload in cluster.authored() {
+    for workload in cluster.user_managed() {
         let containers = workload.spec.all_containers().filter(|c| c.security_context.privileged == Some(true));
         let names: Vec<&str> = containers.map(|container| container.name.as_str()).collect();
         if names.is_empty() {

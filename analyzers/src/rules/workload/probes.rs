@@ -1,5 +1,5 @@
 use crate::engine::{Report, Severity, declare_rule};
-use crate::rules::authored::{Authored, AuthoredExt, named};
+use crate::rules::user_managed::{UserManaged, UserManagedExt, named};
 use crate::snapshot::Cluster;
 
 declare_rule! {
@@ -36,7 +36,7 @@ declare_rule! {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for workload in cluster.authored() {
+    for workload in cluster.user_managed() {
         if !workload.is_lasting() || workload.replicas == Some(0) {
             continue;
         }
@@ -60,7 +60,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-fn add(workload: &Authored, severity: Severity, message: String, report: &mut Report) {
+fn add(workload: &UserManaged, severity: Severity, message: String, report: &mut Report) {
     let mut finding = workload.finding(severity, message);
     for container in workload.spec.running_containers() {
         let probes = [("liveness", &container.liveness_probe), ("startup", &container.startup_probe)];

@@ -1,5 +1,5 @@
 use crate::engine::{Finding, Report, Severity, declare_rule};
-use crate::rules::authored::{Authored, AuthoredExt};
+use crate::rules::user_managed::{UserManaged, UserManagedExt};
 use crate::snapshot::model::{Container, LimitRange};
 use crate::snapshot::{Cluster, Object};
 use crate::text::words::list;
@@ -45,12 +45,12 @@ declare_rule! {
 const WANTED: [(&str, &str); 3] = [("cpu", "request"), ("memory", "request"), ("memory", "limit")];
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for workload in cluster.authored() {
+    for workload in cluster.user_managed() {
         report_open(cluster, &workload, report);
     }
 }
 
-fn report_open(cluster: &Cluster, workload: &Authored, report: &mut Report) {
+fn report_open(cluster: &Cluster, workload: &UserManaged, report: &mut Report) {
     let containers = workload.spec.running_containers();
     let open: Vec<(&Container, Vec<&str>)> = containers
         .map(|container| (container, lacking(cluster, workload, container)))
@@ -60,10 +60,8 @@ fn report_open(cluster: &Cluster, workload: &Authored, report: &mut Report) {
         return;
     }
     let no_requests = |lacking: &[&str]| lacking.contains(&"cpu request") && lacking.contains(&"memory request");
-    let severity = match open.iter().any(|(_, lacking)| no_requests(lacking)) {
-        true => Severity::Warning,
-        false => Severity::Info,
-    };
+    let severity =
+        if open.iter().any(|(_, lacking)| no_requests(lacking)) { Severity::Warning } else { Severity::Info };
     let each: Vec<String> = open
         .iter()
         .map(|(container, lacking)| format!("container {} has no {}", container.name, or(lacking)))
@@ -87,7 +85,7 @@ fn or(words: &[&str]) -> String {
     }
 }
 
-fn lacking(cluster: &Cluster, workload: &Authored, container: &Container) -> Vec<&'static str> {
+fn lacking(cluster: &Cluster, workload: &UserManaged, container: &Container) -> Vec<&'static str> {
     let running = workload.running(&container.name);
     let has = |resource: &str, of: &str| {
         let pod = workload.pods.first().map_or(&workload.spec.resources, |pod| &pod.spec.resources);
@@ -107,7 +105,7 @@ fn lacking(cluster: &Cluster, workload: &Authored, container: &Container) -> Vec
 }
 
 /// Whether a LimitRange sets it on containers without a value.
-fn has_default(cluster: &Cluster, workload: &Authored, resource: &str, of: &str) -> bool {
+fn has_default(cluster: &Cluster, workload: &UserManaged, resource: &str, of: &str) -> bool {
     let ranges = cluster.in_namespace::<LimitRange>(workload.object.namespace()).iter();
     let limits = ranges.filter(|range| range.deleted().is_none()).filter_map(|range| range.spec.as_ref());
     limits.flat_map(|spec| &spec.limits).filter(|limit| limit.type_ == "Container").any(|limit| {

@@ -1,5 +1,5 @@
 use crate::engine::{Report, Severity, declare_rule};
-use crate::rules::authored::{Authored, AuthoredExt};
+use crate::rules::user_managed::{UserManaged, UserManagedExt};
 use crate::snapshot::Cluster;
 use crate::snapshot::model::Container;
 use crate::text::words::list;
@@ -45,7 +45,7 @@ enum User {
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
-    for workload in cluster.authored() {
+    for workload in cluster.user_managed() {
         if workload.runs_on_windows() || workload.spec.host_users == Some(false) {
             continue;
         }
@@ -88,7 +88,7 @@ fn containers(names: &[&str]) -> String {
     format!("{} {}", if names.len() == 1 { "container" } else { "containers" }, list(names, 3))
 }
 
-fn user(workload: &Authored, container: &Container) -> User {
+fn user(workload: &UserManaged, container: &Container) -> User {
     let (own, pod) = (&container.security_context, &workload.spec.security_context);
     let id = own.run_as_user.or(pod.run_as_user);
     let never_root = own.run_as_non_root.or(pod.run_as_non_root) == Some(true);

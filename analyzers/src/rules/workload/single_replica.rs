@@ -1,5 +1,5 @@
 use crate::engine::{Report, Severity, declare_rule};
-use crate::rules::authored::{Authored, AuthoredExt, named};
+use crate::rules::user_managed::{UserManaged, UserManagedExt, named};
 use crate::snapshot::{Cluster, Kind, Object};
 use crate::text::kubectl;
 
@@ -37,7 +37,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     if !cluster.has_many_nodes() {
         return;
     }
-    for workload in cluster.authored() {
+    for workload in cluster.user_managed() {
         if !workload.has_replicas() || workload.least_replicas(cluster) != 1 {
             continue;
         }
@@ -62,7 +62,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 }
 
 /// Whether the application may not support a second pod.
-fn may_need_a_single_pod(cluster: &Cluster, workload: &Authored) -> bool {
+fn may_need_a_single_pod(cluster: &Cluster, workload: &UserManaged) -> bool {
     let has_claim = workload.spec.volumes.iter().any(|volume| volume.persistent_volume_claim.is_some());
     let is_replaced = cluster
         .get::<crate::snapshot::model::Deployment>(workload.object.namespace(), &workload.object.name)
@@ -74,7 +74,7 @@ fn may_need_a_single_pod(cluster: &Cluster, workload: &Authored) -> bool {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     const CART: &str = "
         apiVersion: apps/v1
@@ -112,6 +112,6 @@ mod tests {
         check(&RULE, &[&CART.replace("replicas: 1", "replicas: 2"), SERVICE, NODES]).finds_nothing();
         check(&RULE, &[CART, SERVICE, NODES, HPA]).finds_nothing();
         check(&RULE, &[CART, NODES]).finds_nothing();
-        World::new(&[CART, SERVICE, NODES.split_once("---").unwrap().0]).check(&RULE).finds_nothing();
+        TestCluster::new(&[CART, SERVICE, NODES.split_once("---").unwrap().0]).check(&RULE).finds_nothing();
     }
 }

@@ -1,10 +1,10 @@
-use crate::rules::authored::AuthoredExt;
+use crate::rules::user_managed::UserManagedExt;
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::PodAntiAffinity;
 
 use crate::engine::{Report, Severity, declare_rule};
-use crate::rules::authored::Authored;
+use crate::rules::user_managed::UserManaged;
 use crate::snapshot::Cluster;
 use crate::snapshot::model::Node;
 
@@ -47,7 +47,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
     if has_one_node {
         return;
     }
-    for workload in cluster.authored() {
+    for workload in cluster.user_managed() {
         if !workload.has_replicas() || workload.least_replicas(cluster) < 2 {
             continue;
         }
@@ -75,12 +75,12 @@ fn check(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-fn is_spread(workload: &Authored) -> bool {
+fn is_spread(workload: &UserManaged) -> bool {
     let anti = workload.spec.affinity.as_ref().and_then(|affinity| affinity.pod_anti_affinity.as_ref());
     !workload.spec.topology_spread_constraints.is_empty() || anti.is_some_and(|anti| is_against_itself(workload, anti))
 }
 
-fn is_against_itself(workload: &Authored, anti: &PodAntiAffinity) -> bool {
+fn is_against_itself(workload: &UserManaged, anti: &PodAntiAffinity) -> bool {
     let required = anti.required_during_scheduling_ignored_during_execution.iter().flatten();
     let preferred = anti.preferred_during_scheduling_ignored_during_execution.iter().flatten();
     let mut terms = required.chain(preferred.map(|weighted| &weighted.pod_affinity_term));

@@ -195,7 +195,7 @@ fn not_ready_nodes<'a>(cluster: &'a Cluster, object: &ObjectRef) -> BTreeSet<&'a
 mod tests {
     use super::RULE;
     use crate::snapshot::Kind;
-    use crate::testing::{World, check};
+    use crate::testing::{TestCluster, check};
 
     fn deployment(available: i32, condition: &str, since: &str) -> String {
         format!(
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn quiet_for_manifests_and_unknown_ages() {
         check(&RULE, &["{apiVersion: apps/v1, kind: Deployment, metadata: {name: a, namespace: b}}"]).finds_nothing();
-        let said = World::new(&[STATEFUL_SET]).forbid(Kind::Pod).check(&RULE);
+        let said = TestCluster::new(&[STATEFUL_SET]).forbid(Kind::Pod).check(&RULE);
         said.finds_nothing();
         assert_eq!(said.gaps(), ["Pod forbidden"]);
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::shared::{Pool, Shared, pooled};
-use super::{PodSpec, Word};
+use super::{Interned, PodSpec};
 
 /// The name of the token volume of every pod, which has a random suffix of five characters: `kube-api-access-x7k2p`.
 /// The model drops the suffix, so that the specs of siblings are equal.
@@ -28,7 +28,7 @@ pub struct TemplateSpec(Shared<PodSpec>);
 #[derive(Clone, Default, PartialEq)]
 pub struct BoundSpec {
     /// Empty until the pod is scheduled.
-    pub node_name: Word,
+    pub node_name: Interned,
     rest: Shared<PodSpec>,
 }
 
@@ -57,7 +57,7 @@ impl Deref for BoundSpec {
 /// The spec of a pod that is not scheduled yet.
 impl From<TemplateSpec> for BoundSpec {
     fn from(template: TemplateSpec) -> BoundSpec {
-        BoundSpec { node_name: Word::default(), rest: template.0 }
+        BoundSpec { node_name: Interned::default(), rest: template.0 }
     }
 }
 
@@ -79,7 +79,7 @@ impl Serialize for BoundSpec {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Spec<'a> {
-            node_name: &'a Word,
+            node_name: &'a Interned,
             #[serde(flatten)]
             rest: &'a PodSpec,
         }
@@ -89,7 +89,7 @@ impl Serialize for BoundSpec {
 
 /// A spec without its node.
 struct Split {
-    node_name: Word,
+    node_name: Interned,
     /// JSON.
     rest: String,
 }
@@ -105,10 +105,10 @@ impl<'de> Deserialize<'de> for Split {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Split, A::Error> {
-                let (mut node_name, mut rest) = (Word::default(), String::with_capacity(4096));
+                let (mut node_name, mut rest) = (Interned::default(), String::with_capacity(4096));
                 while let Some(key) = fields.next_key::<Cow<'de, str>>()? {
                     if key == "nodeName" {
-                        node_name = fields.next_value::<Option<Word>>()?.unwrap_or_default();
+                        node_name = fields.next_value::<Option<Interned>>()?.unwrap_or_default();
                         continue;
                     }
                     let value = fields.next_value::<&RawValue>()?.get();

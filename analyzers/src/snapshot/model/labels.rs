@@ -4,7 +4,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 
-use super::shared::{List, Word, once};
+use super::shared::{Interned, SharedSlice, once};
 
 /// Anything that has labels or annotations to look up by key.
 pub trait LabelSet {
@@ -15,7 +15,7 @@ pub trait LabelSet {
 /// Labels or annotations, sorted by key. For the few that objects have, this takes a tenth of the memory of a
 /// `BTreeMap`.
 #[derive(Clone, Default, PartialEq)]
-pub struct Labels(List<(Word, Word)>);
+pub struct Labels(SharedSlice<(Interned, Interned)>);
 
 impl Labels {
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -36,9 +36,9 @@ impl Labels {
     }
 }
 
-impl<K: Into<Word>, V: Into<Word>> FromIterator<(K, V)> for Labels {
+impl<K: Into<Interned>, V: Into<Interned>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Labels {
-        let mut pairs: Vec<(Word, Word)> = pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let mut pairs: Vec<(Interned, Interned)> = pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
         pairs.sort();
         // For duplicate keys the last value counts, as in the API server's JSON parser.
         pairs.reverse();
@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for Labels {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
                 let mut pairs = Vec::with_capacity(map.size_hint().unwrap_or(0).min(64));
-                while let Some((key, value)) = map.next_entry::<Word, Option<Word>>()? {
+                while let Some((key, value)) = map.next_entry::<Interned, Option<Interned>>()? {
                     pairs.push((key, value.unwrap_or_default()));
                 }
                 Ok(pairs.into_iter().collect())

@@ -1,4 +1,4 @@
-use super::{Annotations, Labels, List, Uid, Word, api_types};
+use super::{Annotations, Interned, Labels, SharedSlice, Uid, api_types};
 use crate::snapshot::object_ref::ObjectRef;
 
 /// A timestamp of the API (RFC 3339, UTC).
@@ -8,13 +8,13 @@ api_types! {
     /// The part of `metadata` that rules read.
     pub struct Meta {
         pub name: String,
-        pub namespace: Word,
+        pub namespace: Interned,
         pub uid: Uid,
         pub generation: i64,
         pub labels: Labels,
         pub annotations: Annotations,
-        pub owner_references: List<OwnerReference>,
-        pub finalizers: List<String>,
+        pub owner_references: SharedSlice<OwnerReference>,
+        pub finalizers: SharedSlice<String>,
         pub creation_timestamp: Option<Timestamp>,
         pub deletion_timestamp: Option<Timestamp>,
         pub deletion_grace_period_seconds: Option<i64>,
@@ -31,10 +31,10 @@ api_types! {
     /// A condition of any kind. Fields that a kind does not have are empty.
     pub struct Condition {
         #[serde(rename = "type")]
-        pub type_: Word,
-        pub status: Word,
-        pub reason: Word,
-        pub message: Word,
+        pub type_: Interned,
+        pub status: Interned,
+        pub reason: Interned,
+        pub message: Interned,
         pub last_transition_time: Option<Timestamp>,
         #[serde(alias = "lastHeartbeatTime")]
         pub last_update_time: Option<Timestamp>,

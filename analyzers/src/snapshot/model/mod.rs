@@ -53,7 +53,7 @@ pub use service::{
     Endpoint, EndpointPort, EndpointSlice, Endpoints, EndpointsSubset, LoadBalancerIngress, Service, ServicePort,
     ServiceSpec, ServiceStatus, port_text,
 };
-pub use shared::{Amounts, List, Shared, Word};
+pub use shared::{Interned, Shared, SharedResourceList, SharedSlice};
 pub use uid::Uid;
 pub use workload::*;
 

@@ -1,4 +1,4 @@
-use super::{Amounts, Condition, List, Meta, Timestamp, Word, api_types};
+use super::{Condition, Interned, Meta, SharedResourceList, SharedSlice, Timestamp, api_types};
 
 api_types! {
     pub struct Node {
@@ -9,7 +9,7 @@ api_types! {
 
     pub struct NodeSpec {
         pub unschedulable: bool,
-        pub taints: List<Taint>,
+        pub taints: SharedSlice<Taint>,
         #[serde(rename = "providerID")]
         pub provider_id: String,
     }
@@ -22,8 +22,8 @@ api_types! {
     }
 
     pub struct NodeStatus {
-        pub allocatable: Amounts,
-        pub capacity: Amounts,
+        pub allocatable: SharedResourceList,
+        pub capacity: SharedResourceList,
         pub conditions: Box<[Condition]>,
         pub addresses: Box<[NodeAddress]>,
         pub node_info: NodeSystemInfo,
@@ -31,17 +31,17 @@ api_types! {
 
     pub struct NodeAddress {
         #[serde(rename = "type")]
-        pub type_: Word,
+        pub type_: Interned,
         pub address: String,
     }
 
     pub struct NodeSystemInfo {
-        pub kubelet_version: Word,
-        pub kernel_version: Word,
-        pub os_image: Word,
-        pub operating_system: Word,
-        pub architecture: Word,
-        pub container_runtime_version: Word,
+        pub kubelet_version: Interned,
+        pub kernel_version: Interned,
+        pub os_image: Interned,
+        pub operating_system: Interned,
+        pub architecture: Interned,
+        pub container_runtime_version: Interned,
     }
 }
 

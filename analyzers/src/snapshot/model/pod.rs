@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{Affinity, TopologySpreadConstraint};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Amounts, Annotations, BoundSpec, Condition, IntOrString, Labels, List, Meta, Quantity, Shared, TemplateSpec,
-    Timestamp, Word, api_types,
+    Annotations, BoundSpec, Condition, IntOrString, Interned, Labels, Meta, Quantity, Shared, SharedResourceList,
+    SharedSlice, TemplateSpec, Timestamp, api_types,
 };
 
 /// Quantities by resource name (`cpu`, `memory`, `pods`, `nvidia.com/gpu` …).
@@ -33,7 +33,7 @@ api_types! {
 
     /// What the pods of one template have in common. The node of a pod is in [`BoundSpec`].
     pub struct PodSpec {
-        pub service_account_name: Word,
+        pub service_account_name: Interned,
         pub automount_service_account_token: Option<bool>,
         pub host_network: bool,
         /// `false` runs the pod in its own user namespace (KEP-127).
@@ -42,28 +42,28 @@ api_types! {
         pub host_pid: bool,
         #[serde(rename = "hostIPC")]
         pub host_ipc: bool,
-        pub dns_policy: Word,
+        pub dns_policy: Interned,
         pub dns_config: PodDnsConfig,
-        pub hostname: Word,
-        pub subdomain: Word,
-        pub restart_policy: Word,
-        pub scheduler_name: Word,
+        pub hostname: Interned,
+        pub subdomain: Interned,
+        pub restart_policy: Interned,
+        pub scheduler_name: Interned,
         pub priority: Option<i32>,
-        pub priority_class_name: Word,
-        pub preemption_policy: Word,
-        pub runtime_class_name: Word,
+        pub priority_class_name: Interned,
+        pub preemption_policy: Interned,
+        pub runtime_class_name: Interned,
         pub termination_grace_period_seconds: Option<i64>,
         pub active_deadline_seconds: Option<i64>,
         pub node_selector: Labels,
         pub affinity: Option<Shared<Affinity>>,
-        pub tolerations: List<Toleration>,
-        pub topology_spread_constraints: List<TopologySpreadConstraint>,
-        pub overhead: Amounts,
+        pub tolerations: SharedSlice<Toleration>,
+        pub topology_spread_constraints: SharedSlice<TopologySpreadConstraint>,
+        pub overhead: SharedResourceList,
         /// Pod-level requests and limits (KEP-2837).
         pub resources: ResourceRequirements,
-        pub scheduling_gates: List<NamedReference>,
-        pub readiness_gates: List<PodReadinessGate>,
-        pub image_pull_secrets: List<NamedReference>,
+        pub scheduling_gates: SharedSlice<NamedReference>,
+        pub readiness_gates: SharedSlice<PodReadinessGate>,
+        pub image_pull_secrets: SharedSlice<NamedReference>,
         pub security_context: SecurityContext,
         pub init_containers: Box<[Container]>,
         pub containers: Box<[Container]>,
@@ -71,7 +71,7 @@ api_types! {
     }
 
     pub struct PodDnsConfig {
-        pub nameservers: List<String>,
+        pub nameservers: SharedSlice<String>,
     }
 
     pub struct PodReadinessGate {
@@ -92,8 +92,8 @@ api_types! {
     }
 
     pub struct ResourceRequirements {
-        pub requests: Amounts,
-        pub limits: Amounts,
+        pub requests: SharedResourceList,
+        pub limits: SharedResourceList,
     }
 
     /// The part of the security context of a pod or container that rules read.
@@ -105,14 +105,14 @@ api_types! {
     }
 
     pub struct Container {
-        pub name: Word,
-        pub image: Word,
-        pub image_pull_policy: Word,
-        pub command: List<String>,
-        pub args: List<String>,
-        pub ports: List<ContainerPort>,
-        pub env: List<EnvVar>,
-        pub env_from: List<EnvFromSource>,
+        pub name: Interned,
+        pub image: Interned,
+        pub image_pull_policy: Interned,
+        pub command: SharedSlice<String>,
+        pub args: SharedSlice<String>,
+        pub ports: SharedSlice<ContainerPort>,
+        pub env: SharedSlice<EnvVar>,
+        pub env_from: SharedSlice<EnvFromSource>,
         pub resources: ResourceRequirements,
         pub volume_mounts: Box<[VolumeMount]>,
         pub liveness_probe: Option<Shared<Probe>>,
@@ -120,7 +120,7 @@ api_types! {
         pub startup_probe: Option<Shared<Probe>>,
         pub security_context: SecurityContext,
         /// `Always` on an init container makes it a native sidecar (KEP-753).
-        pub restart_policy: Word,
+        pub restart_policy: Interned,
     }
 
     pub struct ContainerPort {
@@ -129,13 +129,13 @@ api_types! {
         pub host_port: i32,
         #[serde(rename = "hostIP")]
         pub host_ip: String,
-        pub protocol: Word,
+        pub protocol: Interned,
     }
 
     pub struct VolumeMount {
-        pub name: Word,
-        pub mount_path: Word,
-        pub sub_path: Word,
+        pub name: Interned,
+        pub mount_path: Interned,
+        pub sub_path: Interned,
     }
 
     pub struct EnvVar {
@@ -162,7 +162,7 @@ api_types! {
     }
 
     pub struct OptionalReference {
-        pub name: Word,
+        pub name: Interned,
         pub optional: bool,
     }
 
@@ -196,11 +196,11 @@ api_types! {
     }
 
     pub struct ExecAction {
-        pub command: List<String>,
+        pub command: SharedSlice<String>,
     }
 
     pub struct Volume {
-        pub name: Word,
+        pub name: Interned,
         pub config_map: Option<Box<ConfigMapVolumeSource>>,
         pub secret: Option<Box<SecretVolumeSource>>,
         pub persistent_volume_claim: Option<Box<ClaimVolumeSource>>,
@@ -213,14 +213,14 @@ api_types! {
     pub struct EphemeralVolumeSource {}
 
     pub struct ConfigMapVolumeSource {
-        pub name: Word,
-        pub items: List<KeyToPath>,
+        pub name: Interned,
+        pub items: SharedSlice<KeyToPath>,
         pub optional: bool,
     }
 
     pub struct SecretVolumeSource {
-        pub secret_name: Word,
-        pub items: List<KeyToPath>,
+        pub secret_name: Interned,
+        pub items: SharedSlice<KeyToPath>,
         pub optional: bool,
     }
 
@@ -253,18 +253,18 @@ api_types! {
     }
 
     pub struct PodStatus {
-        pub phase: Word,
-        pub reason: Word,
-        pub message: Word,
-        pub nominated_node_name: Word,
+        pub phase: Interned,
+        pub reason: Interned,
+        pub message: Interned,
+        pub nominated_node_name: Interned,
         pub start_time: Option<Timestamp>,
         #[serde(rename = "podIP")]
         pub pod_ip: Box<str>,
         #[serde(rename = "podIPs")]
         pub pod_ips: PodIps,
         #[serde(rename = "hostIP")]
-        pub host_ip: Word,
-        pub conditions: List<Condition>,
+        pub host_ip: Interned,
+        pub conditions: SharedSlice<Condition>,
         pub init_container_statuses: Box<[ContainerStatus]>,
         pub container_statuses: Box<[ContainerStatus]>,
     }
@@ -274,8 +274,8 @@ api_types! {
     }
 
     pub struct ContainerStatus {
-        pub name: Word,
-        pub image: Word,
+        pub name: Interned,
+        pub image: Interned,
         pub ready: bool,
         pub started: Option<bool>,
         pub restart_count: i32,

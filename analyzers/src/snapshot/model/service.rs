@@ -1,4 +1,4 @@
-use super::{Condition, IntOrString, Labels, List, Meta, Word, api_types};
+use super::{Condition, IntOrString, Interned, Labels, Meta, SharedSlice, api_types};
 
 api_types! {
     pub struct Service {
@@ -9,20 +9,20 @@ api_types! {
 
     pub struct ServiceSpec {
         #[serde(rename = "type")]
-        pub type_: Word,
+        pub type_: Interned,
         pub selector: Labels,
-        pub ports: List<ServicePort>,
+        pub ports: SharedSlice<ServicePort>,
         #[serde(rename = "clusterIP")]
         pub cluster_ip: String,
         #[serde(rename = "clusterIPs")]
         pub cluster_ips: Vec<String>,
         #[serde(rename = "externalIPs")]
-        pub external_ips: List<String>,
-        pub external_name: Word,
+        pub external_ips: SharedSlice<String>,
+        pub external_name: Interned,
         pub publish_not_ready_addresses: bool,
-        pub external_traffic_policy: Word,
-        pub internal_traffic_policy: Word,
-        pub load_balancer_class: Option<Word>,
+        pub external_traffic_policy: Interned,
+        pub internal_traffic_policy: Interned,
+        pub load_balancer_class: Option<Interned>,
     }
 
     pub struct ServicePort {
@@ -36,11 +36,11 @@ api_types! {
 
     pub struct ServiceStatus {
         pub load_balancer: LoadBalancerStatus,
-        pub conditions: List<Condition>,
+        pub conditions: SharedSlice<Condition>,
     }
 
     pub struct LoadBalancerStatus {
-        pub ingress: List<LoadBalancerIngress>,
+        pub ingress: SharedSlice<LoadBalancerIngress>,
     }
 
     pub struct LoadBalancerIngress {
@@ -51,17 +51,17 @@ api_types! {
     /// discovery.k8s.io/v1
     pub struct EndpointSlice {
         pub metadata: Meta,
-        pub address_type: Word,
+        pub address_type: Interned,
         pub endpoints: Box<[Endpoint]>,
-        pub ports: List<EndpointPort>,
+        pub ports: SharedSlice<EndpointPort>,
     }
 
     pub struct Endpoint {
         pub addresses: Box<[Box<str>]>,
         pub conditions: EndpointConditions,
         pub target_ref: Option<TargetRef>,
-        pub node_name: Word,
-        pub zone: Word,
+        pub node_name: Interned,
+        pub zone: Interned,
     }
 
     pub struct EndpointConditions {
@@ -71,8 +71,8 @@ api_types! {
     }
 
     pub struct TargetRef {
-        pub kind: Word,
-        pub namespace: Word,
+        pub kind: Interned,
+        pub namespace: Interned,
         pub name: String,
     }
 
@@ -91,12 +91,12 @@ api_types! {
     pub struct EndpointsSubset {
         pub addresses: Vec<EndpointAddress>,
         pub not_ready_addresses: Vec<EndpointAddress>,
-        pub ports: List<EndpointPort>,
+        pub ports: SharedSlice<EndpointPort>,
     }
 
     pub struct EndpointAddress {
         pub ip: String,
-        pub node_name: Word,
+        pub node_name: Interned,
         pub target_ref: Option<TargetRef>,
     }
 }

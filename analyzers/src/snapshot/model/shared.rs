@@ -21,11 +21,11 @@ use crate::text::hash::hash;
 
 /// A list that objects with an equal list share. It takes one machine word instead of two, because most lists are
 /// empty.
-pub struct List<T>(Option<ThinArc<(), T>>);
+pub struct SharedSlice<T>(Option<ThinArc<(), T>>);
 
 /// Resource quantities that objects with equal quantities share.
 #[derive(Clone, Default, PartialEq)]
-pub struct Amounts(Option<Arc<ResourceList>>);
+pub struct SharedResourceList(Option<Arc<ResourceList>>);
 
 /// Any other value that objects with an equal value share.
 #[derive(Default, PartialEq)]
@@ -34,7 +34,7 @@ pub struct Shared<T>(Arc<T>);
 /// An interned string: an often repeated value of the API (`Ready`, `True`, `ClusterFirst`), or a name that many
 /// objects contain.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Word(ArcStr);
+pub struct Interned(ArcStr);
 
 thread_local! {
     /// The parts that were read during [`sharing`], by type and JSON text.
@@ -143,19 +143,19 @@ impl<T: PartialEq> Pool<T> {
     }
 }
 
-impl Word {
+impl Interned {
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    fn once(text: &str) -> Word {
+    fn once(text: &str) -> Interned {
         /// Longer strings are mostly unique: messages, or files in annotations.
         const MAX_INTERNED: usize = 256;
-        let create = || Word(text.into());
+        let create = || Interned(text.into());
         READ.with_borrow_mut(|all| match all {
             Some(all) if !text.is_empty() && text.len() <= MAX_INTERNED => {
-                let words = all.entry(TypeId::of::<Word>()).or_default();
-                if let Some(word) = words.get(text).and_then(|known| known.downcast_ref::<Word>()) {
+                let words = all.entry(TypeId::of::<Interned>()).or_default();
+                if let Some(word) = words.get(text).and_then(|known| known.downcast_ref::<Interned>()) {
                     return word.clone();
                 }
                 let word = create();
@@ -167,7 +167,7 @@ impl Word {
     }
 }
 
-impl Deref for Word {
+impl Deref for Interned {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -175,79 +175,79 @@ impl Deref for Word {
     }
 }
 
-impl PartialEq<str> for Word {
+impl PartialEq<str> for Interned {
     fn eq(&self, other: &str) -> bool {
         self.as_str() == other
     }
 }
 
-impl PartialEq<&str> for Word {
+impl PartialEq<&str> for Interned {
     fn eq(&self, other: &&str) -> bool {
         self.as_str() == *other
     }
 }
 
-impl PartialEq<Word> for String {
-    fn eq(&self, other: &Word) -> bool {
+impl PartialEq<Interned> for String {
+    fn eq(&self, other: &Interned) -> bool {
         self == other.as_str()
     }
 }
 
-impl PartialEq<Word> for &str {
-    fn eq(&self, other: &Word) -> bool {
+impl PartialEq<Interned> for &str {
+    fn eq(&self, other: &Interned) -> bool {
         *self == other.as_str()
     }
 }
 
-impl From<&str> for Word {
-    fn from(text: &str) -> Word {
-        Word(text.into())
+impl From<&str> for Interned {
+    fn from(text: &str) -> Interned {
+        Interned(text.into())
     }
 }
 
-impl fmt::Display for Word {
+impl fmt::Display for Interned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self)
     }
 }
 
-impl fmt::Debug for Word {
+impl fmt::Debug for Interned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
-impl<'de> Deserialize<'de> for Word {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Word, D::Error> {
+impl<'de> Deserialize<'de> for Interned {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Interned, D::Error> {
         struct Text;
         impl Visitor<'_> for Text {
-            type Value = Word;
+            type Value = Interned;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("a string")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Word, E> {
-                Ok(Word::once(text))
+            fn visit_str<E>(self, text: &str) -> Result<Interned, E> {
+                Ok(Interned::once(text))
             }
         }
         deserializer.deserialize_str(Text)
     }
 }
 
-impl<T> Default for List<T> {
-    fn default() -> List<T> {
-        List(None)
+impl<T> Default for SharedSlice<T> {
+    fn default() -> SharedSlice<T> {
+        SharedSlice(None)
     }
 }
 
-impl<T> Clone for List<T> {
-    fn clone(&self) -> List<T> {
-        List(self.0.clone())
+impl<T> Clone for SharedSlice<T> {
+    fn clone(&self) -> SharedSlice<T> {
+        SharedSlice(self.0.clone())
     }
 }
 
-impl<T> Deref for List<T> {
+impl<T> Deref for SharedSlice<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -255,7 +255,7 @@ impl<T> Deref for List<T> {
     }
 }
 
-impl<'a, T> IntoIterator for &'a List<T> {
+impl<'a, T> IntoIterator for &'a SharedSlice<T> {
     type Item = &'a T;
     type IntoIter = std::slice::Iter<'a, T>;
 
@@ -264,31 +264,31 @@ impl<'a, T> IntoIterator for &'a List<T> {
     }
 }
 
-impl<T: PartialEq> PartialEq for List<T> {
-    fn eq(&self, other: &List<T>) -> bool {
+impl<T: PartialEq> PartialEq for SharedSlice<T> {
+    fn eq(&self, other: &SharedSlice<T>) -> bool {
         **self == **other
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for List<T> {
+impl<T: fmt::Debug> fmt::Debug for SharedSlice<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
 }
 
-impl<T> From<Vec<T>> for List<T> {
-    fn from(items: Vec<T>) -> List<T> {
-        List((!items.is_empty()).then(|| ThinArc::from_header_and_iter((), items.into_iter())))
+impl<T> From<Vec<T>> for SharedSlice<T> {
+    fn from(items: Vec<T>) -> SharedSlice<T> {
+        SharedSlice((!items.is_empty()).then(|| ThinArc::from_header_and_iter((), items.into_iter())))
     }
 }
 
-impl<'de, T: DeserializeOwned + 'static> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<List<T>, D::Error> {
+impl<'de, T: DeserializeOwned + 'static> Deserialize<'de> for SharedSlice<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SharedSlice<T>, D::Error> {
         once(deserializer, |text| Ok(serde_json::from_str::<Vec<T>>(text)?.into()))
     }
 }
 
-impl Deref for Amounts {
+impl Deref for SharedResourceList {
     type Target = ResourceList;
 
     fn deref(&self) -> &ResourceList {
@@ -297,7 +297,7 @@ impl Deref for Amounts {
     }
 }
 
-impl<'a> IntoIterator for &'a Amounts {
+impl<'a> IntoIterator for &'a SharedResourceList {
     type Item = <&'a ResourceList as IntoIterator>::Item;
     type IntoIter = <&'a ResourceList as IntoIterator>::IntoIter;
 
@@ -306,20 +306,20 @@ impl<'a> IntoIterator for &'a Amounts {
     }
 }
 
-impl fmt::Debug for Amounts {
+impl fmt::Debug for SharedResourceList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
 }
 
-impl From<ResourceList> for Amounts {
-    fn from(amounts: ResourceList) -> Amounts {
-        Amounts((!amounts.is_empty()).then(|| Arc::new(amounts)))
+impl From<ResourceList> for SharedResourceList {
+    fn from(amounts: ResourceList) -> SharedResourceList {
+        SharedResourceList((!amounts.is_empty()).then(|| Arc::new(amounts)))
     }
 }
 
-impl<'de> Deserialize<'de> for Amounts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Amounts, D::Error> {
+impl<'de> Deserialize<'de> for SharedResourceList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SharedResourceList, D::Error> {
         once(deserializer, |text| Ok(serde_json::from_str::<ResourceList>(text)?.into()))
     }
 }
@@ -356,19 +356,19 @@ impl<'de, T: DeserializeOwned + 'static> Deserialize<'de> for Shared<T> {
     }
 }
 
-impl Serialize for Word {
+impl Serialize for Interned {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self)
     }
 }
 
-impl<T: Serialize> Serialize for List<T> {
+impl<T: Serialize> Serialize for SharedSlice<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         (**self).serialize(serializer)
     }
 }
 
-impl Serialize for Amounts {
+impl Serialize for SharedResourceList {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         (**self).serialize(serializer)
     }
@@ -384,17 +384,17 @@ impl<T: Serialize> Serialize for Shared<T> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{List, Pool, Word, sharing};
+    use super::{Interned, Pool, SharedSlice, sharing};
     use crate::snapshot::model::{Labels, Pod};
 
     #[test]
     fn equal_lists_are_kept_once_while_sharing() {
         let body = r#"[["a","b"],["a","b"],["c"],[]]"#;
-        let lists: Vec<List<String>> = sharing(|| serde_json::from_str(body).unwrap());
+        let lists: Vec<SharedSlice<String>> = sharing(|| serde_json::from_str(body).unwrap());
         assert_eq!(lists[0].as_ptr(), lists[1].as_ptr());
         assert_eq!(&*lists[2], ["c"]);
         assert!(lists[3].is_empty());
-        let lists: Vec<List<String>> = serde_json::from_str(body).unwrap();
+        let lists: Vec<SharedSlice<String>> = serde_json::from_str(body).unwrap();
         assert_eq!(lists[0], lists[1]);
         assert_ne!(lists[0].as_ptr(), lists[1].as_ptr());
     }
@@ -415,19 +415,20 @@ mod tests {
 
     #[test]
     fn interned_strings_and_lists_take_one_machine_word() {
-        assert_eq!((size_of::<Word>(), size_of::<List<String>>()), (size_of::<usize>(), size_of::<usize>()));
+        assert_eq!((size_of::<Interned>(), size_of::<SharedSlice<String>>()), (size_of::<usize>(), size_of::<usize>()));
     }
 
     #[test]
     fn the_same_text_is_read_again_as_another_type() {
-        let read = |text: &str| serde_json::from_str::<(List<String>, List<Box<str>>, Labels)>(text).unwrap();
+        let read =
+            |text: &str| serde_json::from_str::<(SharedSlice<String>, SharedSlice<Box<str>>, Labels)>(text).unwrap();
         let (strings, boxes, labels) = sharing(|| read(r#"[["x"],["x"],{"x":"1"}]"#));
         assert_eq!((&*strings[0], &*boxes[0], labels.get("x")), ("x", "x", Some("1")));
     }
 
     #[test]
     fn errors_and_nulls_are_unchanged() {
-        assert!(serde_json::from_str::<List<String>>("[1]").is_err());
+        assert!(serde_json::from_str::<SharedSlice<String>>("[1]").is_err());
         let pod: Pod = serde_json::from_str(
             r#"{"metadata":{"labels":null,"ownerReferences":null},"spec":{"tolerations":null,"containers":[{"env":null,"resources":{"limits":null}}]}}"#,
         )

@@ -1,6 +1,6 @@
 use super::{
-    Condition, IntOrString, LabelSelectorRequirement, Labels, List, Meta, NamedReference, PodTemplate, Shared,
-    Timestamp, Word, api_types,
+    Condition, IntOrString, Interned, LabelSelectorRequirement, Labels, Meta, NamedReference, PodTemplate, Shared,
+    SharedSlice, Timestamp, api_types,
 };
 
 api_types! {
@@ -23,12 +23,12 @@ api_types! {
     /// The selector of a workload. Other selectors are a [`LabelSelector`](super::LabelSelector).
     pub struct WorkloadSelector {
         pub match_labels: Labels,
-        pub match_expressions: List<LabelSelectorRequirement>,
+        pub match_expressions: SharedSlice<LabelSelectorRequirement>,
     }
 
     pub struct DeploymentStrategy {
         #[serde(rename = "type")]
-        pub type_: Word,
+        pub type_: Interned,
         pub rolling_update: Option<RollingUpdate>,
     }
 

@@ -63,7 +63,7 @@ enum AdminPeer {
 }
 
 impl AdminPolicies {
-    pub fn new(cluster: &Cluster) -> AdminPolicies {
+    pub(super) fn new(cluster: &Cluster) -> AdminPolicies {
         let policies = cluster.all::<AdminNetworkPolicy>().iter();
         let mut admin: Vec<AdminPolicy> = policies.filter_map(|p| AdminPolicy::new(p.reference(), &p.spec)).collect();
         admin.sort_by(|a, b| (a.priority, &a.object.name).cmp(&(b.priority, &b.object.name)));
@@ -71,7 +71,7 @@ impl AdminPolicies {
         AdminPolicies { admin, baseline: baseline.and_then(|p| AdminPolicy::new(p.reference(), &p.spec)) }
     }
 
-    pub fn decide(&self, set: &PolicySet, attempt: &Attempt) -> Decision<'_> {
+    pub(super) fn decide(&self, set: &PolicySet, attempt: &Attempt) -> Decision<'_> {
         let mut is_uncertain = false;
         for policy in &self.admin {
             match policy.first_match(set, attempt) {
@@ -87,7 +87,7 @@ impl AdminPolicies {
         Decision { decision: None, is_uncertain }
     }
 
-    pub fn baseline(&self, set: &PolicySet, attempt: &Attempt) -> Option<(Answer, &ObjectRef)> {
+    pub(super) fn baseline(&self, set: &PolicySet, attempt: &Attempt) -> Option<(Answer, &ObjectRef)> {
         let policy = self.baseline.as_ref()?;
         match policy.first_match(set, attempt) {
             Match::None | Match::Rule(Action::Pass) => None,

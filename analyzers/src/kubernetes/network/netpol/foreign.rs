@@ -19,7 +19,7 @@ pub(super) struct Foreign {
 }
 
 impl Foreign {
-    pub fn new(cluster: &Cluster) -> Foreign {
+    pub(super) fn new(cluster: &Cluster) -> Foreign {
         let of_cluster = [Kind::ClusterNetworkPolicy, Kind::CiliumClusterwideNetworkPolicy, Kind::GlobalNetworkPolicy];
         let mut foreign = Foreign {
             everywhere: of_cluster.iter().any(|kind| cluster.objects().count(*kind) > 0),
@@ -42,7 +42,7 @@ impl Foreign {
         foreign
     }
 
-    pub fn acts_in(&self, namespace: &str) -> bool {
+    pub(super) fn acts_in(&self, namespace: &str) -> bool {
         self.everywhere || self.namespaces.contains(namespace)
     }
 }

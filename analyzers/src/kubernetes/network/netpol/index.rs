@@ -76,7 +76,7 @@ impl SubjectIndex {
     }
 
     /// The subjects of all namespaces, in order.
-    pub fn all<'a>(&'a self, cluster: &'a Cluster) -> Vec<Subject<'a>> {
+    pub(super) fn all<'a>(&'a self, cluster: &'a Cluster) -> Vec<Subject<'a>> {
         let end = |row: &'a Row| match row.pod {
             Some(n) => Some(PodEnd::of(&cluster.all::<Pod>()[n as usize])),
             None => Some(PodEnd::of_template(row.owner.namespace(), cluster.template(&row.owner)?)),
@@ -87,11 +87,11 @@ impl SubjectIndex {
     }
 
     /// The indices of the subjects of a namespace.
-    pub fn range(&self, namespace: &str) -> Range<usize> {
+    pub(super) fn range(&self, namespace: &str) -> Range<usize> {
         self.namespaces.get(namespace).cloned().unwrap_or_default()
     }
 
-    pub fn by_label_anywhere(&self, cluster: &Cluster) -> &LabelIndex<u32> {
+    pub(super) fn by_label_anywhere(&self, cluster: &Cluster) -> &LabelIndex<u32> {
         self.by_label_anywhere.get_or_init(|| by_label(self.all(cluster).iter().map(|s| ("", s.end.labels))))
     }
 }

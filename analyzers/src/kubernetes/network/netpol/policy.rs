@@ -67,7 +67,7 @@ pub enum Ports {
 }
 
 impl Terms {
-    pub fn of(object: &NetworkPolicy) -> Terms {
+    pub(super) fn of(object: &NetworkPolicy) -> Terms {
         let spec = object.spec.as_ref();
         let selector = spec.and_then(|s| s.pod_selector.as_ref()).map(Selector::new).unwrap_or_default();
         let ingress: Vec<Rule> = spec

@@ -7,7 +7,7 @@ mod specification;
 use super::{Answer, Direction, Endpoint, PolicySet, Port, Protocol};
 use crate::snapshot::Cluster;
 use crate::snapshot::model::Pod;
-use crate::testing::World;
+use crate::testing::TestCluster;
 
 /// One end as tests write it: `namespace/pod`, an address, or `internet`.
 fn end<'a>(cluster: &'a Cluster, text: &str) -> Endpoint<'a> {
@@ -29,7 +29,7 @@ fn port(text: &str) -> Port {
 /// A cluster and questions about it: from, to, port, and the expected answer.
 #[track_caller]
 fn table(documents: &[&str], questions: &[(&str, &str, &str, Answer)]) {
-    let cluster = World::new(documents).build();
+    let cluster = TestCluster::new(documents).build();
     let set = PolicySet::new(&cluster);
     for (from, to, at, expected) in questions {
         let verdict = set.verdict(&end(&cluster, from), &end(&cluster, to), port(at));
@@ -70,7 +70,7 @@ fn reports_which_policy_decides() {
             "podSelector: {matchLabels: {app: api}}, ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]",
         ),
     ];
-    let cluster = World::new(&world.each_ref().map(String::as_str)).build();
+    let cluster = TestCluster::new(&world.each_ref().map(String::as_str)).build();
     let set = PolicySet::new(&cluster);
     let verdict = set.verdict(&end(&cluster, "default/web"), &end(&cluster, "default/api"), port("80"));
     let names = |side: &super::Side| -> Vec<String> {
@@ -104,7 +104,7 @@ fn finds_each_pod_of_a_policy_once_and_in_order() {
              {to: [{podSelector: {matchLabels: {app: web}}}, {ipBlock: {cidr: 10.0.0.0/8}}]}]",
         ),
     ];
-    let cluster = World::new(&world.each_ref().map(String::as_str)).build();
+    let cluster = TestCluster::new(&world.each_ref().map(String::as_str)).build();
     let set = PolicySet::new(&cluster);
     let [policy] = set.policies() else { panic!("one policy") };
     let [several, one, block] = policy.rules(Direction::Egress).unwrap() else { panic!("three rules") };

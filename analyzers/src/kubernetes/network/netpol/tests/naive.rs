@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::{Answer, PolicySet, Port, Protocol};
 use super::end;
-use crate::testing::World;
+use crate::testing::TestCluster;
 
 /// `matchLabels` and `matchExpressions`; an empty selector matches all.
 fn matches(selector: &Value, labels: &Value) -> bool {
@@ -191,7 +191,7 @@ proptest! {
     #[test]
     fn agrees_with_the_naive_evaluator(world in world()) {
         let documents: Vec<String> = world.iter().map(Value::to_string).collect();
-        let cluster = World::new(&documents.iter().map(String::as_str).collect::<Vec<_>>()).build();
+        let cluster = TestCluster::new(&documents.iter().map(String::as_str).collect::<Vec<_>>()).build();
         let set = PolicySet::new(&cluster);
         let pods: Vec<&Value> = world.iter().filter(|object| object["kind"] == "Pod").collect();
         let name = |pod: &Value| {

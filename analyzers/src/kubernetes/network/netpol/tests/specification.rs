@@ -4,7 +4,7 @@ use super::super::Answer::{No, Unknown, Yes};
 use super::{end, namespace, pod, policy, port, table};
 use crate::kubernetes::network::netpol::PolicySet;
 use crate::snapshot::Kind;
-use crate::testing::World;
+use crate::testing::TestCluster;
 
 fn world(policies: &[&str]) -> Vec<String> {
     let mut world = vec![
@@ -172,7 +172,7 @@ fn namespaces_that_were_not_read_are_known_by_name_only() {
         let spec = format!("podSelector: {{}}, ingress: [{{from: [{{namespaceSelector: {selector}}}]}}]");
         let world = world(&[&spec]);
         let world: Vec<&str> = world.iter().map(String::as_str).filter(|d| !d.contains("kind: Namespace")).collect();
-        let cluster = World::new(&world).forbid(Kind::Namespace).build();
+        let cluster = TestCluster::new(&world).forbid(Kind::Namespace).build();
         let set = PolicySet::new(&cluster);
         let verdict = set.verdict(&end(&cluster, "other/c"), &end(&cluster, "default/a"), port("80"));
         assert_eq!(verdict.allowed, expected, "{selector}");

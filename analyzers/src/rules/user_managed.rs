@@ -11,7 +11,7 @@ use crate::text::kubectl;
 use crate::text::words::list;
 
 /// A workload from a manifest or chart of the user, or a pod without an owner.
-pub(crate) struct Authored<'a> {
+pub(crate) struct UserManaged<'a> {
     pub object: ObjectRef,
     /// The metadata of the workload.
     pub metadata: &'a Meta,
@@ -25,16 +25,16 @@ pub(crate) struct Authored<'a> {
 }
 
 /// The workloads that users manage.
-pub trait AuthoredExt {
+pub(super) trait UserManagedExt {
     /// The workloads that users manage, sorted by namespace, kind and name. Excludes workloads of Kubernetes and its
     /// distributions, static pods, workloads that an operator created for a custom resource, and finished Jobs.
-    fn authored(&self) -> Vec<Authored<'_>>;
+    fn user_managed(&self) -> Vec<UserManaged<'_>>;
     /// Whether there are several nodes, so that pods can be spread and rescheduled after a drain.
     fn has_many_nodes(&self) -> bool;
 }
 
-impl AuthoredExt for Cluster {
-    fn authored(&self) -> Vec<Authored<'_>> {
+impl UserManagedExt for Cluster {
+    fn user_managed(&self) -> Vec<UserManaged<'_>> {
         let is_finished = |object: &ObjectRef| {
             object.is(Kind::Job)
                 && self.get::<Job>(object.namespace(), &object.name).found().is_some_and(|job| {
@@ -47,7 +47,7 @@ impl AuthoredExt for Cluster {
         let workloads =
             self.workloads().into_iter().filter(|workload| !is_finished(&workload.object)).map(|workload| {
                 let group = self.group_of_owner(&workload.object);
-                Authored {
+                UserManaged {
                     metadata: workload.metadata,
                     labels: &workload.template.metadata.labels,
                     spec: &workload.template.spec,
@@ -61,7 +61,7 @@ impl AuthoredExt for Cluster {
                 }
             });
         let is_alone = |pod: &&Pod| pod.is_active() && !pod.is_static();
-        let pods = self.all::<Pod>().iter().filter(is_alone).map(|pod| Authored {
+        let pods = self.all::<Pod>().iter().filter(is_alone).map(|pod| UserManaged {
             object: pod.reference(),
             metadata: &pod.metadata,
             labels: &pod.metadata.labels,
@@ -69,15 +69,16 @@ impl AuthoredExt for Cluster {
             replicas: None,
             pods: vec![pod],
         });
-        let is_user_managed = |authored: &Authored| {
-            let metadata = authored.metadata;
+        let is_user_managed = |user_managed: &UserManaged| {
+            let metadata = user_managed.metadata;
             metadata.controller().is_none()
                 && metadata.deletion_timestamp.is_none()
                 && !is_platform(&metadata.namespace)
         };
-        let mut all: Vec<Authored> = workloads.chain(pods).filter(is_user_managed).collect();
+        let mut all: Vec<UserManaged> = workloads.chain(pods).filter(is_user_managed).collect();
         all.sort_by(|a, b| {
-            let key = |a: &Authored<'_>| (a.metadata.namespace.clone(), a.object.kind.clone(), a.object.name.clone());
+            let key =
+                |a: &UserManaged<'_>| (a.metadata.namespace.clone(), a.object.kind.clone(), a.object.name.clone());
             key(a).cmp(&key(b))
         });
         all
@@ -101,29 +102,29 @@ pub(crate) fn named(services: &[&Service]) -> String {
     list(&titles, 2)
 }
 
-impl<'a> Authored<'a> {
+impl<'a> UserManaged<'a> {
     /// Whether it runs permanently: not a Job or CronJob.
-    pub fn is_lasting(&self) -> bool {
+    pub(super) fn is_lasting(&self) -> bool {
         !self.object.is(Kind::Job) && !self.object.is(Kind::CronJob)
     }
 
     /// Whether it has `spec.replicas`: a Deployment, StatefulSet, ReplicaSet or ReplicationController.
-    pub fn has_replicas(&self) -> bool {
+    pub(super) fn has_replicas(&self) -> bool {
         let kinds = [Kind::Deployment, Kind::StatefulSet, Kind::ReplicaSet, Kind::ReplicationController];
         kinds.iter().any(|kind| self.object.is(*kind))
     }
 
     /// Whether it runs one pod per node, usually an agent that works on the node itself.
-    pub fn is_on_every_node(&self) -> bool {
+    pub(super) fn is_on_every_node(&self) -> bool {
         self.object.is(Kind::DaemonSet)
     }
 
-    pub fn runs_on_windows(&self) -> bool {
+    pub(super) fn runs_on_windows(&self) -> bool {
         self.spec.node_selector.get("kubernetes.io/os").is_some_and(|os| os == "windows")
     }
 
     /// The Services that select its pods, sorted by name.
-    pub fn services(&self, cluster: &'a Cluster) -> Vec<&'a Service> {
+    pub(super) fn services(&self, cluster: &'a Cluster) -> Vec<&'a Service> {
         let selects = |service: &&Service| {
             let selector = &service.spec.selector;
             !selector.is_empty() && selector.iter().all(|(key, value)| self.labels.get(key) == Some(value))
@@ -132,7 +133,7 @@ impl<'a> Authored<'a> {
     }
 
     /// The HorizontalPodAutoscaler that scales it.
-    pub fn autoscaler(&self, cluster: &'a Cluster) -> Option<&'a HorizontalPodAutoscaler> {
+    pub(super) fn autoscaler(&self, cluster: &'a Cluster) -> Option<&'a HorizontalPodAutoscaler> {
         let mut all = cluster.in_namespace::<HorizontalPodAutoscaler>(self.object.namespace()).iter();
         all.find(|hpa| {
             let target = autoscaler::target_reference(hpa);
@@ -141,7 +142,7 @@ impl<'a> Authored<'a> {
     }
 
     /// The minimum number of replicas; 0 if it is scaled to zero.
-    pub fn least_replicas(&self, cluster: &Cluster) -> i32 {
+    pub(super) fn least_replicas(&self, cluster: &Cluster) -> i32 {
         let wanted = self.replicas.unwrap_or(1);
         match self.autoscaler(cluster) {
             Some(hpa) if wanted > 0 => hpa.spec.min_replicas.unwrap_or(1),
@@ -150,18 +151,18 @@ impl<'a> Authored<'a> {
     }
 
     /// Whether a PodDisruptionBudget covers its pods.
-    pub fn has_disruption_budget(&self, cluster: &Cluster) -> bool {
+    pub(super) fn has_disruption_budget(&self, cluster: &Cluster) -> bool {
         let budgets = cluster.in_namespace::<PodDisruptionBudget>(self.object.namespace()).iter();
         budgets.filter_map(disruption::selector).any(|selector| selector.matches(self.labels))
     }
 
     /// The container of a running pod, including what a LimitRange, an autoscaler or a webhook has set.
-    pub fn running(&self, container: &str) -> Option<&'a Container> {
+    pub(super) fn running(&self, container: &str) -> Option<&'a Container> {
         self.pods.first()?.spec.container(container)
     }
 
     /// The path of a field of the pod's spec: `spec.template.spec.hostNetwork`.
-    pub fn path(&self, field: &str) -> String {
+    pub(super) fn path(&self, field: &str) -> String {
         let spec = match () {
             () if self.object.is(Kind::Pod) => "spec",
             () if self.object.is(Kind::CronJob) => "spec.jobTemplate.spec.template.spec",
@@ -171,23 +172,28 @@ impl<'a> Authored<'a> {
     }
 
     /// `kubectl -n shop edit deployment/cart`.
-    pub fn edit(&self) -> String {
+    pub(super) fn edit(&self) -> String {
         kubectl(["-n", self.object.namespace(), "edit", &self.object.target()])
     }
 
     /// A finding about all of its pods.
-    pub fn finding(&self, severity: crate::engine::Severity, message: String) -> Finding {
+    pub(super) fn finding(&self, severity: crate::engine::Severity, message: String) -> Finding {
         Finding::new(severity, self.object.clone(), message).pods(self.pods.len())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::AuthoredExt;
-    use crate::testing::World;
+    use super::UserManagedExt;
+    use crate::testing::TestCluster;
 
-    fn authored(documents: &[&str]) -> Vec<String> {
-        World::new(documents).build().authored().iter().map(|authored| authored.object.to_string()).collect()
+    fn user_managed(documents: &[&str]) -> Vec<String> {
+        TestCluster::new(documents)
+            .build()
+            .user_managed()
+            .iter()
+            .map(|user_managed| user_managed.object.to_string())
+            .collect()
     }
 
     const CART: &str = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: cart, namespace: shop}}";
@@ -196,20 +202,20 @@ mod tests {
     fn user_managed_workloads_are_included() {
         let pod = "{apiVersion: v1, kind: Pod, metadata: {name: debug, namespace: shop}}";
         let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: load, namespace: shop}}";
-        assert_eq!(authored(&[CART, pod, job]), ["Deployment shop/cart", "Job shop/load", "Pod shop/debug"]);
+        assert_eq!(user_managed(&[CART, pod, job]), ["Deployment shop/cart", "Job shop/load", "Pod shop/debug"]);
     }
 
     #[test]
     fn workloads_of_others_are_excluded() {
         let owned = "ownerReferences: [{apiVersion: a.io/v1, kind: Shop, name: s, controller: true}]";
-        assert!(authored(&[&CART.replace("namespace: shop", &format!("namespace: shop, {owned}"))]).is_empty());
-        assert!(authored(&[&CART.replace("shop", "kube-system")]).is_empty());
-        assert!(authored(&[&CART.replace("shop", "openshift-dns")]).is_empty());
+        assert!(user_managed(&[&CART.replace("namespace: shop", &format!("namespace: shop, {owned}"))]).is_empty());
+        assert!(user_managed(&[&CART.replace("shop", "kube-system")]).is_empty());
+        assert!(user_managed(&[&CART.replace("shop", "openshift-dns")]).is_empty());
         let mirror = "{apiVersion: v1, kind: Pod, metadata: {name: etcd, namespace: infra,
                        annotations: {kubernetes.io/config.mirror: x}}}";
-        assert!(authored(&[mirror]).is_empty());
+        assert!(user_managed(&[mirror]).is_empty());
         let over = "{apiVersion: batch/v1, kind: Job, metadata: {name: load, namespace: shop},
                      status: {conditions: [{type: Complete, status: 'True'}]}}";
-        assert!(authored(&[over]).is_empty());
+        assert!(user_managed(&[over]).is_empty());
     }
 }
