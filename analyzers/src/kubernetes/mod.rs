@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod disruption;
+pub mod manager;
 pub mod nearest;
 pub mod network;
 pub mod nodes;

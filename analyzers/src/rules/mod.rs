@@ -1,10 +1,12 @@
 //! The built-in rules: one folder per kind, one file per rule.
 
 mod admission;
+mod admissionpolicy;
 mod answers;
 mod api;
 mod apiservice;
 mod certificate;
+mod clusterqueue;
 mod configmap;
 mod container;
 mod controlplane;
@@ -36,6 +38,7 @@ mod statefulset;
 mod storageclass;
 mod user_managed;
 mod volumeattachment;
+mod vpa;
 mod webhook;
 mod workload;
 
@@ -49,9 +52,11 @@ pub fn of(profile: Profile) -> Vec<&'static dyn Rule> {
 /// All rules of all profiles, sorted by id.
 pub fn all() -> Vec<&'static dyn Rule> {
     let folders: &[&[&'static BuiltIn]] = &[
+        admissionpolicy::RULES,
         api::RULES,
         apiservice::RULES,
         certificate::RULES,
+        clusterqueue::RULES,
         configmap::RULES,
         controlplane::RULES,
         crd::RULES,
@@ -81,6 +86,7 @@ pub fn all() -> Vec<&'static dyn Rule> {
         statefulset::RULES,
         storageclass::RULES,
         volumeattachment::RULES,
+        vpa::RULES,
         webhook::RULES,
         workload::RULES,
     ];

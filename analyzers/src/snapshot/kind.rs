@@ -84,6 +84,8 @@ macro_rules! for_each_kind {
             ClusterRoleBinding: ClusterRoleBinding openapi, cluster_role_bindings, "rbac.authorization.k8s.io" ["v1"] "clusterrolebindings" [] cluster, bundle ["clusterrolebindings" "clusterRoleBindings"];
             ValidatingWebhookConfiguration: ValidatingWebhookConfiguration openapi, validating_webhooks, "admissionregistration.k8s.io" ["v1"] "validatingwebhookconfigurations" [] cluster;
             MutatingWebhookConfiguration: MutatingWebhookConfiguration openapi, mutating_webhooks, "admissionregistration.k8s.io" ["v1"] "mutatingwebhookconfigurations" [] cluster;
+            ValidatingAdmissionPolicy: ValidatingAdmissionPolicy openapi, validating_admission_policies, "admissionregistration.k8s.io" ["v1"] "validatingadmissionpolicies" [] cluster;
+            ValidatingAdmissionPolicyBinding: ValidatingAdmissionPolicyBinding openapi, validating_admission_policy_bindings, "admissionregistration.k8s.io" ["v1"] "validatingadmissionpolicybindings" [] cluster;
             APIService: APIService openapi, api_services, "apiregistration.k8s.io" ["v1"] "apiservices" [] cluster;
             CustomResourceDefinition: CustomResourceDefinition slim, custom_resource_definitions, "apiextensions.k8s.io" ["v1"] "customresourcedefinitions" ["crd" "crds"] cluster, bundle ["custom-resource-definitions"];
         }

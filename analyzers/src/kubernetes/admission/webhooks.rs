@@ -64,6 +64,15 @@ pub fn configurations(cluster: &Cluster) -> Vec<Configuration<'_>> {
     validating.chain(mutating).collect()
 }
 
+/// The configurations that have a webhook of this name.
+pub fn configurations_with(cluster: &Cluster, webhook: &str) -> Vec<ObjectRef> {
+    let validating = cluster.all::<ValidatingWebhookConfiguration>().iter();
+    let validating = validating.filter(|c| c.webhooks.iter().flatten().any(|w| w.name == webhook));
+    let mutating = cluster.all::<MutatingWebhookConfiguration>().iter();
+    let mutating = mutating.filter(|c| c.webhooks.iter().flatten().any(|w| w.name == webhook));
+    validating.map(Object::reference).chain(mutating.map(Object::reference)).collect()
+}
+
 impl Webhook<'_> {
     /// Whether it applies to the creation of a pod with these labels in a namespace. Ignores match conditions.
     pub fn sees_pods(&self, cluster: &Cluster, namespace: &str, labels: &dyn LabelSet) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::kubernetes::workloads::schedule::Schedule;
 use crate::snapshot::model::{Condition, CronJob, Job, Pod, Timestamp, condition};
-use crate::snapshot::{Cluster, Kind, Object};
+use crate::snapshot::{Cluster, Kind, Object, PodGroup};
 
 impl Job {
     /// The condition of a failed Job. `FailureTarget` is set before `Failed`, while pods are still terminating.
@@ -26,6 +26,17 @@ impl Job {
         let complete = condition(&self.status.conditions, "Complete").filter(|c| c.is_true());
         failed.or(self.status.completion_time).or_else(|| complete.and_then(|c| c.last_transition_time))
     }
+}
+
+/// The last failed attempt of a Job that failed, or of the last run of a CronJob.
+pub(crate) fn failed_attempt<'a>(cluster: &'a Cluster, group: &'a PodGroup) -> Option<&'a Pod> {
+    if !group.owner.is(Kind::Job) && !group.owner.is(Kind::CronJob) {
+        return None;
+    }
+    let last = cluster.pods_of(group).max_by_key(|pod| (pod.metadata.creation_timestamp, &pod.metadata.name))?;
+    let job = last.controller().and_then(|job| cluster.get::<Job>(job.namespace(), &job.name).found())?;
+    let complete = condition(&job.status.conditions, "Complete").is_some_and(|c| c.is_true());
+    (last.status.phase == "Failed" && !complete).then_some(last)
 }
 
 /// The runs of Jobs and CronJobs.

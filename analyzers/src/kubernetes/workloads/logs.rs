@@ -1,9 +1,9 @@
 //! Which container logs to read.
 
 use crate::kubernetes::time::{RECENT, to_start};
+use crate::kubernetes::workloads::job::failed_attempt;
 use crate::kubernetes::workloads::restarts::{PodContainer, containers, judged};
-use crate::snapshot::model::{Job, Pod, condition};
-use crate::snapshot::{Cluster, Kind, Object, PodGroup};
+use crate::snapshot::{Cluster, PodGroup};
 
 /// The maximum number of logs to read.
 const MAX_LOGS: usize = 20;
@@ -73,18 +73,6 @@ fn trouble(cluster: &Cluster, container: &PodContainer) -> Option<Trouble> {
     }
     let long = container.runs_for(cluster).is_some_and(|run| run >= to_start(&container.pod.spec));
     (long && (container.is_init || !container.status.ready)).then_some(Trouble::Unready)
-}
-
-/// The last failed attempt of a Job that failed, or of the last run of a CronJob.
-fn failed_attempt<'a>(cluster: &'a Cluster, group: &'a PodGroup) -> Option<&'a Pod> {
-    if !group.owner.is(Kind::Job) && !group.owner.is(Kind::CronJob) {
-        return None;
-    }
-    let last = cluster.pods_of(group).max_by_key(|pod| (pod.metadata.creation_timestamp, &pod.metadata.name))?;
-    let job = last.controller().and_then(|job| cluster.get::<Job>(job.namespace(), &job.name).found())?;
-    let complete =
-        condition(&job.status.conditions, "Complete").is_some_and(crate::snapshot::model::Condition::is_true);
-    (last.status.phase == "Failed" && !complete).then_some(last)
 }
 
 #[cfg(test)]

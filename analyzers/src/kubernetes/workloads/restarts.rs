@@ -109,8 +109,7 @@ pub(crate) fn judged<'a>(cluster: &'a Cluster, group: &'a PodGroup) -> impl Iter
 /// Whether a Job failed, or two or more of its attempts failed and none succeeded.
 fn is_failing(cluster: &Cluster, job: &ObjectRef) -> bool {
     let Some(job) = cluster.get::<Job>(job.namespace(), &job.name).found() else { return false };
-    let is =
-        |type_| condition(&job.status.conditions, type_).is_some_and(crate::snapshot::model::Condition::is_true);
+    let is = |type_| condition(&job.status.conditions, type_).is_some_and(crate::snapshot::model::Condition::is_true);
     is("Failed")
         || (!is("Complete") && !is("SuccessCriteriaMet") && job.status.succeeded == 0 && job.status.failed >= 2)
 }

@@ -2,10 +2,10 @@ use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::network::certificate;
 use crate::kubernetes::time;
 use crate::rules::answers::Answers;
-use crate::snapshot::model::{CustomResourceDefinition, condition};
+use crate::snapshot::model::{CustomResource, CustomResourceDefinition, condition};
 use crate::snapshot::{Cluster, Object};
 use crate::text::kubectl;
-use crate::text::words::{count, shorten};
+use crate::text::words::{count, list, shorten};
 
 declare_rule! {
     /// ## What it checks
@@ -27,7 +27,9 @@ declare_rule! {
     ///
     /// - Names not accepted: remove the other definition that uses them.
     /// - Conversion webhook unreachable: restore the pods behind its Service.
-    /// - Deletion does not complete: find the objects of the kind that still have finalizers.
+    /// - Deletion does not complete: the finding names the objects that still have finalizers. Start the controller that
+    ///   owns the finalizer, or remove the finalizer if that controller is gone. Do not remove the finalizer of the
+    ///   definition itself: its objects would remain in etcd.
     ///
     /// ## Exceptions
     ///
@@ -134,26 +136,62 @@ fn terminating(cluster: &Cluster, crd: &CustomResourceDefinition) -> Option<Find
         return None;
     }
     let object = crd.reference();
-    let left = cluster.custom().iter().filter(|c| c.group() == crd.spec.group && c.kind == crd.spec.names.kind);
-    let left: Vec<_> = left.filter(|c| !c.metadata.finalizers.is_empty()).collect();
-    let why = match left.first() {
-        Some(first) => format!(
-            "{} of this kind {} finalizers ({})",
+    let left = held(cluster, crd);
+    let names: Vec<String> = left.iter().map(|c| c.reference().to_string()).collect();
+    let why = match left.as_slice() {
+        [only] => format!("{} still has finalizers ({})", only.reference(), only.metadata.finalizers.join(", ")),
+        [first, ..] => format!(
+            "{} of this kind still have finalizers ({}): {}",
             count(left.len(), "object"),
-            if left.len() == 1 { "has" } else { "have" },
-            first.metadata.finalizers.join(", ")
+            first.metadata.finalizers.join(", "),
+            list(&names, 3),
         ),
-        None => "objects of this kind still exist".to_string(),
+        [] => "objects of this kind still exist".to_string(),
     };
     let message =
         format!("CustomResourceDefinition {} has been terminating for {}: {why}", crd.name(), time::human(age));
     let finding = Finding::error(object.clone(), message).key("deletion").since(Some(deleted));
-    let finding = finding.evidence("metadata.deletionTimestamp is set", &object, "metadata.deletionTimestamp");
+    let mut finding = finding.evidence("metadata.deletionTimestamp is set", &object, "metadata.deletionTimestamp");
     let plural = format!("{}.{}", crd.spec.names.plural, crd.spec.group);
+    for custom in left.iter().take(3) {
+        let text = format!("{}: {}", custom.reference(), custom.metadata.finalizers.join(", "));
+        finding = finding.evidence(text, &custom.reference(), "metadata.finalizers");
+    }
+    if let Some(first) = left.first() {
+        return Some(release(finding, first, &plural));
+    }
     Some(finding.fix_command(
         "List the remaining objects and check which controllers own their finalizers",
         kubectl(["get", &plural, "-A"]),
     ))
+}
+
+/// The objects of the kind that have finalizers, those that are being deleted first.
+fn held<'a>(cluster: &'a Cluster, crd: &CustomResourceDefinition) -> Vec<&'a CustomResource> {
+    let is_held = |c: &&CustomResource| {
+        c.group() == crd.spec.group && c.kind == crd.spec.names.kind && !c.metadata.finalizers.is_empty()
+    };
+    let mut held: Vec<&CustomResource> = cluster.custom().iter().filter(is_held).collect();
+    held.sort_by_cached_key(|c| (c.metadata.deletion_timestamp.is_none(), c.reference()));
+    held
+}
+
+/// How to remove the finalizers that block the deletion.
+fn release(finding: Finding, held: &CustomResource, plural: &str) -> Finding {
+    let (namespace, name) = (held.metadata.namespace.as_str(), held.metadata.name.as_str());
+    let finalizers = held.metadata.finalizers.join(", ");
+    let patch = ["patch", plural, name, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#];
+    let place = if namespace.is_empty() { Vec::new() } else { vec!["-n", namespace] };
+    finding
+        .fix(format!("Start the controller again that owns finalizer {finalizers}; it removes it after its cleanup"))
+        .fix_command(
+            format!(
+                "Or, if that controller is gone for good, remove the finalizer from {}; what it would have cleaned up \
+                 remains",
+                held.reference()
+            ),
+            kubectl(place.into_iter().chain(patch)),
+        )
 }
 
 #[cfg(test)]
@@ -209,9 +247,7 @@ mod tests {
         let widget = "{apiVersion: example.com/v1, kind: Widget, metadata: {name: w, namespace: a, finalizers: [example.com/x]}}";
         let said = check(&RULE, &[&deleted, widget]);
         assert!(
-            said.finding()
-                .message
-                .ends_with("terminating for 60m: 1 object of this kind has finalizers (example.com/x)")
+            said.finding().message.ends_with("terminating for 60m: Widget a/w still has finalizers (example.com/x)")
         );
     }
 

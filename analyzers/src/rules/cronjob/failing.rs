@@ -33,7 +33,7 @@ declare_rule! {
     "the runs of a CronJob fail repeatedly",
     needs: [CronJob, Job],
     optional: [Pod, ReplicaSet],
-    explained_by: ["pod/*", "workload/cannot-create-pods"],
+    explained_by: ["pod/*", "workload/cannot-create-pods", "rbac/denied"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {

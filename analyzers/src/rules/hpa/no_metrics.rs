@@ -43,7 +43,10 @@ declare_rule! {
     optional: [
         Deployment, StatefulSet, ReplicaSet, ReplicationController, Pod, LimitRange, APIService,
     ],
-    explained_by: ["apiservice/unavailable", "pod/*", "workload/cannot-create-pods", "workload/unavailable"],
+    explained_by: [
+        "apiservice/unavailable", "apiservice/taken-over", "hpa/ambiguous-selector", "pod/*",
+        "workload/cannot-create-pods", "workload/unavailable"
+    ],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -103,14 +106,21 @@ fn without_metrics(
         let message = format!("{subject} cannot compute {} utilization: {}", missing.resource, missing.text(hpa));
         return Finding::error(hpa.reference(), message);
     }
+    let reason = failed.reason.as_deref().unwrap_or_default();
+    if reason == "AmbiguousSelector" {
+        let message = format!("{subject} does not scale ({reason}): {}", words::shorten(error, 250));
+        let finding = Finding::error(hpa.reference(), message).because(target_reference(hpa));
+        return sharing_pods(cluster, hpa, error).into_iter().fold(finding, Finding::because);
+    }
     // The name of a single pod is noise: it differs from pod to pod.
     let core = error.split(" of Pod ").next().unwrap_or(error);
     let core = core.strip_prefix("the HPA was unable to compute the replica count: ").unwrap_or(core);
-    let reason = failed.reason.as_deref().unwrap_or_default();
-    let core = if core.is_empty() { reason } else { core };
-    let mut finding =
-        Finding::error(hpa.reference(), format!("{subject} has no metrics: {}", words::shorten(core, 250)));
-    if let Some(group) = api_in(error) {
+    let core = without_selector(if core.is_empty() { reason } else { core });
+    let state =
+        if reason.contains("Metric") { "has no metrics".to_string() } else { format!("does not scale ({reason})") };
+    let state = if reason.is_empty() { "has no metrics".to_string() } else { state };
+    let mut finding = Finding::error(hpa.reference(), format!("{subject} {state}: {}", words::shorten(&core, 250)));
+    if let Some(group) = api_in(error).or_else(|| api_of(reason).map(str::to_string)) {
         finding = because_of_api(cluster, finding, &group);
     }
     let unready = error.contains("unready") || error.contains("did not receive metrics");
@@ -130,10 +140,10 @@ fn prove(
         finding = finding.evidence(text, &object, "status.conditions[ScalingActive]");
     }
     let Some(missing) = missing else {
-        return fix_api(finding);
+        return fix_api(finding, failed);
     };
     if failed.and_then(|failed| failed.message.as_deref()).is_some_and(is_not_served) {
-        finding = fix_api(finding);
+        finding = fix_api(finding, failed);
     }
     let target = target_reference(hpa);
     for container in &missing.containers {
@@ -146,11 +156,54 @@ fn prove(
     )
 }
 
-fn fix_api(finding: Finding) -> Finding {
-    finding.fix_command(
-        "Check whether the metrics API is available",
-        kubectl(["get", "apiservices", "v1beta1.metrics.k8s.io"]),
-    )
+/// Advice about the API that serves the metric; none if the metric is not the problem.
+fn fix_api(finding: Finding, failed: Option<&HorizontalPodAutoscalerCondition>) -> Finding {
+    let reason = failed.and_then(|failed| failed.reason.as_deref()).unwrap_or_default();
+    let message = failed.and_then(|failed| failed.message.as_deref()).unwrap_or_default();
+    if !reason.is_empty() && !reason.contains("Metric") {
+        return match reason {
+            "AmbiguousSelector" => {
+                finding.fix("Give the targets of the named autoscalers selectors that match only their own pods")
+            }
+            "InvalidSelector" => finding.fix("Correct spec.selector of the target"),
+            _ => finding,
+        };
+    }
+    let group = api_in(message).or_else(|| api_of(reason).map(str::to_string));
+    let api = match group.as_deref() {
+        Some(group @ ("custom.metrics.k8s.io" | "external.metrics.k8s.io")) => format!("v1beta1.{group}"),
+        _ => "v1beta1.metrics.k8s.io".to_string(),
+    };
+    let text = if api.starts_with("v1beta1.metrics") {
+        "Check whether the metrics API is available"
+    } else {
+        "Check which server provides the metrics API, and whether it knows this metric"
+    };
+    finding.fix_command(text, kubectl(["get", "apiservices", &api]))
+}
+
+/// The API that serves the metrics of a failure: <https://github.com/kubernetes/metrics>.
+fn api_of(reason: &str) -> Option<&'static str> {
+    match reason {
+        "FailedGetResourceMetric" | "FailedGetContainerResourceMetric" => Some("metrics.k8s.io"),
+        "FailedGetPodsMetric" | "FailedGetObjectMetric" => Some("custom.metrics.k8s.io"),
+        "FailedGetExternalMetric" => Some("external.metrics.k8s.io"),
+        _ => None,
+    }
+}
+
+/// A message without the Go notation of a label selector: `external metric shop/orders/&LabelSelector{…}: reason`.
+fn without_selector(message: &str) -> String {
+    let Some((before, rest)) = message.split_once("/&LabelSelector{") else { return message.to_string() };
+    rest.rsplit_once("}: ").map_or_else(|| before.to_string(), |(_, after)| format!("{before}: {after}"))
+}
+
+/// The targets of the other autoscalers in `… are controlled by multiple HPAs: [shop/web shop/worker]`.
+fn sharing_pods(cluster: &Cluster, hpa: &HorizontalPodAutoscaler, message: &str) -> Vec<ObjectRef> {
+    let names = message.rsplit_once('[').map_or("", |(_, names)| names).trim_end_matches(']').split_whitespace();
+    let names = names.filter_map(|name| name.split_once('/')).filter(|(namespace, _)| *namespace == hpa.namespace());
+    let others = names.filter_map(|(namespace, name)| cluster.get::<HorizontalPodAutoscaler>(namespace, name).found());
+    others.flat_map(|other| [target_reference(other), other.reference()]).collect()
 }
 
 /// Containers without the request that a metric is a percentage of.

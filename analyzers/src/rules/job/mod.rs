@@ -1,6 +1,8 @@
 mod failed;
 pub(crate) mod failure;
+mod hook_order;
+mod not_admitted;
 
 use crate::engine::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&failed::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[&failed::RULE, &hook_order::RULE, &not_admitted::RULE];

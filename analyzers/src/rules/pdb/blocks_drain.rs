@@ -12,7 +12,8 @@ declare_rule! {
     ///
     /// Whether a PodDisruptionBudget allows no evictions although all of its pods are healthy: `maxUnavailable: 0`, or
     /// a `minAvailable` that equals the number of pods (100%, or a percentage that rounds up to all of them). It also
-    /// checks for budgets that the controller cannot evaluate (`SyncFailed`), which allow no evictions either.
+    /// checks for budgets that the controller cannot evaluate (`SyncFailed`), which allow no evictions either:
+    /// `maxUnavailable` and percentages require that the owner of the pods has a scale subresource.
     ///
     /// ## Why it matters
     ///
@@ -26,7 +27,8 @@ declare_rule! {
     /// ## How to fix
     ///
     /// Run one more replica than must stay available, or allow one pod to be unavailable: `maxUnavailable: 1`. A single
-    /// replica that tolerates a short outage needs no budget.
+    /// replica that tolerates a short outage needs no budget. For pods whose owner has no scale subresource, set
+    /// `minAvailable` to a number, which works for any pods.
     ///
     /// ## Exceptions
     ///
@@ -37,7 +39,8 @@ declare_rule! {
     /// - for a budget that covers only pods of DaemonSets, which drains ignore.
     ///
     /// The severity is `info` for a budget that an operator created for its own resource, and for a budget that covers
-    /// pods which an operator runs directly or labels as the leader: operators move such pods themselves.
+    /// pods which an operator runs directly or labels as the leader, unless the controller cannot evaluate it: operators
+    /// move such pods themselves.
     "pdb/blocks-drain": Warning,
     "a PodDisruptionBudget allows no evictions",
     needs: [PodDisruptionBudget],
@@ -100,20 +103,22 @@ fn finding(
     let names: Vec<String> = owners.iter().map(|owner| format!("{} {}", owner.kind, owner.name)).collect();
     let of = if names.is_empty() { String::new() } else { format!(" of {}", words::list(&names, 3)) };
     let terms = terms(budget);
-    let message = match error {
-        Some(error) => format!(
+    let scale = error.and_then(|error| Unscaled::new(cluster, budget, error));
+    let message = match (error, &scale) {
+        (_, Some(scale)) => scale.message(budget, &terms, owners),
+        (Some(error), None) => format!(
             "PodDisruptionBudget {} allows no evictions{}: {}",
             budget.name(),
             if names.is_empty() { String::new() } else { format!(" of pods{of}") },
             words::shorten(error, 200)
         ),
-        None => format!(
+        (None, None) => format!(
             "PodDisruptionBudget {} allows no evictions ({terms}, {}{of}), so node drains are blocked",
             budget.name(),
             words::count(usize::try_from(pods).unwrap_or(0), "pod"),
         ),
     };
-    let moved = is_created_by_operator(budget) || guards_operated_pods(cluster, budget);
+    let moved = is_created_by_operator(budget) || (error.is_none() && guards_operated_pods(cluster, budget));
     let severity = if moved { Severity::Info } else { Severity::Warning };
     let mut finding = Finding::new(severity, object.clone(), message).evidence(
         terms.clone(),
@@ -131,6 +136,10 @@ fn finding(
         finding = finding.evidence(text, &object, "status.disruptionsAllowed");
     }
     let namespace = budget.namespace();
+    if let (Some(scale), Some(error)) = (&scale, error) {
+        let finding = finding.evidence(words::shorten(error, 200), &object, "status.conditions[DisruptionAllowed]");
+        return scale.fix(finding, budget);
+    }
     if error.is_some() {
         return finding.fix_command(
             "Check the events and conditions of the budget",
@@ -159,6 +168,54 @@ fn finding(
             r#"{"spec":{"minAvailable":null,"maxUnavailable":1}}"#,
         ]),
     )
+}
+
+/// A budget whose terms require the number of replicas that the pods' owner wants, which the controller cannot read. Only
+/// `minAvailable` as a number works for such pods:
+/// <https://kubernetes.io/docs/tasks/run-application/configure-pdb/#arbitrary-controllers-and-selectors>
+struct Unscaled {
+    /// The resource without the scale subresource: `rayclusters.ray.io`.
+    resource: String,
+    pods: usize,
+    ready: usize,
+    /// How many of the pods must stay available by its terms.
+    must_stay: i32,
+}
+
+impl Unscaled {
+    fn new(cluster: &Cluster, budget: &PodDisruptionBudget, error: &str) -> Option<Unscaled> {
+        let resource = error.split_once(" does not implement the scale subresource").map(|(before, _)| before);
+        let resource = resource.and_then(|before| before.split_whitespace().next_back())?.to_string();
+        let pods = pods(cluster, budget);
+        let count = i32::try_from(pods.len()).ok()?;
+        let ready = pods.iter().filter(|pod| pod.is_ready()).count();
+        Some(Unscaled { resource, pods: pods.len(), ready, must_stay: must_stay(budget, count)? })
+    }
+
+    fn message(&self, budget: &PodDisruptionBudget, terms: &str, owners: &BTreeSet<ObjectRef>) -> String {
+        let names: Vec<String> = owners.iter().map(ObjectRef::title).collect();
+        let of = if names.is_empty() { String::new() } else { format!(" of {}", words::list(&names, 3)) };
+        let why = format!("requires the scale subresource, which {} does not have", self.resource);
+        let name = budget.name();
+        match self.pods {
+            0 => format!("PodDisruptionBudget {name} allows no evictions: {terms} {why}"),
+            n => format!(
+                "PodDisruptionBudget {name} allows no evictions of its {}{of} ({} ready): {terms} {why}",
+                words::count(n, "pod"),
+                self.ready
+            ),
+        }
+    }
+
+    fn fix(&self, finding: Finding, budget: &PodDisruptionBudget) -> Finding {
+        let text = "Set minAvailable to a number, which works for pods of any owner";
+        if self.pods == 0 {
+            return finding.fix(text);
+        }
+        let patch = format!(r#"{{"spec":{{"maxUnavailable":null,"minAvailable":{}}}}}"#, self.must_stay);
+        let command = kubectl(["-n", budget.namespace(), "patch", "pdb", budget.name(), "--type=merge", "-p", &patch]);
+        finding.fix_command(format!("{text}: {} of the {} pods", self.must_stay, self.pods), command)
+    }
 }
 
 /// Whether an operator created the budget for a custom resource, as CloudNativePG and KubeVirt do. These operators move
@@ -316,5 +373,41 @@ mod tests {
              2 pods of Deployment queue), so node drains are blocked",
         ]);
         TestCluster::new(&[&manifest(1), workload]).origin(Origin::Manifests).check(&RULE).finds_nothing();
+    }
+
+    const UNSCALED: &str = "
+        apiVersion: policy/v1
+        kind: PodDisruptionBudget
+        metadata: {name: workers, namespace: ml, uid: u}
+        spec: {maxUnavailable: 1, selector: {matchLabels: {role: worker}}}
+        status: {disruptionsAllowed: 0, expectedPods: 0, currentHealthy: 0, desiredHealthy: 0, conditions: [{
+          type: DisruptionAllowed, status: 'False', reason: SyncFailed, observedGeneration: 1,
+          lastTransitionTime: '2026-11-18T09:00:00Z', message: 'trainers.ml.example does not implement the scale subresource'}]}";
+
+    fn worker(name: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: ml, uid: u, labels: {{role: worker}}, ownerReferences: [
+            {{apiVersion: ml.example/v1, kind: Trainer, name: t, controller: true}}]}}, spec: {{containers: [{{name: c}}]}}, status: {{phase: Running,
+            conditions: [{{type: Ready, status: 'True'}}]}}}}"
+        )
+    }
+
+    #[test]
+    fn fires_when_the_owner_has_no_scale_subresource() {
+        let said = check(&RULE, &[UNSCALED, &worker("a"), &worker("b"), &worker("c")]);
+        said.finds(&[
+            "warning PodDisruptionBudget ml/workers: PodDisruptionBudget workers allows no evictions of its 3 pods of Trainer t (3 \
+             ready): maxUnavailable: 1 requires the scale subresource, which trainers.ml.example does not have",
+        ]);
+        let command = said.finding().fix[0].command.clone().unwrap_or_default();
+        assert!(command.contains("\"minAvailable\":2"), "{command}");
+    }
+
+    #[test]
+    fn quiet_when_the_budget_of_such_pods_allows_an_eviction() {
+        let number = UNSCALED
+            .replace("maxUnavailable: 1", "minAvailable: 2")
+            .replace("disruptionsAllowed: 0", "disruptionsAllowed: 1");
+        check(&RULE, &[&number, &worker("a"), &worker("b"), &worker("c")]).finds_nothing();
     }
 }

@@ -4,7 +4,7 @@ use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::time::{REPORTED, age};
 use crate::kubernetes::workloads::image_pull::{PullFailure, core, is_pull_reason, registry, repository, tag};
 use crate::kubernetes::workloads::restarts::unsteady_groups;
-use crate::snapshot::model::{ContainerStatus, Event, Node, Pod, Secret, Timestamp};
+use crate::snapshot::model::{ContainerStatus, CronJob, Event, Node, Pod, Secret, Timestamp};
 use crate::snapshot::{Cluster, Lookup, Object, ObjectRef};
 use crate::text::kubectl;
 use crate::text::words::{list, shorten};
@@ -17,7 +17,7 @@ declare_rule! {
     /// cause:
     ///
     /// - the tag or repository does not exist;
-    /// - access is denied (with the pod's image pull secrets and whether they exist);
+    /// - access is denied (with the pod's image pull secrets, whether they exist, and the CronJob that renews them);
     /// - the registry is unreachable (DNS, connection, TLS);
     /// - the rate limit is exceeded;
     /// - the image does not support the node's platform;
@@ -48,8 +48,8 @@ declare_rule! {
     "pod/image-pull": Error,
     "a container's image cannot be pulled",
     needs: [Pod],
-    optional: [Event, Secret, Node],
-    explained_by: [],
+    optional: [Event, Secret, Node, Job, CronJob],
+    explained_by: ["cronjob/failing", "cronjob/not-running", "rbac/denied", "job/failed"],
 }
 
 /// The pods of one workload whose container is waiting for its image.
@@ -128,7 +128,76 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, waiting: &Waiting) -> Finding {
     for (text, path) in pull_secrets(cluster, pod).problems {
         finding = finding.evidence(text, &sample, &path);
     }
+    if failure == PullFailure::Denied {
+        if is_ecr(image) && !pod.spec.image_pull_secrets.is_empty() {
+            let text = "tokens of Amazon ECR are valid for 12 hours; the pull secret must be renewed before that";
+            finding = finding.evidence(text, &sample, "spec.imagePullSecrets");
+        }
+        if let Some((secret, renewer)) = renewer(cluster, pod) {
+            return renew(finding, pod, secret, &renewer);
+        }
+    }
     advise(finding, owner, &status.name, image, failure)
+}
+
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html>
+fn is_ecr(image: &str) -> bool {
+    registry(image).contains(".dkr.ecr.")
+}
+
+/// The CronJob or Job that renews a pull secret of the pod, with the secret: the API server denied it the access to the
+/// secret according to its log, or its script names the secret.
+fn renewer<'a>(cluster: &Cluster, pod: &'a Pod) -> Option<(&'a str, ObjectRef)> {
+    let namespace = pod.metadata.namespace.as_str();
+    let secrets = || pod.spec.image_pull_secrets.iter().map(|secret| secret.name.as_str());
+    let denied = secrets().find_map(|secret| {
+        let (what, place) = (format!("secrets \"{secret}\" is forbidden"), format!("in the namespace \"{namespace}\""));
+        let tells = |line: &String| {
+            let line = line.replace('\\', "");
+            line.contains(&what) && line.contains(&place)
+        };
+        let mut logs = cluster.logs().iter();
+        let ((place, name, _), _) = logs.find(|(_, log)| log.lines.iter().any(tells))?;
+        let writer = cluster.get::<Pod>(place, name).found()?;
+        Some((secret, cluster.owner_of(writer).into_owned()))
+    });
+    denied.or_else(|| {
+        cluster.all::<CronJob>().iter().find_map(|cron| {
+            let spec = &cron.spec.job_template.spec.template.spec;
+            let texts = || {
+                spec.containers
+                    .iter()
+                    .flat_map(move |c| c.command.iter().chain(&c.args).chain(c.env.iter().map(|e| &e.value)))
+            };
+            let names = |secret: &str| texts().any(|text| has_word(text, secret));
+            Some((secrets().find(|secret| names(secret))?, cron.reference()))
+        })
+    })
+}
+
+/// Whether a text contains a name that is not part of a longer one.
+fn has_word(text: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    !name.is_empty()
+        && text.match_indices(name).any(|(at, _)| {
+            let before = text[..at].chars().next_back().is_some_and(is_part);
+            let after = text[at + name.len()..].chars().next().is_some_and(is_part);
+            !before && !after
+        })
+}
+
+fn renew(finding: Finding, pod: &Pod, secret: &str, renewer: &ObjectRef) -> Finding {
+    let namespace = &pod.metadata.namespace;
+    let object = ObjectRef::new(crate::snapshot::Kind::Secret, namespace, secret);
+    let text = format!("{renewer} renews imagePullSecret {secret}");
+    let finding = finding.evidence(text, &object, "").because(renewer.clone());
+    let text = format!("Check that {renewer} succeeds and that the token in Secret {secret} is current");
+    if renewer.kind == "CronJob" {
+        let (test, from) = (format!("{}-now", renewer.name), format!("--from=cronjob/{}", renewer.name));
+        let command = kubectl(["-n", renewer.namespace(), "create", "job", &test, &from]);
+        return finding.fix_command(format!("{text}, then run it immediately"), command);
+    }
+    finding.fix(text)
 }
 
 /// The cause, with the pod's image pull secrets and its node's platform where they matter.
@@ -357,5 +426,18 @@ mod tests {
         check(&RULE, &[&pod("web:v1", "", "ErrImageNeverPull", "")])
             .finds(&["error Pod shop/web: Pod web cannot pull \
             image web:v1: imagePullPolicy is Never and the image is not present on the node"]);
+    }
+
+    #[test]
+    fn fires_naming_the_cron_job_that_renews_the_pull_secret() {
+        let pod = pod("r.io/a:v1", "imagePullSecrets: [{name: registry}],", "ErrImagePull", DENIED);
+        let secret = "{apiVersion: v1, kind: Secret, type: kubernetes.io/dockerconfigjson, metadata: {name: registry, namespace: shop}}";
+        let cron = "{apiVersion: batch/v1, kind: CronJob, metadata: {name: renew, namespace: ops}, spec: {jobTemplate: {spec: {template: {spec: {
+            containers: [{name: c, args: ['kubectl create secret docker-registry registry -n shop']}]}}}}}}";
+        let said = check(&RULE, &[&pod, secret, cron]);
+        assert!(said.finding().fix[0].text.contains("CronJob ops/renew succeeds"), "{}", said.text());
+        assert!(!said.text().contains("--docker-password"));
+        let other = cron.replace("docker-registry registry", "docker-registry registry-2");
+        assert!(check(&RULE, &[&pod, secret, &other]).text().contains("--docker-password"));
     }
 }

@@ -34,6 +34,8 @@ declare_rule! {
     ///
     /// Create the object or the key in the pod's namespace, or correct the name in the pod template. The pod then
     /// starts within a minute or two without further action. If the reference is not required, set `optional: true`.
+    /// If a Certificate, an ExternalSecret or an Argo CD Application should have created it, resolve why that failed. A
+    /// Helm hook that runs before the installation needs objects that are hooks of a lower weight.
     ///
     /// ## Exceptions
     ///
@@ -49,7 +51,8 @@ declare_rule! {
     "a ConfigMap, Secret, key or claim that a pod requires does not exist",
     needs: [Pod],
     optional: [ConfigMap, Secret, PersistentVolumeClaim, Event, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob],
-    explained_by: ["resource/not-ready"],
+    reads_custom: true,
+    explained_by: ["resource/not-ready", "webhook/unreachable"],
 }
 
 /// How a missing object affects a pod, the least severe first.
@@ -347,10 +350,65 @@ fn finding(
     } else {
         finding = finding.rests_on_absence();
     }
-    for source in sources(cluster, namespace, kind, name) {
-        finding = finding.because(source);
+    let sources = sources(cluster, namespace, kind, name);
+    for source in &sources {
+        let text = format!("{} {kind} {name}", source.verb);
+        finding = finding.evidence(text, &source.object, "").because(source.object.clone());
+    }
+    if key.is_none()
+        && let Some(hook) = early_hook(cluster, owner)
+    {
+        finding.message = format!("{}; {}", finding.message, hook.text(kind)).into();
+        return hook.fix(finding, owner, &object);
+    }
+    if key.is_none()
+        && let Some(source) = sources.first()
+    {
+        let text = format!("Resolve why {} does not exist: {} creates it", object.title(), source.by);
+        let source = &source.object;
+        let command = kubectl(["-n", source.namespace(), "describe", &source.kind.to_lowercase(), &source.name]);
+        return finding.fix_command(text, command);
     }
     advise(cluster, finding, owner, &object, key)
+}
+
+/// Helm runs these hooks before it creates the objects of the chart:
+/// <https://helm.sh/docs/topics/charts_hooks/>
+struct EarlyHook<'a> {
+    /// `pre-install`, or `pre-upgrade`.
+    phase: &'a str,
+    weight: i64,
+}
+
+fn early_hook<'a>(cluster: &'a Cluster, owner: &ObjectRef) -> Option<EarlyHook<'a>> {
+    let phases = cluster.annotation_of(owner, "helm.sh/hook")?;
+    let phase = ["pre-install", "pre-upgrade"];
+    let phase = phase.into_iter().find(|phase| phases.split(',').any(|known| known.trim() == *phase))?;
+    let weight = cluster.annotation_of(owner, "helm.sh/hook-weight").and_then(|weight| weight.parse().ok());
+    Some(EarlyHook { phase, weight: weight.unwrap_or(0) })
+}
+
+impl EarlyHook<'_> {
+    fn text(&self, kind: Kind) -> String {
+        format!("as a Helm {} hook it runs before the {kind}s of the chart are created", self.phase)
+    }
+
+    fn fix(&self, finding: Finding, owner: &ObjectRef, object: &ObjectRef) -> Finding {
+        let weight = self.weight.saturating_sub(1);
+        finding
+            .fix(format!(
+                "If the chart contains {}, make it a {} hook with a lower weight than {} (helm.sh/hook-weight: \"{weight}\")",
+                object.title(),
+                self.phase,
+                owner.title()
+            ))
+            .fix(format!(
+                "Or make {} a {} hook, which runs after the objects of the chart are created",
+                owner.title(),
+                self.phase.replace("pre-", "post-")
+            ))
+            .fix(format!("If {} is not part of the chart, create it before the release is installed", object.title()))
+    }
 }
 
 /// Adds the fixes, and the similar name or the existing keys.
@@ -404,11 +462,23 @@ fn keys_of(cluster: &Cluster, object: &ObjectRef) -> Option<Vec<String>> {
     keys.map(|keys| keys.0.clone())
 }
 
-/// The custom resources that declare that their controller creates the Secret: cert-manager's Certificate,
-/// ExternalSecret, SealedSecret.
-fn sources(cluster: &Cluster, namespace: &str, kind: Kind, name: &str) -> Vec<ObjectRef> {
+/// What should have created a missing object.
+struct Source {
+    /// The object whose findings explain that it does not exist.
+    object: ObjectRef,
+    /// The subject of "creates it".
+    by: String,
+    /// `should create`, `could not create the Certificate of`.
+    verb: String,
+}
+
+/// The Applications of Argo CD that have not created the object, or the custom resource that creates it; and the
+/// custom resources that declare that their controller creates the Secret: cert-manager's Certificate, ExternalSecret,
+/// SealedSecret.
+fn sources(cluster: &Cluster, namespace: &str, kind: Kind, name: &str) -> Vec<Source> {
+    let mut found = unsynced(cluster, namespace, kind, name);
     if kind != Kind::Secret {
-        return Vec::new();
+        return found;
     }
     let creates = |custom: &&crate::snapshot::model::CustomResource| {
         let target = match (custom.group(), custom.kind.as_str()) {
@@ -420,15 +490,35 @@ fn sources(cluster: &Cluster, namespace: &str, kind: Kind, name: &str) -> Vec<Ob
         let target = target.and_then(|target| target.as_str()).unwrap_or(&custom.metadata.name);
         custom.metadata.namespace == namespace && target == name
     };
-    let found = cluster.custom().iter().filter(creates);
+    let custom = cluster.custom().iter().filter(creates);
+    found.extend(custom.map(|custom| Source {
+        object: custom.reference(),
+        by: custom.reference().title(),
+        verb: "should create".to_string(),
+    }));
     found
-        .map(|custom| ObjectRef {
-            api_version: custom.api_version.clone().into(),
-            kind: custom.kind.clone().into(),
-            namespace: Some(namespace.to_string()),
-            name: custom.metadata.name.clone(),
+}
+
+fn unsynced(cluster: &Cluster, namespace: &str, kind: Kind, name: &str) -> Vec<Source> {
+    let kinds = ["Certificate", "ExternalSecret", "SealedSecret"];
+    let applications = cluster.custom().iter().filter(|c| c.kind == "Application" && c.group() == "argoproj.io");
+    let missing = applications.flat_map(|application| {
+        let resources = application.status.get("resources").and_then(|resources| resources.as_array());
+        resources.into_iter().flatten().map(move |resource| (application, resource))
+    });
+    let of = missing.filter_map(|(application, resource)| {
+        let text = |field: &str| resource.get(field).and_then(|value| value.as_str()).unwrap_or_default();
+        let creates = text("kind") == kind.api().kind || (kind == Kind::Secret && kinds.contains(&text("kind")));
+        (creates && text("name") == name && text("namespace") == namespace).then(|| Source {
+            object: application.reference(),
+            by: format!("{} {name} of Argo CD {}", text("kind"), application.reference().title()),
+            verb: match text("kind") {
+                same if same == kind.api().kind => "has not created".to_string(),
+                other => format!("has not created {other} {name}, which creates"),
+            },
         })
-        .collect()
+    });
+    of.collect()
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::scheduling::resources;
 use crate::kubernetes::time::{RECENT, age};
+use crate::kubernetes::workloads::job::JobExt;
 use crate::snapshot::model::{
-    Deployment, Event, IntOrString, Job, Pod, ReplicaSet, ResourceQuota, StatefulSet, Timestamp,
+    CronJob, Deployment, Event, IntOrString, Job, Pod, ReplicaSet, ResourceQuota, StatefulSet, Timestamp,
 };
 use crate::snapshot::{Amount, Cluster, Kind, Lookup, Object, ObjectRef};
 use crate::text::{kubectl, words};
@@ -29,7 +30,9 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
-    /// Raise the quota, lower requests or replicas, or remove what is no longer needed.
+    /// Raise the quota, lower requests or replicas, or remove what is no longer needed. Quotas on object counts
+    /// (`count/jobs.batch`, `count/pods`) include finished objects: delete these, and set `ttlSecondsAfterFinished` so
+    /// that they are removed in future.
     ///
     /// ## Exceptions
     ///
@@ -42,7 +45,7 @@ declare_rule! {
     "quota/exhausted": Warning,
     "a ResourceQuota is exhausted and blocks pods",
     needs: [ResourceQuota, Event],
-    optional: [ReplicaSet, StatefulSet, Job, Deployment, Pod],
+    optional: [ReplicaSet, StatefulSet, Job, CronJob, Deployment, Pod],
     explained_by: [],
 }
 
@@ -54,7 +57,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
             .filter(|event| event.last_seen().is_none_or(|last| age(cluster.now(), last) <= RECENT))
             .filter_map(|event| Refusal::new(cluster, event, quota.name()))
             .collect();
-        if let Some(finding) = finding(quota, &refusals).or_else(|| next_rollout(cluster, quota)) {
+        if let Some(finding) = finding(cluster, quota, &refusals).or_else(|| next_rollout(cluster, quota)) {
             report.add(finding);
         }
     }
@@ -206,11 +209,80 @@ fn still_wanting(cluster: &Cluster, event: &Event) -> Option<ObjectRef> {
         },
         // Whether the DaemonSet is still missing this pod is unknown.
         "DaemonSet" => Some(ObjectRef::new(Kind::DaemonSet, namespace, name)),
+        "CronJob" => match cluster.get::<CronJob>(namespace, name) {
+            Lookup::Found(cron) => {
+                let newest = cluster.runs_of(cron).first().and_then(|job| job.created());
+                (!cron.spec.suspend && newest < event.last_seen()).then(|| cron.reference())
+            }
+            Lookup::Missing => None,
+            Lookup::Unknown => Some(ObjectRef::new(Kind::CronJob, namespace, name)),
+        },
         _ => None,
     }
 }
 
-fn finding(quota: &ResourceQuota, refusals: &[Refusal]) -> Option<Finding> {
+/// The finished objects that an object-count quota counts.
+struct Finished<'a> {
+    kind: Kind,
+    all: usize,
+    /// Those that nothing removes: without `ttlSecondsAfterFinished`, and not part of the history of a CronJob.
+    left: Vec<&'a str>,
+}
+
+impl<'a> Finished<'a> {
+    /// `None` for quotas that do not count finished objects: `pods` does not, `count/pods` does.
+    fn of(cluster: &'a Cluster, namespace: &str, resource: &str) -> Option<Finished<'a>> {
+        let (kind, all, left) = match resource {
+            "count/jobs.batch" => {
+                let done: Vec<&Job> =
+                    cluster.in_namespace::<Job>(namespace).iter().filter(|job| job.is_over()).collect();
+                let is_left = |job: &&&Job| job.controller().is_none() && job.spec.ttl_seconds_after_finished.is_none();
+                (Kind::Job, done.len(), done.iter().filter(is_left).map(|job| job.name()).collect())
+            }
+            "count/pods" => {
+                let done: Vec<&Pod> =
+                    cluster.in_namespace::<Pod>(namespace).iter().filter(|pod| pod.is_finished()).collect();
+                (Kind::Pod, done.len(), done.iter().map(|pod| pod.name()).collect::<Vec<&str>>())
+            }
+            _ => return None,
+        };
+        (all > 0).then_some(Finished { kind, all, left })
+    }
+
+    fn text(&self, used: Amount) -> String {
+        let noun = format!("{}s", self.kind);
+        let are_all = used.as_integer() == i64::try_from(self.all).ok();
+        let part = if are_all { format!("all {}", self.all) } else { format!("{} of these", self.all) };
+        let all = format!("{part} {noun} have finished");
+        match self.left.len() {
+            0 => all,
+            n if self.kind == Kind::Job => {
+                format!("{all}, {n} of them without ttlSecondsAfterFinished ({})", words::list(&self.left, 2))
+            }
+            _ => all,
+        }
+    }
+
+    fn fix(&self, finding: Finding, namespace: &str) -> Finding {
+        let kind = self.kind.to_string().to_lowercase();
+        let names = self.left.iter().copied().take(20);
+        let delete = kubectl(["-n", namespace, "delete", &kind].into_iter().chain(names));
+        let finding = match self.left.len() {
+            0 => finding,
+            _ => finding.fix_command(format!("Delete the finished {}s that are not needed", self.kind), delete),
+        };
+        match self.kind {
+            Kind::Job if self.left.is_empty() => finding
+                .fix("Lower successfulJobsHistoryLimit and failedJobsHistoryLimit of the CronJobs, or raise the quota"),
+            Kind::Job => finding.fix(
+                "Set ttlSecondsAfterFinished in the manifests of these Jobs; a higher quota only delays the problem",
+            ),
+            _ => finding.fix("Delete finished pods through their owner: set ttlSecondsAfterFinished on their Jobs"),
+        }
+    }
+}
+
+fn finding(cluster: &Cluster, quota: &ResourceQuota, refusals: &[Refusal]) -> Option<Finding> {
     let refused: Vec<(&Refusal, Shortage)> =
         refusals.iter().filter_map(|refusal| Some((refusal, refusal.lacking(quota).next()?))).collect();
     let (first, shortage) = refused.first()?;
@@ -220,8 +292,11 @@ fn finding(quota: &ResourceQuota, refusals: &[Refusal]) -> Option<Finding> {
     let object = quota.reference();
     let Shortage { resource, requested, used, hard } = shortage;
     let text = |amount: &Amount| amount.text(resource);
+    let finished = Finished::of(cluster, quota.namespace(), resource);
+    let noun = if first.by.is(Kind::CronJob) && *resource == "count/jobs.batch" { "Jobs" } else { "pods" };
+    let also = finished.as_ref().map(|finished| format!("; {}", finished.text(*used))).unwrap_or_default();
     let message = format!(
-        "ResourceQuota {} blocks new pods of {}: {} of {} {resource} used, {} more requested",
+        "ResourceQuota {} blocks new {noun} of {}: {} of {} {resource} used, {} more requested{also}",
         quota.name(),
         words::list(&wanting, 3),
         text(used),
@@ -231,17 +306,26 @@ fn finding(quota: &ResourceQuota, refusals: &[Refusal]) -> Option<Finding> {
     let finding = Finding::warning(object.clone(), message)
         .evidence(format!("{} of {} {resource} used", text(used), text(hard)), &object, "status.used")
         .evidence(
-            format!("rejected a pod of {} that requests {} {resource}", first.by.title(), text(requested)),
+            match noun {
+                "pods" => {
+                    format!("rejected a pod of {} that requests {} {resource}", first.by.title(), text(requested))
+                }
+                _ => format!("rejected a Job of {}", first.by.title()),
+            },
             &first.event,
             "message",
         )
         .key(resource.to_string())
-        .since(refused.iter().filter_map(|(refusal, _)| refusal.first_seen).min())
-        .fix_command(
-            "Raise the quota, or lower requests or replicas",
-            kubectl(["-n", quota.namespace(), "edit", "resourcequota", quota.name()]),
-        );
-    Some(finding)
+        .since(refused.iter().filter_map(|(refusal, _)| refusal.first_seen).min());
+    if let Some(finished) = finished {
+        return Some(finished.fix(finding, quota.namespace()));
+    }
+    let text = if resource.starts_with("count/") {
+        "Raise the quota, or delete objects that are not needed"
+    } else {
+        "Raise the quota, or lower requests or replicas"
+    };
+    Some(finding.fix_command(text, kubectl(["-n", quota.namespace(), "edit", "resourcequota", quota.name()])))
 }
 
 #[cfg(test)]
@@ -327,5 +411,51 @@ mod tests {
         check(&RULE, &[&quota("150m"), &set(1), &EVENT.replace("quota: small", "quota: smaller")]).finds_nothing();
         check(&RULE, &[&quota("150m"), &set(1), &EVENT.replace("requested: requests.cpu=150m", "requested: =,=,x")])
             .finds_nothing();
+    }
+
+    const CRON: &str =
+        "{apiVersion: batch/v1, kind: CronJob, metadata: {name: export, namespace: shop}, spec: {schedule: '@hourly'}}";
+
+    fn job(name: &str, more: &str, condition: &str) -> String {
+        format!(
+            "{{apiVersion: batch/v1, kind: Job, metadata: {{name: {name}, namespace: shop, creationTimestamp: '2026-11-21T09:00:00Z'}},
+            spec: {{{more}}}, status: {{conditions: [{{type: {condition}, status: 'True'}}]}}}}"
+        )
+    }
+
+    fn full_of_jobs() -> [String; 2] {
+        let quota = quota("150m")
+            .replace("requests.cpu: 200m", "count/jobs.batch: '2'")
+            .replace("requests.cpu: 150m", "count/jobs.batch: '2'");
+        let event =
+            EVENT.replace("kind: ReplicaSet", "kind: CronJob").replace("name: web-1}", "name: export}").replace(
+                "requested: requests.cpu=150m,\n        used: requests.cpu=150m, limited: requests.cpu=200m",
+                "requested: count/jobs.batch=1, used: count/jobs.batch=2, limited: count/jobs.batch=2",
+            );
+        [quota, event]
+    }
+
+    #[test]
+    fn fires_for_finished_jobs_that_nothing_removes() {
+        let [quota, event] = full_of_jobs();
+        let (kept, expiring) =
+            (job("check-a", "", "Complete"), job("check-b", "ttlSecondsAfterFinished: 600", "Failed"));
+        let said = check(&RULE, &[&quota, &event, CRON, &kept, &expiring]);
+        said.finds(&[
+            "warning ResourceQuota shop/small: ResourceQuota small blocks new Jobs of CronJob export: 2 of 2 count/jobs.batch \
+             used, 1 more requested; all 2 Jobs have finished, 1 of them without ttlSecondsAfterFinished (check-a)",
+        ]);
+        let command = said.finding().fix[0].command.clone();
+        assert_eq!(command.as_deref(), Some("kubectl -n shop delete job check-a"));
+    }
+
+    #[test]
+    fn quiet_when_the_cron_job_has_started_a_job_since() {
+        let [quota, event] = full_of_jobs();
+        let newer = job("export-1", "", "Complete").replace(
+            "creationTimestamp: '2026-11-21T09:00:00Z'",
+            "creationTimestamp: '2026-11-21T11:59:00Z', ownerReferences: [{apiVersion: batch/v1, kind: CronJob, name: export, controller: true}]",
+        );
+        check(&RULE, &[&quota, &event, CRON, &newer]).finds_nothing();
     }
 }

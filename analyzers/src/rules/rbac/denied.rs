@@ -4,6 +4,7 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 
 use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::time::{RECENT, age};
+use crate::kubernetes::workloads::job::failed_attempt;
 use crate::kubernetes::workloads::restarts::{PodContainer, containers, judged};
 use crate::snapshot::model::{ClusterRole, ClusterRoleBinding, Event, Pod, ReplicaSet, Role, RoleBinding};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
@@ -13,9 +14,11 @@ use crate::text::words::{count, list, plain, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether the log of a container that crashes or does not become ready, or a recent event, contains an RBAC error
-    /// of the API server: `User "system:serviceaccount:…" cannot list resource "pods" in API group "" in the namespace
-    /// "shop"`. The rule then searches the Roles that are bound to the ServiceAccount for the permission.
+    /// Whether the log of a container that crashes or does not become ready, of the last failed run of a Job or CronJob,
+    /// or a recent event, contains an RBAC error of the API server: `User "system:serviceaccount:…" cannot list resource
+    /// "pods" in API group "" in the namespace "shop"`. The rule then searches the Roles that are bound to the
+    /// ServiceAccount for the permission. In the logs of containers that are ready, it checks only the Lease of a leader
+    /// election, without which a controller does nothing.
     ///
     /// ## Why it matters
     ///
@@ -33,8 +36,8 @@ declare_rule! {
     ///
     /// ## Exceptions
     ///
-    /// The rule does not fire for containers that are running and ready, whatever they log, or where the permission has
-    /// been granted since.
+    /// The rule does not fire for containers that are running and ready, whatever else they log, or where the permission
+    /// has been granted since.
     "rbac/denied": Error,
     "a ServiceAccount lacks permissions that its pods need",
     needs: [Pod],
@@ -70,8 +73,13 @@ fn check(cluster: &Cluster, report: &mut Report) {
     let has_log = |pod: &&Pod| logged.contains(&(&pod.metadata.namespace, &pod.metadata.name));
     let groups = if logged.is_empty() { &[] } else { cluster.pod_groups() };
     for group in groups {
-        for container in judged(cluster, group).filter(has_log).flat_map(containers).filter(|c| fails(cluster, c)) {
+        let pods = judged(cluster, group).chain(failed_attempt(cluster, group));
+        for container in pods.filter(has_log).flat_map(containers) {
+            let fails = fails(cluster, &container);
             for (denial, text) in in_log(cluster, &container) {
+                if !fails && !denial.is_about_election(&text) {
+                    continue;
+                }
                 let read_from = container.pod.reference();
                 let source = Source { text, read_from, container: Some(container.name()), pods: 0 };
                 found.entry((group.owner.clone(), denial)).or_insert(source).pods += 1;
@@ -152,6 +160,16 @@ fn parse(text: &str) -> Option<Denial> {
 }
 
 impl Denial {
+    /// Whether it prevents a controller from becoming the leader: the lock of its leader election is a Lease, which
+    /// client-go reports as `error retrieving resource lock`.
+    fn is_about_election(&self, text: &str) -> bool {
+        let is_lock = self.resource == "leases" && self.group == "coordination.k8s.io";
+        is_lock
+            && ["resource lock", "leaderelection", "leader election", "leader-election"]
+                .iter()
+                .any(|w| text.contains(w))
+    }
+
     /// In the notation of kubectl: `pods/log`, `deployments.apps/scale`.
     fn resource(&self) -> String {
         match (self.group.as_str(), self.resource.split_once('/')) {
@@ -175,8 +193,10 @@ fn finding(cluster: &Cluster, object: &ObjectRef, denial: &Denial, source: &Sour
         return None;
     }
     let (namespace, account) = &denial.account;
+    let is_election = denial.is_about_election(&source.text);
+    let consequence = if is_election { ", so it never becomes the leader and does nothing" } else { "" };
     let message = format!(
-        "{}: ServiceAccount {namespace}/{account} cannot {} {} {}{}",
+        "{}: ServiceAccount {namespace}/{account} cannot {} {} {}{}{consequence}",
         object.title(),
         denial.verb,
         denial.resource(),
@@ -192,12 +212,31 @@ fn finding(cluster: &Cluster, object: &ObjectRef, denial: &Denial, source: &Sour
         finding = finding.evidence(format!("{} grants {}", binding.title(), role), binding, "roleRef");
         finding = finding.because(binding.clone());
     }
+    if is_election && let Some((container, argument)) = election_elsewhere(cluster, object, denial) {
+        let path = format!("spec.template.spec.containers[{container}].args");
+        finding = finding.evidence(format!("argument {argument}"), object, &path).fix(format!(
+            "Set the namespace of the leader election to {namespace}, where its Role usually is: change {argument} (Helm: \
+             leaderElection.namespace)"
+        ));
+    }
     let (text, commands) = grants.fix(denial);
     finding = finding.fix(text);
     for (text, command) in commands {
         finding = finding.fix_command(text, command);
     }
     Some(finding)
+}
+
+/// The argument that places the leader election in another namespace than that of the pods, with its container.
+fn election_elsewhere(cluster: &Cluster, object: &ObjectRef, denial: &Denial) -> Option<(String, String)> {
+    let place = denial.namespace.as_deref().filter(|place| *place != object.namespace())?;
+    cluster.template(object)?.spec.containers.iter().find_map(|container| {
+        let mut arguments = container.command.iter().chain(&container.args);
+        let is_place = |argument: &&String| {
+            argument.contains("leader") && argument.split_once('=').is_some_and(|(_, value)| value == place)
+        };
+        Some((container.name.to_string(), arguments.find(is_place)?.clone()))
+    })
 }
 
 /// What RBAC grants a ServiceAccount in the scope of a denial.
@@ -267,13 +306,19 @@ impl Grants {
     fn fix(&self, denial: &Denial) -> (String, Vec<(String, String)>) {
         let (verb, resource) = (&denial.verb, denial.resource());
         let (namespace, account) = &denial.account;
+        let what = match denial.resource.as_str() {
+            "leases" => "verbs get, create, update and patch".to_string(),
+            _ => format!("verb {verb}"),
+        };
         if let Some((_, role)) = self.bound.first() {
             return (
-                format!("Add verb {verb} on {resource} to {role}, or bind the ServiceAccount to a role that grants it"),
+                format!("Add {what} on {resource} to {role}, or bind the ServiceAccount to a role that grants it"),
                 Vec::new(),
             );
         }
         let name = format!("{account}-{verb}-{}", denial.resource.replace('/', "-"));
+        // The holder of a Lease also creates and renews it.
+        let verb = if denial.resource == "leases" { "get,create,update,patch" } else { verb.as_str() };
         let (verbs, resources) = (format!("--verb={verb}"), format!("--resource={resource}"));
         let subject = format!("--serviceaccount={namespace}:{account}");
         let create = |kind: &str, rest: &[&str]| {
@@ -431,5 +476,53 @@ mod tests {
         );
         assert_eq!(parse("User \"system:serviceaccount:a:b\" cannot"), None);
         assert_eq!(parse("User \"jane\" cannot list resource \"pods\" in API group \"\""), None);
+    }
+
+    fn controller(args: &str) -> [String; 3] {
+        let deployment = format!(
+            "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: operator, namespace: ops, uid: u}},
+            spec: {{template: {{spec: {{containers: [{{name: manager, args: [{args}]}}]}}}}}}}}"
+        );
+        let pod = "
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: operator-1-x, namespace: ops, uid: u, creationTimestamp: '2026-11-21T09:00:00Z', ownerReferences: [
+              {apiVersion: apps/v1, kind: ReplicaSet, name: operator-1, controller: true}]}
+            spec: {containers: [{name: manager}]}
+            status: {phase: Running, conditions: [{type: Ready, status: 'True'}], containerStatuses: [
+              {name: manager, ready: true, state: {running: {startedAt: '2026-11-21T09:00:01Z'}}}]}";
+        let set = "
+            apiVersion: apps/v1
+            kind: ReplicaSet
+            metadata: {name: operator-1, namespace: ops, uid: u, ownerReferences: [
+              {apiVersion: apps/v1, kind: Deployment, name: operator, controller: true}]}";
+        [deployment, pod.to_string(), set.to_string()]
+    }
+
+    const LOCK: &str = "error retrieving resource lock kube-system/operator: leases.coordination.k8s.io \"operator\" is forbidden: User \
+        \"system:serviceaccount:ops:operator\" cannot get resource \"leases\" in API group \"coordination.k8s.io\" in the namespace \
+        \"kube-system\"";
+
+    #[test]
+    fn fires_when_a_ready_controller_cannot_become_the_leader() {
+        let [deployment, pod, set] = controller("--leader-election-namespace=kube-system");
+        let said =
+            TestCluster::new(&[&deployment, &pod, &set]).log("ops", "operator-1-x", "manager", &[LOCK]).check(&RULE);
+        said.finds(&[
+            "error Deployment ops/operator: Deployment operator: ServiceAccount ops/operator cannot get leases.coordination.k8s.io \
+             in namespace kube-system (no RoleBinding or ClusterRoleBinding applies), so it never becomes the leader and does \
+             nothing",
+        ]);
+        assert!(said.text().contains("change --leader-election-namespace=kube-system"), "{}", said.text());
+    }
+
+    #[test]
+    fn quiet_about_other_denials_of_a_ready_controller() {
+        let [deployment, pod, set] = controller("");
+        let other = LOCK.replace("leases", "secrets").replace("coordination.k8s.io", "");
+        TestCluster::new(&[&deployment, &pod, &set])
+            .log("ops", "operator-1-x", "manager", &[&other])
+            .check(&RULE)
+            .finds_nothing();
     }
 }

@@ -3,9 +3,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::admission::refusal::Refusal;
+use crate::kubernetes::admission::webhooks::configurations_with;
 use crate::kubernetes::time;
-use crate::snapshot::model::{Condition, CustomResource, Timestamp};
-use crate::snapshot::{Cluster, Kind, ObjectRef};
+use crate::snapshot::model::{Condition, CustomResource, CustomResourceDefinition, Meta, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::kubectl;
 use crate::text::words::shorten;
 
@@ -48,10 +50,14 @@ declare_rule! {
     "resource/not-ready": Warning,
     "a custom resource is not ready",
     needs: [],
-    optional: [Deployment, StatefulSet, DaemonSet, Pod],
+    optional: [
+        Deployment, StatefulSet, DaemonSet, Job, Pod, ValidatingWebhookConfiguration, MutatingWebhookConfiguration,
+        CustomResourceDefinition
+    ],
     reads_custom: true,
     explained_by: [
-        "resource/not-ready", "workload/*", "pod/*", "statefulset/*", "deployment/*", "webhook/*", "crd/*"
+        "resource/not-ready", "workload/*", "pod/*", "statefulset/*", "deployment/*", "job/*", "webhook/*", "crd/*",
+        "clusterqueue/*", "admissionpolicy/*"
     ],
 }
 
@@ -355,6 +361,7 @@ fn finding(cluster: &Cluster, resource: &CustomResource, trouble: Trouble) -> Fi
         finding = finding.evidence(shorten(&trouble.message, 600), &object, &trouble.path);
     }
     finding = behind(cluster, resource).into_iter().fold(finding, Finding::because);
+    finding = named(cluster, &trouble.message).into_iter().fold(finding, Finding::because);
     let kind = match resource.group() {
         "" => resource.kind.to_lowercase(),
         group => format!("{}.{group}", resource.kind.to_lowercase()),
@@ -377,6 +384,7 @@ fn behind(cluster: &Cluster, resource: &CustomResource) -> Vec<ObjectRef> {
     let workloads = cluster.workloads_in(&metadata.namespace).into_iter();
     let owned = workloads.filter(|workload| {
         workload.metadata.controller().is_some_and(|o| o.kind == resource.kind && o.name == metadata.name)
+            || is_of_release(resource, &workload.object, workload.metadata)
     });
     behind.extend(owned.map(|workload| workload.object));
     if let Some(name) = text(&resource.spec, &["issuerRef", "name"]) {
@@ -386,6 +394,44 @@ fn behind(cluster: &Cluster, resource: &CustomResource) -> Vec<ObjectRef> {
         behind.extend(near.map(CustomResource::reference));
     }
     behind
+}
+
+/// Whether a workload belongs to the Helm release of a HelmRelease (Flux) in its own namespace.
+fn is_of_release(resource: &CustomResource, workload: &ObjectRef, metadata: &Meta) -> bool {
+    if resource.group() != "helm.toolkit.fluxcd.io" || workload.namespace() != resource.metadata.namespace.as_str() {
+        return false;
+    }
+    let name = resource.metadata.name.as_str();
+    let labels = &metadata.labels;
+    let by_flux = labels.get("helm.toolkit.fluxcd.io/name") == Some(name);
+    let by_chart = labels.get("app.kubernetes.io/managed-by") == Some("Helm")
+        && labels.get("app.kubernetes.io/instance") == Some(name);
+    by_flux || by_chart || metadata.annotations.get("meta.helm.sh/release-name") == Some(name)
+}
+
+/// The objects that an error message names: a webhook that could not be called, a CustomResourceDefinition that is
+/// being deleted, and objects in the form `Kind/namespace/name` (health checks of Flux).
+fn named(cluster: &Cluster, message: &str) -> Vec<ObjectRef> {
+    let mut found = Vec::new();
+    if let Refusal::WebhookFailed { webhook, .. } = Refusal::read(message) {
+        found.extend(configurations_with(cluster, &webhook));
+    }
+    let words = || message.split(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | ',' | ';' | '[' | ']'));
+    let parts = || words().filter_map(|word| word.trim_end_matches(':').split_once('/'));
+    if message.contains("custom resource definition is terminating") {
+        let crds = cluster.all::<CustomResourceDefinition>().iter().filter(|crd| crd.deleted().is_some());
+        let is_named = |crd: &&CustomResourceDefinition| {
+            parts().any(|(kind, _)| kind == crd.spec.names.kind) || words().any(|word| word == crd.name())
+        };
+        found.extend(crds.filter(is_named).map(Object::reference));
+    }
+    for (kind, rest) in parts().take(50) {
+        let known = Kind::ALL.iter().find(|known| known.api().kind == kind && known.api().namespaced);
+        if let (Some(kind), Some((namespace, name))) = (known, rest.split_once('/')) {
+            found.push(ObjectRef::new(*kind, namespace, name));
+        }
+    }
+    found
 }
 
 #[cfg(test)]

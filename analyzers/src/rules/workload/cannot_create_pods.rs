@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::admission::call::CallFailure;
 use crate::kubernetes::admission::refusal::Refusal;
+use crate::kubernetes::admission::webhooks::{Configuration, configurations, configurations_with};
 use crate::kubernetes::time::{self, RECENT, SCHEDULE};
 use crate::snapshot::model::{
-    Condition, CronJob, DaemonSet, Deployment, Event, Job, LimitRange, MutatingWebhookConfiguration, Pod, ReplicaSet,
-    ReplicationController, StatefulSet, Timestamp, ValidatingWebhookConfiguration, condition,
+    Condition, CronJob, DaemonSet, Deployment, Event, Job, LimitRange, Pod, ReplicaSet, ReplicationController,
+    StatefulSet, Timestamp, condition,
 };
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::{kubectl, words};
@@ -17,7 +19,8 @@ declare_rule! {
     /// ReplicationControllers, and events `FailedCreate` of StatefulSets, DaemonSets, Jobs and CronJobs. The rule
     /// determines the cause from the message: a ResourceQuota with its amounts, a LimitRange, Pod Security with the
     /// violating fields, an admission webhook or policy, or a ServiceAccount, PriorityClass or RuntimeClass that does
-    /// not exist.
+    /// not exist. If Pod Security rejects a container that is not in the pod template, the finding names the webhook
+    /// that injects it.
     ///
     /// ## Why it matters
     ///
@@ -44,9 +47,11 @@ declare_rule! {
     needs: [],
     optional: [
         Deployment, ReplicaSet, ReplicationController, StatefulSet, DaemonSet, Job, CronJob, Pod, Event, LimitRange,
-        ValidatingWebhookConfiguration, MutatingWebhookConfiguration,
+        ValidatingWebhookConfiguration, MutatingWebhookConfiguration, ValidatingAdmissionPolicyBinding, Namespace,
     ],
-    explained_by: ["quota/exhausted", "webhook/unreachable", "serviceaccount/missing", "priorityclass/missing"],
+    explained_by: [
+        "quota/exhausted", "webhook/unreachable", "serviceaccount/missing", "priorityclass/missing", "admissionpolicy/*"
+    ],
 }
 
 /// A controller object whose pods were rejected.
@@ -219,7 +224,11 @@ fn finding(cluster: &Cluster, refused: &Refused, refusal: &Refusal) -> Finding {
     let subject = format!("{} {}", owner.kind, owner.name);
     let newer =
         maker.is(Kind::ReplicaSet) && owner.is(Kind::Deployment) && has_other_pods(cluster, owner, *wanted, *exist);
-    let text = refusal.text();
+    let injected = injected(cluster, owner, refusal);
+    let text = match &injected {
+        Some(injected) => format!("{}; {}", refusal.text(), injected.text()),
+        None => refusal.text(),
+    };
     let noun = if *wanted == 1 { "pod" } else { "pods" };
     let message = if refused.what != "pods" {
         format!("{subject} cannot create {}: {text}", refused.what)
@@ -234,7 +243,86 @@ fn finding(cluster: &Cluster, refused: &Refused, refusal: &Refusal) -> Finding {
     for object in refusers(cluster, owner, refusal) {
         finding = finding.because(object);
     }
-    with_fix(finding, owner, refusal)
+    match injected {
+        Some(injected) => injected.fix(finding, owner.namespace()),
+        None => with_fix(finding, refused, refusal),
+    }
+}
+
+/// Containers that Pod Security rejects and that are not in the pod template: a mutating webhook added them.
+struct Injected {
+    containers: Vec<String>,
+    /// The webhook configurations that apply to the pods; the most likely one if one is named like the container.
+    by: Vec<String>,
+}
+
+fn injected(cluster: &Cluster, owner: &ObjectRef, refusal: &Refusal) -> Option<Injected> {
+    let Refusal::PodSecurity { violations, .. } = refusal else { return None };
+    let template = cluster.template(owner)?;
+    let containers = containers_in(violations);
+    let is_own = |name: &String| template.spec.container(name).is_some();
+    // Violations of the pod itself (hostNetwork, volumes) name no container.
+    if containers.is_empty() || containers.iter().any(is_own) {
+        return None;
+    }
+    let all = configurations(cluster).into_iter().filter(|c| c.object.is(Kind::MutatingWebhookConfiguration));
+    let labels = &template.metadata.labels;
+    let sees = |c: &Configuration| c.webhooks.iter().any(|w| w.sees_pods(cluster, owner.namespace(), labels));
+    let all: Vec<String> = all.filter(sees).map(|c| c.object.name).collect();
+    let word = |name: &str| containers.iter().any(|c| c.split('-').any(|part| part.len() > 3 && name.contains(part)));
+    let alike: Vec<String> = all.iter().filter(|name| word(name)).cloned().collect();
+    Some(Injected { containers, by: if alike.is_empty() { all } else { alike } })
+}
+
+/// The containers in a message of Pod Security: `container "a"`, `containers "a", "b"`.
+fn containers_in(violations: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for part in violations.split("container").skip(1) {
+        let part = part.strip_prefix('s').unwrap_or(part);
+        let Some(mut rest) = part.strip_prefix(" \"") else { continue };
+        while let Some((name, after)) = rest.split_once('"') {
+            if !found.iter().any(|known| known == name) {
+                found.push(name.to_string());
+            }
+            let Some(next) = after.strip_prefix(", \"") else { break };
+            rest = next;
+        }
+    }
+    found
+}
+
+impl Injected {
+    fn text(&self) -> String {
+        let (noun, verb) = if self.containers.len() == 1 { ("container", "is") } else { ("containers", "are") };
+        let names = words::list(&self.containers, 3);
+        match self.by.as_slice() {
+            [] => format!("{noun} {names} {verb} not in the pod template but injected by a webhook"),
+            by => format!(
+                "{noun} {names} {verb} not in the pod template but injected by MutatingWebhookConfiguration {}",
+                words::list(by, 3)
+            ),
+        }
+    }
+
+    fn fix(&self, finding: Finding, namespace: &str) -> Finding {
+        let has = |word: &str| self.containers.iter().any(|name| name.contains(word));
+        let by = if self.by.is_empty() { "the webhook".to_string() } else { words::list(&self.by, 2) };
+        let text = if has("istio") {
+            "Use Istio's CNI plugin, so that the injected containers need no privileges: install istio-cni and set \
+             pilot.cni.enabled in the Helm values of istiod"
+                .to_string()
+        } else if has("linkerd") {
+            "Use Linkerd's CNI plugin, so that the injected containers need no privileges: install linkerd2-cni and set \
+             cniEnabled in the Helm values of the control plane"
+                .to_string()
+        } else {
+            format!("Configure {by} to inject containers that the Pod Security level of the namespace allows")
+        };
+        finding.fix(text).fix_command(
+            "Or let the namespace enforce privileged, if its workloads are trusted",
+            kubectl(["label", "namespace", namespace, "pod-security.kubernetes.io/enforce=privileged", "--overwrite"]),
+        )
+    }
 }
 
 /// Whether a Deployment has pods of another ReplicaSet: then the rejection blocks a rollout.
@@ -255,21 +343,26 @@ fn refusers(cluster: &Cluster, owner: &ObjectRef, refusal: &Refusal) -> Vec<Obje
         Refusal::ServiceAccount { name } => vec![ObjectRef::new(Kind::ServiceAccount, namespace, name)],
         Refusal::PriorityClass { name } => vec![ObjectRef::new(Kind::PriorityClass, "", name)],
         Refusal::WebhookDenied { webhook, .. } | Refusal::WebhookFailed { webhook, .. } => {
-            let validating = cluster.all::<ValidatingWebhookConfiguration>().iter();
-            let validating = validating.filter(|c| c.webhooks.iter().flatten().any(|w| w.name == *webhook));
-            let mutating = cluster.all::<MutatingWebhookConfiguration>().iter();
-            let mutating = mutating.filter(|c| c.webhooks.iter().flatten().any(|w| w.name == *webhook));
-            validating.map(Object::reference).chain(mutating.map(Object::reference)).collect()
+            configurations_with(cluster, webhook)
+        }
+        Refusal::Policy { binding, .. } => {
+            vec![ObjectRef::new(Kind::ValidatingAdmissionPolicyBinding, "", binding)]
         }
         _ => Vec::new(),
     }
 }
 
-fn with_fix(finding: Finding, owner: &ObjectRef, refusal: &Refusal) -> Finding {
+fn with_fix(finding: Finding, refused: &Refused, refusal: &Refusal) -> Finding {
+    let owner = &refused.owner;
     let namespace = owner.namespace();
     let kind = owner.kind.to_lowercase();
     let edit = kubectl(["-n", namespace, "edit", &kind, &owner.name]);
     match refusal {
+        // A quota on object counts has nothing to do with the pods' requests.
+        Refusal::Quota { name, .. } if refused.what != "pods" => finding.fix_command(
+            "Delete objects that the quota counts and that are not needed, or raise it",
+            kubectl(["-n", namespace, "describe", "resourcequota", name]),
+        ),
         Refusal::Quota { name, .. } => finding
             .fix_command("Raise the quota", kubectl(["-n", namespace, "edit", "resourcequota", name]))
             .fix_command("Or lower the pods' requests or the number of replicas", edit),
@@ -288,10 +381,24 @@ fn with_fix(finding: Finding, owner: &ObjectRef, refusal: &Refusal) -> Finding {
         Refusal::WebhookDenied { .. } => {
             finding.fix_command("Change the pod template to satisfy the webhook's policy", edit)
         }
-        Refusal::WebhookFailed { .. } => finding.fix_command(
-            "Restore the webhook's Service; until then only failurePolicy: Ignore bypasses the webhook",
-            kubectl(["get", "validatingwebhookconfigurations,mutatingwebhookconfigurations"]),
-        ),
+        Refusal::WebhookFailed { message, .. } => {
+            let text = match CallFailure::of(message) {
+                CallFailure::NoBackend => "Restore the webhook's Service",
+                CallFailure::UnknownAuthority | CallFailure::Expired | CallFailure::WrongName => {
+                    "Correct the certificate or the caBundle of the webhook"
+                }
+                _ => "Let the API server reach the webhook",
+            };
+            finding.fix_command(
+                format!("{text}; until then only failurePolicy: Ignore bypasses the webhook"),
+                kubectl(["get", "validatingwebhookconfigurations,mutatingwebhookconfigurations"]),
+            )
+        }
+        Refusal::Policy { binding, message, .. } if message.contains("failed to configure binding") => finding
+            .fix_command(
+                "Correct the parameters that the binding of the policy refers to; the pods themselves are not the cause",
+                kubectl(["get", "validatingadmissionpolicybinding", binding, "-o", "yaml"]),
+            ),
         Refusal::Policy { policy, .. } => finding
             .fix_command("Check the policy", kubectl(["get", "validatingadmissionpolicy", policy, "-o", "yaml"]))
             .fix_command("Change the pod template to satisfy the policy", edit),

@@ -42,9 +42,40 @@ pub struct PolicyResult {
     pub resources: Vec<ObjectRef>,
 }
 
-const SPEC: &[&str] =
-    &["suspend", "suspended", "paused", "replicas", "running", "runStrategy", "issuerRef", "template"];
-const STATUS: &[&str] = &["observedGeneration", "conditions", "phase", "message", "health", "sync", "operationState"];
+const SPEC: &[&str] = &[
+    "suspend",
+    "suspended",
+    "paused",
+    "replicas",
+    "running",
+    "runStrategy",
+    "issuerRef",
+    "secretName",
+    "template",
+    // Argo CD
+    "syncPolicy",
+    "ignoreDifferences",
+    // Kueue
+    "clusterQueue",
+    "stopPolicy",
+    "queueName",
+    "resourceGroups",
+    // VerticalPodAutoscaler
+    "targetRef",
+    "updatePolicy",
+    "resourcePolicy",
+];
+const STATUS: &[&str] = &[
+    "observedGeneration",
+    "conditions",
+    "phase",
+    "message",
+    "health",
+    "sync",
+    "operationState",
+    "resources",
+    "recommendation",
+];
 
 fn spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     let mut spec = deserializer.deserialize_any(Only(SPEC))?;
@@ -59,12 +90,32 @@ fn spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
 fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     let mut status = deserializer.deserialize_any(Only(STATUS))?;
     // Argo CD stores large comparison and sync results here.
-    for (field, kept) in [("sync", &["status"][..]), ("operationState", &["phase", "message", "finishedAt"][..])] {
-        if let Some(Value::Object(fields)) = status.get_mut(field) {
+    let kept: [(&str, &[&str]); 4] = [
+        ("/sync", &["status"]),
+        ("/operationState", &["phase", "message", "finishedAt", "operation"]),
+        ("/operationState/operation", &["sync"]),
+        ("/operationState/operation/sync", &["resources", "autoHealAttemptsCount"]),
+    ];
+    for (path, kept) in kept {
+        if let Some(Value::Object(fields)) = status.pointer_mut(path) {
             fields.retain(|key, _| kept.contains(&key.as_str()));
         }
     }
+    if let Some(resources) = status.get_mut("resources") {
+        keep_missing(resources);
+    }
     Ok(status)
+}
+
+/// Of the resources of an Argo CD Application, keeps those that it has not created.
+fn keep_missing(resources: &mut Value) {
+    let Value::Array(all) = resources else { return *resources = Value::Null };
+    all.retain(|resource| resource.pointer("/health/status").and_then(Value::as_str) == Some("Missing"));
+    for resource in all {
+        if let Value::Object(fields) = resource {
+            fields.retain(|key, _| ["group", "kind", "namespace", "name"].contains(&key.as_str()));
+        }
+    }
 }
 
 fn results<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[PolicyResult]>, D::Error> {

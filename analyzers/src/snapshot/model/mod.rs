@@ -28,7 +28,10 @@ pub use gateway::{
     BackendRef, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Listener, ParentRef, ReferenceGrant, Route, RouteRule,
     RouteStatus, TCPRoute, TLSRoute, UDPRoute,
 };
-pub use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+pub use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    ValidatingWebhookConfiguration,
+};
 pub use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 pub use k8s_openapi::api::coordination::v1::Lease;
 pub use k8s_openapi::api::core::v1::{

@@ -170,6 +170,7 @@ api_types! {
         pub completions: Option<i32>,
         pub backoff_limit: Option<i32>,
         pub active_deadline_seconds: Option<i64>,
+        pub ttl_seconds_after_finished: Option<i32>,
         pub suspend: bool,
         pub selector: WorkloadSelector,
         pub template: PodTemplate,
