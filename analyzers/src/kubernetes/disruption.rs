@@ -1,6 +1,6 @@
 //! PodDisruptionBudgets: which pods they cover and how many of those may be evicted.
 
-use crate::snapshot::model::{IntOrString, Pod, PodDisruptionBudget};
+use crate::snapshot::model::{IntOrString, Pod, PodDisruptionBudget, RollingUpdate};
 use crate::snapshot::{Cluster, Object, Selector, Workload};
 
 /// The selector of a PodDisruptionBudget. An absent selector selects nothing, an empty one all pods of the namespace
@@ -54,6 +54,24 @@ pub(crate) fn scaled(value: &IntOrString, of: i32) -> Option<i32> {
             i32::try_from(pods).ok()
         }
     }
+}
+
+/// How many pods a rolling update of a Deployment may remove before new ones are available, and add: percentages of
+/// maxUnavailable are rounded down, those of maxSurge up; both are 25% by default, and not both 0.
+pub(crate) fn rolling_update(update: Option<&RollingUpdate>, pods: i32) -> Option<(i32, i32)> {
+    let default = IntOrString::String("25%".to_string());
+    let unavailable = update.and_then(|update| update.max_unavailable.as_ref()).unwrap_or(&default);
+    let surge = scaled(update.and_then(|update| update.max_surge.as_ref()).unwrap_or(&default), pods)?.max(0);
+    let unavailable = match unavailable {
+        IntOrString::Int(number) => (*number).max(0),
+        // What is left of the pods is rounded up.
+        IntOrString::String(text) => {
+            let percent: i32 = text.strip_suffix('%')?.parse().ok()?;
+            let left = format!("{}%", 100 - percent.clamp(0, 100));
+            pods.max(0) - scaled(&IntOrString::String(left), pods)?
+        }
+    };
+    Some((if unavailable == 0 && surge == 0 { 1 } else { unavailable }, surge))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use crate::kubernetes::time::human;
 use crate::kubernetes::workloads::exit::describe;
 use crate::kubernetes::workloads::log_lines::{last_lines, telling_line};
 use crate::kubernetes::workloads::restarts::PodContainer;
+use crate::kubernetes::workloads::revision::comparison;
+use crate::kubernetes::workloads::start_error::Cause;
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::kubectl;
 use crate::text::words::{plain, shorten};
@@ -17,6 +19,9 @@ pub(crate) trait ContainerReport {
     fn report_log(&self, cluster: &Cluster, finding: Finding) -> Finding;
     /// The termination message or the error line of the log, as `: "…"`.
     fn quoted(&self, cluster: &Cluster) -> String;
+    /// Adds what differs between the pod's template and another revision of its workload, and how to revert it if that
+    /// is the only difference from a revision that works.
+    fn tell_change(&self, cluster: &Cluster, finding: Finding) -> Finding;
     /// The command for the log of the last run.
     fn log_command(&self, owner: &ObjectRef) -> String;
 }
@@ -54,6 +59,20 @@ impl ContainerReport for PodContainer<'_> {
         line.map(|line| format!(": \"{}\"", shorten(&line, 160))).unwrap_or_default()
     }
 
+    fn tell_change(&self, cluster: &Cluster, finding: Finding) -> Finding {
+        let Some(comparison) = comparison(cluster, self.pod).filter(|c| !c.changes.is_empty()) else { return finding };
+        let path = comparison.changes.first().map(|change| change.path.clone()).unwrap_or_default();
+        let finding = finding.evidence(comparison.text(), &comparison.object, &path);
+        if !comparison.is_current {
+            let text = "the pod does not have the current template of its workload";
+            return finding.evidence(text, &self.pod.reference(), "metadata.labels");
+        }
+        match comparison.decisive() {
+            Some(change) => finding.fix(format!("{}: {} works with it", change.revert(), comparison.revision)),
+            None => finding,
+        }
+    }
+
     fn log_command(&self, owner: &ObjectRef) -> String {
         let mut command = vec!["-n", self.pod.metadata.namespace.as_str(), "logs"];
         let known = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::Job, Kind::ReplicaSet];
@@ -68,4 +87,11 @@ impl ContainerReport for PodContainer<'_> {
         }
         kubectl(command)
     }
+}
+
+/// Adds the facts and fixes of an explained error.
+pub(crate) fn tell_cause(finding: Finding, cause: &Cause) -> Finding {
+    let finding =
+        cause.facts.iter().fold(finding, |finding, (text, object, path)| finding.evidence(text, object, path));
+    cause.fixes.iter().fold(finding, |finding, fix| finding.fix(fix))
 }

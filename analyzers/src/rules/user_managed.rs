@@ -4,7 +4,7 @@ use crate::engine::Finding;
 use crate::kubernetes::disruption;
 use crate::kubernetes::workloads::autoscaler;
 use crate::snapshot::model::{
-    Container, HorizontalPodAutoscaler, Job, Labels, Meta, Node, Pod, PodDisruptionBudget, PodSpec, Service,
+    Condition, Container, HorizontalPodAutoscaler, Job, Labels, Meta, Node, Pod, PodDisruptionBudget, PodSpec, Service,
 };
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::kubectl;
@@ -35,17 +35,8 @@ pub(super) trait UserManagedExt {
 
 impl UserManagedExt for Cluster {
     fn user_managed(&self) -> Vec<UserManaged<'_>> {
-        let is_finished = |object: &ObjectRef| {
-            object.is(Kind::Job)
-                && self.get::<Job>(object.namespace(), &object.name).found().is_some_and(|job| {
-                    job.status
-                        .conditions
-                        .iter()
-                        .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.is_true())
-                })
-        };
         let workloads =
-            self.workloads().into_iter().filter(|workload| !is_finished(&workload.object)).map(|workload| {
+            self.workloads().into_iter().filter(|workload| !is_finished(self, &workload.object)).map(|workload| {
                 let group = self.group_of_owner(&workload.object);
                 UserManaged {
                     metadata: workload.metadata,
@@ -86,6 +77,74 @@ impl UserManagedExt for Cluster {
 
     fn has_many_nodes(&self) -> bool {
         self.all::<Node>().len() > 1 || !self.covers_all(Kind::Node)
+    }
+}
+
+/// A pod template, or the spec of a pod without an owner.
+pub(crate) struct Specified<'a> {
+    pub object: ObjectRef,
+    pub spec: &'a PodSpec,
+    /// The path of the pod's spec in the object.
+    pub path: &'static str,
+    /// Whether it has pods that are neither finished nor terminating, and whether one of them is ready.
+    pub has_pods: bool,
+    pub has_ready_pods: bool,
+}
+
+/// The templates of all topmost workloads that are not scaled to zero, and the specs of pods without an owner.
+pub(crate) fn specified(cluster: &Cluster) -> Vec<Specified<'_>> {
+    let workloads = cluster.workloads().into_iter().filter(|w| w.metadata.deletion_timestamp.is_none());
+    let workloads =
+        workloads.filter(|workload| !workload.is_scaled_to_zero() && !is_finished(cluster, &workload.object));
+    let mut all: Vec<Specified> = workloads
+        .map(|workload| {
+            let pods = || cluster.group_of_owner(&workload.object).into_iter().flat_map(|group| cluster.pods_of(group));
+            Specified {
+                spec: &workload.template.spec,
+                path: template_path(&workload.object),
+                has_pods: pods().any(Pod::is_active),
+                has_ready_pods: pods().any(|pod| pod.is_active() && pod.is_ready()),
+                object: workload.object,
+            }
+        })
+        .collect();
+    let alone = cluster.pod_groups().iter().filter(|group| group.owner.is(Kind::Pod));
+    let alone = alone.flat_map(|group| cluster.pods_of(group)).filter(|pod| pod.is_active() && !pod.is_static());
+    all.extend(alone.map(|pod| Specified {
+        object: pod.reference(),
+        spec: &pod.spec,
+        path: "spec",
+        has_pods: pod.metadata.is_live(),
+        has_ready_pods: pod.is_ready(),
+    }));
+    all
+}
+
+fn is_finished(cluster: &Cluster, object: &ObjectRef) -> bool {
+    let job = cluster.get::<Job>(object.namespace(), &object.name).found().filter(|_| object.is(Kind::Job));
+    job.is_some_and(|job| {
+        let is_over = |c: &Condition| matches!(c.type_.as_str(), "Complete" | "Failed") && c.is_true();
+        job.status.conditions.iter().any(is_over)
+    })
+}
+
+/// The path of the pod template's spec in a workload.
+pub(crate) fn template_path(object: &ObjectRef) -> &'static str {
+    match () {
+        () if object.is(Kind::Pod) => "spec",
+        () if object.is(Kind::CronJob) => "spec.jobTemplate.spec.template.spec",
+        () => "spec.template.spec",
+    }
+}
+
+impl<'a> Specified<'a> {
+    /// The init containers and containers with their paths.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = (&'a Container, String)> {
+        let path = self.path;
+        let of = move |list: &'static str, containers: &'a [Container]| {
+            containers.iter().map(move |container| (container, format!("{path}.{list}[{}]", container.name)))
+        };
+        of("initContainers", &self.spec.init_containers).chain(of("containers", &self.spec.containers))
     }
 }
 
@@ -162,12 +221,8 @@ impl<'a> UserManaged<'a> {
     }
 
     /// The path of a field of the pod's spec: `spec.template.spec.hostNetwork`.
-    pub(super) fn path(&self, field: &str) -> String {
-        let spec = match () {
-            () if self.object.is(Kind::Pod) => "spec",
-            () if self.object.is(Kind::CronJob) => "spec.jobTemplate.spec.template.spec",
-            () => "spec.template.spec",
-        };
+    pub fn path(&self, field: &str) -> String {
+        let spec = template_path(&self.object);
         format!("{spec}.{field}")
     }
 

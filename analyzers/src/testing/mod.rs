@@ -27,8 +27,12 @@ impl TestCluster {
             builder.cover(*kind, Extent::Everything);
         }
         for document in documents {
+            // Separators may be indented like the documents.
+            let lines: Vec<&str> =
+                document.lines().map(|line| if line.trim() == "---" { "---" } else { line }).collect();
+            let document = lines.join("\n");
             let objects: Vec<serde_json::Value> =
-                serde_saphyr::from_multiple(document).unwrap_or_else(|error| panic!("{error}\n{document}"));
+                serde_saphyr::from_multiple(&document).unwrap_or_else(|error| panic!("{error}\n{document}"));
             for object in objects {
                 match decode::object(&object.to_string()).unwrap_or_else(|broken| panic!("{broken:?}")) {
                     Decoded::Known(batch) => builder.add(batch),

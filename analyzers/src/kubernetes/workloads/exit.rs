@@ -115,7 +115,7 @@ fn innermost(message: &str) -> &str {
 }
 
 /// The executable in an error: `exec: "/bin/pyhton": …`, ``executable file `pyhton` not found``, `exec /bin/x: …`.
-fn program(core: &str) -> Option<&str> {
+pub(crate) fn program(core: &str) -> Option<&str> {
     if let Some(at) = core.find("exec: ") {
         return quoted(&core[at..]);
     }

@@ -148,9 +148,28 @@ fn parse(message: &str) -> Option<(ProbeKind, String)> {
     Some((kind, result(output)))
 }
 
+/// The result of an HTTP/1 request to a server that only speaks HTTP/2, as every gRPC server does.
+pub(crate) const HTTP2: &str = "HTTP/2 frame: the port serves gRPC or HTTP/2";
+
+/// Whether the response is the SETTINGS frame with which an HTTP/2 server opens a connection: three bytes of length,
+/// then type 4. Go quotes it as `"\x00\x00\x06\x04…"`.
+fn is_http2(output: &str) -> bool {
+    let Some((_, response)) = output.split_once("malformed HTTP response \"") else { return false };
+    let Some(rest) = response.strip_prefix(r"\x00\x00") else { return false };
+    let length = match rest.strip_prefix('\\') {
+        Some(escaped) if escaped.starts_with('x') => 4,
+        Some(_) => 2,
+        None => rest.chars().next().map_or(0, char::len_utf8),
+    };
+    rest.get(length..).is_some_and(|rest| rest.starts_with(r"\x04"))
+}
+
 /// The result of a probe in brief.
 fn result(output: &str) -> String {
     let output = plain(output);
+    if is_http2(&output) {
+        return HTTP2.to_string();
+    }
     if let Some(code) = output.split_once("statuscode: ").map(|(_, code)| code.trim()) {
         return format!("HTTP {}", shorten(code, 40));
     }
@@ -176,6 +195,22 @@ fn result(output: &str) -> String {
         "" => "no output".to_string(),
         other => shorten(&crate::kubernetes::workloads::exit::runtime_error(other), 120),
     }
+}
+
+/// How to change an HTTP probe that a gRPC server cannot answer.
+pub(crate) fn grpc_fix(spec: &Container, probe: &Probe, path: &str) -> String {
+    let port = match probe.port() {
+        Some(IntOrString::Int(number)) => number.to_string(),
+        Some(IntOrString::String(name)) => match spec.named_port(&name) {
+            Some(port) => port.container_port.to_string(),
+            None => name,
+        },
+        None => "PORT".to_string(),
+    };
+    format!(
+        "Replace {path}.httpGet with grpc (port: {port}) if the server implements grpc.health.v1.Health, or else with \
+         tcpSocket (port: {port})"
+    )
 }
 
 /// The startup or liveness probe because of which the kubelet kills a container repeatedly, with its last result.

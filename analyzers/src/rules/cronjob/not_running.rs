@@ -2,7 +2,7 @@ use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::time::{self, START};
 use crate::kubernetes::workloads::schedule::Schedule;
 use crate::snapshot::model::{CronJob, Job, Timestamp};
-use crate::snapshot::{Cluster, Object};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::{kubectl, words};
 
 declare_rule! {
@@ -45,7 +45,7 @@ declare_rule! {
     "a CronJob has missed two or more scheduled runs",
     needs: [CronJob],
     optional: [Job, Event],
-    explained_by: ["workload/cannot-create-pods", "pod/*", "controlplane/*"],
+    explained_by: ["workload/cannot-create-pods", "pod/*", "controlplane/*", "job/sidecar"],
 }
 
 /// Missed runs are counted up to this number.
@@ -106,6 +106,9 @@ fn late(cluster: &Cluster, cron: &CronJob) -> Option<Finding> {
         .evidence(format!("schedule {}", words::shorten(&cron.spec.schedule, 100)), &object, "spec.schedule");
     if let Some(next) = schedule.next_after(cluster.now()) {
         finding = finding.evidence(format!("next scheduled time is {next:.0}"), &object, "spec.schedule");
+    }
+    if let Some((job, _)) = hung {
+        finding = finding.because(ObjectRef::new(Kind::Job, cron.namespace(), job));
     }
     Some(with_fix(finding, cron, hung))
 }

@@ -1,5 +1,6 @@
 mod paused;
+mod rollout_deadlock;
 
 use crate::engine::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&paused::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[&paused::RULE, &rollout_deadlock::RULE];

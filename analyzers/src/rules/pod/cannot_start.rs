@@ -2,7 +2,8 @@ use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::workloads::exit::{describe, runtime_error};
 use crate::kubernetes::workloads::log_lines::telling_line;
 use crate::kubernetes::workloads::restarts::{Affected, PodContainer, StartTrouble, affected, judged, unsteady_groups};
-use crate::rules::container::ContainerReport;
+use crate::kubernetes::workloads::start_error;
+use crate::rules::container::{ContainerReport, tell_cause};
 use crate::snapshot::{Cluster, Object, ObjectRef};
 use crate::text::words::{plain, shorten};
 
@@ -32,7 +33,9 @@ declare_rule! {
     /// ## How to fix
     ///
     /// Correct `command` (it replaces the image's entrypoint; `args` replaces its arguments), the image's tag or
-    /// architecture, the file's executable bit, or the mount that hides the executable.
+    /// architecture, the file's executable bit, or the mount that hides the executable. The finding names the mount, the
+    /// key of a ConfigMap or its first line (`#!`) if they explain the error, and the fields in which the failing revision
+    /// differs from one whose pods are ready.
     ///
     /// ## Exceptions
     ///
@@ -45,8 +48,8 @@ declare_rule! {
     "pod/cannot-start": Error,
     "a container cannot start: the container runtime fails or its command does not exist",
     needs: [Pod],
-    optional: [Event, ReplicaSet, Job],
-    explained_by: [],
+    optional: [Event, ReplicaSet, Job, StatefulSet, ConfigMap, Secret, Node],
+    explained_by: ["statefulset/outdated-pod", "pod/missing-reference", "workload/mounted-files"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -60,8 +63,15 @@ fn check(cluster: &Cluster, report: &mut Report) {
 fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding {
     let container = affected.sample();
     let pod = container.pod.reference();
+    let explained = start_error::cause(cluster, &container);
     let why = why(cluster, &container);
-    let message = format!("{} of {} cannot start: {why}", container.described(), owner.title());
+    let because = explained.as_ref().map(|explained| format!("; {}", explained.clause)).unwrap_or_default();
+    let message = format!(
+        "{} of {} cannot start: {}{because}",
+        container.described(),
+        owner.title(),
+        error_of(&why, explained.is_some())
+    );
     let mut finding = Finding::error(owner.clone(), message)
         .container(container.name())
         .pods(affected.pods())
@@ -70,7 +80,7 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         let text = format!("waiting ({}): {}", waiting.reason, shorten(&plain(&waiting.message), 300));
         finding = finding.evidence(text, &pod, &format!("{}.state.waiting", container.status_path()));
     }
-    finding = container.report_end(cluster, finding);
+    finding = container.tell_change(cluster, container.report_end(cluster, finding));
     for (field, words) in [("command", &container.spec.command), ("args", &container.spec.args)] {
         if !words.is_empty() {
             let text = format!("{field} is {}", shorten(&plain(&format!("{words:?}")), 200));
@@ -82,6 +92,9 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         &pod,
         &format!("{}.image", container.spec_path()),
     );
+    if let Some(explained) = explained {
+        return tell_cause(finding, &explained);
+    }
     match container.start_trouble(cluster) {
         Some(StartTrouble::PostStart) => finding.fix(format!(
             "Fix the hook ({}.lifecycle.postStart), or move its work into the application or an init container",
@@ -96,6 +109,13 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         ),
         _ => finding.fix(format!("Set {}.command to an executable that exists in the image", container.spec_path())),
     }
+}
+
+/// The error, without guesses of its cause if that is known.
+fn error_of(why: &str, is_explained: bool) -> &str {
+    let guess = why.find(" is built for another CPU architecture").filter(|_| is_explained);
+    let mount = why.find(": mount src=").filter(|_| is_explained);
+    &why[..guess.or(mount).unwrap_or(why.len())]
 }
 
 /// The cause as the container runtime reports it, without the wrapping of its layers.

@@ -1,7 +1,8 @@
 use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::workloads::exit::describe;
 use crate::kubernetes::workloads::restarts::{Affected, PodContainer, affected, unsteady_groups};
-use crate::rules::container::ContainerReport;
+use crate::kubernetes::workloads::{probe, start_error};
+use crate::rules::container::{ContainerReport, tell_cause};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 
 declare_rule! {
@@ -25,7 +26,9 @@ declare_rule! {
     /// ## How to fix
     ///
     /// Fix the error in the log. If a new version introduced it, roll back:
-    /// `kubectl -n NAMESPACE rollout undo deployment/NAME`. A container that exits with code 0 has completed and is
+    /// `kubectl -n NAMESPACE rollout undo deployment/NAME`; the finding lists the fields in which the failing revision
+    /// differs from one whose pods are ready. If a mount, a script from a ConfigMap or the security context explains the
+    /// error, the finding names the field to change. A container that exits with code 0 has completed and is
     /// restarted because `restartPolicy` is `Always`: run it as a Job, or keep the process in the foreground.
     ///
     /// ## Exceptions
@@ -39,8 +42,11 @@ declare_rule! {
     "pod/crash-loop": Error,
     "a container crashes and is restarted repeatedly",
     needs: [Pod],
-    optional: [Event, ReplicaSet, Job],
-    explained_by: ["pod/oom-killed", "pod/liveness-kills", "rbac/denied", "dns/corefile"],
+    optional: [Event, ReplicaSet, Job, StatefulSet, ConfigMap, Secret, Node],
+    explained_by: [
+        "pod/oom-killed", "pod/liveness-kills", "rbac/denied", "dns/corefile", "statefulset/outdated-pod",
+        "workload/env-order", "workload/mounted-files",
+    ],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -56,21 +62,26 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
     let container = affected.sample();
     let restarts = container.restarts();
     let end = container.last_end();
+    let explained = start_error::cause(cluster, &container);
+    let is_killed = probe::kills(cluster, &container).is_some();
     let cause = match end {
         None => format!("waiting in CrashLoopBackOff, {restarts}"),
-        Some(end) if end.exit_code == 0 && end.signal <= 0 => {
+        Some(end) if end.exit_code == 0 && end.signal <= 0 && !is_killed => {
             format!("{} although restartPolicy is Always, {restarts}", describe(end))
         }
         Some(end) if container.was_oom_killed() => format!("{}, {restarts}", describe(end)),
-        Some(end) => format!("{}, {restarts}{}", describe(end), container.quoted(cluster)),
+        Some(end) => match &explained {
+            Some(explained) => format!("{}, {restarts}: {}", describe(end), explained.clause),
+            None => format!("{}, {restarts}{}", describe(end), container.quoted(cluster)),
+        },
     };
     let message = format!("{} of {} is crash-looping: {cause}", container.described(), owner.title());
     let finding = Finding::error(owner.clone(), message)
         .container(container.name())
         .pods(affected.pods())
         .since(container.loops_since(cluster));
-    let mut finding = container.report_end(cluster, finding);
-    if end.is_some_and(|end| end.exit_code == 0) {
+    let mut finding = container.tell_change(cluster, container.report_end(cluster, finding));
+    if end.is_some_and(|end| end.exit_code == 0) && !is_killed {
         let field = format!("{}.restartPolicy", container.spec_path());
         let path = if container.spec.is_sidecar() { &field } else { "spec.restartPolicy" };
         finding = finding
@@ -83,7 +94,10 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
             finding = finding.because(ObjectRef::new(Kind::ConfigMap, namespace, &config_map.name));
         }
     }
-    finding.fix_command("Check the previous container's logs", container.log_command(owner))
+    match explained {
+        Some(explained) => tell_cause(finding, &explained),
+        None => finding.fix_command("Check the previous container's logs", container.log_command(owner)),
+    }
 }
 
 #[cfg(test)]

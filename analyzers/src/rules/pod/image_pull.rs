@@ -4,8 +4,12 @@ use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::time::{REPORTED, age};
 use crate::kubernetes::workloads::image_pull::{PullFailure, core, is_pull_reason, registry, repository, tag};
 use crate::kubernetes::workloads::restarts::unsteady_groups;
-use crate::snapshot::model::{ContainerStatus, CronJob, Event, Node, Pod, Secret, Timestamp};
-use crate::snapshot::{Cluster, Lookup, Object, ObjectRef};
+use crate::kubernetes::workloads::revision::{comparison, label};
+use crate::snapshot::model::{
+    ContainerStatus, CronJob, Event, Job, MutatingWebhookConfiguration, Node, Pod, PodSpec, ReplicaSet, Secret,
+    StatefulSet, Timestamp,
+};
+use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef};
 use crate::text::kubectl;
 use crate::text::words::{list, shorten};
 
@@ -23,6 +27,9 @@ declare_rule! {
     /// - the image does not support the node's platform;
     /// - the image name is invalid.
     ///
+    /// The image is compared with the one in the pod's template, which a mutating policy or webhook may have changed on
+    /// admission, and with the image of a revision whose pods are ready.
+    ///
     /// ## Why it matters
     ///
     /// The container never starts. During a rolling update the old pods keep running, so the failure goes unnoticed
@@ -37,7 +44,7 @@ declare_rule! {
     ///
     /// Correct the image name or tag (`kubectl -n NAMESPACE set image KIND/NAME CONTAINER=IMAGE`), push the missing
     /// image, add an image pull secret of type `kubernetes.io/dockerconfigjson` for the registry, or make the registry
-    /// reachable from the nodes. Nodes use their own DNS resolver and certificates, not those of the cluster.
+    /// reachable from the nodes. If a policy changed the image, correct the policy. Nodes use their own DNS resolver and certificates, not those of the cluster.
     ///
     /// ## Exceptions
     ///
@@ -48,8 +55,8 @@ declare_rule! {
     "pod/image-pull": Error,
     "a container's image cannot be pulled",
     needs: [Pod],
-    optional: [Event, Secret, Node, Job, CronJob],
-    explained_by: ["cronjob/failing", "cronjob/not-running", "rbac/denied", "job/failed"],
+    optional: [Event, Secret, Node, ReplicaSet, Job, CronJob, StatefulSet, MutatingWebhookConfiguration],
+    explained_by: ["cronjob/failing", "cronjob/not-running", "rbac/denied", "job/failed", "statefulset/outdated-pod"],
 }
 
 /// The pods of one workload whose container is waiting for its image.
@@ -107,6 +114,11 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, waiting: &Waiting) -> Finding {
     let reason = status.state.waiting().map(|w| w.reason.as_str()).unwrap_or_default();
     let failure = PullFailure::of(reason, &error, image);
     let why = explanation(cluster, pod, image, failure, core(&error, image));
+    let rewritten = rewritten(cluster, pod, &status.name, image);
+    let why = match &rewritten {
+        Some(rewritten) => format!("{why}; its template has {}: {}", rewritten.wanted, rewritten.how),
+        None => why,
+    };
     let list =
         if pod.spec.init_containers.iter().any(|c| c.name == status.name) { "initContainers" } else { "containers" };
     let statuses = if list == "containers" { "containerStatuses" } else { "initContainerStatuses" };
@@ -128,6 +140,9 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, waiting: &Waiting) -> Finding {
     for (text, path) in pull_secrets(cluster, pod).problems {
         finding = finding.evidence(text, &sample, &path);
     }
+    if let Some(rewritten) = rewritten {
+        return rewritten.tell(finding, pod);
+    }
     if failure == PullFailure::Denied {
         if is_ecr(image) && !pod.spec.image_pull_secrets.is_empty() {
             let text = "tokens of Amazon ECR are valid for 12 hours; the pull secret must be renewed before that";
@@ -137,7 +152,130 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, waiting: &Waiting) -> Finding {
             return renew(finding, pod, secret, &renewer);
         }
     }
-    advise(finding, owner, &status.name, image, failure)
+    finding = advise(finding, owner, &status.name, image, failure);
+    tell_change(cluster, finding, pod, &status.name, failure)
+}
+
+/// A pod whose image is not the one of its template.
+struct Rewritten<'a> {
+    wanted: &'a str,
+    how: String,
+    /// The policies or webhooks that may have changed it.
+    by: Vec<ObjectRef>,
+    rule: Option<String>,
+}
+
+/// The annotation in which Kyverno records what it changed, as lines of `RULE.POLICY.kyverno.io: replaced PATH`.
+const KYVERNO: &str = "policies.kyverno.io/last-applied-patches";
+
+fn rewritten<'a>(cluster: &'a Cluster, pod: &Pod, container: &str, image: &str) -> Option<Rewritten<'a>> {
+    let wanted = template_of(cluster, pod)?.container(container)?.image.as_str();
+    if wanted == image || wanted.is_empty() {
+        return None;
+    }
+    let lines = pod.metadata.annotations.get(KYVERNO).unwrap_or_default().lines();
+    let applied = lines.filter(|line| line.contains("image")).filter_map(|line| line.split_once(".kyverno.io:"));
+    if let Some((rule, policy)) = applied.filter_map(|(name, _)| name.trim().split_once('.')).next() {
+        let known = cluster.custom().iter().find(|custom| {
+            matches!(custom.kind.as_str(), "ClusterPolicy" | "Policy")
+                && custom.metadata.name == policy
+                && custom.group() == "kyverno.io"
+        });
+        let object = known.map_or_else(|| kyverno_policy(policy), |custom| custom.reference());
+        let how = format!("rule {rule} of {} changes it on admission", object.title());
+        return Some(Rewritten { wanted, how, by: vec![object], rule: Some(rule.to_string()) });
+    }
+    let by: Vec<ObjectRef> = cluster
+        .all::<MutatingWebhookConfiguration>()
+        .iter()
+        .filter(|c| handles_pods(c))
+        .map(Object::reference)
+        .collect();
+    let names: Vec<String> = by.iter().map(ObjectRef::title).collect();
+    let how = match by.is_empty() {
+        true => "it was changed on admission, or later in the pod itself".to_string(),
+        false => format!("it was changed on admission, by {}", list(&names, 3)),
+    };
+    Some(Rewritten { wanted, how, by, rule: None })
+}
+
+fn kyverno_policy(name: &str) -> ObjectRef {
+    ObjectRef {
+        api_version: "kyverno.io/v1".into(),
+        kind: "ClusterPolicy".into(),
+        namespace: None,
+        name: name.to_string(),
+    }
+}
+
+fn handles_pods(configuration: &MutatingWebhookConfiguration) -> bool {
+    let rules = configuration.webhooks.iter().flatten().flat_map(|webhook| webhook.rules.iter().flatten());
+    let mut resources = rules.flat_map(|rule| rule.resources.iter().flatten());
+    resources.any(|resource| matches!(resource.as_str(), "pods" | "*" | "*/*" | "pods/*"))
+}
+
+/// The template that a pod was created from. That of a StatefulSet or DaemonSet may have changed since.
+fn template_of<'a>(cluster: &'a Cluster, pod: &Pod) -> Option<&'a PodSpec> {
+    let owner = pod.controller()?;
+    if owner.is(Kind::ReplicaSet) {
+        return Some(&cluster.get::<ReplicaSet>(owner.namespace(), &owner.name).found()?.spec.template.spec);
+    }
+    if owner.is(Kind::Job) {
+        return Some(&cluster.get::<Job>(owner.namespace(), &owner.name).found()?.spec.template.spec);
+    }
+    let set =
+        cluster.get::<StatefulSet>(owner.namespace(), &owner.name).found().filter(|_| owner.is(Kind::StatefulSet))?;
+    let is_current = label(pod) == Some(set.status.update_revision.as_str());
+    is_current.then_some(&*set.spec.template.spec)
+}
+
+impl Rewritten<'_> {
+    fn tell(&self, finding: Finding, pod: &Pod) -> Finding {
+        let source = pod.controller().unwrap_or_else(|| pod.reference());
+        let mut finding = finding.evidence(
+            format!("the template has image {}", self.wanted),
+            &source,
+            "spec.template.spec.containers",
+        );
+        if let Some(patches) = pod.metadata.annotations.get(KYVERNO) {
+            finding = finding.evidence(shorten(patches, 200), &pod.reference(), "metadata.annotations");
+        }
+        for object in &self.by {
+            finding = finding.because(object.clone());
+        }
+        match (&self.rule, self.by.first()) {
+            (Some(rule), Some(policy)) => finding.fix_command(
+                format!(
+                    "Correct rule {rule} of {}, so that it does not change {} to an image that does not exist",
+                    policy.title(),
+                    self.wanted
+                ),
+                kubectl(["get", &policy.kind.to_lowercase(), &policy.name, "-o", "yaml"]),
+            ),
+            (_, Some(_)) => finding.fix_command(
+                "Check the mutating webhooks for the one that changes images, and correct its mapping",
+                kubectl(["get", "mutatingwebhookconfigurations"]),
+            ),
+            _ => finding
+                .fix("Find what changes the image of new pods (a mutating webhook or policy), and correct it there"),
+        }
+    }
+}
+
+/// The image of a revision that runs, if the image is the difference.
+fn tell_change(cluster: &Cluster, finding: Finding, pod: &Pod, container: &str, failure: PullFailure) -> Finding {
+    let Some(comparison) = comparison(cluster, pod).filter(|c| c.ready > 0 && c.is_current) else { return finding };
+    let Some(change) = comparison.changes.iter().find(|change| change.is_about(container, "image")) else {
+        return finding;
+    };
+    let finding = finding.evidence(comparison.text(), &comparison.object, &change.path);
+    let is_wrong = matches!(failure, PullFailure::NoSuchTag | PullFailure::NoSuchRepository | PullFailure::InvalidName);
+    match change.before.as_ref().filter(|_| is_wrong) {
+        Some(before) => {
+            finding.fix(format!("{} runs {before}: use it until the new image exists", comparison.revision))
+        }
+        None => finding,
+    }
 }
 
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html>
@@ -439,5 +577,32 @@ mod tests {
         assert!(!said.text().contains("--docker-password"));
         let other = cron.replace("docker-registry registry", "docker-registry registry-2");
         assert!(check(&RULE, &[&pod, secret, &other]).text().contains("--docker-password"));
+    }
+
+    #[test]
+    fn fires_for_an_image_that_a_policy_changed() {
+        let set = |image: &str| {
+            format!(
+                "{{apiVersion: apps/v1, kind: ReplicaSet, metadata: {{name: web-1, namespace: shop}}, spec: {{template: {{spec: \
+                 {{containers: [{{name: app, image: '{image}'}}]}}}}}}}}"
+            )
+        };
+        let pod = pod("r.io/a:v1", "", "ErrImagePull", NOT_FOUND);
+        let owned = |annotations: &str| {
+            let owner = "ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-1, controller: true}]";
+            pod.replace("uid: u,", &format!("uid: u, {owner}, annotations: {{{annotations}}},"))
+        };
+        let kyverno = owned(
+            "policies.kyverno.io/last-applied-patches: 'mirror.use-mirror.kyverno.io: replaced /spec/containers/0/image'",
+        );
+        let said = check(&RULE, &[&kyverno, &set("a:v1")]);
+        assert!(
+            said.finding()
+                .message
+                .ends_with("; its template has a:v1: rule mirror of ClusterPolicy use-mirror changes it on admission")
+        );
+        assert!(!said.text().contains("set image"));
+        assert!(check(&RULE, &[&owned(""), &set("a:v1")]).text().contains("or later in the pod itself"));
+        assert!(!check(&RULE, &[&owned(""), &set("r.io/a:v1")]).text().contains("its template has"));
     }
 }

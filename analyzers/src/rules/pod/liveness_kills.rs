@@ -2,6 +2,7 @@ use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::workloads::exit::describe;
 use crate::kubernetes::workloads::probe::{self, ProbeKind};
 use crate::kubernetes::workloads::restarts::{Affected, affected, unsteady_groups};
+use crate::kubernetes::workloads::revision::comparison;
 use crate::rules::container::ContainerReport;
 use crate::snapshot::{Cluster, Object, ObjectRef};
 
@@ -27,7 +28,8 @@ declare_rule! {
     ///
     /// Point the probe at a port and path that the container serves. For slow starts add a `startupProbe` instead of
     /// increasing `initialDelaySeconds`. A liveness probe must not depend on other services; check those in the
-    /// readiness probe.
+    /// readiness probe. An `httpGet` probe that is answered with an HTTP/2 frame targets a gRPC server: use a `grpc`
+    /// probe. If the pods of another revision are ready with the same probe and a higher CPU limit, restore that limit.
     ///
     /// ## Exceptions
     ///
@@ -40,8 +42,8 @@ declare_rule! {
     "pod/liveness-kills": Error,
     "the kubelet kills a container repeatedly because its liveness or startup probe fails",
     needs: [Pod, Event],
-    optional: [ReplicaSet, Job],
-    explained_by: ["rbac/denied"],
+    optional: [ReplicaSet, Job, StatefulSet],
+    explained_by: ["rbac/denied", "statefulset/outdated-pod", "workload/env-order"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -61,12 +63,23 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
     let probe = kind.of(container.spec);
     let action = probe.map(probe::describe).unwrap_or_default();
     let mismatch = probe.and_then(|probe| probe::port_mismatch(&container.pod.spec, container.spec, probe));
+    let comparison = comparison(cluster, container.pod);
+    let slower = comparison
+        .as_ref()
+        .and_then(|c| Some((c, c.lower_cpu_limit(container.name())?)))
+        .filter(|_| result != probe::HTTP2);
+    let slow = slower.map(|(comparison, change)| {
+        let limit = change.after.as_deref().unwrap_or_default();
+        let before = change.before.as_ref().map_or("none".to_string(), String::clone);
+        format!("; limits.cpu is {limit} ({before} in {}, whose pods are ready)", comparison.revision)
+    });
     let but = mismatch.as_ref().map(|declares| format!(", but {declares}")).unwrap_or_default();
     let message = format!(
-        "{} of {} is killed by its {kind} probe: {action} fails ({result}){but}, {}",
+        "{} of {} is killed by its {kind} probe: {action} fails ({result}){but}, {}{}",
         container.described(),
         owner.title(),
-        container.restarts()
+        container.restarts(),
+        slow.unwrap_or_default()
     );
     let path = format!("{}.{kind}Probe", container.spec_path());
     let mut finding = Finding::error(owner.clone(), message)
@@ -83,11 +96,27 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         finding = finding.evidence(text, &pod, &container.last_end_path());
     }
     let finding = container.report_log(cluster, finding);
-    let finding = finding.fix(format!("Point {path} at a port and path that the container serves"));
-    if container.spec.startup_probe.is_none() && kind == ProbeKind::Liveness {
-        finding.fix("If the container only needs more time to start, add a startupProbe")
-    } else {
-        finding.fix("If the container only needs more time, raise failureThreshold or timeoutSeconds")
+    let Some(probe) = probe else { return finding };
+    if result == probe::HTTP2 {
+        return finding.fix(probe::grpc_fix(container.spec, probe, &path));
+    }
+    if let Some((_, change)) = slower {
+        let limit = format!("{}.resources.limits.cpu", container.spec_path());
+        let to =
+            change.before.as_ref().map_or(format!("Remove {limit}"), |before| format!("Raise {limit} to {before}"));
+        let finding = finding.evidence(change.text(), &pod, &limit);
+        return finding.fix(format!(
+            "{to}: starting needs more CPU than running, and at this limit it takes longer than the probe allows"
+        ));
+    }
+    let is_confirmed = comparison.as_ref().is_some_and(|comparison| comparison.confirms_probe(container.name()));
+    let mut finding = container.tell_change(cluster, finding);
+    if !is_confirmed {
+        finding = finding.fix(format!("Point {path} at a port and path that the container serves"));
+    }
+    match container.spec.startup_probe.is_none() && kind == ProbeKind::Liveness {
+        true => finding.fix("If the container only needs more time to start, add a startupProbe"),
+        false => finding.fix("If the container only needs more time, raise failureThreshold or timeoutSeconds"),
     }
 }
 
@@ -170,5 +199,37 @@ mod tests {
     fn quiet_after_recovery() {
         let recovered = pod(1, &KILLED.replace("T11:59", "T11:30"), "2026-11-21T11:30:46Z");
         check(&RULE, &[&recovered, &event(REFUSED, 9).replace("11:59:50", "11:30:40")]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_for_a_grpc_port_with_the_probe_to_use() {
+        let answer = r#"Liveness probe failed: Get "http://10.0.0.1:8081/healthz": net/http: HTTP/1.x transport connection broken: malformed HTTP response "\x00\x00\x06\x04\x00""#;
+        let said = check(&RULE, &[&pod(3, KILLED, SINCE), &event(answer, 9)]);
+        assert!(said.finding().message.contains("fails (HTTP/2 frame: the port serves gRPC or HTTP/2)"));
+        assert_eq!(said.finding().fix.len(), 1);
+        assert!(said.finding().fix[0].text.contains("livenessProbe.httpGet with grpc (port: 8081)"));
+        let other = answer.replace(r"\x04", r"\x05");
+        assert!(
+            check(&RULE, &[&pod(3, KILLED, SINCE), &event(&other, 9)]).text().contains("(malformed HTTP response)")
+        );
+    }
+
+    #[test]
+    fn fires_for_a_cpu_limit_that_was_lowered() {
+        let of = |name: &str, hash: &str, cpu: &str, text: &str| {
+            let meta = format!(
+                "name: {name}, labels: {{controller-revision-hash: {hash}}}, ownerReferences: [{{apiVersion: apps/v1, kind: StatefulSet, name: web, controller: true}}],"
+            );
+            text.replace("name: web,", &meta)
+                .replace("{name: app, ports", &format!("{{name: app, resources: {{limits: {{cpu: {cpu}}}}}, ports"))
+        };
+        let failing = of("web", "two", "100m", &pod(3, KILLED, SINCE));
+        let ready = of("web-1", "one", "'2'", &pod(0, "{}", SINCE))
+            .replace("status: {", "status: {conditions: [{type: Ready, status: 'True'}], ");
+        let said = check(&RULE, &[&failing, &ready, &event(REFUSED, 9)]);
+        assert!(said.finding().message.ends_with("; limits.cpu is 100m (2 in revision one, whose pods are ready)"));
+        assert!(said.finding().fix[0].text.starts_with("Raise spec.containers[app].resources.limits.cpu to 2"));
+        let said = check(&RULE, &[&failing, &ready.replace("cpu: '2'", "cpu: 100m"), &event(REFUSED, 9)]);
+        assert!(said.finding().fix[0].text.starts_with("Point"));
     }
 }

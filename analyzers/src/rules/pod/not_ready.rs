@@ -30,7 +30,8 @@ declare_rule! {
     /// ## How to fix
     ///
     /// Point the probe at the port and path that the container serves, or fix the dependency the application waits for:
-    /// the body of the readiness response often names a database or another service.
+    /// the body of the readiness response often names a database or another service. The finding lists the fields in
+    /// which the pod differs from a revision whose pods are ready.
     ///
     /// ## Exceptions
     ///
@@ -44,8 +45,8 @@ declare_rule! {
     "pod/not-ready": Error,
     "running pods do not become ready",
     needs: [Pod],
-    optional: [Event, Node, ReplicaSet],
-    explained_by: ["node/*", "rbac/denied"],
+    optional: [Event, Node, ReplicaSet, StatefulSet],
+    explained_by: ["node/*", "rbac/denied", "statefulset/outdated-pod", "workload/env-order"],
 }
 
 /// Why a pod is not ready.
@@ -187,6 +188,7 @@ fn of_probe(
         &pod.reference(),
         &kind.path(name),
     );
+    let is_http2 = result.as_deref() == Some(probe::HTTP2);
     if let Some(result) = result {
         finding = finding.evidence(format!("last result: {result}"), &pod.reference(), "");
     }
@@ -194,7 +196,10 @@ fn of_probe(
         finding = finding.evidence(declares.clone(), &pod.reference(), &format!("spec.containers[{name}].ports"));
     }
     let Some(container) = containers(pod).find(|c| c.name() == name) else { return finding };
-    let finding = container.report_log(cluster, finding);
+    let finding = container.tell_change(cluster, container.report_log(cluster, finding));
+    if is_http2 {
+        return finding.fix(probe::grpc_fix(spec, probe, &kind.path(name)));
+    }
     match mismatch {
         Some(_) => {
             finding.fix(format!("Point the {kind} probe at the port the container listens on ({})", kind.path(name)))

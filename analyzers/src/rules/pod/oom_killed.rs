@@ -1,9 +1,10 @@
 use crate::engine::{Finding, Report, Severity, declare_rule};
 use crate::kubernetes::time::{RECENT, age, human};
+use crate::kubernetes::workloads::mounts::{Mounted, mounts};
 use crate::kubernetes::workloads::restarts::{Affected, PodContainer, affected, judged, unsteady_groups};
 use crate::rules::container::ContainerReport;
 use crate::snapshot::model::{ContainerStateTerminated, Quantity};
-use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::snapshot::{Amount, Cluster, Kind, Object, ObjectRef};
 use crate::text::kubectl;
 
 declare_rule! {
@@ -27,7 +28,8 @@ declare_rule! {
     /// Raise the limit to what the application needs, or configure the application to stay within it: the heap of a JVM
     /// or of Node.js, caches and the number of workers are configured independently of the limit. Steadily growing
     /// usage indicates a memory leak. If the container has no limit, the node ran out of memory: set requests, so that
-    /// fewer pods share the node.
+    /// fewer pods share the node. Files in an `emptyDir` with `medium: Memory` count towards the limit as well: set its
+    /// `sizeLimit` well below the memory limit, or remove `medium: Memory`.
     ///
     /// ## Exceptions
     ///
@@ -36,8 +38,8 @@ declare_rule! {
     "pod/oom-killed": Error,
     "a container is killed because it exceeds its memory limit",
     needs: [Pod],
-    optional: [Event, ReplicaSet, Job],
-    explained_by: [],
+    optional: [Event, ReplicaSet, Job, StatefulSet],
+    explained_by: ["statefulset/outdated-pod"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -75,9 +77,16 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
     let (killed, field) = kill(&container).map_or((None, "state"), |(end, field)| (end.finished_at, field));
     let limit = limit(&container);
     let what = container.described();
-    let why = match &limit {
-        Some((limit, _)) => format!("it exceeded its memory limit of {}", limit.0),
-        None => "it has no memory limit and the node ran out of memory".to_string(),
+    let memory = MemoryVolume::of(&container);
+    let why = match (&limit, &memory) {
+        (Some((limit, _)), Some(memory)) if memory.may_fill(limit) => format!(
+            "files in emptyDir {} (medium: Memory, sizeLimit {}) count towards its memory limit of {}",
+            memory.mounted.volume.name,
+            memory.size.map_or("", |size| size.0.as_str()),
+            limit.0
+        ),
+        (Some((limit, _)), _) => format!("it exceeded its memory limit of {}", limit.0),
+        (None, _) => "it has no memory limit and the node ran out of memory".to_string(),
     };
     let ago = killed.map(|killed| format!(" {} ago", human(age(cluster.now(), killed)))).unwrap_or_default();
     let restarts = container.restarts();
@@ -97,7 +106,62 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
     if let Some((limit, path)) = &limit {
         finding = finding.evidence(format!("memory limit is {}", limit.0), &pod, path);
     }
-    fix(container.report_log(cluster, finding), owner, &container, limit.map(|(limit, _)| limit))
+    if let Some(memory) = &memory {
+        finding = finding.evidence(
+            memory.described(),
+            &pod,
+            &format!("spec.volumes[{}].emptyDir", memory.mounted.volume.name),
+        );
+    }
+    finding = container.tell_change(cluster, container.report_log(cluster, finding));
+    match (memory, limit) {
+        (Some(memory), Some((limit, _))) if memory.may_fill(limit) => memory.fix(finding, &container, limit),
+        (_, limit) => fix(finding, owner, &container, limit.map(|(limit, _)| limit)),
+    }
+}
+
+/// A memory-backed volume of the container.
+struct MemoryVolume<'a> {
+    mounted: Mounted<'a>,
+    size: Option<&'a Quantity>,
+}
+
+impl<'a> MemoryVolume<'a> {
+    /// The largest one.
+    fn of(container: &PodContainer<'a>) -> Option<MemoryVolume<'a>> {
+        let all = mounts(&container.pod.spec, container.spec).filter_map(|mounted| {
+            let dir = mounted.volume.empty_dir.as_ref().filter(|dir| dir.medium == "Memory")?;
+            Some(MemoryVolume { mounted, size: dir.size_limit.as_ref() })
+        });
+        // Without a size limit it may grow up to the memory limit of the pod.
+        all.max_by_key(|volume| (volume.size.is_none(), volume.size.and_then(Amount::of)))
+    }
+
+    /// Whether it alone may reach the memory limit: a volume without a size limit may, but often stays small, like
+    /// `/dev/shm`.
+    fn may_fill(&self, limit: &Quantity) -> bool {
+        self.size.is_some_and(|size| Amount::of(size) >= Amount::of(limit))
+    }
+
+    fn described(&self) -> String {
+        let size = self.size.map_or("no sizeLimit".to_string(), |size| format!("sizeLimit {}", size.0));
+        format!(
+            "files in emptyDir {} (medium: Memory, {size}), mounted at {}, count towards the memory limit and remain after a \
+             restart",
+            self.mounted.volume.name, self.mounted.mount.mount_path
+        )
+    }
+
+    fn fix(&self, finding: Finding, container: &PodContainer, limit: &Quantity) -> Finding {
+        let name = &self.mounted.volume.name;
+        let sum = self.size.and_then(|size| Some(Amount::of(size)? + Amount::of(limit)?)).map(|sum| sum.text("memory"));
+        let raise = sum.map_or(String::new(), |sum| {
+            format!(", or raise {}.resources.limits.memory to {sum}", container.spec_path())
+        });
+        finding
+            .fix(format!("Set sizeLimit of emptyDir {name} well below {}{raise}", limit.0))
+            .fix(format!("Or remove medium: Memory from emptyDir {name}, so that its files are on disk"))
+    }
 }
 
 /// The memory limit of the container, or else of its pod, with the path of the field.
@@ -228,5 +292,26 @@ mod tests {
         assert_eq!(twice("1.5Gi"), None);
         assert_eq!(twice("128e6"), None);
         assert_eq!(twice("-1"), None);
+    }
+
+    #[test]
+    fn fires_because_of_files_in_memory_and_quiet_about_small_ones() {
+        let with = |size: &str| {
+            let pod = pod(LIMIT, RUNS, KILLED).replace(
+                "containers: [{name: app,",
+                &format!(
+                    "volumes: [{{name: c, emptyDir: {{medium: Memory{size}}}}}], containers: [{{name: app, volumeMounts: \
+                     [{{name: c, mountPath: /c}}],"
+                ),
+            );
+            check(&RULE, &[&pod])
+        };
+        let large = with(", sizeLimit: 1Gi");
+        assert!(large.finding().message.contains("files in emptyDir c (medium: Memory, sizeLimit 1Gi) count"));
+        assert!(!large.text().contains("--limits=memory=128Mi") && !large.text().contains("leak"));
+        for small in [with(", sizeLimit: 16Mi"), with("")] {
+            assert!(small.finding().message.contains("it exceeded its memory limit"));
+            assert!(small.text().contains("mounted at /c, count towards the memory limit"));
+        }
     }
 }

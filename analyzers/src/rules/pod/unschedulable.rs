@@ -51,7 +51,7 @@ declare_rule! {
     ],
     explained_by: [
         "pvc/*", "pv/*", "storageclass/*", "pod/missing-reference", "node/not-ready", "node/pressure", "node/cordoned",
-        "controlplane/leader",
+        "controlplane/leader", "deployment/rollout-deadlock",
     ],
 }
 

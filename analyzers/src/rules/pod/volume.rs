@@ -40,7 +40,9 @@ declare_rule! {
     "a pod's volume cannot be attached or mounted",
     needs: [Pod, Event],
     optional: [PersistentVolumeClaim, VolumeAttachment],
-    explained_by: ["pvc/*", "volumeattachment/failed", "node/not-ready"],
+    explained_by: [
+        "pvc/*", "volumeattachment/failed", "node/not-ready", "workload/node-name", "deployment/rollout-deadlock",
+    ],
 }
 
 /// The pods of one workload that are waiting for one volume.

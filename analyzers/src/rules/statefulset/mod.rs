@@ -1,5 +1,6 @@
+mod outdated_pod;
 mod service;
 
 use crate::engine::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&service::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[&outdated_pod::RULE, &service::RULE];

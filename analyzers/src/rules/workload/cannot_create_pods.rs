@@ -50,7 +50,8 @@ declare_rule! {
         ValidatingWebhookConfiguration, MutatingWebhookConfiguration, ValidatingAdmissionPolicyBinding, Namespace,
     ],
     explained_by: [
-        "quota/exhausted", "webhook/unreachable", "serviceaccount/missing", "priorityclass/missing", "admissionpolicy/*"
+        "quota/exhausted", "webhook/unreachable", "serviceaccount/missing", "priorityclass/missing", "admissionpolicy/*",
+        "workload/limit-range",
     ],
 }
 

@@ -1,10 +1,16 @@
 mod cannot_create_pods;
 mod disruption_budget;
+mod env_order;
 mod host_access;
 mod image_tag;
+mod limit_range;
+mod memory_volume;
+mod mounted_files;
+mod node_name;
 mod not_observed;
 mod overlapping_selectors;
 mod privileged;
+mod probe_protocol;
 mod probes;
 mod resources;
 mod rollout_stuck;
@@ -18,11 +24,17 @@ use crate::engine::BuiltIn;
 pub(super) const RULES: &[&BuiltIn] = &[
     &cannot_create_pods::RULE,
     &disruption_budget::RULE,
+    &env_order::RULE,
     &host_access::RULE,
     &image_tag::RULE,
+    &limit_range::RULE,
+    &memory_volume::RULE,
+    &mounted_files::RULE,
+    &node_name::RULE,
     &not_observed::RULE,
     &overlapping_selectors::RULE,
     &privileged::RULE,
+    &probe_protocol::RULE,
     &probes::RULE,
     &resources::RULE,
     &rollout_stuck::RULE,

@@ -3,6 +3,7 @@ use std::time::Duration;
 use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::disruption::scaled;
 use crate::kubernetes::time;
+use crate::kubernetes::workloads::revision::sides;
 use crate::snapshot::model::{
     Condition, DaemonSet, Deployment, Pod, PodSpec, ReplicaSet, StatefulSet, Timestamp, UpdateStrategy, condition,
 };
@@ -46,7 +47,10 @@ declare_rule! {
     "a rollout is not progressing",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, Pod, Job, CronJob],
-    explained_by: ["pod/*", "node/*", "pvc/*", "workload/cannot-create-pods", "workload/unavailable"],
+    explained_by: [
+        "pod/*", "node/*", "pvc/*", "workload/cannot-create-pods", "workload/unavailable", "statefulset/outdated-pod",
+        "deployment/rollout-deadlock", "workload/node-name", "workload/limit-range",
+    ],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -102,18 +106,6 @@ fn of_deployment(cluster: &Cluster, deployment: &Deployment) -> Option<Finding> 
     Some(with_fix(finding, &object))
 }
 
-/// The ReplicaSet of the current revision and the older ones that still have pods.
-fn sides<'a>(cluster: &'a Cluster, deployment: &Deployment) -> Option<(&'a ReplicaSet, Vec<&'a ReplicaSet>)> {
-    const REVISION: &str = "deployment.kubernetes.io/revision";
-    let object = deployment.reference();
-    let sets = cluster.in_namespace::<ReplicaSet>(deployment.namespace()).iter();
-    let own: Vec<&ReplicaSet> = sets.filter(|set| set.controller().as_ref() == Some(&object)).collect();
-    let revision = |set: &ReplicaSet| set.annotation(REVISION).and_then(|text| text.parse::<u64>().ok());
-    let new = own.iter().copied().max_by_key(|set| (revision(set), set.created()))?;
-    let old = own.into_iter().filter(|set| set.name() != new.name() && set.status.replicas > 0);
-    Some((new, old.collect()))
-}
-
 /// `ReplicaSet web-2 has 0 of 1 pod ready`.
 fn of_ready(set: &ReplicaSet) -> String {
     let wanted = set.spec.replicas.unwrap_or(1);
@@ -160,6 +152,12 @@ fn of_stateful_set(cluster: &Cluster, set: &StatefulSet) -> Option<Finding> {
             "status.updateRevision",
         )
         .evidence(not_ready(pod), &pod.reference(), "status.conditions[Ready]");
+    // The template that the pod waits for is not the one that fails.
+    if !is_updated && spec.pod_management_policy != "Parallel" {
+        let delete = kubectl(["-n", set.namespace(), "delete", "pod", pod.name()]);
+        let text = format!("Delete pod {}, so that it is recreated from the current template", pod.name());
+        return Some(finding.fix_command(text, delete));
+    }
     Some(with_fix(finding, &object))
 }
 

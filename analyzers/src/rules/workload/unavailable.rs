@@ -45,7 +45,10 @@ declare_rule! {
     "a workload has fewer available pods than desired",
     needs: [],
     optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Pod, Node, Job, CronJob],
-    explained_by: ["pod/*", "node/*", "pvc/*", "workload/cannot-create-pods", "workload/not-observed"],
+    explained_by: [
+        "pod/*", "node/*", "pvc/*", "workload/cannot-create-pods", "workload/not-observed", "statefulset/outdated-pod",
+        "workload/node-name",
+    ],
 }
 
 /// A workload with its desired and available numbers of pods.

@@ -38,6 +38,42 @@ pub struct ConfigMapData {
     pub values: BTreeMap<String, String>,
     /// The addresses in the other values, with their keys.
     pub addresses: Vec<(String, Address)>,
+    /// The keys whose value has a line that starts with `#!` near its beginning.
+    pub scripts: Vec<(String, Shebang)>,
+}
+
+/// Where the line `#!INTERPRETER` of a script is. The kernel only recognizes it at the very beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shebang {
+    pub interpreter: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// Whether other characters precede it in its line: blanks, or a byte order mark.
+    pub is_indented: bool,
+    /// Whether the line ends with a carriage return, which becomes part of the interpreter's name.
+    pub has_carriage_return: bool,
+}
+
+impl Shebang {
+    /// The first `#!` in the first lines of a text.
+    fn find(text: &str) -> Option<Shebang> {
+        const MAX_LINES: usize = 20;
+        text.split('\n').take(MAX_LINES).enumerate().find_map(|(n, line)| {
+            let bare = line.trim_start_matches(|c: char| c == '\u{feff}' || c.is_whitespace());
+            let rest = bare.strip_prefix("#!")?;
+            Some(Shebang {
+                interpreter: rest.split_whitespace().next().unwrap_or_default().to_string(),
+                line: n + 1,
+                is_indented: bare.len() != line.len(),
+                has_carriage_return: rest.ends_with('\r'),
+            })
+        })
+    }
+
+    /// Whether the kernel finds it.
+    pub fn is_first(&self) -> bool {
+        self.line == 1 && !self.is_indented
+    }
 }
 
 /// `data` of a Secret. `None` for the keys means that they are not known (a list of metadata only).
@@ -52,6 +88,16 @@ impl ConfigMap {
     /// Whether it has the key; `None` if its keys are not known.
     pub fn has_key(&self, key: &str) -> Option<bool> {
         has_key(&self.data.keys, &self.binary_data, key)
+    }
+
+    /// Whether the key's value is a known text, not binary data.
+    pub fn has_text(&self, key: &str) -> bool {
+        has_key(&self.data.keys, &None, key) == Some(true)
+    }
+
+    /// The `#!` line of the key's value.
+    pub fn shebang(&self, key: &str) -> Option<&Shebang> {
+        self.data.scripts.iter().find(|(k, _)| k == key).map(|(_, shebang)| shebang)
     }
 }
 
@@ -119,8 +165,9 @@ impl<'de> Deserialize<'de> for ConfigMapData {
             addresses.into_iter().map(|address| (key.clone(), address)).collect::<Vec<_>>()
         };
         let addresses = all.iter().flat_map(of).collect();
+        let scripts = all.iter().filter_map(|(key, value)| Some((key.clone(), Shebang::find(value)?))).collect();
         let values = all.into_iter().filter(|(key, _)| is_corefile(key)).collect();
-        Ok(ConfigMapData { keys: Some(keys), values, addresses })
+        Ok(ConfigMapData { keys: Some(keys), values, addresses, scripts })
     }
 }
 
@@ -198,6 +245,20 @@ mod tests {
         let addresses: Vec<String> = map.data.addresses.iter().map(|(key, a)| format!("{key} {a}")).collect();
         assert_eq!(addresses, ["DB_HOST db:5432", "URL api:80"]);
         assert!(!format!("{map:?}").contains("secret"));
+    }
+
+    #[test]
+    fn keeps_of_a_script_only_its_interpreter() {
+        let map: ConfigMap = serde_json::from_str(
+            r##"{"metadata":{"name":"c"},"data":{"a":"#!/bin/sh\nx","b":"\n#!/bin/bash -e\n","c":"#!/bin/sh\r\n","d":"x","e":"\ufeff#!/bin/sh"}}"##,
+        )
+        .unwrap();
+        let of = |key: &str| map.shebang(key).map(|s| (s.interpreter.as_str(), s.line, s.is_first()));
+        assert_eq!(of("a"), Some(("/bin/sh", 1, true)));
+        assert_eq!(of("b"), Some(("/bin/bash", 2, false)));
+        assert!(map.shebang("c").unwrap().has_carriage_return);
+        assert_eq!(of("d"), None);
+        assert_eq!(of("e"), Some(("/bin/sh", 1, false)));
     }
 
     #[test]

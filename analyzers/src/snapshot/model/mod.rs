@@ -21,7 +21,7 @@ mod workload;
 
 pub(crate) use bound::TOKEN_VOLUME;
 pub use bound::{BoundSpec, TemplateSpec};
-pub use config::{ConfigMap, Secret};
+pub use config::{ConfigMap, Secret, Shebang};
 pub use custom::{CustomResource, CustomResourceDefinition, PolicyResult, WebhookClientConfig};
 pub use event::Event;
 pub use gateway::{

@@ -33,6 +33,9 @@ api_types! {
 
     /// What the pods of one template have in common. The node of a pod is in [`BoundSpec`].
     pub struct PodSpec {
+        /// Only in templates: it bypasses the scheduler.
+        #[serde(skip_serializing_if = "is_empty")]
+        pub node_name: Interned,
         pub service_account_name: Interned,
         pub automount_service_account_token: Option<bool>,
         pub host_network: bool,
@@ -102,6 +105,8 @@ api_types! {
         pub run_as_user: Option<i64>,
         pub run_as_non_root: Option<bool>,
         pub allow_privilege_escalation: Option<bool>,
+        pub read_only_root_filesystem: Option<bool>,
+        pub fs_group: Option<i64>,
     }
 
     pub struct Container {
@@ -136,6 +141,7 @@ api_types! {
         pub name: Interned,
         pub mount_path: Interned,
         pub sub_path: Interned,
+        pub sub_path_expr: Interned,
     }
 
     pub struct EnvVar {
@@ -206,26 +212,37 @@ api_types! {
         pub persistent_volume_claim: Option<Box<ClaimVolumeSource>>,
         pub projected: Option<Shared<ProjectedVolumeSource>>,
         pub host_path: Option<Box<HostPathVolumeSource>>,
+        pub empty_dir: Option<Box<EmptyDirVolumeSource>>,
         /// A generic ephemeral volume. Its claim is named after pod and volume.
         pub ephemeral: Option<EphemeralVolumeSource>,
     }
 
     pub struct EphemeralVolumeSource {}
 
+    pub struct EmptyDirVolumeSource {
+        /// `Memory` for a tmpfs.
+        pub medium: Interned,
+        pub size_limit: Option<Quantity>,
+    }
+
     pub struct ConfigMapVolumeSource {
         pub name: Interned,
         pub items: SharedSlice<KeyToPath>,
         pub optional: bool,
+        pub default_mode: Option<i32>,
     }
 
     pub struct SecretVolumeSource {
         pub secret_name: Interned,
         pub items: SharedSlice<KeyToPath>,
         pub optional: bool,
+        pub default_mode: Option<i32>,
     }
 
     pub struct KeyToPath {
         pub key: String,
+        pub path: String,
+        pub mode: Option<i32>,
     }
 
     pub struct ClaimVolumeSource {
@@ -305,6 +322,10 @@ api_types! {
         pub started_at: Option<Timestamp>,
         pub finished_at: Option<Timestamp>,
     }
+}
+
+fn is_empty(word: &Interned) -> bool {
+    word.as_str().is_empty()
 }
 
 /// One of the three states. Without any, the container is waiting (the default of the API).
