@@ -12,6 +12,8 @@ mod container;
 mod controlplane;
 mod crd;
 mod cronjob;
+mod csidriver;
+mod csinode;
 mod daemonset;
 mod deployment;
 mod dns;
@@ -38,6 +40,7 @@ mod statefulset;
 mod storageclass;
 mod user_managed;
 mod volumeattachment;
+mod volumesnapshot;
 mod vpa;
 mod webhook;
 mod workload;
@@ -61,6 +64,8 @@ pub fn all() -> Vec<&'static dyn Rule> {
         controlplane::RULES,
         crd::RULES,
         cronjob::RULES,
+        csidriver::RULES,
+        csinode::RULES,
         daemonset::RULES,
         deployment::RULES,
         dns::RULES,
@@ -86,6 +91,7 @@ pub fn all() -> Vec<&'static dyn Rule> {
         statefulset::RULES,
         storageclass::RULES,
         volumeattachment::RULES,
+        volumesnapshot::RULES,
         vpa::RULES,
         webhook::RULES,
         workload::RULES,

@@ -6,6 +6,16 @@ use crate::kubernetes::nodes::lease;
 use crate::kubernetes::time::{SCHEDULE, START, age};
 use crate::snapshot::model::{Condition, Lease, Node, Pod, Timestamp};
 use crate::snapshot::{Cluster, Object};
+use crate::text::kubectl;
+
+/// What releases the pods and volumes of a node that is lost (KEP-2268), with [`out_of_service`].
+pub const OUT_OF_SERVICE: &str = "Recover the node; or, once the machine is certainly off, set the out-of-service taint to \
+                                  delete its pods and detach its volumes, or delete the Node";
+
+/// The command that marks a node as shut down.
+pub fn out_of_service(node: &str) -> String {
+    kubectl(["taint", "node", node, "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"])
+}
 
 const PRESSURES: [&str; 3] = ["MemoryPressure", "DiskPressure", "PIDPressure"];
 

@@ -48,6 +48,12 @@ impl<'a> Claims<'a> {
             self.obstacles.push(Obstacle::ClaimInUse { claim: name.clone(), pod: user.to_string() });
         }
         let volume = spec.and_then(|spec| spec.volume_name.as_deref()).filter(|volume| !volume.is_empty());
+        // A claim that requests a volume by name is bound immediately or never.
+        let is_pending = status.and_then(|status| status.phase.as_deref()) == Some("Pending");
+        let is_bound = claim.annotation("pv.kubernetes.io/bind-completed").is_some();
+        if volume.is_some() && is_pending && !is_bound {
+            return self.obstacles.push(Obstacle::ClaimUnbound(name));
+        }
         if let Some(volume) = volume {
             match cluster.get::<PersistentVolume>("", volume) {
                 Lookup::Found(volume) => self.reaches.push(Reach::Of(volume)),

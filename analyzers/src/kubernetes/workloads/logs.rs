@@ -1,8 +1,10 @@
 //! Which container logs to read.
 
+use crate::kubernetes::storage::csi::awaited_containers;
 use crate::kubernetes::time::{RECENT, to_start};
 use crate::kubernetes::workloads::job::failed_attempt;
 use crate::kubernetes::workloads::restarts::{PodContainer, containers, judged};
+use crate::snapshot::model::Pod;
 use crate::snapshot::{Cluster, PodGroup};
 
 /// The maximum number of logs to read.
@@ -20,12 +22,28 @@ pub struct LogRequest {
 }
 
 /// The logs that may explain a failure: one container per workload that crashes, fails or does not become ready, the
-/// most severe problems first, at most 20.
+/// most severe problems first, then the controllers of storage that claims or volumes are waiting for; at most 20.
 pub fn logs_wanted(cluster: &Cluster) -> Vec<LogRequest> {
     let wanted = cluster.pod_groups().iter().filter_map(|group| worst(cluster, group));
     let mut wanted: Vec<(Trouble, LogRequest)> = wanted.collect();
     wanted.sort_by_key(|(trouble, _)| *trouble);
-    wanted.into_iter().take(MAX_LOGS).map(|(_, request)| request).collect()
+    let mut requests: Vec<LogRequest> = wanted.into_iter().map(|(_, request)| request).collect();
+    for request in awaited_containers(cluster).into_iter().map(|(pod, container)| running(pod, container)) {
+        if !requests.contains(&request) {
+            requests.push(request);
+        }
+    }
+    requests.truncate(MAX_LOGS);
+    requests
+}
+
+fn running(pod: &Pod, container: &str) -> LogRequest {
+    LogRequest {
+        namespace: pod.metadata.namespace.to_string(),
+        pod: pod.metadata.name.clone(),
+        container: container.to_string(),
+        previous_first: false,
+    }
 }
 
 /// Ordered from most to least severe.

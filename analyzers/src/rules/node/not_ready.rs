@@ -1,4 +1,4 @@
-use crate::kubernetes::nodes::kubelet::KubeletExt;
+use crate::kubernetes::nodes::kubelet::{KubeletExt, OUT_OF_SERVICE, out_of_service};
 use crate::kubernetes::nodes::lease::LeaseExt;
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ declare_rule! {
     /// ## How to fix
     ///
     /// Follow the condition's message: start the container runtime or the kubelet, install or repair the network
-    /// plugin, or restore the machine. If the machine is permanently lost, `kubectl delete node NODE` releases its pods
-    /// and volumes.
+    /// plugin, or restore the machine. If the machine is certainly off, the taint `node.kubernetes.io/out-of-service`
+    /// deletes its pods and detaches their volumes; `kubectl delete node NODE` does so if it is permanently lost.
     ///
     /// ## Exceptions
     ///
@@ -155,7 +155,19 @@ fn complete(mut finding: Finding, cluster: &Cluster, node: &Node, is_silent: boo
         "Check the node's conditions and events, then the kubelet log on the machine (journalctl -u kubelet)",
         kubectl(["describe", "node", node.name()]),
     );
-    if is_silent { finding.fix(GONE) } else { finding }
+    if is_silent && holds_pods(cluster, node) {
+        finding.fix_command(OUT_OF_SERVICE, out_of_service(node.name()))
+    } else if is_silent {
+        finding.fix(GONE)
+    } else {
+        finding
+    }
+}
+
+/// Whether pods that were evicted from a lost node cannot be deleted, so that their volumes stay attached to it.
+fn holds_pods(cluster: &Cluster, node: &Node) -> bool {
+    let is_marked = node.spec.taints.iter().any(|taint| taint.key == "node.kubernetes.io/out-of-service");
+    !is_marked && cluster.pods_on_node(node.name()).iter().any(|pod| pod.is_terminating())
 }
 
 #[cfg(test)]
@@ -268,5 +280,16 @@ mod tests {
         let reporting = READY.replace("11:30", "11:58");
         check(&RULE, &[&node("worker-1", &reporting), &stale, &alive]).finds_nothing();
         check(&RULE, &["{apiVersion: v1, kind: Node, metadata: {name: worker-1}}"]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_with_the_taint_that_releases_evicted_pods() {
+        let lost = node("worker-1", "status: Unknown, lastTransitionTime: '2026-11-21T11:41:00Z'");
+        let evicted = POD.replace("namespace: shop", "namespace: shop, deletionTimestamp: '2026-11-21T11:46:00Z'");
+        let taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute";
+        assert!(check(&RULE, &[&lost, &evicted]).text().contains(taint));
+        assert!(!check(&RULE, &[&lost, POD]).text().contains(taint));
+        let marked = lost.replace("status: {", "spec: {taints: [{key: node.kubernetes.io/out-of-service}]}, status: {");
+        assert!(!check(&RULE, &[&marked, &evicted]).text().contains(taint));
     }
 }

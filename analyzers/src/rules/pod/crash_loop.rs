@@ -1,4 +1,5 @@
 use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::scheduling::{claim_names, claim_reference};
 use crate::kubernetes::workloads::exit::describe;
 use crate::kubernetes::workloads::restarts::{Affected, PodContainer, affected, unsteady_groups};
 use crate::kubernetes::workloads::{probe, start_error};
@@ -43,10 +44,7 @@ declare_rule! {
     "a container crashes and is restarted repeatedly",
     needs: [Pod],
     optional: [Event, ReplicaSet, Job, StatefulSet, ConfigMap, Secret, Node],
-    explained_by: [
-        "pod/oom-killed", "pod/liveness-kills", "rbac/denied", "dns/corefile", "statefulset/outdated-pod",
-        "workload/env-order", "workload/mounted-files",
-    ],
+    explained_by: ["pod/oom-killed", "pod/liveness-kills", "rbac/denied", "dns/corefile", "statefulset/outdated-pod", "workload/env-order", "workload/mounted-files", "pod/fs-group", "pvc/resize"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -94,10 +92,21 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
             finding = finding.because(ObjectRef::new(Kind::ConfigMap, namespace, &config_map.name));
         }
     }
+    if finding.evidence.iter().any(|evidence| is_full(&evidence.text)) {
+        for claim in claim_names(container.pod) {
+            finding = finding.because(claim_reference(container.pod, &claim));
+        }
+    }
     match explained {
         Some(explained) => tell_cause(finding, &explained),
         None => finding.fix_command("Check the previous container's logs", container.log_command(owner)),
     }
+}
+
+/// Whether a log line reports that a volume is full.
+fn is_full(line: &str) -> bool {
+    let line = line.to_lowercase();
+    ["no space left on device", "enospc", "disk quota exceeded"].iter().any(|text| line.contains(text))
 }
 
 #[cfg(test)]
@@ -230,5 +239,17 @@ mod tests {
         check(&RULE, &[&init]).finds_nothing();
         check(&RULE, &["{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {containers: [{name: app}]}}"])
             .finds_nothing();
+    }
+
+    #[test]
+    fn fires_because_of_the_claim_whose_volume_is_full() {
+        let spec = "{restartPolicy: Always, containers: [{name: app}], volumes: [{name: d, persistentVolumeClaim: {claimName: data}}]}";
+        let pod = pod(spec, 4, WAITING, ENDED);
+        let because = |line: &str| {
+            let said = TestCluster::new(&[&pod]).log("shop", "web-0", "app", &[line, "bye"]).check(&RULE);
+            said.finding().because.iter().map(|object| object.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(because("FATAL: could not write: No space left on device"), ["PersistentVolumeClaim shop/data"]);
+        assert!(because("FATAL: could not write").is_empty());
     }
 }

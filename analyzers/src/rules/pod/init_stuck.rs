@@ -40,7 +40,7 @@ declare_rule! {
     "an init container fails repeatedly or does not complete",
     needs: [Pod],
     optional: [Event, ReplicaSet, Job, StatefulSet, ConfigMap, Secret, Node],
-    explained_by: ["pod/oom-killed", "rbac/denied", "statefulset/outdated-pod", "workload/env-order"],
+    explained_by: ["pod/oom-killed", "rbac/denied", "statefulset/outdated-pod", "workload/env-order", "pod/fs-group"],
 }
 
 /// An init container that runs longer than this counts as failed.

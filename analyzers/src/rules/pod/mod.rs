@@ -1,6 +1,7 @@
 mod cannot_start;
 mod crash_loop;
 mod evicted;
+mod fs_group;
 mod image_pull;
 mod init_stuck;
 mod liveness_kills;
@@ -21,6 +22,7 @@ pub(super) const RULES: &[&BuiltIn] = &[
     &cannot_start::RULE,
     &crash_loop::RULE,
     &evicted::RULE,
+    &fs_group::RULE,
     &image_pull::RULE,
     &init_stuck::RULE,
     &liveness_kills::RULE,

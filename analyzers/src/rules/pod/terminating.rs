@@ -1,5 +1,5 @@
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::nodes::kubelet::KubeletExt;
+use crate::kubernetes::nodes::kubelet::{KubeletExt, OUT_OF_SERVICE, out_of_service};
 use crate::kubernetes::time::{age, human};
 use crate::kubernetes::workloads::readiness;
 use crate::snapshot::model::{Node, Pod, Timestamp};
@@ -102,11 +102,8 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, pod: &Pod, deleted: Timestamp, 
         return finding
             .fix_command(text, kubectl(["-n", namespace, "patch", "pod", name, "--type=merge", "-p", patch]));
     }
-    if lost.is_some() {
-        return finding.fix_command(
-            "Recover the node, or delete it if it is permanently gone",
-            kubectl(["delete", "node", node]),
-        );
+    if lost.is_some() && cluster.get::<Node>("", node).found().is_some() {
+        return finding.fix_command(OUT_OF_SERVICE, out_of_service(node));
     }
     finding.fix_command(
         "Check the kubelet's log on the node; force the deletion only if the containers are certainly not running",

@@ -3,7 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::{Finding, Report, Severity, declare_rule};
 use crate::kubernetes::scheduling::clauses::{Clause, clauses, sentence};
 use crate::kubernetes::scheduling::waiting::{Judge, Waiting, Why, blocked_only_by};
-use crate::kubernetes::scheduling::{Obstacle, Placement, Refusal, claim_names, claim_reference, resources};
+use crate::kubernetes::scheduling::{Obstacle, Placement, Refusal, Shortage, claim_names, claim_reference, resources};
+use crate::kubernetes::storage::{bound_volume, misnamed};
 use crate::kubernetes::time::{SCHEDULE, START};
 use crate::snapshot::model::{Node, Pod, Timestamp};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef, PodGroup};
@@ -32,7 +33,8 @@ declare_rule! {
     /// ## How to fix
     ///
     /// Lower the pod's requirements or correct them to match existing nodes, or add what is missing: a node of the
-    /// required size, a label, a toleration, a volume in the right zone. The scheduler uses requests, not actual usage.
+    /// required size, a label, a toleration, a volume in the right zone. The scheduler uses requests, not actual usage. A
+    /// pod of a DaemonSet can run only on its node: free resources there, or give it a priority that preempts other pods.
     ///
     /// ## Exceptions
     ///
@@ -104,7 +106,7 @@ fn refused<'a>(
         let finding = match same.placements.first() {
             None => from_scheduler_message(group, &same),
             Some(first) if !first.obstacles.is_empty() => about_claims(group, &same),
-            Some(_) => about_nodes(group, &same),
+            Some(_) => about_nodes(cluster, group, &same),
         };
         let mut finding =
             scheduler_evidence(finding, sample).key(kind).pods(same.pods.len()).since(earliest(&same.pods));
@@ -149,7 +151,7 @@ fn subject(group: &PodGroup, pods: usize) -> (String, bool) {
     }
 }
 
-fn about_nodes(group: &PodGroup, same: &SameCause) -> Finding {
+fn about_nodes(cluster: &Cluster, group: &PodGroup, same: &SameCause) -> Finding {
     let is_pinned = same.placements.iter().all(|placement| placement.is_pinned);
     let placements =
         if is_pinned { same.placements.as_slice() } else { &same.placements[..same.placements.len().min(1)] };
@@ -178,7 +180,19 @@ fn about_nodes(group: &PodGroup, same: &SameCause) -> Finding {
         finding = node_evidence(finding, clause);
     }
     if let Some(clause) = clauses.first() {
-        finding = fix(finding, group, clause, same.pods.first().map(|waiting| waiting.pod));
+        let sample = same.pods.first().map(|waiting| waiting.pod);
+        finding = match (clause.refusal(), clause.example(), sample) {
+            (Some(Refusal::Lacks(shortages)), Some(node), Some(pod)) if is_pinned => {
+                make_room(cluster, finding, group, pod, node, shortages)
+            }
+            (Some(Refusal::TooManyPods), Some(node), _) if is_pinned => finding.fix_command(
+                format!("Move pods off node {} or raise its kubelet's maxPods; {PRIORITY}", node.name()),
+                kubectl(["describe", "node", node.name()]),
+            ),
+            // The finding about the volume has the fix.
+            (Some(Refusal::Volume(_)), _, Some(pod)) if has_misnamed_volume(cluster, pod) => finding,
+            _ => fix(finding, group, clause, sample),
+        };
     }
     for node in same.placements.iter().flat_map(blocked_nodes) {
         finding = finding.because(node.reference());
@@ -188,8 +202,68 @@ fn about_nodes(group: &PodGroup, same: &SameCause) -> Finding {
         for claim in claim_names(waiting.pod) {
             finding = finding.because(claim_reference(waiting.pod, &claim));
         }
+        let volumes = waiting.pod.spec.volumes.iter().filter_map(|volume| bound_volume(cluster, waiting.pod, volume));
+        finding = volumes.fold(finding, |finding, volume| finding.because(volume.reference()));
     }
     finding
+}
+
+/// Whether a volume of the pod is pinned to a node whose label differs from its name (see `pv/node-affinity`).
+fn has_misnamed_volume(cluster: &Cluster, pod: &Pod) -> bool {
+    let volumes = pod.spec.volumes.iter().filter_map(|volume| bound_volume(cluster, pod, volume));
+    { volumes }.any(|volume| misnamed(cluster, volume).is_some())
+}
+
+/// How to keep the pods of a DaemonSet from being without room.
+const PRIORITY: &str = "a priorityClassName above that of the pods on the node makes room by preemption";
+
+/// The fixes for a pod of a DaemonSet that lacks resources on its node: no other node helps.
+fn make_room(
+    cluster: &Cluster,
+    finding: Finding,
+    group: &PodGroup,
+    pod: &Pod,
+    node: &Node,
+    shortages: &[Shortage],
+) -> Finding {
+    /// The priority of `system-node-critical`.
+    const NODE_CRITICAL: i32 = 2_000_001_000;
+    let Some(shortage) = shortages.first() else { return finding };
+    let resource = shortage.resource.as_str();
+    let others = cluster.pods_on_node(node.name()).into_iter().filter(|other| !other.is_finished());
+    let sized = others.map(|other| (resources::requests(&other.spec).get(resource), other));
+    let largest = sized
+        .filter(|(_, other)| !cluster.owner_of(other).is(Kind::DaemonSet))
+        .max_by_key(|(size, other)| (*size, std::cmp::Reverse(&other.metadata.name)));
+    let too_big = shortage.requested > shortage.allocatable;
+    let wanted: Vec<String> = shortages.iter().map(Shortage::wanted).collect();
+    let wanted = words::list(&wanted, 3);
+    let describe = kubectl(["describe", "node", node.name()]);
+    let Some((size, largest)) = largest.filter(|(size, _)| !size.is_zero() && !too_big) else {
+        return finding.fix_command(format!("Lower the request: {} cannot provide {wanted}", node.name()), describe);
+    };
+    let owner = cluster.owner_of(largest);
+    let holder = format!("{} in namespace {}", owner.title(), largest.metadata.namespace);
+    let used = format!("{} {resource} in {holder}", size.text(resource));
+    let priority = pod.spec.priority.unwrap_or_default();
+    let mut finding = finding;
+    if priority <= 0 && largest.spec.priority.unwrap_or_default() < NODE_CRITICAL {
+        let field = "spec.template.spec.priorityClassName";
+        let of = if pod.spec.priority_class_name.is_empty() { "is not set" } else { "has no priority above 0" };
+        finding = finding
+            .evidence(
+                format!("priorityClassName {of}, so the pod preempts nothing"),
+                &pod.reference(),
+                "spec.priorityClassName",
+            )
+            .fix(format!(
+                "Set {field} of {} to a class that preempts other pods (system-node-critical for storage and network \
+                 drivers)",
+                group.owner.title()
+            ));
+    }
+    let text = format!("Or free {wanted} on {}, whose largest request is {used}; or lower the request", node.name());
+    finding.fix_command(text, describe)
 }
 
 /// The nodes that would accept the pod if they were ready, healthy or not cordoned.
@@ -312,7 +386,13 @@ fn from_scheduler_message(group: &PodGroup, same: &SameCause) -> Finding {
         None => format!("{subject} cannot be scheduled, {scheduler} reports no reason"),
     };
     let sample = same.pods.first().map_or("", |waiting| waiting.pod.name());
-    Finding::error(group.owner.clone(), message).fix_command(
+    // A claim that is not bound keeps its pods from being scheduled, whatever the scheduler reports.
+    let claims = same
+        .pods
+        .iter()
+        .flat_map(|waiting| claim_names(waiting.pod).into_iter().map(|claim| claim_reference(waiting.pod, &claim)));
+    let finding = claims.fold(Finding::error(group.owner.clone(), message), Finding::because);
+    finding.fix_command(
         "Check the scheduler's events for the pod",
         kubectl(["-n", group.owner.namespace(), "describe", "pod", sample]),
     )
@@ -608,5 +688,38 @@ mod tests {
     fn quiet_on_manifests() {
         let pod = "{apiVersion: v1, kind: Pod, metadata: {name: db, namespace: shop}, spec: {nodeSelector: {a: b}}}";
         TestCluster::new(&[pod]).origin(Origin::Manifests).check(&RULE).finds_nothing();
+    }
+
+    /// Another node does not help a pod of a DaemonSet.
+    #[test]
+    fn fires_with_the_priority_that_makes_room_for_a_daemon_set() {
+        let pinned = |priority: &str| {
+            format!(
+                "
+                apiVersion: v1
+                kind: Pod
+                metadata: {{name: agent-x, namespace: csi, uid: u, creationTimestamp: '2026-11-21T11:00:00Z', ownerReferences:
+                  [{{apiVersion: apps/v1, kind: DaemonSet, name: agent, controller: true}}]}}
+                spec:
+                  {priority}
+                  containers: [{{name: a, resources: {{requests: {{cpu: '2'}}}}}}]
+                  affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [
+                    {{matchFields: [{{key: metadata.name, operator: In, values: [worker-1]}}]}}]}}}}}}
+                status: {{phase: Pending, conditions: [{{type: PodScheduled, status: 'False', reason: Unschedulable,
+                  lastTransitionTime: '2026-11-21T11:00:00Z'}}]}}"
+            )
+        };
+        let busy = "
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: web, namespace: shop}
+            spec: {nodeName: worker-1, containers: [{name: a, resources: {requests: {cpu: '3'}}}]}
+            status: {phase: Running}";
+        let said = |priority: &str| check(&RULE, &[NODES, busy, &pinned(priority)]).text();
+        let without = said("priority: 0");
+        assert!(without.contains("Set spec.template.spec.priorityClassName of DaemonSet agent"), "{without}");
+        assert!(without.contains("largest request is 3 cpu in Pod web in namespace shop"), "{without}");
+        assert!(!without.contains("add a node"), "{without}");
+        assert!(!said("priority: 2000001000").contains("priorityClassName of"));
     }
 }

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::storage::{claim_of, volume_of};
-use crate::kubernetes::time::{PROVISION, START, age};
+use crate::kubernetes::nodes::kubelet::{KubeletExt, OUT_OF_SERVICE, out_of_service};
+use crate::kubernetes::storage::{attachments, bound_volume, claim_of, driver_of, is_attached, users, volume_of};
+use crate::kubernetes::time::{PROVISION, RECENT, START, age};
 use crate::kubernetes::workloads::references::references;
-use crate::snapshot::model::{Event, PersistentVolumeClaim, Pod, TOKEN_VOLUME, VolumeAttachment};
+use crate::snapshot::model::{Deployment, Event, Node, PersistentVolumeClaim, Pod, TOKEN_VOLUME, VolumeAttachment};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::kubectl;
 use crate::text::words::shorten;
@@ -28,20 +29,21 @@ declare_rule! {
     /// ## How to fix
     ///
     /// For `Multi-Attach`, a `ReadWriteOnce` volume is still attached to another node: delete the pod there (a
-    /// Deployment with such a volume needs `strategy.type: Recreate`), or recover or delete the lost node. For mount
-    /// errors follow the message: an unreachable server, a path that does not exist, a missing file system tool on the
-    /// node.
+    /// Deployment with such a volume needs `strategy.type: Recreate`), or recover the lost node or, once its machine is
+    /// certainly off, set the taint `node.kubernetes.io/out-of-service`. For mount errors follow the message: an
+    /// unreachable server, a path that does not exist, a missing file system tool on the node.
     ///
     /// ## Exceptions
     ///
     /// The rule does not fire in the first two minutes after the pod was scheduled, once any container has started, or
-    /// if a Secret, ConfigMap or key is missing (see `pod/missing-reference`).
+    /// if a Secret, ConfigMap or key is missing (see `pod/missing-reference`). Events older than five minutes do not
+    /// count, except for `Multi-Attach`, which is reported only once: it counts while the volume is attached to another
+    /// node.
     "pod/volume": Error,
     "a pod's volume cannot be attached or mounted",
     needs: [Pod, Event],
-    optional: [PersistentVolumeClaim, VolumeAttachment],
-    explained_by: [
-        "pvc/*", "volumeattachment/failed", "node/not-ready", "workload/node-name", "deployment/rollout-deadlock",
+    optional: [PersistentVolumeClaim, VolumeAttachment, PersistentVolume, Node, Deployment],
+    explained_by: ["pvc/*", "volumeattachment/failed", "node/not-ready", "workload/node-name", "deployment/rollout-deadlock", "pv/*", "csinode/driver-missing", "csidriver/attach", "pod/terminating",
     ],
 }
 
@@ -79,7 +81,7 @@ fn decisive<'a>(cluster: &'a Cluster, pod: &Pod) -> Option<&'a Event> {
         matches!(event.reason.as_str(), "FailedMount" | "FailedAttachVolume" | "FailedMapVolume")
             && (uid.is_empty() || pod.metadata.uid.is_empty() || *uid == pod.metadata.uid)
             // The kubelet retries at least every two minutes.
-            && event.last_seen().is_none_or(|seen| age(cluster.now(), seen) < PROVISION)
+            && (event.last_seen().is_none_or(|seen| age(cluster.now(), seen) < PROVISION) || still_holds(cluster, pod, event))
     });
     if events.iter().any(|event| is_missing_reference(pod, &event.message)) {
         // The summary events then report only that the pod is waiting for the missing reference.
@@ -87,6 +89,26 @@ fn decisive<'a>(cluster: &'a Cluster, pod: &Pod) -> Option<&'a Event> {
     }
     events.retain(|event| !is_cache_miss(&event.message));
     events.iter().find(|event| !is_summary(event)).or(events.first()).copied()
+}
+
+/// Whether a Multi-Attach error lasts. The attach/detach controller reports it only once per pod.
+fn still_holds(cluster: &Cluster, pod: &Pod, event: &Event) -> bool {
+    if !event.message.contains("Multi-Attach") {
+        return false;
+    }
+    if !cluster.covers_all(Kind::VolumeAttachment) {
+        return event.last_seen().is_none_or(|seen| age(cluster.now(), seen) < RECENT);
+    }
+    let claim = volume_named(cluster, pod, &event.message)
+        .and_then(|name| pod.spec.volumes.iter().find(|volume| volume.name == name))
+        .and_then(|volume| claim_of(pod, volume));
+    let attached: Vec<&VolumeAttachment> = claim
+        .map(|claim| attachments_of(cluster, &pod.metadata.namespace, &claim))
+        .into_iter()
+        .flatten()
+        .filter(|attachment| is_attached(attachment))
+        .collect();
+    !attached.is_empty() && attached.iter().all(|attachment| attachment.spec.node_name != pod.spec.node_name)
 }
 
 fn is_missing_reference(pod: &Pod, message: &str) -> bool {
@@ -151,23 +173,28 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, waiting: &Waiting) -> Finding {
     }
     if let Some(claim) = &claim {
         finding = finding.because(ObjectRef::new(Kind::PersistentVolumeClaim, namespace, claim));
-        for attachment in attachments(cluster, namespace, claim) {
+        for attachment in attachments_of(cluster, namespace, claim) {
             let node = &attachment.spec.node_name;
-            let state =
-                if attachment.status.as_ref().is_some_and(|s| s.attached) { "attached" } else { "not attached" };
+            let state = if is_attached(attachment) { "attached" } else { "not attached" };
             finding = finding
                 .evidence(format!("volume is {state} to node {node}"), &attachment.reference(), "status.attached")
                 .because(attachment.reference())
                 .because(ObjectRef::new(Kind::Node, "", node));
         }
     }
+    if let Some(volume) = volume {
+        let persistent = bound_volume(cluster, pod, volume);
+        let inline = volume.csi.as_ref().map(|csi| csi.driver.as_str());
+        let driver = inline.or(persistent.and_then(driver_of));
+        let causes = [
+            persistent.map(Object::reference),
+            driver.map(|driver| ObjectRef::new(Kind::CSIDriver, "", driver)),
+            driver.map(|_| ObjectRef::new(Kind::CSINode, "", &pod.spec.node_name)),
+        ];
+        finding = causes.into_iter().flatten().fold(finding, Finding::because);
+    }
     if event.message.contains("Multi-Attach") {
-        return finding
-            .fix(
-                "Delete the pod that still uses the volume on the other node; \
-                 set strategy.type to Recreate for a Deployment with a ReadWriteOnce volume",
-            )
-            .fix_command("Check which node the volume is attached to", kubectl(["get", "volumeattachments"]));
+        return attached_elsewhere(cluster, finding, owner, pod, claim.as_deref());
     }
     let name = &pod.metadata.name;
     finding.fix_command(
@@ -176,11 +203,64 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, waiting: &Waiting) -> Finding {
     )
 }
 
-fn attachments<'a>(cluster: &'a Cluster, namespace: &str, claim: &str) -> Vec<&'a VolumeAttachment> {
+fn attachments_of<'a>(cluster: &'a Cluster, namespace: &str, claim: &str) -> Vec<&'a VolumeAttachment> {
     let claim = cluster.get::<PersistentVolumeClaim>(namespace, claim).found();
-    let Some(volume) = claim.and_then(volume_of) else { return Vec::new() };
-    let all = cluster.all::<VolumeAttachment>().iter();
-    all.filter(|a| a.spec.source.persistent_volume_name.as_deref() == Some(volume)).collect()
+    claim.and_then(volume_of).map(|volume| attachments(cluster, volume).collect()).unwrap_or_default()
+}
+
+/// What holds the volume on another node, and what releases it.
+fn attached_elsewhere(
+    cluster: &Cluster,
+    finding: Finding,
+    owner: &ObjectRef,
+    pod: &Pod,
+    claim: Option<&str>,
+) -> Finding {
+    let namespace = &pod.metadata.namespace;
+    let here = &pod.spec.node_name;
+    let found = claim.and_then(|claim| cluster.get::<PersistentVolumeClaim>(namespace, claim).found());
+    let users = found.map(|claim| users(cluster, claim)).unwrap_or_default();
+    let holder = users.into_iter().find(|user| !user.spec.node_name.is_empty() && user.spec.node_name != *here);
+    let attached = claim.into_iter().flat_map(|claim| attachments_of(cluster, namespace, claim));
+    let attached =
+        attached.filter(|attachment| is_attached(attachment)).map(|attachment| attachment.spec.node_name.as_str());
+    let lost = attached.chain(holder.map(|holder| holder.spec.node_name.as_str())).find_map(|node| {
+        let node = cluster.get::<Node>("", node).found()?;
+        cluster.down(node).map(|_| node)
+    });
+    if let Some(node) = lost {
+        return finding.because(node.reference()).fix_command(OUT_OF_SERVICE, out_of_service(node.name()));
+    }
+    let Some(holder) = holder else {
+        let command = kubectl(["get", "volumeattachments"]);
+        return finding.fix_command("Check which node the volume is attached to, and why it is not detached", command);
+    };
+    let (name, node) = (holder.name(), &holder.spec.node_name);
+    let held_by = cluster.owner_of(holder);
+    let finding =
+        finding.evidence(format!("Pod {name} uses the volume on node {node}"), &holder.reference(), "spec.volumes");
+    if holder.is_terminating() {
+        return finding.because(held_by.into_owned()).fix_command(
+            "Find out why the old pod is still terminating",
+            kubectl(["-n", namespace, "describe", "pod", name]),
+        );
+    }
+    let rolls = cluster.get::<Deployment>(namespace, &owner.name).found().filter(|_| owner.is(Kind::Deployment));
+    let rolls = rolls.is_some_and(|deployment| deployment.spec.strategy.type_ != "Recreate");
+    let delete = kubectl(["-n", namespace, "delete", "pod", name]);
+    if !held_by.same_as(owner) {
+        return finding.fix(format!(
+            "Run the pods of {} and {} on one node (pod affinity), or give each its own volume",
+            owner.title(),
+            held_by.title()
+        ));
+    }
+    let finding = finding.fix_command(format!("Delete Pod {name}, which still uses the volume on node {node}"), delete);
+    if !rolls {
+        return finding;
+    }
+    let owner = owner.title();
+    finding.fix(format!("Set strategy.type of {owner} to Recreate: its volume can be attached to only one node"))
 }
 
 /// A predicate for the subject "volume", without names of pods and of paths inside the kubelet.
@@ -296,5 +376,37 @@ mod tests {
             .now("2026-11-21T11:51:00Z")
             .check(&RULE)
             .finds_nothing();
+    }
+
+    fn attachment(node: &str) -> String {
+        format!(
+            "{{apiVersion: storage.k8s.io/v1, kind: VolumeAttachment, metadata: {{name: at-{node}}}, spec: {{attacher: x, \
+             nodeName: {node}, source: {{persistentVolumeName: pv-7}}}}, status: {{attached: true}}}}"
+        )
+    }
+
+    #[test]
+    fn fires_for_an_old_multi_attach_error_while_it_lasts() {
+        let old = event("FailedAttachVolume", MULTI).replace("11:58:00", "11:10:00");
+        let found = "error Pod shop/db: Pod db cannot start: volume data (claim disk) is still in use by a pod on another \
+            node and can be attached to only one";
+        check(&RULE, &[POD, CLAIM, &old, &attachment("w2")]).finds(&[found]);
+        check(&RULE, &[POD, CLAIM, &old, &attachment("w1")]).finds_nothing();
+        check(&RULE, &[POD, CLAIM, &old]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_with_what_releases_the_volume() {
+        let multi = event("FailedAttachVolume", MULTI);
+        let node = |ready: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Node, metadata: {{name: w2}}, status: {{conditions: [{{type: Ready, status: {ready}}}]}}}}"
+            )
+        };
+        let said = check(&RULE, &[POD, CLAIM, &multi, &attachment("w2"), &node("Unknown")]);
+        assert!(said.text().contains("node.kubernetes.io/out-of-service"), "{}", said.text());
+        let holder = POD.replace("name: db", "name: other").replace("nodeName: w1", "nodeName: w2");
+        let said = check(&RULE, &[POD, CLAIM, &multi, &attachment("w2"), &node("'True'"), &holder]);
+        assert!(said.text().contains("Run the pods of Pod db and Pod other on one node"), "{}", said.text());
     }
 }

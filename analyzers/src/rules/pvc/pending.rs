@@ -1,7 +1,9 @@
 use crate::engine::{Finding, Report, Severity, declare_rule};
 use crate::kubernetes::nearest::nearest_name;
+use crate::kubernetes::storage::csi::{CsiExt, CsiWorkload, Sidecar, snapshots};
 use crate::kubernetes::storage::{
-    NO_PROVISIONER, class_of, class_of_volume, is_default, misfits, phase, users, volume_of, waits_for_consumer,
+    NO_PROVISIONER, class_of, class_of_volume, is_default, misfits, phase, phase_of_volume, refers_to_predecessor,
+    users, volume_of, waits_for_consumer,
 };
 use crate::kubernetes::time::{PROVISION, REPORTED, START, age, human};
 use crate::snapshot::model::{CSIDriver, Event, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, Timestamp};
@@ -14,7 +16,10 @@ declare_rule! {
     ///
     /// That pending claims can be bound: the StorageClass exists (or a PersistentVolume has that class name), a default
     /// class exists for claims without one, the provisioner does not fail, and for classes without a provisioner an
-    /// available PersistentVolume matches in size, access mode, volume mode and selector.
+    /// available PersistentVolume matches in size, access mode, volume mode and selector. A volume whose `claimRef` has
+    /// the `uid` of a deleted claim of the same name is reported as such. Where a provisioner does nothing or fails, the
+    /// finding names the workload that runs it and links to its findings, as it does to a VolumeSnapshot or claim that
+    /// the claim is created from.
     ///
     /// ## Why it matters
     ///
@@ -28,7 +33,9 @@ declare_rule! {
     /// ## How to fix
     ///
     /// Create the StorageClass, or use an existing one: the class of a claim is immutable, so delete and recreate the
-    /// claim. Where volumes are created manually, create one that matches. Where a provisioner fails, check its logs.
+    /// claim. Where volumes are created manually, create one that matches. Where a provisioner fails, check its logs. To
+    /// bind a retained volume to a new claim of the same name, remove `spec.claimRef.uid` from the PersistentVolume; its
+    /// data is kept.
     ///
     /// ## Exceptions
     ///
@@ -44,8 +51,15 @@ declare_rule! {
     "pvc/pending": Error,
     "a PersistentVolumeClaim cannot be bound",
     needs: [PersistentVolumeClaim],
-    optional: [StorageClass, PersistentVolume, Pod, Event, CSIDriver],
-    explained_by: [],
+    optional: [
+        StorageClass, PersistentVolume, Pod, Event, CSIDriver, CSINode, Lease, Deployment, StatefulSet, DaemonSet,
+        ReplicaSet,
+    ],
+    reads_custom: true,
+    explained_by: [
+        "volumesnapshot/*", "pvc/pending", "pvc/lost", "workload/*", "deployment/*", "statefulset/*", "pod/*",
+        "rbac/denied",
+    ],
 }
 
 /// Why a claim is not bound.
@@ -56,11 +70,15 @@ struct Cause {
     /// Whether the cause is a missing StorageClass or PersistentVolume.
     rests_on_absence: bool,
     near: Option<String>,
+    /// Replaces `kubectl describe`.
+    command: Option<String>,
+    because: Vec<ObjectRef>,
 }
 
 impl Cause {
     fn new(text: impl Into<String>, path: &'static str, fix: impl Into<String>) -> Option<Cause> {
-        Some(Cause { text: text.into(), path, fix: fix.into(), rests_on_absence: false, near: None })
+        let (text, fix) = (text.into(), fix.into());
+        Some(Cause { text, path, fix, rests_on_absence: false, near: None, command: None, because: Vec::new() })
     }
 }
 
@@ -90,9 +108,22 @@ fn finding(cluster: &Cluster, claim: &PersistentVolumeClaim, users: &[&Pod], cau
             .since(claim.created())
             .evidence("status.phase is Pending", &object, "status.phase")
             .evidence(cause.text, &object, cause.path)
-            .fix_command(cause.fix, kubectl(["-n", namespace, "describe", "persistentvolumeclaim", name]));
+            .fix_command(
+                cause.fix,
+                cause.command.unwrap_or_else(|| kubectl(["-n", namespace, "describe", "persistentvolumeclaim", name])),
+            );
+    finding = cause.because.into_iter().chain(source(cluster, claim)).fold(finding, Finding::because);
     if let Some(event) = provisioning_failed(cluster, claim) {
         finding = finding.evidence(shorten(&event.message, 300), &object, "");
+    }
+    if let Some(snapshot) = source(cluster, claim).filter(|source| is_snapshot_unready(cluster, source)) {
+        // The provisioner only waits for it.
+        finding.fix.clear();
+        let command = kubectl(["-n", snapshot.namespace(), "describe", "volumesnapshot", &snapshot.name]);
+        let text = format!("The claim is created from {}: make the snapshot ready first", snapshot.title());
+        finding = finding
+            .evidence("status.readyToUse is not true", &snapshot, "status.readyToUse")
+            .fix_command(text, command);
     }
     if let Some(near) = cause.near {
         let meant = ObjectRef::new(Kind::StorageClass, "", &near);
@@ -102,6 +133,30 @@ fn finding(cluster: &Cluster, claim: &PersistentVolumeClaim, users: &[&Pod], cau
         finding = finding.evidence("a pod uses this claim", &pod.reference(), "spec.volumes");
     }
     if cause.rests_on_absence { finding.rests_on_absence() } else { finding }
+}
+
+/// The VolumeSnapshot or claim that the claim is to be created from.
+fn source(cluster: &Cluster, claim: &PersistentVolumeClaim) -> Option<ObjectRef> {
+    let spec = claim.spec.as_ref()?;
+    let (kind, name, namespace) = match (&spec.data_source_ref, &spec.data_source) {
+        (Some(source), _) => (&source.kind, &source.name, source.namespace.as_deref()),
+        (None, Some(source)) => (&source.kind, &source.name, None),
+        (None, None) => return None,
+    };
+    let namespace = namespace.unwrap_or(claim.namespace());
+    match kind.as_str() {
+        "PersistentVolumeClaim" => Some(ObjectRef::new(Kind::PersistentVolumeClaim, namespace, name)),
+        "VolumeSnapshot" => {
+            let is_it = |snapshot: &ObjectRef| snapshot.name == *name && snapshot.namespace() == namespace;
+            snapshots(cluster).map(|snapshot| snapshot.reference()).find(is_it)
+        }
+        _ => None,
+    }
+}
+
+fn is_snapshot_unready(cluster: &Cluster, source: &ObjectRef) -> bool {
+    let found = snapshots(cluster).find(|snapshot| snapshot.reference() == *source);
+    found.is_some_and(|snapshot| snapshot.status.get("readyToUse").and_then(|ready| ready.as_bool()) != Some(true))
 }
 
 fn cause(cluster: &Cluster, claim: &PersistentVolumeClaim, users: &[&Pod]) -> Option<Cause> {
@@ -137,6 +192,9 @@ fn named_volume(cluster: &Cluster, claim: &PersistentVolumeClaim, name: &str) ->
             if misfits.is_empty() {
                 return None;
             }
+            if misfits.len() == 1 && is_kept_for_successor(volume, claim) {
+                return reserved_for_predecessor(claim, volume);
+            }
             Cause::new(
                 format!("PersistentVolume {name} (spec.volumeName) {}", list(&misfits, 3)),
                 "spec.volumeName",
@@ -145,6 +203,32 @@ fn named_volume(cluster: &Cluster, claim: &PersistentVolumeClaim, name: &str) ->
         }
         Lookup::Unknown => None,
     }
+}
+
+/// Whether a volume of a deleted claim of the same name is kept with its data.
+fn is_kept_for_successor(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+    let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
+    refers_to_predecessor(volume, claim) && policy != Some("Delete") && volume.deleted().is_none()
+}
+
+/// The volume belonged to a deleted claim of the same name and is kept with its data.
+fn reserved_for_predecessor(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<Cause> {
+    let name = volume.name();
+    let state = match phase_of_volume(volume) {
+        "" | "Available" => "reserved",
+        phase => phase,
+    };
+    let text = format!(
+        "PersistentVolume {name} is {state}: its claimRef has the uid of a deleted claim {}/{}",
+        claim.namespace(),
+        claim.name()
+    );
+    let fix =
+        format!("Remove spec.claimRef.uid from PersistentVolume {name}; it keeps its data and is bound to this claim");
+    let patch = r#"[{"op":"remove","path":"/spec/claimRef/uid"}]"#;
+    let cause = Cause::new(text, "spec.volumeName", fix)?;
+    let command = kubectl(["patch", "persistentvolume", name, "--type=json", "-p", patch]);
+    Some(Cause { command: Some(command), ..cause })
 }
 
 fn or_none(class: &str) -> &str {
@@ -193,14 +277,35 @@ fn with_class(cluster: &Cluster, claim: &PersistentVolumeClaim, class: &StorageC
         return static_volume(cluster, claim, name, &format!("of class {name}"));
     }
     let who = format!("provisioner {}", class.provisioner);
+    let runs = cluster.csi().running(&class.provisioner, Sidecar::Provisioner);
     if let Some(cause) = failing(cluster, claim, &who) {
-        return Some(cause);
+        return Some(Cause { because: runs.map(|workload| workload.object.clone()).into_iter().collect(), ..cause });
     }
     let selected = claim.annotation("volume.kubernetes.io/selected-node");
     if (waits && selected.is_none()) || fits(cluster, claim, name) {
         return None;
     }
-    silent(cluster, claim, class, users, &who)
+    let cause = silent(cluster, claim, class, users, &who)?;
+    Some(match runs {
+        Some(workload) => run_by(workload, cause),
+        None => cause,
+    })
+}
+
+/// Adds the workload that runs the provisioner.
+fn run_by(workload: &CsiWorkload, mut cause: Cause) -> Cause {
+    let (object, container) = (&workload.object, workload.container(Sidecar::Provisioner).unwrap_or_default());
+    let (namespace, target) = (object.namespace(), object.target());
+    cause.because.push(object.clone());
+    if workload.is_scaled_to_zero {
+        cause.text.push_str(&format!(", and {} that runs it is scaled to zero", object.title()));
+        cause.fix = format!("Scale up {} in namespace {namespace}", object.title());
+        cause.command = Some(kubectl(["-n", namespace, "scale", &target, "--replicas=1"]));
+    } else {
+        cause.fix = format!("Check the log of container {container} of {} in namespace {namespace}", object.title());
+        cause.command = Some(kubectl(["-n", namespace, "logs", &target, "-c", container]));
+    }
+    cause
 }
 
 /// The provisioner neither creates a volume nor reports an error.
@@ -310,8 +415,14 @@ fn static_volume(cluster: &Cluster, claim: &PersistentVolumeClaim, class: &str, 
     let ranked = of_class(cluster, class).map(|volume| (volume, misfits(claim, volume)));
     let best = ranked.min_by_key(|(volume, misfits)| {
         let taken = misfits.iter().any(|misfit| misfit.starts_with("belongs") || misfit.starts_with("is "));
-        (taken, misfits.len(), volume.name())
+        let was_ours = refers_to_predecessor(volume, claim);
+        (!was_ours, taken, misfits.len(), volume.name())
     });
+    if let Some((volume, [_])) = best.as_ref().map(|(volume, misfits)| (volume, misfits.as_slice()))
+        && is_kept_for_successor(volume, claim)
+    {
+        return reserved_for_predecessor(claim, volume);
+    }
     let text = match best {
         None => format!("no PersistentVolume {which} exists, and none is provisioned dynamically"),
         Some((volume, misfits)) => {
@@ -471,6 +582,59 @@ mod tests {
             "{PENDING} PersistentVolume disk (spec.volumeName) has volumeMode Block, claim requests Filesystem"
         )]);
         check(&RULE, &[&named, POD, &volume("capacity: {storage: 10Gi}")]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_with_the_uid_of_the_deleted_claim() {
+        let reserved = |uid: &str| {
+            volume(&format!("capacity: {{storage: 10Gi}}, claimRef: {{namespace: shop, name: data, uid: {uid}}}"))
+        };
+        for spec in ["storageClassName: manual, volumeName: disk", "storageClassName: manual"] {
+            let said = check(&RULE, &[&claim(spec), POD, &reserved("old").replace("Available", "Released")]);
+            said.finds(&[&format!(
+                "{PENDING} PersistentVolume disk is Released: its claimRef has the uid of a deleted claim shop/data"
+            )]);
+            assert!(said.text().contains("/spec/claimRef/uid"), "{}", said.text());
+            check(&RULE, &[&claim(spec), POD, &reserved("c")]).finds_nothing();
+        }
+    }
+
+    #[test]
+    fn fires_because_of_the_workload_of_the_provisioner() {
+        let driver = "{apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata: {name: disk.x.io}, spec: {}}";
+        let controller = |replicas: u32| {
+            format!(
+                "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: disk-controller, namespace: disk}}, spec: \
+                 {{replicas: {replicas}, template: {{spec: {{containers: [{{name: csi-provisioner}}]}}}}}}}}"
+            )
+        };
+        let world = |replicas: u32| {
+            TestCluster::new(&[
+                &claim("storageClassName: fast"),
+                POD,
+                &class("provisioner: disk.x.io"),
+                driver,
+                &controller(replicas),
+            ])
+            .now("2026-11-21T12:04:00Z")
+            .check(&RULE)
+        };
+        let silent = "provisioner disk.x.io of StorageClass fast has not created a volume for 7m";
+        let said = world(1);
+        said.finds(&[&format!("{PENDING} {silent}")]);
+        assert_eq!(said.finding().because[0].to_string(), "Deployment disk/disk-controller");
+        world(0)
+            .finds(&[&format!("{PENDING} {silent}, and Deployment disk-controller that runs it is scaled to zero")]);
+    }
+
+    #[test]
+    fn fires_because_of_the_snapshot_it_is_created_from() {
+        let spec =
+            "storageClassName: fasst, dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: s}";
+        let snapshot =
+            "{apiVersion: snapshot.storage.k8s.io/v1, kind: VolumeSnapshot, metadata: {name: s, namespace: shop}}";
+        let said = check(&RULE, &[&claim(spec), POD, snapshot]);
+        assert_eq!(said.finding().because[0].to_string(), "VolumeSnapshot shop/s");
     }
 
     #[test]

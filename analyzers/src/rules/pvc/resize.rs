@@ -1,17 +1,19 @@
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::storage::{requested, users};
-use crate::kubernetes::time::{PROVISION, RECENT, age};
-use crate::snapshot::model::{Event, PersistentVolumeClaim, Pod, Timestamp};
-use crate::snapshot::{Amount, Cluster, Object};
+use crate::kubernetes::storage::csi::{CsiExt, CsiWorkload, Sidecar, waits_for_resizer};
+use crate::kubernetes::storage::{capacity_of, driver_of, requested, users, volume_of};
+use crate::kubernetes::time::{PROVISION, RECENT, age, human};
+use crate::snapshot::model::{Event, PersistentVolume, PersistentVolumeClaim, Pod, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object};
 use crate::text::kubectl;
-use crate::text::words::shorten;
+use crate::text::words::{list, shorten};
 
 declare_rule! {
     /// ## What it checks
     ///
     /// That a claim that requests more space gets it: no resize error in its conditions, no infeasible resize in
     /// `status.allocatedResourceStatuses`, no `VolumeResizeFailed` or `FileSystemResizeFailed` event in the last hour,
-    /// and no pending file system resize while a pod uses the claim.
+    /// no pending file system resize while a pod uses the claim, and an external-resizer that starts the resize of a CSI
+    /// volume within five minutes.
     ///
     /// ## Why it matters
     ///
@@ -24,7 +26,8 @@ declare_rule! {
     /// ## How to fix
     ///
     /// Resolve the driver's error. An infeasible size can be lowered again, down to the current capacity (KEP-1790).
-    /// Where the file system is expanded only at mount, restart the pod.
+    /// Where the file system is expanded only at mount, restart the pod. Where the driver's controller runs without
+    /// csi-resizer, add it with the driver's chart or operator (if the driver can expand volumes).
     ///
     /// ## Exceptions
     ///
@@ -32,17 +35,20 @@ declare_rule! {
     ///
     /// - when the capacity equals the requested size,
     /// - while a resize is in progress without an error,
+    /// - for a driver whose controller runs outside the cluster or cannot be identified, and no resize has started,
     /// - for `FileSystemResizePending` without a pod: the file system is expanded when a pod mounts it.
     "pvc/resize": Error,
     "a PersistentVolumeClaim cannot be resized",
     needs: [PersistentVolumeClaim],
-    optional: [Pod, Event],
-    explained_by: [],
+    optional: [
+        Pod, Event, PersistentVolume, CSIDriver, CSINode, StorageClass, Deployment, StatefulSet, DaemonSet, Lease,
+    ],
+    explained_by: ["workload/*", "pod/*", "deployment/*", "statefulset/*", "rbac/denied"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
     for claim in cluster.all::<PersistentVolumeClaim>() {
-        let (Some(asked), Some(has)) = (requested(claim), capacity(claim)) else { continue };
+        let (Some(asked), Some(has)) = (requested(claim), capacity_of(claim)) else { continue };
         if claim.deleted().is_some() || asked <= has {
             continue;
         }
@@ -55,8 +61,72 @@ fn check(cluster: &Cluster, report: &mut Report) {
             let message = format!("PersistentVolumeClaim {} has not been resized {sizes} yet: {why}", claim.name());
             let finding = Finding::warning(claim.reference(), message);
             report.add(describe(finding, claim, "FileSystemResizePending is True", "status.conditions", Some(since)));
+        } else if let Some(finding) = not_started(cluster, claim, &sizes) {
+            report.add(finding);
         }
     }
+}
+
+/// Nothing has started to expand the CSI volume of the claim.
+fn not_started(cluster: &Cluster, claim: &PersistentVolumeClaim, sizes: &str) -> Option<Finding> {
+    if !waits_for_resizer(claim) {
+        return None;
+    }
+    let volume = cluster.get::<PersistentVolume>("", volume_of(claim)?).found()?;
+    let driver = driver_of(volume)?;
+    let handed_over = cluster.events(&claim.reference()).into_iter().find(|event| event.reason == "ExternalExpanding");
+    let since = handed_over.and_then(|event| event.first_timestamp.or(event.last_seen()));
+    let waited = since.map(|since| age(cluster.now(), since));
+    if waited.is_some_and(|waited| waited < PROVISION) {
+        return None;
+    }
+    let start = |why: &str| {
+        let message = format!("PersistentVolumeClaim {} has not been resized {sizes}: {why}", claim.name());
+        let finding = Finding::error(claim.reference(), message).since(since);
+        let text = "no condition and no allocatedResourceStatuses: the resize has not started";
+        finding.evidence(text, &claim.reference(), "status")
+    };
+    if let Some(workload) = cluster.csi().running(driver, Sidecar::Resizer) {
+        // Without the event nobody knows since when.
+        let waited = human(waited?);
+        let title = workload.object.title();
+        return Some(by_resizer(start(&format!("csi-resizer of {title} has not started it for {waited}")), workload));
+    }
+    let controller =
+        [Sidecar::Provisioner, Sidecar::Attacher].into_iter().find_map(|s| cluster.csi().running(driver, s))?;
+    if !cluster.covers_all(Kind::Pod) || cluster.csi().may_run(driver, Sidecar::Resizer) {
+        return None;
+    }
+    let (object, sidecars) = (&controller.object, list(&controller.sidecars(), 6));
+    let why =
+        format!("no csi-resizer runs for CSI driver {driver}; its controller ({}) has only {sidecars}", object.title());
+    let namespace = object.namespace();
+    Some(
+        start(&why)
+            .evidence(format!("containers of CSI sidecars: {sidecars}"), object, "spec.template.spec.containers")
+            .fix_command(
+                format!(
+                    "Add the csi-resizer sidecar to {} in namespace {namespace}, in the chart or operator that installs \
+                     the driver, with its RBAC rules",
+                    object.title()
+                ),
+                kubectl(["-n", namespace, "get", &object.target(), "-o", "yaml"]),
+            ),
+    )
+}
+
+/// The resizer exists, but does not work.
+fn by_resizer(finding: Finding, workload: &CsiWorkload) -> Finding {
+    let (namespace, target) = (workload.object.namespace(), workload.object.target());
+    let finding = finding.because(workload.object.clone());
+    if workload.is_scaled_to_zero {
+        return finding.fix_command(
+            format!("Scale up {}", workload.object.title()),
+            kubectl(["-n", namespace, "scale", &target, "--replicas=1"]),
+        );
+    }
+    let container = workload.container(Sidecar::Resizer).unwrap_or_default();
+    finding.fix_command("Check the log of csi-resizer", kubectl(["-n", namespace, "logs", &target, "-c", container]))
 }
 
 fn describe(
@@ -71,10 +141,6 @@ fn describe(
         .since(since)
         .evidence(why, &claim.reference(), path)
         .fix_command("Resolve the error, or request a size that the driver supports", command)
-}
-
-fn capacity(claim: &PersistentVolumeClaim) -> Option<Amount> {
-    claim.status.as_ref()?.capacity.as_ref()?.get("storage").and_then(Amount::of)
 }
 
 /// The error, the field that reports it, and since when.
@@ -123,7 +189,7 @@ fn waits_for_restart(cluster: &Cluster, claim: &PersistentVolumeClaim) -> Option
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::testing::check;
+    use crate::testing::{TestCluster, check};
 
     fn claim(status: &str) -> String {
         format!(
@@ -185,5 +251,61 @@ mod tests {
         check(&RULE, &[&claim(PENDING), POD])
             .finds(&["warning PersistentVolumeClaim shop/data: PersistentVolumeClaim data \
             has not been resized from 5Gi to 10Gi yet: the file system is expanded when its pod restarts"]);
+    }
+
+    const VOLUME: &str =
+        "{apiVersion: v1, kind: PersistentVolume, metadata: {name: pv-7}, spec: {csi: {driver: disk.x.io, \
+        volumeHandle: a}}}
+---
+        {apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata: {name: disk.x.io}, spec: {}}";
+
+    fn csi_claim() -> String {
+        claim("").replace("spec: {", "spec: {volumeName: pv-7, ")
+    }
+
+    fn controller(name: &str, containers: &str) -> String {
+        format!(
+            "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}, namespace: csi}}, spec: {{template: {{spec: \
+             {{containers: [{containers}]}}}}}}}}"
+        )
+    }
+
+    fn expanding(at: &str) -> String {
+        EVENT.replace("VolumeResizeFailed", "ExternalExpanding").replace("2026-11-21T11:50:00Z", at)
+    }
+
+    const NOT_STARTED: &str = "error PersistentVolumeClaim shop/data: PersistentVolumeClaim data has not been resized from \
+        5Gi to 10Gi:";
+
+    #[test]
+    fn fires_when_the_driver_has_no_resizer() {
+        let controller = controller("disk", "{name: csi-provisioner}, {name: csi-attacher}");
+        let event = expanding("2026-11-21T11:00:00Z");
+        check(&RULE, &[&csi_claim(), VOLUME, &controller, &event]).finds(&[&format!(
+            "{NOT_STARTED} no csi-resizer runs for CSI driver disk.x.io; its controller (Deployment disk) has only \
+             csi-provisioner and csi-attacher"
+        )]);
+    }
+
+    #[test]
+    fn fires_when_the_resizer_does_nothing() {
+        let controller = controller("disk", "{name: csi-provisioner}, {name: csi-resizer}");
+        let event = expanding("2026-11-21T11:00:00Z");
+        let said = check(&RULE, &[&csi_claim(), VOLUME, &controller, &event]);
+        said.finds(&[&format!("{NOT_STARTED} csi-resizer of Deployment disk has not started it for 60m")]);
+        assert_eq!(said.finding().because[0].to_string(), "Deployment csi/disk");
+    }
+
+    #[test]
+    fn quiet_while_a_resizer_may_start() {
+        let disk = controller("disk", "{name: csi-provisioner}");
+        let young = expanding("2026-11-21T11:59:30Z");
+        check(&RULE, &[&csi_claim(), VOLUME, &disk, &young]).finds_nothing();
+        let event = expanding("2026-11-21T11:00:00Z");
+        // A controller outside the cluster, and a resizer of an unknown driver.
+        check(&RULE, &[&csi_claim(), VOLUME, &event]).finds_nothing();
+        let other = controller("other", "{name: csi-resizer}");
+        check(&RULE, &[&csi_claim(), VOLUME, &disk, &other, &event]).finds_nothing();
+        TestCluster::new(&[&csi_claim(), VOLUME, &disk, &event]).forbid(crate::Kind::Pod).check(&RULE).finds_nothing();
     }
 }

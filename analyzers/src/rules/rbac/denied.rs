@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 
 use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::storage::csi::awaited_containers;
 use crate::kubernetes::time::{RECENT, age};
 use crate::kubernetes::workloads::job::failed_attempt;
 use crate::kubernetes::workloads::restarts::{PodContainer, containers, judged};
@@ -14,7 +15,8 @@ use crate::text::words::{count, list, plain, shorten};
 declare_rule! {
     /// ## What it checks
     ///
-    /// Whether the log of a container that crashes or does not become ready, of the last failed run of a Job or CronJob,
+    /// Whether the log of a container that crashes or does not become ready, of a storage controller that a claim, a volume
+    /// or a snapshot waits for, of the last failed run of a Job or CronJob,
     /// or a recent event, contains an RBAC error of the API server: `User "system:serviceaccount:…" cannot list resource
     /// "pods" in API group "" in the namespace "shop"`. The rule then searches the Roles that are bound to the
     /// ServiceAccount for the permission. In the logs of containers that are ready, it checks only the Lease of a leader
@@ -41,7 +43,10 @@ declare_rule! {
     "rbac/denied": Error,
     "a ServiceAccount lacks permissions that its pods need",
     needs: [Pod],
-    optional: [Event, Role, ClusterRole, RoleBinding, ClusterRoleBinding, ReplicaSet, Job],
+    optional: [
+        Event, Role, ClusterRole, RoleBinding, ClusterRoleBinding, ReplicaSet, Job, PersistentVolumeClaim,
+        PersistentVolume, StorageClass, VolumeAttachment, CSIDriver, CSINode, Lease, Deployment, StatefulSet, DaemonSet,
+    ],
     explained_by: ["rbac/missing-role"],
 }
 
@@ -72,10 +77,16 @@ fn check(cluster: &Cluster, report: &mut Report) {
         cluster.logs().keys().map(|(namespace, pod, _)| (&**namespace, &**pod)).collect();
     let has_log = |pod: &&Pod| logged.contains(&(&pod.metadata.namespace, &pod.metadata.name));
     let groups = if logged.is_empty() { &[] } else { cluster.pod_groups() };
+    let awaited: BTreeSet<(&str, &str, &str)> = if logged.is_empty() {
+        BTreeSet::new()
+    } else {
+        awaited_containers(cluster).into_iter().map(|(pod, name)| (pod.namespace(), pod.name(), name)).collect()
+    };
+    let is_awaited = |c: &PodContainer| awaited.contains(&(c.pod.namespace(), c.pod.name(), c.name()));
     for group in groups {
         let pods = judged(cluster, group).chain(failed_attempt(cluster, group));
         for container in pods.filter(has_log).flat_map(containers) {
-            let fails = fails(cluster, &container);
+            let fails = fails(cluster, &container) || is_awaited(&container);
             for (denial, text) in in_log(cluster, &container) {
                 if !fails && !denial.is_about_election(&text) {
                     continue;
@@ -219,7 +230,8 @@ fn finding(cluster: &Cluster, object: &ObjectRef, denial: &Denial, source: &Sour
              leaderElection.namespace)"
         ));
     }
-    let (text, commands) = grants.fix(denial);
+    let is_informer = source.text.contains("reflector");
+    let (text, commands) = grants.fix(denial, is_informer);
     finding = finding.fix(text);
     for (text, command) in commands {
         finding = finding.fix_command(text, command);
@@ -303,11 +315,14 @@ impl Grants {
     }
 
     /// What to do, with the commands where a new role is needed.
-    fn fix(&self, denial: &Denial) -> (String, Vec<(String, String)>) {
+    fn fix(&self, denial: &Denial, is_informer: bool) -> (String, Vec<(String, String)>) {
         let (verb, resource) = (&denial.verb, denial.resource());
+        // A client that lists to fill its cache watches afterwards.
+        let verb = if is_informer && verb == "list" { "list,watch" } else { verb.as_str() };
         let (namespace, account) = &denial.account;
         let what = match denial.resource.as_str() {
             "leases" => "verbs get, create, update and patch".to_string(),
+            _ if verb == "list,watch" => "verbs list and watch".to_string(),
             _ => format!("verb {verb}"),
         };
         if let Some((_, role)) = self.bound.first() {
@@ -316,9 +331,9 @@ impl Grants {
                 Vec::new(),
             );
         }
-        let name = format!("{account}-{verb}-{}", denial.resource.replace('/', "-"));
+        let name = format!("{account}-{}-{}", denial.verb, denial.resource.replace('/', "-"));
         // The holder of a Lease also creates and renews it.
-        let verb = if denial.resource == "leases" { "get,create,update,patch" } else { verb.as_str() };
+        let verb = if denial.resource == "leases" { "get,create,update,patch" } else { verb };
         let (verbs, resources) = (format!("--verb={verb}"), format!("--resource={resource}"));
         let subject = format!("--serviceaccount={namespace}:{account}");
         let create = |kind: &str, rest: &[&str]| {
@@ -464,6 +479,46 @@ mod tests {
         world(&[&ready]).check(&RULE).finds_nothing();
         TestCluster::new(&[POD]).log("shop", "watcher", "app", &["forbidden"]).check(&RULE).finds_nothing();
         TestCluster::new(&[POD]).forbid(Kind::Event).check(&RULE).finds_nothing();
+    }
+
+    #[test]
+    fn fires_for_a_ready_provisioner_that_a_claim_waits_for() {
+        let storage = "
+            {apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: fast}, provisioner: disk.x.io}
+---
+            apiVersion: apps/v1
+            kind: Deployment
+            metadata: {name: disk, namespace: csi}
+            spec: {template: {spec: {containers: [{name: csi-provisioner}]}}}
+---
+            {apiVersion: apps/v1, kind: ReplicaSet, metadata: {name: disk-1, namespace: csi, ownerReferences: [{apiVersion:
+              apps/v1, kind: Deployment, name: disk, controller: true}]}}
+---
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: disk-1-x, namespace: csi, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: disk-1,
+              controller: true}]}
+            spec: {containers: [{name: csi-provisioner}]}
+            status: {phase: Running, conditions: [{type: Ready, status: 'True'}], containerStatuses: [{name: csi-provisioner,
+              ready: true, state: {running: {}}}]}";
+        let claim = |phase: &str| {
+            format!(
+                "{{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{name: data, namespace: shop, creationTimestamp: \
+                 '2026-11-21T11:00:00Z'}}, spec: {{storageClassName: fast}}, status: {{phase: {phase}}}}}"
+            )
+        };
+        let line = "E1121 11:59:00 reflector.go:205] failed to list *v1.CSINode: csinodes.storage.k8s.io is forbidden: User \
+            \"system:serviceaccount:csi:disk\" cannot list resource \"csinodes\" in API group \"storage.k8s.io\" at the \
+            cluster scope";
+        let world = |phase: &str| {
+            TestCluster::new(&[storage, &claim(phase)]).log("csi", "disk-1-x", "csi-provisioner", &[line]).check_all()
+        };
+        let said = world("Pending");
+        let cause = said.by("rbac/denied");
+        assert_eq!(cause.object.to_string(), "Deployment csi/disk");
+        assert!(cause.fix[1].command.as_deref().is_some_and(|command| command.contains("--verb=list,watch")));
+        assert_eq!(said.by("pvc/pending").caused_by, [cause.id.clone()]);
+        assert!(!world("Bound").0.findings.iter().any(|finding| finding.rule == "rbac/denied"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::storage::csi::{CsiExt, Sidecar};
 use crate::kubernetes::time::{START, age};
 use crate::snapshot::model::VolumeAttachment;
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
@@ -22,7 +23,8 @@ declare_rule! {
     /// ## How to fix
     ///
     /// Resolve the driver's error: permissions of the driver, the maximum number of volumes per node, zones, or a node
-    /// that no longer exists. The driver retries on its own.
+    /// that no longer exists. The driver retries on its own. If the driver is not registered on the node, make its node
+    /// plugin run there (see `csinode/driver-missing`).
     ///
     /// ## Exceptions
     ///
@@ -30,8 +32,10 @@ declare_rule! {
     "volumeattachment/failed": Error,
     "a volume cannot be attached to or detached from a node",
     needs: [VolumeAttachment],
-    optional: [],
-    explained_by: ["node/not-ready"],
+    optional: [CSINode, CSIDriver, StorageClass, Deployment, StatefulSet, DaemonSet, Pod, Lease],
+    explained_by: [
+        "node/not-ready", "csinode/driver-missing", "workload/*", "pod/*", "deployment/*", "statefulset/*", "rbac/denied",
+    ],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -52,16 +56,17 @@ fn check(cluster: &Cluster, report: &mut Report) {
         let text = error.message.as_deref().unwrap_or_default();
         let core = text.split_once("desc = ").map_or(text, |(_, desc)| desc);
         let why = if core.is_empty() { String::new() } else { format!(": {}", shorten(core, 200)) };
-        report.add(
-            Finding::error(
-                attachment.reference(),
-                format!("PersistentVolume {volume} cannot be {verb} node {node}{why}"),
-            )
+        let message = format!("PersistentVolume {volume} cannot be {verb} node {node}{why}");
+        let mut finding = Finding::error(attachment.reference(), message)
             .since(began)
             .evidence(shorten(text, 300), &attachment.reference(), path)
             .because(ObjectRef::new(Kind::Node, "", node))
-            .fix_command("Resolve the driver's error", kubectl(["describe", "volumeattachment", name])),
-        );
+            .because(ObjectRef::new(Kind::CSINode, "", node))
+            .fix_command("Resolve the driver's error", kubectl(["describe", "volumeattachment", name]));
+        if let Some(attacher) = cluster.csi().running(&attachment.spec.attacher, Sidecar::Attacher) {
+            finding = finding.because(attacher.object.clone());
+        }
+        report.add(finding);
     }
 }
 

@@ -75,6 +75,9 @@ const STATUS: &[&str] = &[
     "operationState",
     "resources",
     "recommendation",
+    "readyToUse",
+    "error",
+    "boundVolumeSnapshotContentName",
 ];
 
 fn spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {

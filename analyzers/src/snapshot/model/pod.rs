@@ -104,9 +104,10 @@ api_types! {
         pub privileged: Option<bool>,
         pub run_as_user: Option<i64>,
         pub run_as_non_root: Option<bool>,
+        /// Only in the security context of a pod.
+        pub fs_group: Option<i64>,
         pub allow_privilege_escalation: Option<bool>,
         pub read_only_root_filesystem: Option<bool>,
-        pub fs_group: Option<i64>,
     }
 
     pub struct Container {
@@ -215,6 +216,18 @@ api_types! {
         pub empty_dir: Option<Box<EmptyDirVolumeSource>>,
         /// A generic ephemeral volume. Its claim is named after pod and volume.
         pub ephemeral: Option<EphemeralVolumeSource>,
+        pub nfs: Option<Box<NfsVolumeSource>>,
+        /// An inline volume of a CSI driver.
+        pub csi: Option<Box<CsiVolumeSource>>,
+    }
+
+    pub struct NfsVolumeSource {
+        pub server: String,
+        pub path: String,
+    }
+
+    pub struct CsiVolumeSource {
+        pub driver: String,
     }
 
     pub struct EphemeralVolumeSource {}
