@@ -2,14 +2,18 @@
 //!
 //! A finding lists the objects that may explain it ([`Finding::because`]: the claim of an unschedulable pod, the
 //! workload behind a Service without endpoints), and its rule lists the rules whose findings count as causes
-//! (`explained_by`). The object of the finding itself is always considered. Both conditions must hold for a link, and
-//! links never form a cycle.
+//! (`explained_by`). The object of the finding itself is always considered, except for patterns that start with
+//! `elsewhere:`: they require a finding on another object. Both conditions must hold for a link, and links never form a
+//! cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::finding::Finding;
 use crate::engine::rule::Rule;
 use crate::snapshot::ObjectRef;
+
+/// The prefix of patterns that match only findings on other objects.
+const ELSEWHERE: &str = "elsewhere:";
 
 /// Sets `caused_by` of all findings.
 pub fn link(findings: &mut [Finding], rules: &[&dyn Rule]) {
@@ -27,7 +31,10 @@ pub fn link(findings: &mut [Finding], rules: &[&dyn Rule]) {
         let patterns = explained_by.get(finding.rule.as_str()).copied().unwrap_or_default();
         let objects: BTreeSet<&ObjectRef> = finding.because.iter().chain([&finding.object]).collect();
         for cause in objects.iter().filter_map(|object| by_object.get(*object)).flatten() {
-            let explains = |pattern: &&str| includes(pattern, &findings[*cause].rule);
+            let explains = |pattern: &&str| match pattern.strip_prefix(ELSEWHERE) {
+                Some(pattern) => findings[*cause].object != finding.object && includes(pattern, &findings[*cause].rule),
+                None => includes(pattern, &findings[*cause].rule),
+            };
             if patterns.iter().any(explains) && !about_other_containers(finding, &findings[*cause]) {
                 graph.link(effect, *cause);
             }
@@ -98,6 +105,14 @@ mod tests {
     use crate::snapshot::ObjectRef;
 
     #[test]
+    fn elsewhere_means_another_object() {
+        let own = vec![finding(0, &(4, 0, vec![], None)), finding(1, &(0, 0, vec![], None))];
+        assert!(causes(own)["00"].is_empty());
+        let other = vec![finding(0, &(4, 0, vec![1], None)), finding(1, &(0, 1, vec![], None))];
+        assert_eq!(causes(other)["00"], ["07"]);
+    }
+
+    #[test]
     fn no_cycles() {
         let mut graph = Graph::new(3);
         graph.link(0, 1);
@@ -130,6 +145,7 @@ mod tests {
             rule("pod/b", &["pod/a", "pod/b"]),
             rule("service/c", &["pod/*", "node/d"]),
             rule("node/d", &["*"]),
+            rule("pod/e", &["elsewhere:pod/*"]),
         ]
     }
 
@@ -189,7 +205,7 @@ mod tests {
         #[test]
         fn every_chain_of_causes_ends_at_a_root_and_does_not_depend_on_the_order(
             (sketches, order) in prop::collection::vec(
-                (0..4usize, 0..4usize, prop::collection::vec(0..4usize, 0..3), any::<Option<bool>>()), 0..14,
+                (0..5usize, 0..4usize, prop::collection::vec(0..4usize, 0..3), any::<Option<bool>>()), 0..14,
             ).prop_flat_map(|sketches: Vec<Sketch>| {
                 let order: Vec<usize> = (0..sketches.len()).collect();
                 (Just(sketches), Just(order).prop_shuffle())

@@ -50,7 +50,7 @@ pub struct RuleMeta {
     /// workloads remain without pods until all are deleted (KEP-5080).
     pub in_terminating_namespaces: bool,
     /// The rules, with `*` as a wildcard, whose findings on the objects of [`Finding::because`], or on the same object,
-    /// explain this rule's findings.
+    /// explain this rule's findings. With the prefix `elsewhere:` only findings on another object do.
     pub explained_by: &'static [&'static str],
     /// The documentation page, in Markdown.
     pub documentation: Cow<'static, str>,

@@ -14,6 +14,7 @@ mod crd;
 mod cronjob;
 mod csidriver;
 mod csinode;
+mod csr;
 mod daemonset;
 mod deployment;
 mod dns;
@@ -25,6 +26,7 @@ mod job;
 mod namespace;
 mod network_policy;
 mod node;
+mod nodepool;
 mod pdb;
 mod pod;
 mod policy_report;
@@ -66,6 +68,7 @@ pub fn all() -> Vec<&'static dyn Rule> {
         cronjob::RULES,
         csidriver::RULES,
         csinode::RULES,
+        csr::RULES,
         daemonset::RULES,
         deployment::RULES,
         dns::RULES,
@@ -77,6 +80,7 @@ pub fn all() -> Vec<&'static dyn Rule> {
         namespace::RULES,
         network_policy::RULES,
         node::RULES,
+        nodepool::RULES,
         pdb::RULES,
         pod::RULES,
         policy_report::RULES,
@@ -140,7 +144,7 @@ mod tests {
         let ids: BTreeSet<String> = all().iter().map(|rule| rule.meta().id.to_string()).collect();
         for rule in all() {
             for entry in rule.meta().explained_by {
-                let is_known = ids.iter().any(|id| crate::engine::causes::includes(entry, id));
+                let is_known = ids.iter().any(|id| crate::engine::causes::includes(entry.trim_start_matches("elsewhere:"), id));
                 assert!(is_known, "{}: explained_by names {entry}, which is no rule", rule.meta().id);
             }
         }

@@ -78,6 +78,7 @@ macro_rules! for_each_kind {
             PriorityClass: PriorityClass openapi, priority_classes, "scheduling.k8s.io" ["v1"] "priorityclasses" ["pc"] cluster, bundle ["priorityclasses"];
             RuntimeClass: RuntimeClass openapi, runtime_classes, "node.k8s.io" ["v1"] "runtimeclasses" [] cluster;
             Lease: Lease openapi, leases, "coordination.k8s.io" ["v1"] "leases" [] namespaced, bundle ["leases"];
+            CertificateSigningRequest: CertificateSigningRequest slim, certificate_signing_requests, "certificates.k8s.io" ["v1"] "certificatesigningrequests" ["csr"] cluster;
             Role: Role openapi, roles, "rbac.authorization.k8s.io" ["v1"] "roles" [] namespaced, bundle ["roles"];
             RoleBinding: RoleBinding openapi, role_bindings, "rbac.authorization.k8s.io" ["v1"] "rolebindings" [] namespaced, bundle ["rolebindings"];
             ClusterRole: ClusterRole openapi, cluster_roles, "rbac.authorization.k8s.io" ["v1"] "clusterroles" [] cluster, bundle ["clusterroles" "clusterRoles"];

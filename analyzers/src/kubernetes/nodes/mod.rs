@@ -1,3 +1,7 @@
+pub mod agents;
+pub mod clock;
+pub mod csr;
+pub mod karpenter;
 pub mod kubelet;
 pub mod lease;
 pub mod platform;

@@ -51,6 +51,7 @@ impl Refusal {
                 let too_big = |shortages: &[Shortage]| shortages.iter().any(|s| s.requested > s.allocatable);
                 names(a) == names(b) && too_big(a) == too_big(b)
             }
+            (Refusal::HostPort { port: a, .. }, Refusal::HostPort { port: b, .. }) => a == b,
             (a, b) if a.is_not_ready() && b.is_not_ready() => true,
             (a, b) => a == b,
         }
@@ -90,15 +91,17 @@ impl<'a> Clause<'a> {
                 _ => format!("{has} untolerated taint {key}={value}:{effect}"),
             },
             Some(Refusal::NodeAffinity(required)) => format!("{does} not match {required}"),
-            Some(Refusal::HostPort(port)) => format!("{has} host port {port} in use"),
+            Some(Refusal::HostPort { port, holder }) => {
+                format!("{has} host port {port} in use by {}", holder.title())
+            }
             Some(Refusal::TooManyPods) => format!("{has} reached the maximum number of pods"),
             Some(Refusal::Lacks(shortages)) => self.shortage(shortages, has),
             Some(Refusal::Volume(cannot)) => cannot.clone(),
             Some(Refusal::NoSpreadLabel(key)) => {
                 format!("{has} no label {key} (required by a topology spread constraint)")
             }
-            Some(Refusal::Spread { topology_key, max_skew }) => {
-                format!("would exceed maxSkew {max_skew} for topology key {topology_key}")
+            Some(Refusal::Spread { topology_key, max_skew, minimum }) => {
+                format!("would exceed maxSkew {max_skew} for topology key {topology_key}{}", minimum.clause())
             }
             Some(Refusal::PodAffinity(required)) => format!("{has} no pod with {required} (required by pod affinity)"),
             Some(Refusal::AntiAffinity(excluded)) => {

@@ -10,7 +10,7 @@ mod inter_pod;
 pub(crate) mod node_affinity;
 mod ports;
 pub mod resources;
-mod spread;
+pub mod spread;
 pub(crate) mod taints;
 #[cfg(test)]
 mod tests;
@@ -36,8 +36,11 @@ pub enum Refusal {
     },
     /// The unmet requirements of `nodeSelector` and node affinity.
     NodeAffinity(String),
-    /// A host port that another pod on the node uses.
-    HostPort(String),
+    /// A host port that another pod on the node uses, and the owner of that pod.
+    HostPort {
+        port: String,
+        holder: ObjectRef,
+    },
     /// The node has reached its maximum number of pods.
     TooManyPods,
     /// Resources that the node lacks, by name.
@@ -50,6 +53,7 @@ pub enum Refusal {
     Spread {
         topology_key: String,
         max_skew: i32,
+        minimum: spread::Minimum,
     },
     /// No pod here matches the pod's affinity.
     PodAffinity(String),
@@ -193,7 +197,7 @@ impl<'a> Scheduler<'a> {
             let mut why = Vec::new();
             taints::check(pod, state.node, &mut why);
             node_affinity::check(pod, state.node, &mut why);
-            ports::check(pod, &state.pods, &mut why);
+            ports::check(self.cluster, pod, &state.pods, &mut why);
             resources::check(&requests, state, &mut why);
             claims.check(state.node, &mut why);
             if self.is_complete {

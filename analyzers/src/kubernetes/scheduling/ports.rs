@@ -1,16 +1,21 @@
 //! Host ports.
 
 use super::Refusal;
+use crate::snapshot::Cluster;
 use crate::snapshot::model::{ContainerPort, Pod};
 
-pub(super) fn check(pod: &Pod, others: &[&Pod], why: &mut Vec<Refusal>) {
-    let taken = |wanted: &ContainerPort| others.iter().flat_map(|other| host_ports(other)).any(|p| conflict(wanted, p));
-    let mut wanted: Vec<&ContainerPort> = host_ports(pod).filter(|port| taken(port)).collect();
-    wanted.dedup_by_key(|port| (port.host_port, port.protocol().to_string()));
-    for port in wanted {
+pub(super) fn check(cluster: &Cluster, pod: &Pod, others: &[&Pod], why: &mut Vec<Refusal>) {
+    let holder = |wanted: &ContainerPort| {
+        others.iter().copied().find(|other| host_ports(other).any(|port| conflict(wanted, port)))
+    };
+    let mut wanted: Vec<(&ContainerPort, &Pod)> =
+        host_ports(pod).filter_map(|port| Some((port, holder(port)?))).collect();
+    wanted.dedup_by_key(|(port, _)| (port.host_port, port.protocol().to_string()));
+    for (port, holder) in wanted {
         let protocol = port.protocol();
         let protocol = if protocol == "TCP" { String::new() } else { format!("/{protocol}") };
-        why.push(Refusal::HostPort(format!("{}{protocol}", port.host_port)));
+        let holder = cluster.owner_of(holder).into_owned();
+        why.push(Refusal::HostPort { port: format!("{}{protocol}", port.host_port), holder });
     }
 }
 

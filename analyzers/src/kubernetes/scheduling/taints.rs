@@ -28,6 +28,66 @@ pub(crate) fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
     }
 }
 
+/// `dedicated=db:NoSchedule`.
+pub fn text(taint: &Taint) -> String {
+    let value = if taint.value.is_empty() { String::new() } else { format!("={}", taint.value) };
+    format!("{}{value}:{}", taint.key, taint.effect)
+}
+
+/// What a well-known taint means: who adds it, and who removes it.
+/// Source: <https://kubernetes.io/docs/reference/labels-annotations-taints/>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The cloud controller manager removes it when it has initialized the node.
+    Uninitialized,
+    /// The cloud controller manager found that the machine is shut down.
+    ShutDown,
+    /// An administrator declared the node lost, to release its volumes.
+    OutOfService,
+    /// An agent of the node (network plugin, CSI driver) removes it when it is ready.
+    AwaitsAgent,
+    /// Karpenter removes it when the node has registered.
+    Unregistered,
+    /// An autoscaler or the cloud is about to remove the node.
+    BeingRemoved,
+    /// Nodes of the control plane, and nodes reserved for cluster add-ons.
+    ControlPlane,
+    /// Machines that the cloud may take back at short notice.
+    Spot,
+    /// Nodes reserved for pods that request a device.
+    Accelerator,
+    Other,
+}
+
+/// The meaning of a taint by its key and value.
+pub fn meaning(key: &str, value: &str) -> Meaning {
+    match key {
+        "node.cloudprovider.kubernetes.io/uninitialized" => Meaning::Uninitialized,
+        "node.cloudprovider.kubernetes.io/shutdown" => Meaning::ShutDown,
+        "node.kubernetes.io/out-of-service" => Meaning::OutOfService,
+        "karpenter.sh/unregistered" => Meaning::Unregistered,
+        "karpenter.sh/disrupted"
+        | "karpenter.sh/disruption"
+        | "ToBeDeletedByClusterAutoscaler"
+        | "DeletionCandidateOfClusterAutoscaler"
+        | "cloud.google.com/impending-node-termination" => Meaning::BeingRemoved,
+        "node-role.kubernetes.io/control-plane"
+        | "node-role.kubernetes.io/controlplane"
+        | "node-role.kubernetes.io/master"
+        | "node-role.kubernetes.io/etcd"
+        | "node-role.kubernetes.io/infra"
+        | "CriticalAddonsOnly" => Meaning::ControlPlane,
+        "kubernetes.azure.com/scalesetpriority" | "cloud.google.com/gke-spot" | "cloud.google.com/gke-preemptible" => {
+            Meaning::Spot
+        }
+        "google.com/tpu" => Meaning::Accelerator,
+        _ if key.ends_with("/agent-not-ready") => Meaning::AwaitsAgent,
+        _ if key.starts_with("aws-node-termination-handler/") => Meaning::BeingRemoved,
+        _ if key.ends_with("/gpu") || (key == "sku" && value == "gpu") => Meaning::Accelerator,
+        _ => Meaning::Other,
+    }
+}
+
 /// The taints that prevent a pod from being scheduled. `PreferNoSchedule` does not.
 pub(crate) fn untolerated<'a>(pod: &Pod, node: &'a Node) -> impl Iterator<Item = &'a Taint> {
     let taints = node.spec.taints.iter().filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));

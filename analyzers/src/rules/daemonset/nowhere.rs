@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 
 use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::nodes::agents::is_cloud_controller;
+use crate::kubernetes::scheduling::taints::Meaning;
 use crate::kubernetes::scheduling::{node_affinity, taints};
 use crate::kubernetes::time::{self, START};
 use crate::snapshot::model::{DaemonSet, Meta, Node, Pod};
@@ -33,7 +35,9 @@ declare_rule! {
     /// The rule does not fire:
     ///
     /// - for labels that are switches or optional node features: an empty value or one like `true`, or a label with a
-    ///   domain (`kubernetes.io/os: windows`, accelerators, cloud providers);
+    ///   domain (`kubernetes.io/os: windows`, accelerators, cloud providers), unless nodes have a label with the same
+    ///   meaning (`control-plane: "true"` instead of `control-plane: ""`, or the label `master`), or wait for the DaemonSet
+    ///   because it is their cloud controller manager;
     /// - for DaemonSets with node affinity;
     /// - in the first two minutes.
     "daemonset/nowhere": Warning,
@@ -57,21 +61,28 @@ fn check(cluster: &Cluster, report: &mut Report) {
             && observed
             && old
             && set.deleted().is_none()
-            && let Some(finding) = judge(nodes, set)
+            && let Some(finding) = judge(cluster, set)
         {
             report.add(finding);
         }
     }
 }
 
-fn judge(nodes: &[Node], set: &DaemonSet) -> Option<Finding> {
+fn judge(cluster: &Cluster, set: &DaemonSet) -> Option<Finding> {
+    let nodes = cluster.all::<Node>();
     let template = &set.spec.template;
     let metadata = Meta { labels: template.metadata.labels.clone(), ..Meta::default() };
     let pod = Pod { metadata, spec: template.spec.clone().into(), ..Pod::default() };
     let allowed: Vec<&Node> = nodes.iter().filter(|node| node_affinity::admits(&pod, node)).collect();
     let object = set.reference();
     if allowed.is_empty() {
-        let (key, value) = unmet_label(nodes, set)?;
+        if let Some((key, value, has)) = near_label(nodes, set) {
+            return Some(near_miss(cluster, set, (key, value), &has));
+        }
+        let (key, value) = match is_missed(cluster, set) {
+            true => set.spec.template.spec.node_selector.iter().find(|(key, value)| is_unmet(nodes, key, value))?,
+            false => unmet_label(nodes, set)?,
+        };
         let has: BTreeSet<&str> = nodes.iter().filter_map(|node| node.metadata.labels.get(key)).collect();
         let has: Vec<&str> = has.into_iter().collect();
         let actual = if has.is_empty() {
@@ -115,14 +126,70 @@ fn judge(nodes: &[Node], set: &DaemonSet) -> Option<Finding> {
     )
 }
 
+/// Whether something waits for the DaemonSet: nodes have the taint that a cloud controller manager removes.
+fn is_missed(cluster: &Cluster, set: &DaemonSet) -> bool {
+    let is_waiting =
+        |node: &Node| node.spec.taints.iter().any(|t| taints::meaning(&t.key, &t.value) == Meaning::Uninitialized);
+    is_cloud_controller(set.name(), &set.spec.template.spec) && cluster.all::<Node>().iter().any(is_waiting)
+}
+
+fn is_unmet(nodes: &[Node], key: &str, value: &str) -> bool {
+    nodes.iter().all(|node| node.metadata.labels.get(key) != Some(value))
+}
+
+/// The labels of control plane nodes: of current versions, of versions before 1.24, and of RKE.
+const CONTROL_PLANE: [&str; 3] =
+    ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master", "node-role.kubernetes.io/controlplane"];
+
+/// Values that mean that a label is set.
+const SET: [&str; 5] = ["", "true", "yes", "on", "enabled"];
+
+/// An unmet label of the nodeSelector, and a label with the same meaning that nodes have instead: the same key with
+/// another value that means that it is set (`""` and `true`), or another key for control plane nodes.
+fn near_label<'a>(nodes: &[Node], set: &'a DaemonSet) -> Option<(&'a str, &'a str, String)> {
+    let selector = set.spec.template.spec.node_selector.iter();
+    let mut unmet = selector.filter(|(key, value)| is_unmet(nodes, key, value));
+    let ((key, value), None) = (unmet.next()?, unmet.next()) else { return None };
+    if !SET.contains(&value) {
+        return None;
+    }
+    let keys: Vec<&str> = match CONTROL_PLANE.contains(&key) {
+        true => std::iter::once(key).chain(CONTROL_PLANE).collect(),
+        false => vec![key],
+    };
+    let found = keys.into_iter().find_map(|key| {
+        let value = nodes.iter().filter_map(|node| node.metadata.labels.get(key)).find(|value| SET.contains(value))?;
+        Some(format!("{key}={value}"))
+    })?;
+    Some((key, value, found))
+}
+
+fn near_miss(cluster: &Cluster, set: &DaemonSet, (key, value): (&str, &str), has: &str) -> Finding {
+    let object = set.reference();
+    let effect = match is_missed(cluster, set) {
+        true => ", so no cloud controller manager initializes the nodes",
+        false => "",
+    };
+    let message = format!(
+        "DaemonSet {} cannot be scheduled: nodeSelector is {key}={value}, nodes have {has}{effect}",
+        set.name()
+    );
+    Finding::warning(object.clone(), message)
+        .evidence(format!("nodeSelector is {key}={value}"), &object, "spec.template.spec.nodeSelector")
+        .evidence(format!("no node matches, nodes have {has}"), &object, "status.desiredNumberScheduled")
+        .fix_command(
+            format!("Set nodeSelector of the pod template to {has}, in the chart or manifest of the DaemonSet"),
+            kubectl(["-n", set.namespace(), "get", "daemonset", set.name(), "-o", "yaml"]),
+        )
+}
+
 /// The label of the nodeSelector that no node has with that value; `None` if it may be a switch.
 fn unmet_label<'a>(nodes: &[Node], set: &'a DaemonSet) -> Option<(&'a str, &'a str)> {
     let spec = &set.spec.template.spec;
     if spec.affinity.as_ref().is_some_and(|affinity| affinity.node_affinity.is_some()) {
         return None;
     }
-    let unmet = |key: &str, value: &str| nodes.iter().all(|node| node.metadata.labels.get(key) != Some(value));
-    let unmet: Vec<_> = spec.node_selector.iter().filter(|(key, value)| unmet(key, value)).collect();
+    let unmet: Vec<_> = spec.node_selector.iter().filter(|(key, value)| is_unmet(nodes, key, value)).collect();
     let switches = ["", "true", "false", "yes", "no", "on", "off", "enabled", "disabled", "1", "0"];
     let is_plain = |key: &str, value: &str| !key.contains('/') && !switches.contains(&value.to_lowercase().as_str());
     match unmet.as_slice() {
@@ -167,6 +234,37 @@ mod tests {
             "warning DaemonSet shop/agent: DaemonSet agent cannot be scheduled: nodeSelector is tier=db, no node has \
              this label",
         ]);
+    }
+
+    #[test]
+    fn fires_for_a_label_with_the_same_meaning() {
+        let node = |label: &str| format!("{{apiVersion: v1, kind: Node, metadata: {{name: n1, labels: {{{label}}}}}}}");
+        let set = set("nodeSelector: {node-role.kubernetes.io/control-plane: ''}");
+        for label in ["node-role.kubernetes.io/control-plane: 'true'", "node-role.kubernetes.io/controlplane: 'true'"] {
+            let has = label.replace(": 'true'", "=true");
+            check(&RULE, &[&set, &node(label)]).finds(&[&format!(
+                "warning DaemonSet shop/agent: DaemonSet agent cannot be scheduled: nodeSelector is \
+                 node-role.kubernetes.io/control-plane=, nodes have {has}"
+            )]);
+        }
+        check(&RULE, &[&set, &node("node-role.kubernetes.io/control-plane: 'false'")]).finds_nothing();
+        check(&RULE, &[&set, &node("a: b")]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_for_the_cloud_controller_that_nodes_wait_for() {
+        let node = |taint: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Node, metadata: {{name: n1}}, spec: {{taints: [
+                {{key: {taint}, value: 'true', effect: NoSchedule}}]}}}}"
+            )
+        };
+        let set = set("nodeSelector: {node-role.kubernetes.io/control-plane: ''}, tolerations: [{operator: Exists}],
+             containers: [{name: ccm, image: 'example.com/acme-cloud-controller-manager:v1'}]");
+        check(&RULE, &[&set, &node("node.cloudprovider.kubernetes.io/uninitialized")])
+            .finds(&["warning DaemonSet shop/agent: DaemonSet agent cannot be scheduled: nodeSelector is \
+             node-role.kubernetes.io/control-plane=, no node has this label"]);
+        check(&RULE, &[&set, &node("dedicated")]).finds_nothing();
     }
 
     #[test]

@@ -1,10 +1,21 @@
+mod clock;
 mod cordoned;
+mod devices;
 mod not_ready;
 mod overcommitted;
 mod pressure;
+mod terminating;
 mod version_skew;
 
 use crate::engine::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] =
-    &[&cordoned::RULE, &not_ready::RULE, &overcommitted::RULE, &pressure::RULE, &version_skew::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[
+    &clock::RULE,
+    &cordoned::RULE,
+    &devices::RULE,
+    &not_ready::RULE,
+    &overcommitted::RULE,
+    &pressure::RULE,
+    &terminating::RULE,
+    &version_skew::RULE,
+];

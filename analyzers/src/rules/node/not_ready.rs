@@ -3,8 +3,9 @@ use crate::kubernetes::nodes::lease::LeaseExt;
 use std::time::Duration;
 
 use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::nodes::csr::{self, Pending};
 use crate::kubernetes::nodes::kubelet::Down;
-use crate::kubernetes::nodes::lease;
+use crate::kubernetes::nodes::{clock, lease};
 use crate::kubernetes::time::{START, age, human};
 use crate::snapshot::model::{Condition, Node};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
@@ -32,7 +33,9 @@ declare_rule! {
     ///
     /// Follow the condition's message: start the container runtime or the kubelet, install or repair the network
     /// plugin, or restore the machine. If the machine is certainly off, the taint `node.kubernetes.io/out-of-service`
-    /// deletes its pods and detaches their volumes; `kubectl delete node NODE` does so if it is permanently lost.
+    /// deletes its pods and detaches their volumes; `kubectl delete node NODE` does so if it is permanently lost. If its
+    /// kubelet has created a CertificateSigningRequest since, the machine is back and only its client certificate has
+    /// expired: approve the request.
     ///
     /// ## Exceptions
     ///
@@ -42,12 +45,12 @@ declare_rule! {
     /// - in the first minute of `False` (a kubelet restart), unless the node was lost before.
     ///
     /// A stale lease is ignored where the node has no lease, where no other lease in the cluster is being renewed, or
-    /// where the node has updated its status since.
+    /// where the node has updated its status since. A clock that is wrong is reported by `node/clock` instead.
     "node/not-ready": Error,
     "a node is not ready, or its kubelet has stopped reporting",
     needs: [Node],
-    optional: [Pod, Lease],
-    explained_by: [],
+    optional: [Pod, Lease, CertificateSigningRequest],
+    explained_by: ["csr/pending"],
 }
 
 /// The kubelet renews its lease every ten seconds, and the control plane marks the node after 50 seconds. A node that
@@ -79,13 +82,20 @@ fn not_ready(cluster: &Cluster, node: &Node, ready: &Condition, down: Down) -> F
         Some(since) => format!("has been not ready for {}", human(age(now, since))),
         None => "is not ready".to_string(),
     };
+    let waiting = waiting_for_certificate(cluster, node, ready);
     let why = if ready.is_false() {
         let why = if ready.message.is_empty() { ready.reason.as_str() } else { ready.message.as_str() };
         words::shorten(why, 200)
     } else {
         let last = cluster.last_sign_of_life(node);
         let silent = last.map_or(String::new(), |last| format!(" {} ago", human(age(now, last))));
-        format!("its kubelet stopped reporting{silent}")
+        let returned = waiting.as_ref().and_then(Pending::newest).map_or(String::new(), |request| {
+            format!(
+                ", it now waits for the approval of its client certificate (CertificateSigningRequest {})",
+                request.name()
+            )
+        });
+        format!("its kubelet stopped reporting{silent}{returned}")
     };
     let why = if why.is_empty() { "no reason given".to_string() } else { why };
     let message = format!("Node {} {state}: {why}{}", node.name(), pods_there(cluster, node));
@@ -96,7 +106,31 @@ fn not_ready(cluster: &Cluster, node: &Node, ready: &Condition, down: Down) -> F
             "status.conditions[Ready]",
         )
         .since(down.since);
-    complete(finding, cluster, node, !ready.is_false())
+    match waiting {
+        Some(pending) => approve(finding, cluster, node, &pending),
+        None => complete(finding, cluster, node, !ready.is_false()),
+    }
+}
+
+/// Requests that the kubelet of a lost node has created since it stopped reporting: the machine is back, but its client
+/// certificate has expired.
+fn waiting_for_certificate<'a>(cluster: &'a Cluster, node: &Node, ready: &Condition) -> Option<Pending<'a>> {
+    let pending = csr::client_of(cluster, node).filter(|_| !ready.is_false())?;
+    let created = pending.newest()?.created()?;
+    (cluster.last_sign_of_life(node).is_none_or(|last| created > last)).then_some(pending)
+}
+
+fn approve(finding: Finding, cluster: &Cluster, node: &Node, pending: &Pending) -> Finding {
+    let Some(request) = pending.newest() else { return finding };
+    let text = format!("{} for this node is pending", request.reference());
+    finding
+        .pods(running(cluster, node))
+        .evidence(text, &request.reference(), "status.conditions")
+        .because(request.reference())
+        .fix_command(
+            "Check that the request comes from this machine, then approve it",
+            kubectl(["certificate", "approve", request.name()]),
+        )
 }
 
 /// A node that is still marked ready although its kubelet has stopped reporting.
@@ -110,7 +144,8 @@ fn silent(cluster: &Cluster, node: &Node, ready: &Condition) -> Option<Finding> 
     let is_lost = age(now, renewed) > LEASE_LOST
         && ready.last_update_time.is_none_or(|last| age(now, last) > STATUS_LOST)
         && cluster.has_a_fresh_lease();
-    if !is_lost {
+    // By a clock that is behind, every lease is old; by one that is ahead, all others are.
+    if !is_lost || clock::skew(cluster, node).is_some() || clock::is_any_ahead(cluster) {
         return None;
     }
     let object = node.reference();
@@ -231,6 +266,27 @@ mod tests {
                 .finds(&["error Node worker-1: Node worker-1 has been not ready for 5s: container runtime is down"]);
         }
         check(&RULE, &[&pressure("'False'", "2026-11-01T00:00:00Z")]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_with_the_certificate_that_a_returned_kubelet_waits_for() {
+        let lost = "status: Unknown, reason: NodeStatusUnknown, lastHeartbeatTime: '2026-11-01T11:00:00Z',
+            lastTransitionTime: '2026-11-01T11:01:00Z'";
+        let request = |created: &str| {
+            format!(
+                "{{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {{name: csr-x,
+                creationTimestamp: '{created}'}}, spec: {{username: 'system:node:worker-1',
+                signerName: kubernetes.io/kube-apiserver-client-kubelet}}}}"
+            )
+        };
+        let said = check(&RULE, &[&node("worker-1", lost), &request("2026-11-21T11:00:00Z")]);
+        said.finds(&[
+            "error Node worker-1: Node worker-1 has been not ready for 20d: its kubelet stopped reporting 20d ago, it now \
+             waits for the approval of its client certificate (CertificateSigningRequest csr-x)",
+        ]);
+        assert!(!said.text().contains("delete the Node"));
+        let before = check(&RULE, &[&node("worker-1", lost), &request("2026-11-01T10:00:00Z")]);
+        assert!(before.text().contains("delete the Node"));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::nodes::clock::skew;
 use crate::kubernetes::scheduling::{claim_names, claim_reference};
 use crate::kubernetes::workloads::exit::describe;
 use crate::kubernetes::workloads::restarts::{Affected, PodContainer, affected, unsteady_groups};
 use crate::kubernetes::workloads::{probe, start_error};
 use crate::rules::container::{ContainerReport, tell_cause};
+use crate::snapshot::model::Node;
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::words::{plain, shorten};
 
 declare_rule! {
     /// ## What it checks
@@ -43,8 +46,8 @@ declare_rule! {
     "pod/crash-loop": Error,
     "a container crashes and is restarted repeatedly",
     needs: [Pod],
-    optional: [Event, ReplicaSet, Job, StatefulSet, ConfigMap, Secret, Node],
-    explained_by: ["pod/oom-killed", "pod/liveness-kills", "rbac/denied", "dns/corefile", "statefulset/outdated-pod", "workload/env-order", "workload/mounted-files", "pod/fs-group", "pvc/resize"],
+    optional: [Event, ReplicaSet, Job, StatefulSet, ConfigMap, Secret, Node, Lease],
+    explained_by: ["pod/oom-killed", "pod/liveness-kills", "rbac/denied", "dns/corefile", "statefulset/outdated-pod", "workload/env-order", "workload/mounted-files", "pod/fs-group", "pvc/resize", "node/clock"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -97,6 +100,10 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
             finding = finding.because(claim_reference(container.pod, &claim));
         }
     }
+    if let Some((node, line)) = wrong_time(cluster, &container) {
+        let text = format!("log of {}: {line}", container.name());
+        finding = finding.evidence(text, &container.pod.reference(), "").because(node.reference());
+    }
     match explained {
         Some(explained) => tell_cause(finding, &explained),
         None => finding.fix_command("Check the previous container's logs", container.log_command(owner)),
@@ -107,6 +114,23 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
 fn is_full(line: &str) -> bool {
     let line = line.to_lowercase();
     ["no space left on device", "enospc", "disk quota exceeded"].iter().any(|text| line.contains(text))
+}
+
+/// The part of a log line about a certificate or token that is not valid yet or any more, if the clock of the node is
+/// wrong.
+fn wrong_time<'a>(cluster: &'a Cluster, container: &PodContainer) -> Option<(&'a Node, String)> {
+    const SIGNS: [&str; 7] =
+        ["not yet valid", "current time", "token used before", "has expired", "is expired", "clock", "skew"];
+    let meta = &container.pod.metadata;
+    let log = cluster.log(&meta.namespace, &meta.name, container.name())?;
+    let sign = |line: &&String| SIGNS.iter().any(|sign| line.to_ascii_lowercase().contains(sign));
+    let line = log.lines.iter().rev().find(sign)?;
+    let node = cluster.get::<Node>("", &container.pod.spec.node_name).found()?;
+    skew(cluster, node)?;
+    let at = SIGNS.iter().filter_map(|sign| line.to_ascii_lowercase().find(sign)).min().unwrap_or(0);
+    let from = line.char_indices().map(|(n, _)| n).take_while(|n| n + 60 <= at).last().unwrap_or(0);
+    let cut = if from > 0 { "…" } else { "" };
+    Some((node, format!("{cut}{}", shorten(&plain(line.get(from..).unwrap_or(line)), 250))))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod oom_killed;
 mod rejected;
 mod restarting;
 mod sandbox;
+mod scheduling_advice;
 mod terminating;
 mod unschedulable;
 mod volume;

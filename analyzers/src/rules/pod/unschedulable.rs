@@ -6,7 +6,8 @@ use crate::kubernetes::scheduling::waiting::{Judge, Waiting, Why, blocked_only_b
 use crate::kubernetes::scheduling::{Obstacle, Placement, Refusal, Shortage, claim_names, claim_reference, resources};
 use crate::kubernetes::storage::{bound_volume, misnamed};
 use crate::kubernetes::time::{SCHEDULE, START};
-use crate::snapshot::model::{Node, Pod, Timestamp};
+use crate::rules::pod::scheduling_advice::Refused;
+use crate::snapshot::model::{Deployment, Node, Pod, Timestamp};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef, PodGroup};
 use crate::text::{kubectl, words};
 
@@ -36,6 +37,16 @@ declare_rule! {
     /// required size, a label, a toleration, a volume in the right zone. The scheduler uses requests, not actual usage. A
     /// pod of a DaemonSet can run only on its node: free resources there, or give it a priority that preempts other pods.
     ///
+    /// - Taints that a component removes need no toleration: the cloud controller manager removes
+    ///   `node.cloudprovider.kubernetes.io/uninitialized`, a network plugin or CSI driver its own `agent-not-ready`.
+    /// - A node selector that is not in the pod template was added at admission: by the pod's RuntimeClass
+    ///   (`scheduling.nodeSelector`), by an annotation of the namespace, or by a webhook. Correct it there.
+    /// - A tainted node counts as an empty domain of a topology spread constraint unless `nodeTaintsPolicy` is `Honor`.
+    /// - Devices such as `nvidia.com/gpu` are offered by a device plugin while it runs on the node, and only healthy ones
+    ///   are allocatable.
+    /// - A Karpenter NodePool creates no nodes beyond `spec.limits`.
+    /// - k3s publishes each LoadBalancer Service on ports of the nodes, so two such Services cannot use the same port.
+    ///
     /// ## Exceptions
     ///
     /// The rule does not fire for:
@@ -50,10 +61,11 @@ declare_rule! {
     needs: [Pod],
     optional: [
         Node, Namespace, PersistentVolumeClaim, PersistentVolume, StorageClass, Event, ReplicaSet, Job, Lease,
+        RuntimeClass, Deployment, DaemonSet, StatefulSet,
     ],
     explained_by: [
         "pvc/*", "pv/*", "storageclass/*", "pod/missing-reference", "node/not-ready", "node/pressure", "node/cordoned",
-        "controlplane/leader", "deployment/rollout-deadlock",
+        "controlplane/leader", "deployment/rollout-deadlock", "node/devices", "nodepool/*", "elsewhere:pod/*", "elsewhere:workload/*", "elsewhere:daemonset/*",
     ],
 }
 
@@ -151,13 +163,18 @@ fn subject(group: &PodGroup, pods: usize) -> (String, bool) {
     }
 }
 
-fn about_nodes(cluster: &Cluster, group: &PodGroup, same: &SameCause) -> Finding {
+fn about_nodes<'a>(cluster: &'a Cluster, group: &'a PodGroup, same: &SameCause<'a>) -> Finding {
     let is_pinned = same.placements.iter().all(|placement| placement.is_pinned);
     let placements =
         if is_pinned { same.placements.as_slice() } else { &same.placements[..same.placements.len().min(1)] };
     let nodes: Vec<(&Node, Vec<Refusal>)> = placements.iter().flat_map(|placement| placement.nodes.clone()).collect();
     let clauses = clauses(&nodes);
     let (subject, many) = subject(group, same.pods.len());
+    let refused =
+        same.pods.first().map(|waiting| Refused { cluster, group, pod: waiting.pod, nodes: &nodes, clauses: &clauses });
+    let is_about_labels = matches!(clauses.first().and_then(Clause::refusal), Some(Refusal::NodeAffinity(_)));
+    let refused_labels = refused.as_ref().filter(|_| is_about_labels);
+    let source = refused_labels.map_or(String::new(), Refused::selector_source);
     let message = match (is_pinned, clauses.as_slice()) {
         (true, clauses) => {
             let nodes = if many { "their nodes" } else { "its node" };
@@ -165,9 +182,9 @@ fn about_nodes(cluster: &Cluster, group: &PodGroup, same: &SameCause) -> Finding
         }
         (false, [clause @ Clause { nodes: only }]) if only.len() == 1 => {
             let name = only.first().map_or("", |(node, _)| node.name());
-            format!("{subject} cannot be scheduled: {name} (the only node) {}", clause.verb())
+            format!("{subject} cannot be scheduled: {name} (the only node) {}{source}", clause.verb())
         }
-        (false, [_]) => format!("{subject} cannot be scheduled: {}", sentence(&clauses)),
+        (false, [_]) => format!("{subject} cannot be scheduled: {}{source}", sentence(&clauses)),
         (false, clauses) => {
             format!("{subject} cannot be scheduled on any of {} nodes: {}", nodes.len(), sentence(clauses))
         }
@@ -179,19 +196,23 @@ fn about_nodes(cluster: &Cluster, group: &PodGroup, same: &SameCause) -> Finding
     for clause in &clauses {
         finding = node_evidence(finding, clause);
     }
-    if let Some(clause) = clauses.first() {
-        let sample = same.pods.first().map(|waiting| waiting.pod);
-        finding = match (clause.refusal(), clause.example(), sample) {
-            (Some(Refusal::Lacks(shortages)), Some(node), Some(pod)) if is_pinned => {
-                make_room(cluster, finding, group, pod, node, shortages)
+    if let Some(refused) = refused_labels {
+        finding = refused.source_evidence(finding);
+    }
+    if let Some(refused) = &refused {
+        finding = refused.causes(finding);
+        let first = clauses.first();
+        finding = match (first.and_then(Clause::refusal), first.and_then(Clause::example)) {
+            (Some(Refusal::Lacks(shortages)), Some(node)) if is_pinned => {
+                make_room(cluster, finding, group, refused.pod, node, shortages)
             }
-            (Some(Refusal::TooManyPods), Some(node), _) if is_pinned => finding.fix_command(
+            (Some(Refusal::TooManyPods), Some(node)) if is_pinned => finding.fix_command(
                 format!("Move pods off node {} or raise its kubelet's maxPods; {PRIORITY}", node.name()),
                 kubectl(["describe", "node", node.name()]),
             ),
             // The finding about the volume has the fix.
-            (Some(Refusal::Volume(_)), _, Some(pod)) if has_misnamed_volume(cluster, pod) => finding,
-            _ => fix(finding, group, clause, sample),
+            (Some(Refusal::Volume(_)), _) if has_misnamed_volume(cluster, refused.pod) => finding,
+            _ => refused.fix(finding),
         };
     }
     for node in same.placements.iter().flat_map(blocked_nodes) {
@@ -426,68 +447,6 @@ fn has_event(cluster: &Cluster, pod: &Pod, reason: &str) -> bool {
     cluster.events(&pod.reference()).iter().any(|event| event.reason == reason)
 }
 
-/// The fixes for the most frequent reason.
-fn fix(finding: Finding, group: &PodGroup, clause: &Clause, pod: Option<&Pod>) -> Finding {
-    let (Some(refusal), Some(node)) = (clause.refusal(), clause.example()) else { return finding };
-    let node = node.name();
-    match refusal {
-        Refusal::Cordoned => finding.fix_command("Uncordon the node", kubectl(["uncordon", node])),
-        refusal if refusal.is_node_trouble() => {
-            finding.fix_command("Investigate the node", kubectl(["describe", "node", node]))
-        }
-        Refusal::Taint { key, value, effect } => {
-            let taint = if value.is_empty() { format!("{key}:{effect}-") } else { format!("{key}={value}:{effect}-") };
-            finding
-                .fix(format!("Add a toleration for taint {} to the pod template", taint.trim_end_matches('-')))
-                .fix_command(
-                    "Or remove the taint, if the node is for general use",
-                    kubectl(["taint", "node", node, &taint]),
-                )
-        }
-        Refusal::NodeAffinity(_) => {
-            let selector = pod.into_iter().flat_map(|pod| pod.spec.node_selector.iter());
-            let labels: Vec<String> = selector.map(|(key, value)| format!("{key}={value}")).collect();
-            let finding = finding.fix("Select labels that nodes have (kubectl get nodes --show-labels)");
-            if labels.is_empty() {
-                return finding;
-            }
-            let label = ["label", "node", node].into_iter().chain(labels.iter().map(String::as_str));
-            finding.fix_command("Or label the node, if it meets the requirement", kubectl(label))
-        }
-        Refusal::Lacks(shortages) => {
-            let wanted: Vec<String> = shortages.iter().map(crate::kubernetes::scheduling::Shortage::wanted).collect();
-            let wanted = words::list(&wanted, 3);
-            let too_big = shortages.iter().any(|shortage| shortage.requested > shortage.allocatable);
-            let text = if too_big {
-                format!("Lower the request, or add a node with {wanted}")
-            } else {
-                format!("Free {wanted} on a node, add a node, or lower the request")
-            };
-            finding.fix_command(text, kubectl(["describe", "node", node]))
-        }
-        Refusal::TooManyPods => finding.fix("Add a node, or raise the kubelet's maxPods"),
-        Refusal::HostPort(_) => {
-            finding.fix("Use a Service instead of the host port, or run at most one such pod per node")
-        }
-        Refusal::Volume(_) => {
-            finding.fix("Add a node in the volume's topology, or move the data to a volume that the nodes can access")
-        }
-        Refusal::NoSpreadLabel(key) => {
-            let text = format!("Label the nodes with {key}, or use a topologyKey that they have");
-            finding.fix(text)
-        }
-        Refusal::Spread { .. } => finding.fix(
-            "Free capacity in the domains with fewer pods, raise maxSkew, or set whenUnsatisfiable to ScheduleAnyway",
-        ),
-        Refusal::PodAffinity(_) => finding.fix("Start the pods that the affinity requires, or correct its selector"),
-        Refusal::AntiAffinity(_) => finding.fix(format!(
-            "Add nodes, lower the replicas of {} {}, or make the anti-affinity preferred",
-            group.owner.kind, group.owner.name
-        )),
-        Refusal::ExcludedBy(owner) => finding.fix(format!("Add nodes, or narrow the anti-affinity of {owner}")),
-    }
-}
-
 fn report_gated(cluster: &Cluster, group: &PodGroup, waiting: &[Waiting], report: &mut Report) {
     let gated = waiting.iter().filter(|waiting| matches!(waiting.why, Why::Gated));
     let gated: Vec<&Waiting> = gated.filter(|waiting| waiting.is_longer_than(START, cluster.now())).collect();
@@ -531,9 +490,28 @@ fn report_ignored(cluster: &Cluster, group: &PodGroup, waiting: &[Waiting], repo
             kubectl(["-n", "kube-system", "get", "pods", "-l", "component=kube-scheduler"]),
         )
     } else {
-        finding.fix(format!("Run a scheduler named {name}, or remove schedulerName from the pod template"))
+        let schedulers = schedulers_named(cluster, name);
+        let finding = schedulers.iter().cloned().fold(finding, Finding::because);
+        match schedulers.first() {
+            Some(scheduler) => finding.fix_command(
+                format!("Check whether {scheduler} runs with schedulerName {name}"),
+                kubectl(["-n", scheduler.namespace(), "describe", &scheduler.kind.to_lowercase(), &scheduler.name]),
+            ),
+            None => finding.fix(format!("Run a scheduler named {name}, or remove schedulerName from the pod template")),
+        }
     };
     report.add(finding);
+}
+
+/// The Deployments whose name or arguments contain the name of a scheduler.
+fn schedulers_named(cluster: &Cluster, scheduler: &str) -> Vec<ObjectRef> {
+    let is_named = |deployment: &&Deployment| {
+        let containers = deployment.spec.template.spec.containers.iter();
+        let mut arguments = containers.flat_map(|container| container.command.iter().chain(&container.args));
+        deployment.name() == scheduler
+            || arguments.any(|argument| argument.rsplit('=').next().is_some_and(|value| value == scheduler))
+    };
+    cluster.all::<Deployment>().iter().filter(is_named).map(Object::reference).collect()
 }
 
 #[cfg(test)]
@@ -682,6 +660,145 @@ mod tests {
             spec: {schedulerName: fancy}, status: {phase: Pending}}";
         check(&RULE, &[NODES, pod])
             .finds(&["error Pod shop/db: Pod db cannot be scheduled: no scheduler named fancy has processed it"]);
+    }
+
+    #[test]
+    fn fires_with_the_tainted_domain_of_a_spread_constraint() {
+        let nodes = "
+{apiVersion: v1, kind: Node, metadata: {name: worker-1, labels: {kubernetes.io/hostname: worker-1}}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: cp, labels: {kubernetes.io/hostname: cp}},
+ spec: {taints: [{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}]}}";
+        let spread = |policy: &str| {
+            format!(
+                "topologySpreadConstraints: [{{maxSkew: 1, topologyKey: kubernetes.io/hostname, {policy}
+                whenUnsatisfiable: DoNotSchedule, labelSelector: {{matchLabels: {{app: web}}}}}}]"
+            )
+        };
+        let bound = "{apiVersion: v1, kind: Pod, metadata: {name: web-1, namespace: shop, labels: {app: web}},
+            spec: {nodeName: worker-1}, status: {phase: Running}}";
+        let said = check(&RULE, &[nodes, bound, &refused("web-2", "labels: {app: web}", &spread(""), LONG_AGO)]);
+        said.finds(&[
+            "error Pod shop/web-2: Pod web-2 cannot be scheduled on any of 2 nodes: cp has untolerated taint \
+             node-role.kubernetes.io/control-plane:NoSchedule; worker-1 would exceed maxSkew 1 for topology key \
+             kubernetes.io/hostname (cp counts as a domain with 0 pods, but has untolerated taint \
+             node-role.kubernetes.io/control-plane:NoSchedule)",
+        ]);
+        assert!(said.finding().fix[0].text.starts_with("Set nodeTaintsPolicy: Honor"), "{:?}", said.finding().fix);
+        let honored = refused("web-2", "labels: {app: web}", &spread("nodeTaintsPolicy: Honor,"), LONG_AGO);
+        assert!(check(&RULE, &[nodes, bound, &honored]).text().contains("default-scheduler reports"));
+    }
+
+    #[test]
+    fn fires_with_the_runtime_class_that_adds_the_selector() {
+        let class = "{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: sandboxed}, handler: kata,
+            scheduling: {nodeSelector: {runtime: kata}}}";
+        let owned = "ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: db, controller: true}]";
+        let set = "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: db, namespace: shop},
+            spec: {template: {spec: {runtimeClassName: sandboxed}}}}";
+        let pod = refused("db-0", owned, "runtimeClassName: sandboxed, nodeSelector: {runtime: kata}", LONG_AGO);
+        let said = check(&RULE, &[NODES, class, set, &pod]);
+        said.finds(&[
+            "error StatefulSet shop/db: 1 pod of StatefulSet db cannot be scheduled: none of 3 nodes matches runtime=kata \
+             (added by RuntimeClass sandboxed)",
+        ]);
+        assert!(said.finding().fix[0].text.contains("handler kata"));
+        // Without the class, the template is the next suspect, then the namespace, then a webhook.
+        let said = check(&RULE, &[NODES, set, &pod]);
+        assert!(said.finding().message.ends_with("(added at admission)"), "{}", said.finding().message);
+        let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, annotations: {
+            openshift.io/node-selector: 'a=b, runtime=kata'}}}";
+        let said = check(&RULE, &[NODES, set, namespace, &pod]);
+        assert!(said.finding().message.ends_with("(added by annotation openshift.io/node-selector of the namespace)"));
+        let own = set.replace("runtimeClassName: sandboxed", "nodeSelector: {runtime: kata}");
+        assert!(check(&RULE, &[NODES, &own, &pod]).finding().message.ends_with("matches runtime=kata"));
+    }
+
+    #[test]
+    fn fires_with_advice_for_the_node_that_would_accept_it() {
+        let nodes = NODES.replace("key: dedicated, value: db", "key: node.kubernetes.io/unreachable");
+        let pod = refused("db", "", "containers: [{name: app, resources: {requests: {cpu: '4500m'}}}]", LONG_AGO);
+        let said = check(&RULE, &[&nodes, &pod]);
+        assert_eq!(said.finding().fix[0].command.as_deref(), Some("kubectl describe node worker-3"));
+    }
+
+    #[test]
+    fn fires_without_advice_to_use_reserved_nodes() {
+        let nodes = NODES.replace("key: dedicated, value: db", "key: node-role.kubernetes.io/control-plane");
+        let pod = refused("db", "", "containers: [{name: app, resources: {requests: {cpu: '4500m'}}}]", LONG_AGO);
+        let said = check(&RULE, &[&nodes, &pod]);
+        assert!(said.finding().fix[0].text.starts_with("Lower the request"), "{:?}", said.finding().fix);
+        let only = nodes.rsplit("---").next().unwrap();
+        assert!(check(&RULE, &[only, &pod]).finding().fix[0].text.starts_with("Add a worker node"));
+    }
+
+    #[test]
+    fn fires_as_a_consequence_of_the_component_that_removes_the_taint() {
+        let node = "{apiVersion: v1, kind: Node, metadata: {name: worker-1}, spec: {taints: [
+            {key: node.cloudprovider.kubernetes.io/uninitialized, value: 'true', effect: NoSchedule}]}}";
+        let controller = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: acme-ccm, namespace: kube-system}}";
+        let said = check(&RULE, &[node, controller, &refused("db", "", "", LONG_AGO)]);
+        assert_eq!(said.finding().because[0].name, "acme-ccm");
+        assert!(said.text().contains("Start the cloud controller manager (Deployment kube-system/acme-ccm)"));
+        assert!(!said.text().contains("toleration"));
+    }
+
+    #[test]
+    fn fires_with_unhealthy_devices_or_the_device_plugin() {
+        let node = |allocatable: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Node, metadata: {{name: gpu-1}}, status: {{
+                capacity: {{acme.example/npu: '4'}}, allocatable: {{pods: '10', acme.example/npu: '{allocatable}'}}}}}}"
+            )
+        };
+        let pod = |npus: &str| {
+            let spec = format!("containers: [{{name: a, resources: {{limits: {{acme.example/npu: '{npus}'}}}}}}]");
+            refused("train", "", &spec, LONG_AGO)
+        };
+        let said = check(&RULE, &[&node("3"), &pod("4")]);
+        assert_eq!(said.finding().because[0].name, "gpu-1");
+        assert!(said.finding().fix[0].text.starts_with("Repair the unhealthy devices of gpu-1"));
+        // More than the node has in any case.
+        assert!(check(&RULE, &[&node("3"), &pod("9")]).finding().because.is_empty());
+        let plugin =
+            "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: acme-example-device-plugin, namespace: gpu}}";
+        let bare = "{apiVersion: v1, kind: Node, metadata: {name: gpu-1}, status: {allocatable: {pods: '10'}}}";
+        let said = check(&RULE, &[bare, plugin, &pod("4")]);
+        assert_eq!(said.finding().because[0].name, "acme-example-device-plugin");
+        assert!(said.finding().fix[0].text.starts_with("Start the device plugin"));
+    }
+
+    #[test]
+    fn fires_with_the_service_that_holds_the_port_on_k3s() {
+        let labels = |service: &str| {
+            format!("svccontroller.k3s.cattle.io/svcname: {service}, svccontroller.k3s.cattle.io/svcnamespace: shop")
+        };
+        let owned = |set: &str| {
+            format!("ownerReferences: [{{apiVersion: apps/v1, kind: DaemonSet, name: {set}, controller: true}}]")
+        };
+        let port = "containers: [{name: lb, ports: [{hostPort: 443, containerPort: 443}]}]";
+        let node = "{apiVersion: v1, kind: Node, metadata: {name: worker-1}}";
+        let set = format!(
+            "{{apiVersion: apps/v1, kind: DaemonSet, metadata: {{name: svclb-edge, namespace: shop}},
+            spec: {{template: {{metadata: {{labels: {{{}}}}}}}}}}}",
+            labels("edge")
+        );
+        let holder = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: svclb-edge-x, namespace: shop, {}}},
+            spec: {{nodeName: worker-1, {port}}}, status: {{phase: Running}}}}",
+            owned("svclb-edge")
+        );
+        let meta = format!("labels: {{{}}}, {}", labels("gate"), owned("svclb-gate"));
+        let said = check(&RULE, &[node, &set, &holder, &refused("svclb-gate-x", &meta, port, LONG_AGO)]);
+        said.finds(&[
+            "error DaemonSet shop/svclb-gate: 1 pod of DaemonSet svclb-gate cannot be scheduled: worker-1 (the only node) has \
+             host port 443 in use by DaemonSet svclb-edge",
+        ]);
+        let fix = &said.finding().fix[0].text;
+        assert!(
+            fix.contains("Change port 443 of Service shop/gate") && fix.contains("through Service shop/edge"),
+            "{fix}"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::time;
-use crate::snapshot::model::{Event, Node, Service};
+use crate::snapshot::model::{DaemonSet, Event, Node, Service};
 use crate::snapshot::{Cluster, Kind, Object};
 use crate::text::{kubectl, words};
 
@@ -25,6 +25,9 @@ declare_rule! {
     ///
     /// ## How to fix
     ///
+    /// On k3s, a DaemonSet `svclb-NAME` in `kube-system` publishes the ports of the Service on the nodes; the Service gets an
+    /// address when a pod of it runs, which requires that its ports are free on the node.
+    ///
     /// Check the events: cloud quotas, subnets, address pools and permissions are the usual causes. If no controller is
     /// installed, install one (MetalLB on bare metal), or use `NodePort` or an Ingress.
     ///
@@ -39,8 +42,8 @@ declare_rule! {
     "service/load-balancer-pending": Error,
     "a LoadBalancer Service has no address",
     needs: [Service],
-    optional: [Pod, Node, Event, Namespace],
-    explained_by: [],
+    optional: [Pod, Node, Event, Namespace, DaemonSet],
+    explained_by: ["pod/*", "workload/*", "daemonset/*"],
 }
 
 /// How long to wait where an error or a missing controller shows that no address will be assigned.
@@ -83,8 +86,39 @@ fn check(cluster: &Cluster, report: &mut Report) {
         if age < wait {
             continue;
         }
-        report.add(finding(service, age, failure, unserved).since(Some(created)));
+        let mut finding = finding(service, age, failure, unserved).since(Some(created));
+        for set in service_lb(cluster, service) {
+            finding = behind_service_lb(finding, set);
+        }
+        report.add(finding);
     }
+}
+
+/// The DaemonSets that k3s (ServiceLB) runs for a Service: their pods publish its ports on the nodes, and the Service gets
+/// the addresses of the nodes where they run.
+/// Source: <https://docs.k3s.io/networking/networking-services#service-load-balancer>
+fn service_lb<'a>(cluster: &'a Cluster, service: &Service) -> impl Iterator<Item = &'a DaemonSet> {
+    let (namespace, name) = (service.namespace().to_string(), service.name().to_string());
+    cluster.all::<DaemonSet>().iter().filter(move |set| {
+        let labels = &set.metadata.labels;
+        labels.get("svccontroller.k3s.cattle.io/svcname") == Some(name.as_str())
+            && labels.get("svccontroller.k3s.cattle.io/svcnamespace").is_none_or(|found| found == namespace)
+    })
+}
+
+fn behind_service_lb(finding: Finding, set: &DaemonSet) -> Finding {
+    let (object, status) = (set.reference(), &set.status);
+    let containers = set.spec.template.spec.containers.iter();
+    let ports: Vec<String> =
+        containers.flat_map(|c| &c.ports).filter(|p| p.host_port > 0).map(|p| p.host_port.to_string()).collect();
+    let ports =
+        if ports.len() == 1 { format!("port {}", ports[0]) } else { format!("ports {}", words::list(&ports, 5)) };
+    let text = format!(
+        "{object} publishes {ports} on the nodes, {} of {} ready",
+        status.number_ready,
+        words::count(usize::try_from(status.desired_number_scheduled).unwrap_or(0), "pod")
+    );
+    finding.evidence(text, &object, "status.numberReady").because(object.clone())
 }
 
 fn is_pending(service: &Service) -> bool {
@@ -181,6 +215,30 @@ mod tests {
             "error Service shop/gate: Service gate of type LoadBalancer has had no external address for 2m: \
              no load balancer controller found (cloud controller manager, MetalLB or similar)",
         ]);
+    }
+
+    #[test]
+    fn fires_as_a_consequence_of_the_daemon_set_of_k3s() {
+        let set = |service: &str| {
+            format!(
+                "
+                apiVersion: apps/v1
+                kind: DaemonSet
+                metadata: {{name: svclb-x, namespace: kube-system, labels: {{svccontroller.k3s.cattle.io/svcname: {service},
+                  svccontroller.k3s.cattle.io/svcnamespace: shop}}}}
+                spec: {{template: {{spec: {{containers: [{{name: lb, ports: [{{hostPort: 8443, containerPort: 8443}}]}}]}}}}}}
+                status: {{desiredNumberScheduled: 1}}"
+            )
+        };
+        let said =
+            |name: &str| check(&RULE, &[&service("2026-11-21T11:00:00Z", ""), &node("k3s://node-1"), &set(name)]);
+        assert!(
+            said("gate")
+                .text()
+                .contains("DaemonSet kube-system/svclb-x publishes port 8443 on the nodes, 0 of 1 pod ready")
+        );
+        assert_eq!(said("gate").finding().because[0].name, "svclb-x");
+        assert!(said("other").finding().because.is_empty());
     }
 
     #[test]

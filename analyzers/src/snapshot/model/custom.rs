@@ -60,6 +60,8 @@ const SPEC: &[&str] = &[
     "stopPolicy",
     "queueName",
     "resourceGroups",
+    // Karpenter
+    "limits",
     // VerticalPodAutoscaler
     "targetRef",
     "updatePolicy",
@@ -92,6 +94,10 @@ fn spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
 
 fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     let mut status = deserializer.deserialize_any(Only(STATUS))?;
+    // SharedResourceList in use, but in Argo CD a long list of objects.
+    if let Some(resources) = status.get_mut("resources").filter(|resources| !resources.is_object()) {
+        resources.take();
+    }
     // Argo CD stores large comparison and sync results here.
     let kept: [(&str, &[&str]); 4] = [
         ("/sync", &["status"]),

@@ -6,6 +6,7 @@
 
 mod bound;
 mod config;
+mod csr;
 mod custom;
 mod event;
 mod gateway;
@@ -22,6 +23,7 @@ mod workload;
 pub(crate) use bound::TOKEN_VOLUME;
 pub use bound::{BoundSpec, TemplateSpec};
 pub use config::{ConfigMap, Secret, Shebang};
+pub use csr::CertificateSigningRequest;
 pub use custom::{CustomResource, CustomResourceDefinition, PolicyResult, WebhookClientConfig};
 pub use event::Event;
 pub use gateway::{

@@ -1,0 +1,5 @@
+mod pending;
+
+use crate::engine::BuiltIn;
+
+pub(super) const RULES: &[&BuiltIn] = &[&pending::RULE];

@@ -1,0 +1,5 @@
+mod limit;
+
+use crate::engine::BuiltIn;
+
+pub(super) const RULES: &[&BuiltIn] = &[&limit::RULE];
