@@ -25,11 +25,13 @@ pub fn link(findings: &mut [Finding], rules: &[&dyn Rule]) {
     }
     let mut graph = Graph::new(findings.len());
     let mut order: Vec<usize> = (0..findings.len()).collect();
-    order.sort_by(|a, b| findings[*a].id.cmp(&findings[*b].id));
+    // A Service depends on its pods before they depend on it, as peers that look each other up do.
+    order.sort_by_key(|n| (!findings[*n].rule.starts_with("service/"), findings[*n].id.clone()));
     for effect in order {
         let finding = &findings[effect];
         let patterns = explained_by.get(finding.rule.as_str()).copied().unwrap_or_default();
-        let objects: BTreeSet<&ObjectRef> = finding.because.iter().chain([&finding.object]).collect();
+        let own = (!finding.is_caused_elsewhere).then_some(&finding.object);
+        let objects: BTreeSet<&ObjectRef> = finding.because.iter().chain(own).collect();
         for cause in objects.iter().filter_map(|object| by_object.get(*object)).flatten() {
             let explains = |pattern: &&str| match pattern.strip_prefix(ELSEWHERE) {
                 Some(pattern) => findings[*cause].object != finding.object && includes(pattern, &findings[*cause].rule),

@@ -113,6 +113,9 @@ pub struct Finding {
     /// Whether the finding depends on an object being absent. It is then at most `info` for manifests.
     #[serde(skip)]
     pub(crate) rests_on_absence: bool,
+    /// Whether other findings on the same object do not explain it.
+    #[serde(skip)]
+    pub(crate) is_caused_elsewhere: bool,
 }
 
 impl Finding {
@@ -134,6 +137,7 @@ impl Finding {
             key: String::new(),
             container: None,
             rests_on_absence: false,
+            is_caused_elsewhere: false,
         }
     }
 
@@ -195,6 +199,12 @@ impl Finding {
         let name = name.into();
         self.key.clone_from(&name);
         self.container = Some(name);
+        self
+    }
+
+    /// Only findings on the objects in `because` explain it, none on the same object.
+    pub fn caused_elsewhere(mut self) -> Finding {
+        self.is_caused_elsewhere = true;
         self
     }
 

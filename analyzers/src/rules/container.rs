@@ -9,7 +9,7 @@ use crate::kubernetes::workloads::revision::comparison;
 use crate::kubernetes::workloads::start_error::Cause;
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::kubectl;
-use crate::text::words::{plain, shorten};
+use crate::text::words::{plain, shorten, shorten_middle};
 
 /// Evidence and advice about the last run of a container.
 pub(crate) trait ContainerReport {
@@ -56,7 +56,7 @@ impl ContainerReport for PodContainer<'_> {
         // specific.
         let message = end.and_then(|end| end.message.lines().map(plain).rfind(|line| !line.is_empty()));
         let line = message.or_else(|| end.and_then(|_| telling_line(cluster, self)));
-        line.map(|line| format!(": \"{}\"", shorten(&line, 160))).unwrap_or_default()
+        line.map(|line| format!(": \"{}\"", shorten_middle(&line, 160))).unwrap_or_default()
     }
 
     fn tell_change(&self, cluster: &Cluster, finding: Finding) -> Finding {

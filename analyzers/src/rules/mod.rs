@@ -17,6 +17,7 @@ mod csinode;
 mod csr;
 mod daemonset;
 mod deployment;
+mod diagnosis;
 mod dns;
 mod gateway;
 mod hpa;
@@ -144,7 +145,8 @@ mod tests {
         let ids: BTreeSet<String> = all().iter().map(|rule| rule.meta().id.to_string()).collect();
         for rule in all() {
             for entry in rule.meta().explained_by {
-                let is_known = ids.iter().any(|id| crate::engine::causes::includes(entry.trim_start_matches("elsewhere:"), id));
+                let is_known =
+                    ids.iter().any(|id| crate::engine::causes::includes(entry.trim_start_matches("elsewhere:"), id));
                 assert!(is_known, "{}: explained_by names {entry}, which is no rule", rule.meta().id);
             }
         }

@@ -34,6 +34,20 @@ pub fn shorten(text: &str, most: usize) -> String {
     }
 }
 
+/// At most `most` characters, with an ellipsis in the middle if the text was cut: the reason of an error is at its end.
+pub fn shorten_middle(text: &str, most: usize) -> String {
+    let text = text.trim();
+    let length = text.chars().count();
+    if length <= most {
+        return text.to_string();
+    }
+    let head = most / 4;
+    let tail = most.saturating_sub(head);
+    let start: String = text.chars().take(head).collect();
+    let end: String = text.chars().skip(length - tail).collect();
+    format!("{}…{}", start.trim_end(), end.trim_start())
+}
+
 /// Text from the cluster as one line that is [safe](crate::text::safe): without terminal escapes, and with white space
 /// collapsed to single blanks.
 pub fn plain(text: &str) -> String {
@@ -61,6 +75,12 @@ mod tests {
     #[test]
     fn plain_text_is_one_line() {
         assert_eq!(plain("\u{1b}[1;31mfatal\u{1b}[0m:\tno \r\n way "), "fatal: no way");
+    }
+
+    #[test]
+    fn shortens_in_the_middle() {
+        assert_eq!(shorten_middle("äöüß and the end", 8), "äö…he end");
+        assert_eq!(shorten_middle("ab", 2), "ab");
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub struct Corefile {
     pub servers: Vec<Server>,
     /// Whether it imports files, whose contents are unknown.
     pub imports_files: bool,
+    /// The files that it imports: `custom/*.server`.
+    pub imports: Vec<String>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -275,6 +277,7 @@ impl Parser {
             }
             None => {
                 self.corefile.imports_files = true;
+                self.corefile.imports.push(name.text);
                 Ok(())
             }
         }

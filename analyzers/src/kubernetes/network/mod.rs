@@ -6,3 +6,6 @@ pub mod gateway_api;
 pub mod ingress;
 pub mod netpol;
 pub mod outage;
+pub mod targets;
+pub mod tunnel_mtu;
+pub mod zones;

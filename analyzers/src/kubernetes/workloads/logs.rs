@@ -1,5 +1,6 @@
 //! Which container logs to read.
 
+use crate::kubernetes::nodes::node_agents::{kube_proxy_on, network_plugin_on};
 use crate::kubernetes::storage::csi::awaited_containers;
 use crate::kubernetes::time::{RECENT, to_start};
 use crate::kubernetes::workloads::job::failed_attempt;
@@ -9,6 +10,8 @@ use crate::snapshot::{Cluster, PodGroup};
 
 /// The maximum number of logs to read.
 const MAX_LOGS: usize = 20;
+/// The maximum number of logs of kube-proxy and network plugins to read in addition.
+const MAX_AGENT_LOGS: usize = 6;
 
 /// A request for the last log lines of one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +25,8 @@ pub struct LogRequest {
 }
 
 /// The logs that may explain a failure: one container per workload that crashes, fails or does not become ready, the
-/// most severe problems first, then the controllers of storage that claims or volumes are waiting for; at most 20.
+/// most severe problems first, then the controllers of storage that claims or volumes are waiting for; at most 20. And
+/// those of the network's pods on nodes where only some pods fail.
 pub fn logs_wanted(cluster: &Cluster) -> Vec<LogRequest> {
     let wanted = cluster.pod_groups().iter().filter_map(|group| worst(cluster, group));
     let mut wanted: Vec<(Trouble, LogRequest)> = wanted.collect();
@@ -34,6 +38,8 @@ pub fn logs_wanted(cluster: &Cluster) -> Vec<LogRequest> {
         }
     }
     requests.truncate(MAX_LOGS);
+    let agents = agents_wanted(cluster, &requests);
+    requests.extend(agents);
     requests
 }
 
@@ -44,6 +50,35 @@ fn running(pod: &Pod, container: &str) -> LogRequest {
         container: container.to_string(),
         previous_first: false,
     }
+}
+
+/// The logs of kube-proxy and the network plugin on nodes where pods fail whose siblings on other nodes are ready.
+fn agents_wanted(cluster: &Cluster, wanted: &[LogRequest]) -> Vec<LogRequest> {
+    let failing = wanted.iter().filter_map(|request| cluster.get::<Pod>(&request.namespace, &request.pod).found());
+    let mut nodes: Vec<&str> =
+        failing.filter(|pod| works_elsewhere(cluster, pod)).map(|p| &*p.spec.node_name).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let mut agents = Vec::new();
+    for node in nodes {
+        for pod in kube_proxy_on(cluster, node).into_iter().chain(network_plugin_on(cluster, node)) {
+            let Some(container) = pod.spec.containers.first() else { continue };
+            let request = running(pod, &container.name);
+            let is_known = wanted.iter().any(|known| known.namespace == request.namespace && known.pod == request.pod);
+            if !is_known && !agents.contains(&request) {
+                agents.push(request);
+            }
+        }
+    }
+    agents.truncate(MAX_AGENT_LOGS);
+    agents
+}
+
+/// Whether a pod on another node, with the same owner, is ready.
+fn works_elsewhere(cluster: &Cluster, pod: &Pod) -> bool {
+    let is_elsewhere = |other: &Pod| other.is_ready() && other.spec.node_name != pod.spec.node_name;
+    let group = cluster.group_of_owner(&cluster.owner_of(pod));
+    !pod.spec.node_name.is_empty() && group.is_some_and(|group| cluster.pods_of(group).any(is_elsewhere))
 }
 
 /// Ordered from most to least severe.
@@ -124,6 +159,21 @@ mod tests {
         let worse = pod("db-1", 5, "{running: {startedAt: '2026-11-21T11:59:55Z'}}");
         assert_eq!(wanted(&[&once, &waiting, &worse]), ["shop/db-1 app true", "shop/api-0 app true"]);
         assert_eq!(wanted(&[&waiting]), ["shop/db-0 app false"]);
+    }
+
+    #[test]
+    fn the_network_of_a_node_where_only_one_pod_fails() {
+        let on = |pod: String, node: &str| pod.replace("spec: {", &format!("spec: {{nodeName: {node}, "));
+        let failing = on(pod("api-0", 3, "{waiting: {reason: CrashLoopBackOff}}"), "n1");
+        let ready = on(pod("api-1", 0, "{running: {}}"), "n2")
+            .replace("phase: Running,", "phase: Running, conditions: [{type: Ready, status: 'True'}],");
+        let proxy = "{apiVersion: v1, kind: Pod, metadata: {name: kube-proxy-n1, namespace: kube-system, labels: {k8s-app: kube-proxy}},
+            spec: {nodeName: n1, hostNetwork: true, containers: [{name: kube-proxy}]}, status: {phase: Running}}";
+        assert_eq!(
+            wanted(&[&failing, &ready, proxy]),
+            ["shop/api-0 app false", "kube-system/kube-proxy-n1 kube-proxy false"]
+        );
+        assert_eq!(wanted(&[&failing, proxy]), ["shop/api-0 app false"]);
     }
 
     #[test]

@@ -11,4 +11,6 @@ pub mod references;
 pub mod restarts;
 pub(crate) mod revision;
 pub mod schedule;
+pub mod standby;
 pub(crate) mod start_error;
+pub(crate) mod symptoms;

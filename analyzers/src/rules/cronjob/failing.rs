@@ -32,8 +32,8 @@ declare_rule! {
     "cronjob/failing": Error,
     "the runs of a CronJob fail repeatedly",
     needs: [CronJob, Job],
-    optional: [Pod, ReplicaSet],
-    explained_by: ["pod/*", "workload/cannot-create-pods", "rbac/denied"],
+    optional: [Pod, ReplicaSet, Service, EndpointSlice, Namespace, ConfigMap, Secret, NetworkPolicy, PersistentVolumeClaim, CustomResourceDefinition],
+    explained_by: ["pod/*", "workload/cannot-create-pods", "rbac/denied", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port", "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*", "configmap/tunnel-mtu"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -59,10 +59,11 @@ fn check(cluster: &Cluster, report: &mut Report) {
             finding = finding.evidence(format!("last success: {success:.0}"), &object, "status.lastSuccessfulTime");
         }
         let test = format!("{name}-test");
-        report.add(failure.prove(cluster, finding).fix_command(
+        let finding = failure.prove(cluster, finding).fix_command(
             "Fix the reported error, then run the CronJob immediately",
             kubectl(["-n", cron.namespace(), "create", "job", &test, &format!("--from=cronjob/{name}")]),
-        ));
+        );
+        report.add(failure.diagnose(cluster, finding));
     }
 }
 

@@ -2,7 +2,7 @@ use crate::engine::{Finding, Report, Severity, declare_rule};
 use crate::kubernetes::network::gateway_api::current;
 use crate::kubernetes::time;
 use crate::snapshot::model::{Gateway, GatewayClass};
-use crate::snapshot::{Cluster, Object};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, Workload};
 use crate::text::kubectl;
 use crate::text::words::{count, list, shorten};
 
@@ -33,8 +33,12 @@ declare_rule! {
     "gateway/class": Error,
     "a GatewayClass does not exist or is not accepted",
     needs: [GatewayClass],
-    optional: [Gateway],
-    explained_by: [],
+    optional: [Gateway, Deployment, DaemonSet, Pod],
+    explained_by: [
+        "pod/crash-loop", "pod/init-stuck", "pod/image-pull", "pod/cannot-start", "pod/not-ready",
+        "pod/missing-reference", "pod/oom-killed", "pod/unschedulable", "workload/unavailable",
+        "workload/cannot-create-pods",
+    ],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -91,8 +95,13 @@ fn not_accepted(cluster: &Cluster, class: &GatewayClass) -> Option<Finding> {
     let severity = if users == 0 { Severity::Warning } else { Severity::Error };
     let object = class.reference();
     let status = accepted.map_or("absent".to_string(), |c| format!("{} ({})", c.status, c.reason));
+    let finding =
+        Finding::new(severity, object.clone(), format!("GatewayClass {} is not accepted: {why}", class.name()));
+    let controllers = if is_rejected { Vec::new() } else { controllers(cluster, &class.spec.controller_name) };
     Some(
-        Finding::new(severity, object.clone(), format!("GatewayClass {} is not accepted: {why}", class.name()))
+        controllers
+            .into_iter()
+            .fold(finding, Finding::because)
             .since(since.filter(|_| is_rejected))
             .evidence(format!("condition Accepted is {status}"), &object, "status.conditions[Accepted]")
             .evidence(format!("used by {}", count(users, "Gateway")), &object, "")
@@ -101,6 +110,33 @@ fn not_accepted(cluster: &Cluster, class: &GatewayClass) -> Option<Finding> {
                 kubectl(["describe", "gatewayclass", class.name()]),
             ),
     )
+}
+
+/// Parts of the names of well-known controllers, with the names of their Deployments.
+const CONTROLLERS: [(&str, &str); 9] = [
+    ("io.cilium/", "cilium-operator"),
+    ("gateway.envoyproxy.io/", "envoy-gateway"),
+    ("istio.io/", "istiod"),
+    ("gateway.nginx.org/", "nginx-gateway"),
+    ("traefik.io/", "traefik"),
+    ("konghq.com/", "kong"),
+    ("projectcontour.io/", "contour"),
+    ("haproxy-ingress.github.io/", "haproxy-ingress"),
+    ("kgateway.dev/", "kgateway"),
+];
+
+/// The workloads that run a controller: known by name, or with its name in their arguments.
+fn controllers(cluster: &Cluster, controller: &str) -> Vec<ObjectRef> {
+    let known = CONTROLLERS.iter().find(|(part, _)| controller.contains(part)).map(|(_, name)| *name);
+    let runs = |workload: &Workload| {
+        let containers = workload.template.spec.containers.iter();
+        let mut words = containers.flat_map(|container| container.command.iter().chain(&container.args));
+        let is_known = known.is_some_and(|name| workload.object.name.contains(name));
+        is_known || (!controller.is_empty() && words.any(|word| word.contains(controller)))
+    };
+    let kinds = [Kind::Deployment, Kind::DaemonSet];
+    let workloads = cluster.workloads().into_iter().filter(|w| kinds.iter().any(|kind| w.object.is(*kind)));
+    workloads.filter(runs).map(|workload| workload.object).collect()
 }
 
 #[cfg(test)]

@@ -44,8 +44,15 @@ declare_rule! {
     "job/failed": Error,
     "a Job failed",
     needs: [Job],
-    optional: [CronJob, Pod, ReplicaSet],
-    explained_by: ["pod/*", "workload/cannot-create-pods"],
+    optional: [
+        CronJob, Pod, ReplicaSet, Service, EndpointSlice, Namespace, ConfigMap, Secret, NetworkPolicy,
+        PersistentVolumeClaim, CustomResourceDefinition,
+    ],
+    explained_by: [
+        "pod/*", "workload/cannot-create-pods", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port",
+        "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*",
+        "configmap/tunnel-mtu",
+    ],
 }
 
 /// An older failure is a warning.
@@ -75,7 +82,7 @@ fn standalone(cluster: &Cluster, job: &Job, failure: &Failure) -> Finding {
     let severity = if old { Severity::Warning } else { Severity::Error };
     let message = format!("Job {} failed: {}", job.name(), failure.text());
     let finding = Finding::new(severity, job.reference(), message).since(failure.since()).pods(failure.pods);
-    failure
+    let finding = failure
         .prove(cluster, finding)
         .fix_command(
             "Check the container's logs, if the pod still exists",
@@ -84,7 +91,8 @@ fn standalone(cluster: &Cluster, job: &Job, failure: &Failure) -> Finding {
         .fix_command(
             "Fix the cause, then recreate the Job; failed Jobs are not retried",
             kubectl(["-n", job.namespace(), "delete", "job", job.name()]),
-        )
+        );
+    failure.diagnose(cluster, finding)
 }
 
 /// Whether a later Job with the same containers succeeded.

@@ -3,6 +3,9 @@
 use crate::engine::Finding;
 use crate::kubernetes::workloads::exit;
 use crate::kubernetes::workloads::job::JobExt;
+use crate::kubernetes::workloads::log_lines::last_lines_of;
+use crate::kubernetes::workloads::restarts::containers;
+use crate::rules::diagnosis;
 use crate::snapshot::model::{Condition, ContainerStateTerminated, Job, Pod, Timestamp};
 use crate::snapshot::{Cluster, Object, ObjectRef};
 use crate::text::words;
@@ -69,6 +72,13 @@ impl<'a> Failure<'a> {
         }
     }
 
+    /// Adds what the container's log names as the cause.
+    pub fn diagnose(&self, cluster: &Cluster, finding: Finding) -> Finding {
+        let Some((pod, name, _)) = self.ended else { return finding };
+        let container = containers(pod).find(|container| container.name() == name);
+        container.map(|container| diagnosis::diagnose(cluster, &container)).unwrap_or_default().apply(finding)
+    }
+
     /// Adds the evidence: the condition, the container's termination and its last log lines.
     pub(crate) fn prove(&self, cluster: &Cluster, finding: Finding) -> Finding {
         let job = self.job.reference();
@@ -81,15 +91,8 @@ impl<'a> Failure<'a> {
             text = format!("{text}: {}", words::shorten(&words::plain(&state.message), 300));
         }
         finding = finding.evidence(text, &sample, &format!("status.containerStatuses[{container}].state.terminated"));
-        let log = cluster.log(pod.namespace(), pod.name(), container);
-        let lines = log.map(|log| log.lines.as_slice()).unwrap_or_default();
-        let last = &lines[lines.len().saturating_sub(5)..];
-        for line in last.iter().filter(|line| !line.trim().is_empty()) {
-            finding = finding.evidence(
-                format!("log of {container}: {}", words::shorten(&words::plain(line), 300)),
-                &sample,
-                "",
-            );
+        for line in last_lines_of(cluster, pod.namespace(), pod.name(), container) {
+            finding = finding.evidence(format!("log of {container}: {line}"), &sample, "");
         }
         finding
     }

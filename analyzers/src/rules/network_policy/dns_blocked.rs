@@ -1,5 +1,6 @@
 use crate::kubernetes::network::cluster_dns::DnsExt;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::network::cluster_dns::ClusterDns;
@@ -8,6 +9,9 @@ use crate::kubernetes::network::netpol::{
     Answer, Direction, Endpoint, NAME_LABEL, NODE_LOCAL, Peer, Policy, PolicySet, Port, Ports, Protocol, Rule, Subject,
     dns_targets, is_private,
 };
+use crate::kubernetes::workloads::log_lines::whole_telling_line;
+use crate::kubernetes::workloads::restarts::containers;
+use crate::kubernetes::workloads::symptoms::{Symptom, symptoms};
 use crate::snapshot::model::{NetworkPolicy, Pod};
 use crate::snapshot::{Cluster, Object, ObjectRef};
 use crate::text::{kubectl, words};
@@ -17,7 +21,8 @@ declare_rule! {
     ///
     /// Checks that pods that NetworkPolicies isolate for egress can reach the cluster's DNS: some policy allows UDP
     /// traffic to the DNS pods on the ports they listen on (53, or 5353 on OpenShift), to the Service's address, or to
-    /// the node-local cache, and the DNS pods' own policies admit it.
+    /// the node-local cache, and the DNS pods' own policies admit it. If a log reports that the node-local cache does not
+    /// answer, a policy has to allow the address of the cache: it runs on the host network, so no `podSelector` matches.
     ///
     /// ## Why it matters
     ///
@@ -78,15 +83,82 @@ fn check(cluster: &Cluster, report: &mut Report) {
         return;
     }
     let set = PolicySet::new(cluster);
+    let caches = unanswered_caches(cluster, &dns);
     let mut blocked: BTreeMap<ObjectRef, Blocked> = BTreeMap::new();
     for namespace in set.namespaces() {
         for subject in set.subjects_in(namespace).iter().filter(|subject| uses_cluster_dns(subject)) {
-            check_subject(&set, &dns, &targets, subject, &mut blocked);
+            match caches.get(&*subject.owner) {
+                Some((cache, pod)) => check_cache(&set, (*cache, pod), subject, &mut blocked),
+                None => check_subject(&set, &dns, &targets, subject, &mut blocked),
+            }
         }
     }
     for (object, blocked) in blocked {
         report.add(blocked.finding(&set, &dns, object));
     }
+}
+
+/// The addresses of node-local caches that did not answer queries, according to logs, by the owner of the pods.
+fn unanswered_caches(cluster: &Cluster, dns: &ClusterDns) -> BTreeMap<ObjectRef, (IpAddr, ObjectRef)> {
+    let mut found = BTreeMap::new();
+    for (namespace, name, container) in cluster.logs().keys() {
+        let Some(pod) = cluster.get::<Pod>(namespace, name).found() else { continue };
+        let Some(container) = containers(pod).find(|c| c.name() == container) else { continue };
+        let line = whole_telling_line(cluster, &container).unwrap_or_default();
+        let servers = symptoms(&line).into_iter().filter_map(|symptom| match symptom {
+            Symptom::Lookup { server, answered: false, .. } => server?.parse::<IpAddr>().ok(),
+            _ => None,
+        });
+        // Where a cache runs on each node, it answers the queries to the Service's address too.
+        let is_cache = |server: &IpAddr| {
+            let is_link_local = matches!(server, IpAddr::V4(v4) if v4.is_link_local());
+            is_link_local || !dns.node_local.is_empty()
+        };
+        for server in servers.filter(is_cache) {
+            found.insert(cluster.owner_of(pod).into_owned(), (server, pod.reference()));
+        }
+    }
+    found
+}
+
+/// Whether policies let the pods reach the cache, which runs on the host network: no selector of pods matches it.
+fn check_cache<'a>(
+    set: &PolicySet<'a>,
+    (cache, pod): (IpAddr, &ObjectRef),
+    subject: &Subject<'a>,
+    blocked: &mut BTreeMap<ObjectRef, Blocked>,
+) {
+    let end = Endpoint::Pod(subject.end);
+    let side = set.side(Direction::Egress, &end, &Endpoint::Address(cache), Port::udp(53));
+    if side.answer != Answer::No {
+        return;
+    }
+    let isolating = set.isolating(Direction::Egress, &subject.end);
+    let opens_dns = |policy: &&&Policy| {
+        let rules = policy.rules(Direction::Egress).unwrap_or_default();
+        rules.iter().any(|rule| rule.ports.iter().any(|p| is_just(&p.ports, 53)))
+    };
+    let Some(policy) = isolating.iter().find(opens_dns).or(isolating.first()) else { return };
+    let mistake = format!(
+        "pods query the node-local DNS cache at {cache} on the host network, which no podSelector matches and no ipBlock \
+         contains"
+    );
+    let object = policy.object.reference();
+    let has_rules = policy.rules(Direction::Egress).is_some_and(|rules| !rules.is_empty());
+    let entry = blocked.entry(object.clone()).or_insert_with(|| Blocked {
+        protocol: Protocol::Udp,
+        mistake: None,
+        cache: None,
+        is_ingress: false,
+        subjects: Vec::new(),
+        has_rules,
+        others: BTreeSet::new(),
+    });
+    entry.mistake.get_or_insert(mistake);
+    entry.cache = Some(cache);
+    entry.others.extend(isolating.iter().map(|p| p.name().to_string()).filter(|name| *name != object.name));
+    let need = Some((format!("its log contains: no answer from {cache}"), pod.clone(), String::new()));
+    entry.subjects.push(BlockedWorkload { name: subject.name(), sample: subject.sample(), pods: subject.pods, need });
 }
 
 fn uses_cluster_dns(subject: &Subject) -> bool {
@@ -100,6 +172,8 @@ struct Blocked {
     protocol: Protocol,
     /// Why the policy's rule for DNS does not apply, if it has one.
     mistake: Option<String>,
+    /// The node-local cache that the pods query.
+    cache: Option<IpAddr>,
     is_ingress: bool,
     subjects: Vec<BlockedWorkload>,
     has_rules: bool,
@@ -165,6 +239,7 @@ fn check_subject<'a>(
     let entry = blocked.entry(object.clone()).or_insert_with(|| Blocked {
         protocol,
         mistake: None,
+        cache: None,
         is_ingress,
         subjects: Vec::new(),
         has_rules,
@@ -386,7 +461,11 @@ impl Blocked {
 
     /// The command that adds the missing rule to the policy.
     fn patch(&self, dns: &ClusterDns, object: &ObjectRef) -> String {
-        let rule = if self.is_ingress { ingress_rule(dns) } else { egress_rule(dns) };
+        let rule = match self.cache {
+            Some(cache) => cache_rule(cache),
+            None if self.is_ingress => ingress_rule(dns),
+            None => egress_rule(dns),
+        };
         let direction = if self.is_ingress { "ingress" } else { "egress" };
         let patch = if self.has_rules {
             serde_json::json!([{"op": "add", "path": format!("/spec/{direction}/-"), "value": rule}])
@@ -423,6 +502,14 @@ fn egress_rule(dns: &ClusterDns) -> serde_json::Value {
         to.push(serde_json::json!({"ipBlock": {"cidr": format!("{NODE_LOCAL}/32")}}));
     }
     serde_json::json!({"to": to, "ports": ports_json(dns)})
+}
+
+fn cache_rule(cache: IpAddr) -> serde_json::Value {
+    let bits = if cache.is_ipv4() { 32 } else { 128 };
+    serde_json::json!({
+        "to": [{"ipBlock": {"cidr": format!("{cache}/{bits}")}}],
+        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+    })
 }
 
 fn ingress_rule(dns: &ClusterDns) -> serde_json::Value {
@@ -546,6 +633,34 @@ status: {podIP: 10.0.0.53}
             "error NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns blocks DNS for Pod back and Pod front: \
              it opens TCP 53, but the DNS pods listen on UDP 53",
         ]);
+    }
+
+    fn with_cache(block: &str) -> crate::testing::Findings {
+        let cache = "{apiVersion: v1, kind: Pod, metadata: {name: node-local-dns-x, namespace: kube-system, labels: {
+            k8s-app: node-local-dns}}, spec: {hostNetwork: true}}";
+        let front = "{apiVersion: v1, kind: Pod, metadata: {name: front, namespace: shop, labels: {app: front}},
+            spec: {containers: [{name: c}]}, status: {containerStatuses: [{name: c}]}}";
+        let to = format!("{{namespaceSelector: {{}}, podSelector: {{matchLabels: {{k8s-app: kube-dns}}}}}}{block}");
+        let line = "lookup back on 169.254.20.10:53: read udp 10.0.0.9:1->169.254.20.10:53: i/o timeout";
+        TestCluster::new(&[DNS, front, cache, DENY_ALL, &dns_rule(&to, BOTH)])
+            .log("shop", "front", "c", &[line])
+            .check(&RULE)
+    }
+
+    #[test]
+    fn fires_for_a_node_local_cache_that_the_policy_does_not_cover() {
+        let said = with_cache("");
+        said.finds(&[
+            "error NetworkPolicy shop/allow-dns: NetworkPolicy allow-dns blocks DNS for Pod front: pods query the \
+             node-local DNS cache at 169.254.20.10 on the host network, which no podSelector matches and no ipBlock \
+             contains",
+        ]);
+        assert!(said.text().contains("169.254.20.10/32"));
+    }
+
+    #[test]
+    fn quiet_where_the_node_local_cache_is_covered() {
+        with_cache(", {ipBlock: {cidr: 169.254.20.10/32}}").finds_nothing();
     }
 
     #[test]

@@ -1,3 +1,4 @@
+mod cluster_ip;
 mod dns_blocked;
 mod named_port;
 mod not_enforced;
@@ -9,6 +10,7 @@ mod service_port;
 use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[
+    &cluster_ip::RULE,
     &dns_blocked::RULE,
     &named_port::RULE,
     &not_enforced::RULE,

@@ -5,6 +5,7 @@ use crate::kubernetes::workloads::exit::describe;
 use crate::kubernetes::workloads::restarts::{Affected, PodContainer, affected, unsteady_groups};
 use crate::kubernetes::workloads::{probe, start_error};
 use crate::rules::container::{ContainerReport, tell_cause};
+use crate::rules::diagnosis::diagnose;
 use crate::snapshot::model::Node;
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::words::{plain, shorten};
@@ -20,7 +21,8 @@ declare_rule! {
     ///
     /// The container does no work between restarts, and the kubelet waits longer before each restart, up to five
     /// minutes. In most cases the application itself exits: a setting is missing, a dependency is unreachable, or a
-    /// file cannot be read. The exit code and the last log lines identify the cause.
+    /// file cannot be read. The exit code and the last log lines identify the cause. Hosts, addresses, kinds and
+    /// variables in the error are resolved to Services, policies, ConfigMaps and Secrets of the cluster.
     ///
     /// ## How to confirm
     ///
@@ -46,8 +48,8 @@ declare_rule! {
     "pod/crash-loop": Error,
     "a container crashes and is restarted repeatedly",
     needs: [Pod],
-    optional: [Event, ReplicaSet, Job, StatefulSet, ConfigMap, Secret, Node, Lease],
-    explained_by: ["pod/oom-killed", "pod/liveness-kills", "rbac/denied", "dns/corefile", "statefulset/outdated-pod", "workload/env-order", "workload/mounted-files", "pod/fs-group", "pvc/resize", "node/clock"],
+    optional: [Event, ReplicaSet, Job, StatefulSet, ConfigMap, Secret, Node, Lease, Service, EndpointSlice, Namespace, NetworkPolicy, PersistentVolumeClaim, CustomResourceDefinition],
+    explained_by: ["pod/oom-killed", "pod/liveness-kills", "rbac/denied", "dns/corefile", "statefulset/outdated-pod", "workload/env-order", "workload/mounted-files", "pod/fs-group", "pvc/resize", "node/clock", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port", "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*", "pod/unauthorized", "configmap/tunnel-mtu"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -106,7 +108,10 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
     }
     match explained {
         Some(explained) => tell_cause(finding, &explained),
-        None => finding.fix_command("Check the previous container's logs", container.log_command(owner)),
+        None => {
+            let finding = finding.fix_command("Check the previous container's logs", container.log_command(owner));
+            diagnose(cluster, &container).apply(finding)
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::kubernetes::workloads::exit::describe;
 use crate::kubernetes::workloads::log_lines::last_lines;
 use crate::kubernetes::workloads::restarts::{Affected, PodContainer, affected, unsteady_groups};
 use crate::kubernetes::workloads::start_error;
+use crate::rules::diagnosis::diagnose;
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef, PodGroup};
 
 declare_rule! {
@@ -39,8 +40,8 @@ declare_rule! {
     "pod/init-stuck": Error,
     "an init container fails repeatedly or does not complete",
     needs: [Pod],
-    optional: [Event, ReplicaSet, Job, StatefulSet, ConfigMap, Secret, Node],
-    explained_by: ["pod/oom-killed", "rbac/denied", "statefulset/outdated-pod", "workload/env-order", "pod/fs-group"],
+    optional: [Event, ReplicaSet, Job, StatefulSet, ConfigMap, Secret, Node, Service, EndpointSlice, Namespace, NetworkPolicy, PersistentVolumeClaim, CustomResourceDefinition],
+    explained_by: ["pod/oom-killed", "rbac/denied", "statefulset/outdated-pod", "workload/env-order", "pod/fs-group", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port", "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*", "pod/unauthorized", "configmap/tunnel-mtu"],
 }
 
 /// An init container that runs longer than this counts as failed.
@@ -203,10 +204,11 @@ fn finding(cluster: &Cluster, group: &PodGroup, affected: &Affected) -> Finding 
     if let Some(explained) = failing.and_then(|container| start_error::cause(cluster, container)) {
         return tell_cause(finding, &explained);
     }
-    finding.fix_command(
+    let finding = finding.fix_command(
         "Check the init container's logs, and fix the error or the dependency it waits for",
         container.log_command(owner),
-    )
+    );
+    diagnose(cluster, &container).apply(finding)
 }
 
 #[cfg(test)]

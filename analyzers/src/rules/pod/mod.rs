@@ -14,6 +14,7 @@ mod restarting;
 mod sandbox;
 mod scheduling_advice;
 mod terminating;
+mod unauthorized;
 mod unschedulable;
 mod volume;
 
@@ -35,6 +36,7 @@ pub(super) const RULES: &[&BuiltIn] = &[
     &restarting::RULE,
     &sandbox::RULE,
     &terminating::RULE,
+    &unauthorized::RULE,
     &unschedulable::RULE,
     &volume::RULE,
 ];

@@ -1,10 +1,13 @@
 use crate::engine::{Finding, Report, Severity, declare_rule};
 use crate::kubernetes::nodes::kubelet::KubeletExt;
 use crate::kubernetes::time::{age, to_start};
+use crate::kubernetes::workloads::log_lines::{is_error, telling_line};
 use crate::kubernetes::workloads::probe::{self, ProbeKind};
 use crate::kubernetes::workloads::readiness;
 use crate::kubernetes::workloads::restarts::{PodContainer, containers};
+use crate::kubernetes::workloads::standby::is_standby;
 use crate::rules::container::ContainerReport;
+use crate::rules::diagnosis::diagnose;
 use crate::snapshot::model::{Container, Node, Pod, Timestamp};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef, PodGroup};
 use crate::text::words::{list, plain, shorten};
@@ -14,7 +17,8 @@ declare_rule! {
     ///
     /// Checks for running pods that have not become ready in the expected time: a readiness or startup probe fails, a
     /// readiness gate is not true, or the node is not ready. The port of the probe is compared with the ports that the
-    /// container declares.
+    /// container declares, unless something answers on it. The error in the log is resolved to the Services, policies
+    /// and other objects that it names.
     ///
     /// ## Why it matters
     ///
@@ -41,12 +45,13 @@ declare_rule! {
     ///   delays allow more (a pod on a node that is down is reported immediately, and gets two minutes once the node is
     ///   back);
     /// - pods of Jobs;
+    /// - standby replicas: the last log lines wait for a lease that another ready pod of the workload renews;
     /// - containers that are not running or restart repeatedly, which other rules report.
     "pod/not-ready": Error,
     "running pods do not become ready",
     needs: [Pod],
-    optional: [Event, Node, ReplicaSet, StatefulSet],
-    explained_by: ["node/*", "rbac/denied", "statefulset/outdated-pod", "workload/env-order"],
+    optional: [Event, Node, ReplicaSet, StatefulSet, Service, EndpointSlice, Namespace, ConfigMap, Secret, NetworkPolicy, Lease, PersistentVolumeClaim, CustomResourceDefinition],
+    explained_by: ["node/*", "rbac/denied", "statefulset/outdated-pod", "workload/env-order", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port", "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*", "pod/unauthorized", "configmap/tunnel-mtu"],
 }
 
 /// Why a pod is not ready.
@@ -64,7 +69,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
             continue;
         }
         let mut causes: Vec<(Why, Vec<&Pod>)> = Vec::new();
-        for pod in cluster.pods_of(group).filter(|pod| is_overdue(cluster, pod)) {
+        for pod in cluster.pods_of(group).filter(|pod| is_overdue(cluster, pod) && !is_standby(cluster, pod)) {
             for why in reasons(cluster, pod) {
                 match causes.iter_mut().find(|(known, _)| *known == why) {
                     Some((_, pods)) => pods.push(pod),
@@ -167,8 +172,11 @@ fn of_probe(
     owner: &ObjectRef,
     new: impl Fn(String) -> Finding,
 ) -> Finding {
-    // Prefer a pod with a recorded probe failure as the sample.
-    let failure = pods.iter().find_map(|pod| Some((*pod, probe::last_failure(cluster, pod, name, kind)?)));
+    // Prefer a pod with a recorded probe failure as the sample, and one whose log was read.
+    let has_log = |pod: &&&Pod| cluster.log(&pod.metadata.namespace, &pod.metadata.name, name).is_some();
+    let (with_log, without_log): (Vec<&&Pod>, Vec<&&Pod>) = pods.iter().partition(has_log);
+    let mut in_order = with_log.into_iter().chain(without_log);
+    let failure = in_order.find_map(|pod| Some((*pod, probe::last_failure(cluster, pod, name, kind)?)));
     let pod = failure.as_ref().map_or(pods[0], |(pod, _)| *pod);
     let result = failure.map(|(_, failure)| failure.answer);
     let none = Container::default();
@@ -180,7 +188,11 @@ fn of_probe(
             .fix("Check the kubelet's log on the node: the kubelet has not updated the pod's status");
     };
     let action = probe::describe(probe);
-    let mismatch = probe::port_mismatch(&pod.spec, spec, probe);
+    // A program that answers and reports why it is not ready listens on the port, whether or not the container declares it.
+    let container = containers(pod).find(|c| c.name() == name);
+    let line = container.as_ref().and_then(|c| telling_line(cluster, c)).filter(|line| is_error(line));
+    let is_answered = result.as_ref().is_some_and(|result| result.starts_with("HTTP "));
+    let mismatch = probe::port_mismatch(&pod.spec, spec, probe).filter(|_| !is_answered || line.is_none());
     let fails = result.as_ref().map_or("fails".to_string(), |result| format!("fails ({result})"));
     let but = mismatch.as_ref().map(|declares| format!(", but {declares}")).unwrap_or_default();
     let mut finding = new(format!("{kind} probe {action} of container {name} {fails}{but}")).container(name).evidence(
@@ -195,19 +207,20 @@ fn of_probe(
     if let Some(declares) = &mismatch {
         finding = finding.evidence(declares.clone(), &pod.reference(), &format!("spec.containers[{name}].ports"));
     }
-    let Some(container) = containers(pod).find(|c| c.name() == name) else { return finding };
-    let finding = container.tell_change(cluster, container.report_log(cluster, finding));
+    let Some(container) = container else { return finding };
+    let mut finding = container.tell_change(cluster, container.report_log(cluster, finding));
     if is_http2 {
         return finding.fix(probe::grpc_fix(spec, probe, &kind.path(name)));
     }
-    match mismatch {
-        Some(_) => {
-            finding.fix(format!("Point the {kind} probe at the port the container listens on ({})", kind.path(name)))
-        }
-        None => {
-            finding.fix_command("Check the container's logs for what it is waiting for", log_command(&container, owner))
-        }
+    if let Some(line) = line.filter(|_| mismatch.is_none()) {
+        finding.message = format!("{}: \"{line}\"", finding.message).into();
     }
+    let finding = if mismatch.is_some() {
+        finding.fix(format!("Point the {kind} probe at the port the container listens on ({})", kind.path(name)))
+    } else {
+        finding.fix_command("Check the container's logs for what it is waiting for", log_command(&container, owner))
+    };
+    diagnose(cluster, &container).apply(finding)
 }
 
 /// The command for the current log, because the container is running.

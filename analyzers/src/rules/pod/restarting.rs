@@ -4,6 +4,7 @@ use crate::kubernetes::workloads::exit::describe;
 use crate::kubernetes::workloads::probe;
 use crate::kubernetes::workloads::restarts::{Affected, PodContainer, affected, unsteady_groups};
 use crate::rules::container::ContainerReport;
+use crate::rules::diagnosis::diagnose;
 use crate::snapshot::{Cluster, ObjectRef};
 
 declare_rule! {
@@ -40,8 +41,15 @@ declare_rule! {
     "pod/restarting": Warning,
     "a container was restarted three or more times in an hour",
     needs: [Pod],
-    optional: [Event, ReplicaSet, Job],
-    explained_by: ["rbac/denied"],
+    optional: [
+        Event, ReplicaSet, Job, Service, EndpointSlice, Namespace, ConfigMap, Secret, NetworkPolicy,
+        PersistentVolumeClaim, CustomResourceDefinition,
+    ],
+    explained_by: [
+        "rbac/denied", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port",
+        "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*",
+        "pod/unauthorized", "configmap/tunnel-mtu",
+    ],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -87,7 +95,8 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
         .pods(affected.pods())
         .since(container.loops_since(cluster));
     let finding = container.report_end(cluster, finding);
-    finding.fix_command("Check the previous container's logs", container.log_command(owner))
+    let finding = finding.fix_command("Check the previous container's logs", container.log_command(owner));
+    diagnose(cluster, &container).apply(finding)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::nodes::node_agents::{network_plugin_on, reported_on};
 use crate::kubernetes::time::{PROVISION, START, age};
 use crate::snapshot::model::{Event, Pod};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
@@ -34,7 +35,10 @@ declare_rule! {
     "a node cannot create the sandbox or network of a pod",
     needs: [Pod, Event],
     optional: [],
-    explained_by: ["node/not-ready", "node/pressure"],
+    explained_by: [
+        "node/not-ready", "node/pressure", "pod/init-stuck", "pod/crash-loop", "pod/not-ready", "pod/image-pull",
+        "pod/cannot-start", "pod/missing-reference", "pod/oom-killed", "workload/unavailable",
+    ],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -46,7 +50,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
             .filter_map(|pod| Some((pod, newest(cluster, pod)?)))
             .collect();
         if let Some((pod, event)) = waiting.first() {
-            report.add(finding(&group.owner, pod, event, waiting.len()));
+            report.add(finding(cluster, &group.owner, pod, event, waiting.len()));
         }
     }
 }
@@ -61,7 +65,7 @@ fn newest<'a>(cluster: &'a Cluster, pod: &Pod) -> Option<&'a Event> {
     })
 }
 
-fn finding(owner: &ObjectRef, pod: &Pod, event: &Event, pods: usize) -> Finding {
+fn finding(cluster: &Cluster, owner: &ObjectRef, pod: &Pod, event: &Event, pods: usize) -> Finding {
     let (namespace, name, node) = (&pod.metadata.namespace, &pod.metadata.name, &pod.spec.node_name);
     let trouble = Trouble::of(&event.message);
     let why = match trouble {
@@ -74,7 +78,8 @@ fn finding(owner: &ObjectRef, pod: &Pod, event: &Event, pods: usize) -> Finding 
         .pods(pods)
         .since(pod.scheduled_at())
         .evidence(format!("{}: {}", event.reason, shorten(&event.message, 400)), &pod.reference(), "")
-        .because(ObjectRef::new(Kind::Node, "", node));
+        .because(ObjectRef::new(Kind::Node, "", node))
+        .caused_elsewhere();
     match trouble {
         Trouble::Addresses => {
             finding.fix("Enlarge the pod address range of the node or subnet, or run fewer pods on the node")
@@ -83,10 +88,19 @@ fn finding(owner: &ObjectRef, pod: &Pod, event: &Event, pods: usize) -> Finding 
             "Configure the handler in the node's container runtime, or exclude the node with a nodeSelector",
             kubectl(["get", "runtimeclasses"]),
         ),
-        Trouble::Network => finding.fix_command(
-            "Check the network plugin's pod on the node and its logs",
-            kubectl(["get", "pods", "-A", "-o", "wide", "--field-selector", &format!("spec.nodeName={node}")]),
-        ),
+        Trouble::Network => network_plugin_on(cluster, node)
+            .into_iter()
+            .filter(|plugin| !plugin.is_ready())
+            .fold(finding, |finding, plugin| {
+                let text = format!("{} of the network plugin is not ready on node {node}", plugin.reference());
+                finding
+                    .evidence(text, &plugin.reference(), "status.conditions[Ready]")
+                    .because(reported_on(cluster, plugin))
+            })
+            .fix_command(
+                "Check the network plugin's pod on the node and its logs",
+                kubectl(["get", "pods", "-A", "-o", "wide", "--field-selector", &format!("spec.nodeName={node}")]),
+            ),
         Trouble::Other => finding.fix_command(
             "Check the pod's events and the log of the node's container runtime",
             kubectl(["-n", namespace, "describe", "pod", name]),

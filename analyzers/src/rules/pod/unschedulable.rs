@@ -7,8 +7,8 @@ use crate::kubernetes::scheduling::{Obstacle, Placement, Refusal, Shortage, clai
 use crate::kubernetes::storage::{bound_volume, misnamed};
 use crate::kubernetes::time::{SCHEDULE, START};
 use crate::rules::pod::scheduling_advice::Refused;
-use crate::snapshot::model::{Deployment, Node, Pod, Timestamp};
-use crate::snapshot::{Cluster, Kind, Object, ObjectRef, PodGroup};
+use crate::snapshot::model::{ConfigMap, Node, Pod, Timestamp};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef, PodGroup, Workload};
 use crate::text::{kubectl, words};
 
 declare_rule! {
@@ -61,11 +61,12 @@ declare_rule! {
     needs: [Pod],
     optional: [
         Node, Namespace, PersistentVolumeClaim, PersistentVolume, StorageClass, Event, ReplicaSet, Job, Lease,
-        RuntimeClass, Deployment, DaemonSet, StatefulSet,
+        RuntimeClass, Deployment, DaemonSet, StatefulSet, ConfigMap,
     ],
     explained_by: [
         "pvc/*", "pv/*", "storageclass/*", "pod/missing-reference", "node/not-ready", "node/pressure", "node/cordoned",
-        "controlplane/leader", "deployment/rollout-deadlock", "node/devices", "nodepool/*", "elsewhere:pod/*", "elsewhere:workload/*", "elsewhere:daemonset/*",
+        "controlplane/leader", "deployment/rollout-deadlock", "node/devices", "nodepool/*", "elsewhere:pod/*",
+        "elsewhere:workload/*", "elsewhere:daemonset/*",
     ],
 }
 
@@ -118,7 +119,8 @@ fn refused<'a>(
         let finding = match same.placements.first() {
             None => from_scheduler_message(group, &same),
             Some(first) if !first.obstacles.is_empty() => about_claims(group, &same),
-            Some(_) => about_nodes(cluster, group, &same),
+            // Other pods of the owner that crash do not explain it.
+            Some(_) => about_nodes(cluster, group, &same).caused_elsewhere(),
         };
         let mut finding =
             scheduler_evidence(finding, sample).key(kind).pods(same.pods.len()).since(earliest(&same.pods));
@@ -491,27 +493,36 @@ fn report_ignored(cluster: &Cluster, group: &PodGroup, waiting: &[Waiting], repo
         )
     } else {
         let schedulers = schedulers_named(cluster, name);
-        let finding = schedulers.iter().cloned().fold(finding, Finding::because);
         match schedulers.first() {
-            Some(scheduler) => finding.fix_command(
-                format!("Check whether {scheduler} runs with schedulerName {name}"),
-                kubectl(["-n", scheduler.namespace(), "describe", &scheduler.kind.to_lowercase(), &scheduler.name]),
-            ),
+            Some(scheduler) => {
+                let (kind, namespace) = (scheduler.kind.to_lowercase(), scheduler.namespace());
+                let check = kubectl(["-n", namespace, "describe", &kind, &scheduler.name]);
+                let text = format!("{} is configured as scheduler {name}", scheduler.title());
+                finding = finding.evidence(text, scheduler, "").caused_elsewhere();
+                finding.fix_command(format!("Make {} run: it is scheduler {name}", scheduler.title()), check)
+            }
             None => finding.fix(format!("Run a scheduler named {name}, or remove schedulerName from the pod template")),
         }
     };
+    for scheduler in schedulers_named(cluster, name) {
+        finding = finding.because(scheduler);
+    }
     report.add(finding);
 }
 
-/// The Deployments whose name or arguments contain the name of a scheduler.
-fn schedulers_named(cluster: &Cluster, scheduler: &str) -> Vec<ObjectRef> {
-    let is_named = |deployment: &&Deployment| {
-        let containers = deployment.spec.template.spec.containers.iter();
-        let mut arguments = containers.flat_map(|container| container.command.iter().chain(&container.args));
-        deployment.name() == scheduler
-            || arguments.any(|argument| argument.rsplit('=').next().is_some_and(|value| value == scheduler))
+/// The workloads that run a scheduler of this name: their configuration has a profile for it, or an argument names it.
+fn schedulers_named(cluster: &Cluster, name: &str) -> Vec<ObjectRef> {
+    let maps = cluster.all::<ConfigMap>().iter().filter(|map| map.data.schedulers.iter().any(|own| own == name));
+    let maps: BTreeSet<(&str, &str)> = maps.map(|map| (map.namespace(), map.name())).collect();
+    let argument = format!("--scheduler-name={name}");
+    let runs = |workload: &Workload| {
+        let spec = &workload.template.spec;
+        let mut mounted = spec.volumes.iter().filter_map(|volume| volume.config_map.as_ref());
+        let mut words = spec.containers.iter().flat_map(|container| container.command.iter().chain(&container.args));
+        mounted.any(|map| maps.contains(&(workload.object.namespace(), map.name.as_str())))
+            || words.any(|word| *word == argument)
     };
-    cluster.all::<Deployment>().iter().filter(is_named).map(Object::reference).collect()
+    cluster.workloads().into_iter().filter(runs).map(|workload| workload.object).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ mod load_balancer_pending;
 mod local_traffic;
 mod no_endpoints;
 mod no_ready_endpoints;
+mod peers_not_published;
 mod selector_matches_nothing;
 mod target_port;
 
@@ -14,6 +15,7 @@ pub(super) const RULES: &[&BuiltIn] = &[
     &local_traffic::RULE,
     &no_endpoints::RULE,
     &no_ready_endpoints::RULE,
+    &peers_not_published::RULE,
     &selector_matches_nothing::RULE,
     &target_port::RULE,
 ];

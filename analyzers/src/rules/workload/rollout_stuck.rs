@@ -4,6 +4,7 @@ use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::disruption::scaled;
 use crate::kubernetes::time;
 use crate::kubernetes::workloads::revision::sides;
+use crate::kubernetes::workloads::standby::is_standby;
 use crate::snapshot::model::{
     Condition, DaemonSet, Deployment, Pod, PodSpec, ReplicaSet, StatefulSet, Timestamp, UpdateStrategy, condition,
 };
@@ -42,15 +43,13 @@ declare_rule! {
     /// - pods that are still within their startup time;
     /// - the update strategy `OnDelete`;
     /// - StatefulSets that have reached their partition;
-    /// - paused Deployments.
+    /// - paused Deployments;
+    /// - rollouts that only standby replicas keep from completing: they wait for the lease of a ready replica.
     "workload/rollout-stuck": Error,
     "a rollout is not progressing",
     needs: [],
-    optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, Pod, Job, CronJob],
-    explained_by: [
-        "pod/*", "node/*", "pvc/*", "workload/cannot-create-pods", "workload/unavailable", "statefulset/outdated-pod",
-        "deployment/rollout-deadlock", "workload/node-name", "workload/limit-range",
-    ],
+    optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, Pod, Job, CronJob, Lease],
+    explained_by: ["pod/*", "node/*", "pvc/*", "workload/cannot-create-pods", "workload/unavailable", "statefulset/outdated-pod", "deployment/rollout-deadlock", "workload/node-name", "workload/limit-range"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -78,7 +77,11 @@ fn of_deployment(cluster: &Cluster, deployment: &Deployment) -> Option<Finding> 
         return None;
     }
     let object = deployment.reference();
+    if waits_only_for_standbys(cluster, &object, wanted, status.updated_replicas, status.available_replicas) {
+        return None;
+    }
     let sides = sides(cluster, deployment);
+    let has_previous = sides.is_none() || revisions(cluster, deployment) > 1;
     let seconds = spec.progress_deadline_seconds.unwrap_or(600);
     let message = match &sides {
         Some((new, old)) if !old.is_empty() => format!(
@@ -103,7 +106,27 @@ fn of_deployment(cluster: &Cluster, deployment: &Deployment) -> Option<Finding> 
             finding = finding.evidence(of_ready(set), &set.reference(), "status.readyReplicas");
         }
     }
-    Some(with_fix(finding, &object))
+    Some(if has_previous {
+        with_fix(finding, &object)
+    } else {
+        finding.fix("Find out why the new pods are not ready; there is no previous revision")
+    })
+}
+
+/// Whether all updated pods are available except standby replicas, which become ready only as the leader.
+fn waits_only_for_standbys(cluster: &Cluster, object: &ObjectRef, wanted: i32, updated: i32, available: i32) -> bool {
+    let Some(group) = cluster.group_of_owner(object).filter(|_| updated >= wanted && available > 0) else {
+        return false;
+    };
+    let standbys = cluster.pods_of(group).filter(|pod| is_standby(cluster, pod)).count();
+    standbys > 0 && available.saturating_add(i32::try_from(standbys).unwrap_or(0)) >= wanted
+}
+
+/// How many ReplicaSets a Deployment has.
+fn revisions(cluster: &Cluster, deployment: &Deployment) -> usize {
+    let object = deployment.reference();
+    let sets = cluster.in_namespace::<ReplicaSet>(deployment.namespace()).iter();
+    sets.filter(|set| set.controller().as_ref() == Some(&object)).count()
 }
 
 /// `ReplicaSet web-2 has 0 of 1 pod ready`.

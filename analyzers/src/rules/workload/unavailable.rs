@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::engine::{Finding, Report, Severity, declare_rule};
 use crate::kubernetes::time;
 use crate::kubernetes::workloads::readiness;
+use crate::kubernetes::workloads::standby::is_standby;
 use crate::snapshot::model::{
     Condition, DaemonSet, Deployment, Node, Pod, PodTemplate, ReplicaSet, ReplicationController, StatefulSet,
     Timestamp, condition,
@@ -40,15 +41,13 @@ declare_rule! {
     /// - pods within their startup time (two minutes, or what their startup probes and initial delays allow, plus
     ///   `minReadySeconds`), as during a rolling update or after scaling up, unless their node is down;
     /// - workloads that are scaled to zero or being deleted;
+    /// - standby replicas that wait for the lease of a ready replica;
     /// - workloads for which the start of the unavailability is unknown.
     "workload/unavailable": Error,
     "a workload has fewer available pods than desired",
     needs: [],
-    optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Pod, Node, Job, CronJob],
-    explained_by: [
-        "pod/*", "node/*", "pvc/*", "workload/cannot-create-pods", "workload/not-observed", "statefulset/outdated-pod",
-        "workload/node-name",
-    ],
+    optional: [Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Pod, Node, Job, CronJob, Lease],
+    explained_by: ["pod/*", "node/*", "pvc/*", "workload/cannot-create-pods", "workload/not-observed", "statefulset/outdated-pod", "workload/node-name"],
 }
 
 /// A workload with its desired and available numbers of pods.
@@ -132,6 +131,10 @@ fn judge(cluster: &Cluster, replicas: &Replicas) -> Option<Finding> {
         Some(group) => cluster.pods_of(group).filter(|pod| pod.is_active() && !pod.is_ready()).collect(),
         None => Vec::new(),
     };
+    let standbys = pods.iter().filter(|pod| is_standby(cluster, pod)).count();
+    if standbys > 0 && replicas.available.saturating_add(i32::try_from(standbys).unwrap_or(0)) >= replicas.wanted {
+        return None;
+    }
     let min_ready = Duration::from_secs(u64::try_from(replicas.min_ready_seconds).unwrap_or(0));
     let allowed = time::to_start(&replicas.template.spec) + min_ready;
     let late: Vec<(&Pod, Timestamp)> = pods

@@ -34,8 +34,11 @@ pub struct Keys(pub Vec<String>);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConfigMapData {
     pub keys: Option<Keys>,
-    /// Values of keys that hold CoreDNS configuration: `Corefile`, and `*.server`, `*.override` (AKS, k3s).
+    /// Values of keys that hold CoreDNS configuration: `Corefile`, `*.server`, `*.override` (AKS, k3s), and server blocks
+    /// under other keys.
     pub values: BTreeMap<String, String>,
+    /// The `schedulerName` of each profile in a KubeSchedulerConfiguration.
+    pub schedulers: Vec<String>,
     /// The addresses in the other values, with their keys.
     pub addresses: Vec<(String, Address)>,
     /// The keys whose value has a line that starts with `#!` near its beginning.
@@ -166,9 +169,30 @@ impl<'de> Deserialize<'de> for ConfigMapData {
         };
         let addresses = all.iter().flat_map(of).collect();
         let scripts = all.iter().filter_map(|(key, value)| Some((key.clone(), Shebang::find(value)?))).collect();
-        let values = all.into_iter().filter(|(key, _)| is_corefile(key)).collect();
-        Ok(ConfigMapData { keys: Some(keys), values, addresses, scripts })
+        let schedulers = all.values().flat_map(|value| scheduler_names(value)).collect();
+        let values = all.into_iter().filter(|(key, value)| is_corefile(key) || is_server_block(value)).collect();
+        Ok(ConfigMapData { keys: Some(keys), values, schedulers, addresses, scripts })
     }
+}
+
+/// Whether a value looks like a server block of CoreDNS: `corp.example:53 {`, and a plugin that answers queries.
+fn is_server_block(value: &str) -> bool {
+    const ANSWERING: [&str; 4] = ["forward", "hosts", "template", "kubernetes"];
+    if value.len() > 64 * 1024 {
+        return false;
+    }
+    let mut lines = value.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.next().is_some_and(|first| first.ends_with(" {"))
+        && lines.any(|line| line.split(' ').next().is_some_and(|word| ANSWERING.contains(&word)))
+}
+
+fn scheduler_names(value: &str) -> Vec<String> {
+    if !value.contains("KubeSchedulerConfiguration") {
+        return Vec::new();
+    }
+    let names = value.lines().filter_map(|line| Some(line.split_once("schedulerName:")?.1));
+    let names = names.map(|name| name.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']));
+    names.filter(|name| !name.is_empty()).map(str::to_string).collect()
 }
 
 impl<'de> Deserialize<'de> for SecretData {
@@ -259,6 +283,27 @@ mod tests {
         assert!(map.shebang("c").unwrap().has_carriage_return);
         assert_eq!(of("d"), None);
         assert_eq!(of("e"), Some(("/bin/sh", 1, false)));
+    }
+
+    #[test]
+    fn keeps_server_blocks_and_names_of_schedulers() {
+        let map: ConfigMap = serde_json::from_value(serde_json::json!({"metadata": {"name": "c"}, "data": {
+            "corp.conf": "# x\ncorp.example:53 {\n  forward . 10.0.0.1\n}\n",
+            "nginx.conf": "server {\n  listen 80;\n}\n",
+            "s.yaml": "kind: KubeSchedulerConfiguration\nprofiles:\n- schedulerName: gang\n",
+        }}))
+        .unwrap();
+        assert_eq!(map.data.values.keys().collect::<Vec<_>>(), ["corp.conf"]);
+        assert_eq!(map.data.schedulers, ["gang"]);
+    }
+
+    #[test]
+    fn knows_when_the_data_was_written() {
+        let secret: Secret = serde_json::from_value(serde_json::json!({"metadata": {"name": "s", "managedFields": [
+            {"time": "2026-11-21T10:00:00Z", "fieldsV1": {"f:data": {".": {}}}},
+            {"time": "2026-11-21T11:00:00Z", "fieldsV1": {"f:metadata": {}}}, {"time": null, "fieldsV1": null}]}}))
+        .unwrap();
+        assert_eq!(secret.metadata.data_written.0.unwrap().to_string(), "2026-11-21T10:00:00Z");
     }
 
     #[test]

@@ -1,3 +1,9 @@
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
 use super::{Annotations, Interned, Labels, SharedSlice, Uid, api_types};
 use crate::snapshot::object_ref::ObjectRef;
 
@@ -18,6 +24,8 @@ api_types! {
         pub creation_timestamp: Option<Timestamp>,
         pub deletion_timestamp: Option<Timestamp>,
         pub deletion_grace_period_seconds: Option<i64>,
+        #[serde(rename = "managedFields", skip_serializing)]
+        pub data_written: DataWritten,
     }
 
     pub struct OwnerReference {
@@ -39,6 +47,56 @@ api_types! {
         #[serde(alias = "lastHeartbeatTime")]
         pub last_update_time: Option<Timestamp>,
         pub observed_generation: i64,
+    }
+}
+
+/// When `data` was last written, according to `managedFields`; only ConfigMaps and Secrets have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DataWritten(pub Option<Timestamp>);
+
+/// One entry of `managedFields`.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ManagedFields {
+    time: Option<Timestamp>,
+    fields_v1: HasData,
+}
+
+/// Whether a set of fields contains `data`.
+#[derive(Default)]
+struct HasData(bool);
+
+impl<'de> Deserialize<'de> for DataWritten {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<DataWritten, D::Error> {
+        let entries = Option::<Vec<ManagedFields>>::deserialize(deserializer)?.unwrap_or_default();
+        Ok(DataWritten(entries.into_iter().filter(|entry| entry.fields_v1.0).filter_map(|entry| entry.time).max()))
+    }
+}
+
+impl<'de> Deserialize<'de> for HasData {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<HasData, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = HasData;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a set of fields")
+            }
+
+            fn visit_unit<E>(self) -> Result<HasData, E> {
+                Ok(HasData(false))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HasData, A::Error> {
+                let mut has_data = false;
+                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                    has_data |= key == "f:data";
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Ok(HasData(has_data))
+            }
+        }
+        deserializer.deserialize_any(Fields)
     }
 }
 

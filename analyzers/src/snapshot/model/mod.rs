@@ -50,7 +50,7 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSel
 pub use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 pub use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 pub use labels::{Annotations, LAST_APPLIED, LabelSet, Labels, applied_version};
-pub use meta::{Condition, Meta, OwnerReference, Timestamp, condition};
+pub use meta::{Condition, DataWritten, Meta, OwnerReference, Timestamp, condition};
 pub use node::{Node, NodeAddress, NodeSpec, NodeStatus, Taint};
 pub use pod::*;
 pub use policy::*;

@@ -47,6 +47,7 @@ api_types! {
         pub host_ipc: bool,
         pub dns_policy: Interned,
         pub dns_config: PodDnsConfig,
+        pub enable_service_links: Option<bool>,
         pub hostname: Interned,
         pub subdomain: Interned,
         pub restart_policy: Interned,
@@ -75,6 +76,13 @@ api_types! {
 
     pub struct PodDnsConfig {
         pub nameservers: SharedSlice<String>,
+        pub searches: SharedSlice<String>,
+        pub options: SharedSlice<PodDnsOption>,
+    }
+
+    pub struct PodDnsOption {
+        pub name: String,
+        pub value: String,
     }
 
     pub struct PodReadinessGate {
