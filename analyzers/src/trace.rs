@@ -4,15 +4,21 @@ use crate::kubernetes::network::cluster_dns::DnsExt;
 use crate::kubernetes::network::endpoints::EndpointsExt;
 use crate::kubernetes::network::ingress::IngressExt;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Serialize;
 
 use crate::engine::Fix;
 use crate::kubernetes::network::cluster_dns::ClusterDns;
 use crate::kubernetes::network::ingress::{Backend, BackendPort, backends, sources};
+use crate::kubernetes::network::kube_proxy::outdated_on;
+use crate::kubernetes::network::listeners::{Side, split};
+use crate::kubernetes::network::mesh::refuses_plain_text;
+use crate::kubernetes::network::metallb::{is_announced, pool_of, unannounced};
 use crate::kubernetes::network::netpol::connections::{ingress_controller, service_of_host};
 use crate::kubernetes::network::netpol::{
-    Answer, Decider, Direction, Endpoint, PodEnd, Policy, PolicySet, Port, Protocol, dns_targets,
+    Answer, Decider, Direction, Endpoint, PodEnd, Policy, PolicySet, Port, Protocol, Side as PolicySide, dns_targets,
+    host,
 };
 use crate::snapshot::model::{Ingress, Pod, Service, ServicePort};
 use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef, Selector};
@@ -189,6 +195,8 @@ pub fn trace(cluster: &Cluster, from: &TraceEnd, to: Option<&TraceEnd>) -> Resul
 /// Where the connection starts.
 struct Source<'a> {
     end: Endpoint<'a>,
+    /// All its pods; one of them is `end`.
+    pods: Vec<&'a Pod>,
     name: String,
     namespace: &'a str,
 }
@@ -214,13 +222,15 @@ impl<'a> Walk<'a> {
     fn source(&self, from: &TraceEnd) -> Result<Source<'a>, String> {
         match from {
             TraceEnd::Internet => {
-                Ok(Source { end: Endpoint::Internet, name: "the Internet".to_string(), namespace: "" })
+                let name = "the Internet".to_string();
+                Ok(Source { end: Endpoint::Internet, pods: Vec::new(), name, namespace: "" })
             }
             TraceEnd::Pod { .. } | TraceEnd::Workload { .. } => {
                 let ends = self.pods(from)?;
+                let pods = ends.iter().filter_map(|(end, _)| end.pod).collect();
                 let (end, name) =
                     ends.into_iter().next().ok_or_else(|| format!("{from} has no pods and no pod template"))?;
-                Ok(Source { end: Endpoint::Pod(end), name, namespace: end.namespace })
+                Ok(Source { end: Endpoint::Pod(end), pods, name, namespace: end.namespace })
             }
             _ => Err(format!("unsupported source {from}: use a pod, a workload, an Ingress or internet")),
         }
@@ -402,7 +412,12 @@ impl<'a> Walk<'a> {
         if matches!(source.end, Endpoint::Internet) && source.namespace.is_empty() {
             self.outside_address(service);
         }
+        self.proxy(source, service);
         self.endpoints(service);
+        if service.spec.selector.is_empty() && self.fixed_endpoints(source, service, port) {
+            return Ok(());
+        }
+        self.silent(service, port);
         let targets = self.targets(service, port);
         if targets.is_empty() {
             let text = format!(
@@ -422,6 +437,13 @@ impl<'a> Walk<'a> {
         let (name, type_) = (service.name(), service.spec.type_.as_str());
         let has_address = !service.status.load_balancer.ingress.is_empty() || !service.spec.external_ips.is_empty();
         let (verdict, text) = match type_ {
+            _ if unannounced_pool(self.cluster, service).is_some() => (
+                HopVerdict::Closed,
+                format!(
+                    "no advertisement of MetalLB announces the address of Service {name}, which is of IPAddressPool {}",
+                    pool_of(service).unwrap_or_default()
+                ),
+            ),
             _ if has_address => (HopVerdict::Open, format!("Service {name} has an external address")),
             "NodePort" => (
                 HopVerdict::Unknown,
@@ -501,6 +523,118 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The nodes of the source on which kube-proxy does not follow the Services.
+    fn proxy(&mut self, source: &Source<'a>, service: &'a Service) {
+        if service.is_headless() {
+            return;
+        }
+        let mut by_node: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for pod in source.pods.iter().filter(|pod| !pod.spec.node_name.is_empty()) {
+            by_node.entry(&pod.spec.node_name).or_default().push(pod.name());
+        }
+        for (node, pods) in by_node {
+            let Some((proxy, line)) = outdated_on(self.cluster, node) else { continue };
+            let text = format!(
+                "kube-proxy on node {node} cannot read Services and EndpointSlices, so Pod {} may be sent to endpoints of \
+                 Service {} that are gone: {line}",
+                words::list(&pods, 3),
+                service.name()
+            );
+            let command = kubectl(["-n", proxy.namespace(), "logs", &proxy.name]);
+            let fix = Fix {
+                text: "Restore the access of this kube-proxy to the API server (its kubeconfig or certificate)"
+                    .into(),
+                command: Some(command.into()),
+            };
+            self.hop("kube-proxy", HopVerdict::Closed, Some(proxy), text, Some(fix));
+        }
+    }
+
+    /// Workloads behind the Service that do not listen on its target port.
+    fn silent(&mut self, service: &'a Service, port: &ServicePort) {
+        let Some(split) = split(self.cluster, service, port) else { return };
+        let pods = |sides: &[Side]| sides.iter().map(|side| side.pods).sum::<usize>();
+        let (silent, all) = (pods(&split.silent), pods(&split.silent) + pods(&split.listening));
+        let owners: Vec<String> = split.silent.iter().map(|side| side.owner.title()).collect();
+        let text = format!(
+            "{silent}/{all} ready endpoints of Service {} do not listen on port {}: {}",
+            service.name(),
+            split.number,
+            words::list(&owners, 3)
+        );
+        let fix = split.distinguishing_label().map(|(key, value)| Fix {
+            text: format!("Add the label {key}={value} to the selector of Service {}", service.name()).into(),
+            command: None,
+        });
+        self.hop("target port", HopVerdict::Closed, Some(service.reference()), text, fix);
+    }
+
+    /// The egress policies towards the addresses of a Service without a selector, such as that of the API server. Policies
+    /// see a packet after the Service's address was replaced. False if it has no addresses.
+    fn fixed_endpoints(&mut self, source: &Source<'a>, service: &'a Service, port: &ServicePort) -> bool {
+        let Some(backends) = self.cluster.backends(service) else { return false };
+        let protocol = Protocol::parse(&port.protocol).unwrap_or(Protocol::Tcp);
+        let mut targets: Vec<(IpAddr, Port)> = Vec::new();
+        for backend in backends.backends.iter().filter(|backend| backend.takes_traffic()) {
+            let number = backend.ports.iter().find(|p| p.name == port.name).and_then(|p| p.port);
+            let number = number.or_else(|| backend.ports.first().filter(|_| backend.ports.len() == 1)?.port);
+            if let (Ok(ip), Some(number)) = (backend.address.parse(), number) {
+                targets.push((ip, Port { number, protocol }));
+            }
+        }
+        let sides = targets.iter().map(|(ip, port)| {
+            let side = self.set.side(Direction::Egress, &source.end, &Endpoint::Address(*ip), *port);
+            (*ip, *port, side)
+        });
+        let Some((ip, port, side)) = sides.min_by_key(|(.., side)| rank(side.answer)) else { return false };
+        let target = format!("{ip} (endpoint of Service {})", service.name());
+        self.policy_hop(source, &target, port, Direction::Egress, &side, None);
+        true
+    }
+
+    /// Whether the pods at the other end require mutual TLS, which a pod without a sidecar cannot use.
+    fn mutual_tls(&mut self, source: &Source<'a>, targets: &[Target<'a>]) {
+        let Endpoint::Pod(end) = source.end else { return };
+        let ends: Vec<PodEnd> =
+            if source.pods.is_empty() { vec![end] } else { source.pods.iter().map(|p| PodEnd::of(p)).collect() };
+        let refused = ends.iter().find_map(|from| {
+            let mut policies =
+                targets.iter().map(|to| (to, refuses_plain_text(self.cluster, from, &to.end, to.port.number)));
+            policies.find_map(|(to, policy)| Some((from, to.name.clone(), policy?)))
+        });
+        let Some((from, target, policy)) = refused else { return };
+        let who = from.pod.map_or(source.name.clone(), |pod| format!("Pod {}", pod.name()));
+        let text = format!(
+            "PeerAuthentication {} requires mutual TLS (STRICT) for {target}, and {who} has no sidecar",
+            policy.name
+        );
+        let fix = Fix {
+            text: format!(
+                "Inject the sidecar into {}: correct the label istio.io/rev or istio-injection of Namespace {}, then restart \
+                 the pods",
+                source.name, from.namespace
+            )
+            .into(),
+            command: Some(kubectl(["get", "namespace", from.namespace, "--show-labels"]).into()),
+        };
+        self.hop("mutual TLS", HopVerdict::Closed, Some(policy), text, Some(fix));
+    }
+
+    /// The result of the ingress policies for a source on the host network, and the addresses that it comes from. Targets
+    /// on its own node are always reachable, so one on another node counts.
+    fn from_host(&self, source: &Source<'a>, targets: &[Target<'a>]) -> Option<(usize, PolicySide<'a>)> {
+        let Endpoint::Pod(PodEnd { pod: Some(_), spec, .. }) = source.end else { return None };
+        if !spec.host_network {
+            return None;
+        }
+        let may_match = host::may_match_host_pods(self.cluster);
+        let pairs =
+            source.pods.iter().flat_map(|pod| targets.iter().enumerate().map(move |(n, target)| (*pod, n, target)));
+        let sides = pairs
+            .map(|(pod, n, target)| (n, host::side_from_host(&self.set, pod, &target.end, target.port, may_match)));
+        sides.max_by_key(|(n, side)| (rank(side.answer), std::cmp::Reverse(*n)))
+    }
+
     /// The pods behind a Service, the ready ones first, or else the matching pod templates.
     fn targets(&self, service: &'a Service, port: &ServicePort) -> Vec<Target<'a>> {
         if service.spec.selector.is_empty() {
@@ -540,22 +674,23 @@ impl<'a> Walk<'a> {
                 };
                 (target, side)
             });
-            let rank = |answer: Answer| match answer {
-                Answer::Yes => 0,
-                Answer::Unknown => 1,
-                Answer::No => 2,
-            };
             sides.min_by_key(|(_, side)| rank(side.answer))
         };
         for direction in [Direction::Egress, Direction::Ingress] {
             if direction == Direction::Egress && !matches!(source.end, Endpoint::Pod(_)) {
                 continue;
             }
-            if let Some((target, side)) = best(&self.set, direction) {
+            let host = if direction == Direction::Ingress { self.from_host(source, targets) } else { None };
+            let found = match host {
+                Some((n, side)) => targets.get(n).map(|target| (target, side)),
+                None => best(&self.set, direction),
+            };
+            if let Some((target, side)) = found {
                 let end = Some(target.end);
                 self.policy_hop(source, &target.name, target.port, direction, &side, end);
             }
         }
+        self.mutual_tls(source, targets);
         let Some(target) = targets.first() else { return };
         let object = target.end.pod.map(Object::reference);
         if target.end.declares(target.port) {
@@ -594,9 +729,13 @@ impl<'a> Walk<'a> {
             }
             (Answer::No, None) => {
                 let opened = self.opened(direction, source, end, port);
-                format!(
-                    "no policy allows {way} from {from} to {target} on port {port} (isolated by {isolated}){opened}"
-                )
+                let host = match direction {
+                    Direction::Ingress => self.host_of(source),
+                    Direction::Egress => None,
+                };
+                let host = host.map(|host| format!(": {from} is on the host network, so it connects from {host}"));
+                let why = host.unwrap_or(opened);
+                format!("no policy allows {way} from {from} to {target} on port {port} (isolated by {isolated}){why}")
             }
             (Answer::Unknown, _) => {
                 format!("cannot determine whether {way} from {from} to {target} on port {port} is allowed")
@@ -608,11 +747,20 @@ impl<'a> Walk<'a> {
             }
             (_, policy) => policy,
         };
+        let host = self.host_of(source).filter(|_| direction == Direction::Ingress);
+        let from = &host.map_or(from.clone(), |host| format!("the node of {from} (ipBlock {host})"));
         let fix = object.as_ref().filter(|_| answer == Answer::No).map(|policy| Fix {
             text: format!("Allow port {port} from {from} to {target} in NetworkPolicy {}", policy.name).into(),
             command: Some(kubectl(["-n", policy.namespace(), "edit", "networkpolicy", &policy.name]).into()),
         });
         self.hop(what, answer.into(), object, text, fix);
+    }
+
+    /// The addresses of a source on the host network.
+    fn host_of(&self, source: &Source<'a>) -> Option<String> {
+        let Endpoint::Pod(PodEnd { pod: Some(pod), spec, .. }) = source.end else { return None };
+        let addresses = if spec.host_network { host::addresses(self.cluster, pod) } else { Vec::new() };
+        Some(addresses.first()?.to_string())
     }
 
     /// The pod whose policies block the connection.
@@ -683,6 +831,7 @@ impl<'a> Walk<'a> {
             let port = port.to_string();
             let source = Source {
                 end: controller.map_or(Endpoint::Internet, Endpoint::pod),
+                pods: controller.into_iter().collect(),
                 name: controller.map_or("the ingress controller".to_string(), |pod| {
                     let owner = self.cluster.owner_of(pod);
                     format!("{} {}", owner.kind, owner.name)
@@ -709,6 +858,22 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+/// The best answer first.
+fn rank(answer: Answer) -> u8 {
+    match answer {
+        Answer::Yes => 0,
+        Answer::Unknown => 1,
+        Answer::No => 2,
+    }
+}
+
+/// The pool of a Service's external address, if nothing announces it.
+fn unannounced_pool(cluster: &Cluster, service: &Service) -> Option<ObjectRef> {
+    let name = pool_of(service).filter(|_| !is_announced(cluster, service))?;
+    let pools = unannounced(cluster);
+    pools.iter().find(|found| found.pool.metadata.name == name).map(|found| found.pool.reference())
 }
 
 /// A destination pod and port.

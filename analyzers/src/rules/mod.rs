@@ -23,6 +23,7 @@ mod gateway;
 mod hpa;
 mod httproute;
 mod ingress;
+mod ipaddresspool;
 mod job;
 mod namespace;
 mod network_policy;
@@ -77,6 +78,7 @@ pub fn all() -> Vec<&'static dyn Rule> {
         hpa::RULES,
         httproute::RULES,
         ingress::RULES,
+        ipaddresspool::RULES,
         job::RULES,
         namespace::RULES,
         network_policy::RULES,

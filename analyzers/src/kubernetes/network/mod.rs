@@ -1,11 +1,17 @@
 pub mod certificate;
+pub mod cloud;
 pub mod cluster_dns;
 pub mod corefile;
 pub mod endpoints;
 pub mod gateway_api;
 pub mod ingress;
+pub mod kube_proxy;
+pub mod listeners;
+pub mod mesh;
+pub mod metallb;
 pub mod netpol;
 pub mod outage;
 pub mod targets;
 pub mod tunnel_mtu;
+pub mod unreachable;
 pub mod zones;

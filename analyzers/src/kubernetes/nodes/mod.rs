@@ -6,3 +6,4 @@ pub mod kubelet;
 pub mod lease;
 pub mod node_agents;
 pub mod platform;
+pub mod pod_range;

@@ -33,7 +33,7 @@ declare_rule! {
     "the runs of a CronJob fail repeatedly",
     needs: [CronJob, Job],
     optional: [Pod, ReplicaSet, Service, EndpointSlice, Namespace, ConfigMap, Secret, NetworkPolicy, PersistentVolumeClaim, CustomResourceDefinition],
-    explained_by: ["pod/*", "workload/cannot-create-pods", "rbac/denied", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port", "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*", "configmap/tunnel-mtu"],
+    explained_by: ["pod/*", "workload/cannot-create-pods", "rbac/denied", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port", "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*", "configmap/tunnel-mtu", "service/silent-workload", "namespace/sidecar-injector"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {

@@ -34,7 +34,7 @@ declare_rule! {
     "a route's parent does not exist or does not accept it",
     needs: [],
     optional: [HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, Gateway, Service, Namespace],
-    explained_by: ["gateway/*"],
+    explained_by: ["gateway/*", "httproute/reference-grant"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {

@@ -84,8 +84,15 @@ fn check_reference(
             object.namespace(),
             reference.group.as_deref().unwrap_or_default(),
             reference.kind.as_deref().unwrap_or(default_kind),
-        ))
-        .rests_on_absence();
+        ));
+    let is_near = |grant: &ReferenceGrant| {
+        let mut from = grant.spec.from.iter();
+        from.any(|allowed| allowed.namespace == object.namespace() && allowed.kind != kind.api().kind)
+    };
+    // A grant for the same namespace, but for another kind, is obviously meant for this reference.
+    if !cluster.in_namespace::<ReferenceGrant>(there).iter().any(is_near) {
+        finding = finding.rests_on_absence();
+    }
     for grant in cluster.in_namespace::<ReferenceGrant>(there) {
         for allowed in &grant.spec.from {
             let text =

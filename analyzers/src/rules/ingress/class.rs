@@ -2,8 +2,8 @@ use crate::engine::{Finding, Report, Severity, declare_rule};
 use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::network::ingress::{self, CLASS_ANNOTATION};
 use crate::kubernetes::nodes::platform::PlatformExt;
-use crate::snapshot::model::{Ingress, IngressClass};
-use crate::snapshot::{Cluster, Kind, Object};
+use crate::snapshot::model::{CustomResource, Ingress, IngressClass};
+use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::{kubectl, words};
 
 declare_rule! {
@@ -25,7 +25,7 @@ declare_rule! {
     ///
     /// Set `spec.ingressClassName` to an existing class, install the controller that provides the class, or mark one
     /// class as the default with the annotation `ingressclass.kubernetes.io/is-default-class: "true"` (which applies
-    /// only to Ingresses created afterwards).
+    /// only to Ingresses created afterwards). Correct an Ingress that cert-manager created for a challenge at its issuer.
     ///
     /// ## Exceptions
     ///
@@ -40,7 +40,8 @@ declare_rule! {
     "an Ingress has no class, or one that does not exist",
     needs: [Ingress, IngressClass],
     optional: [Pod, Node, Service, Namespace],
-    explained_by: [],
+    reads_custom: true,
+    explained_by: ["certificate/solver-class"],
 }
 
 /// Parts of the images and commands of controllers that serve Ingresses without a class, by default or by a flag.
@@ -86,6 +87,14 @@ fn missing(cluster: &Cluster, ingress: &Ingress, class: &str) -> Option<Finding>
     let finding = Finding::new(severity, object.clone(), message)
         .evidence(format!("spec.ingressClassName is {class}"), &object, "spec.ingressClassName")
         .rests_on_absence();
+    if let Some(issuer) = issuer_of_solver(cluster, ingress) {
+        let title = issuer.as_ref().map_or("its issuer".to_string(), ObjectRef::title);
+        let finding = issuer.into_iter().fold(finding, Finding::because);
+        return Some(finding.fix_command(
+            format!("Set the class in the HTTP-01 solver of {title}: cert-manager creates this Ingress from it"),
+            kubectl(["get", "clusterissuers.cert-manager.io,issuers.cert-manager.io", "-A"]),
+        ));
+    }
     let meant = nearest_name(class, there.iter().copied()).or(there.first().copied().filter(|_| there.len() == 1));
     Some(match meant {
         Some(meant) => {
@@ -97,6 +106,32 @@ fn missing(cluster: &Cluster, ingress: &Ingress, class: &str) -> Option<Finding>
         }
         None => finding.fix_command("Set spec.ingressClassName to an existing class", kubectl(["get", "ingressclass"])),
     })
+}
+
+/// The issuer whose solver created an Ingress, if cert-manager did; `Some(None)` if the issuer is not known.
+fn issuer_of_solver(cluster: &Cluster, ingress: &Ingress) -> Option<Option<ObjectRef>> {
+    let owner =
+        ingress.controller().filter(|owner| owner.kind == "Challenge" && owner.group() == "acme.cert-manager.io");
+    let is_solver = ingress.labels().value("acme.cert-manager.io/http01-solver") == Some("true");
+    if owner.is_none() && !is_solver {
+        return None;
+    }
+    let challenge = cluster.custom().iter().find(|o| {
+        let owner = owner.as_ref();
+        o.kind == "Challenge"
+            && o.metadata.namespace == ingress.namespace()
+            && owner.is_some_and(|owner| owner.name == o.metadata.name)
+    });
+    let reference = |challenge: &CustomResource| {
+        let field = |name: &str| challenge.spec.get("issuerRef")?.get(name)?.as_str().map(str::to_string);
+        let (name, kind) = (field("name")?, field("kind").unwrap_or_else(|| "Issuer".to_string()));
+        let is_near = |o: &&CustomResource| {
+            o.metadata.namespace.is_empty() || o.metadata.namespace == challenge.metadata.namespace
+        };
+        let mut issuers = cluster.custom().iter().filter(|o| o.kind == kind && o.metadata.name == name);
+        issuers.find(is_near).map(CustomResource::reference)
+    };
+    Some(challenge.and_then(reference))
 }
 
 /// The deprecated annotation needs no IngressClass, only a controller of that name.
@@ -183,6 +218,33 @@ mod tests {
             .finds(&["warning Ingress shop/web: Ingress web requests class nginx by annotation, \
              but no IngressClass or running controller has that name"]);
         check(&RULE, &[PUBLIC, &legacy, &pod("registry.k8s.io/ingress-nginx/controller:v1")]).finds_nothing();
+    }
+
+    #[test]
+    fn fires_for_a_solver_because_of_its_issuer() {
+        let world = "
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: public}
+---
+apiVersion: cert-manager.io/v1
+kind: ClusterIssuer
+metadata: {name: acme}
+spec: {acme: {solvers: [{http01: {ingress: {ingressClassName: nginx}}}]}}
+---
+apiVersion: acme.cert-manager.io/v1
+kind: Challenge
+metadata: {name: wiki-1, namespace: docs}
+spec: {issuerRef: {kind: ClusterIssuer, name: acme}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: cm-acme-x, namespace: docs, ownerReferences: [{apiVersion: acme.cert-manager.io/v1, kind: Challenge, name: wiki-1, uid: u, controller: true}]}
+spec: {ingressClassName: nginx}";
+        let said = crate::testing::TestCluster::new(&[world]).check_all();
+        let found = said.by("ingress/class");
+        assert_eq!(found.caused_by, [said.by("certificate/solver-class").id.clone()]);
+        assert!(found.fix[0].text.contains("ClusterIssuer acme"), "{:?}", found.fix);
     }
 
     #[test]

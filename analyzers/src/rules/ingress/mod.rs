@@ -3,6 +3,7 @@ mod backend_port;
 mod backend_service;
 mod class;
 mod conflict;
+mod middleware;
 mod no_address;
 mod tls_secret;
 
@@ -14,6 +15,7 @@ pub(super) const RULES: &[&BuiltIn] = &[
     &backend_service::RULE,
     &class::RULE,
     &conflict::RULE,
+    &middleware::RULE,
     &no_address::RULE,
     &tls_secret::RULE,
 ];

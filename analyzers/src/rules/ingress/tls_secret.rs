@@ -91,6 +91,10 @@ fn missing(cluster: &Cluster, ingress: &Ingress, secret: &str) -> Option<Finding
                 kubectl(["-n", namespace, "describe", "certificate", &certificate.metadata.name]),
             )
         }
+        None if is_issued => finding.fix_command(
+            "Check why the certificate has not been issued: its Secret is created with it",
+            kubectl(["-n", namespace, "get", "certificates,certificaterequests,orders,challenges"]),
+        ),
         None => finding.fix_command(
             "Create the Secret, or correct its name in spec.tls",
             kubectl(["-n", namespace, "create", "secret", "tls", secret, "--cert=tls.crt", "--key=tls.key"]),

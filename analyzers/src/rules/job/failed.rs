@@ -44,15 +44,8 @@ declare_rule! {
     "job/failed": Error,
     "a Job failed",
     needs: [Job],
-    optional: [
-        CronJob, Pod, ReplicaSet, Service, EndpointSlice, Namespace, ConfigMap, Secret, NetworkPolicy,
-        PersistentVolumeClaim, CustomResourceDefinition,
-    ],
-    explained_by: [
-        "pod/*", "workload/cannot-create-pods", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port",
-        "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*",
-        "configmap/tunnel-mtu",
-    ],
+    optional: [CronJob, Pod, ReplicaSet, Service, EndpointSlice, Namespace, ConfigMap, Secret, NetworkPolicy, PersistentVolumeClaim, CustomResourceDefinition],
+    explained_by: ["pod/*", "workload/cannot-create-pods", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port", "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*", "configmap/tunnel-mtu", "service/silent-workload", "namespace/sidecar-injector"],
 }
 
 /// An older failure is a warning.

@@ -1,6 +1,7 @@
 //! Why a Job failed, and the evidence for it.
 
 use crate::engine::Finding;
+use crate::kubernetes::network::unreachable;
 use crate::kubernetes::workloads::exit;
 use crate::kubernetes::workloads::job::JobExt;
 use crate::kubernetes::workloads::log_lines::last_lines_of;
@@ -86,6 +87,7 @@ impl<'a> Failure<'a> {
         let mut finding = finding.evidence(text, &job, &format!("status.conditions[{}]", self.condition.type_));
         let Some((pod, container, state)) = self.ended else { return finding };
         let sample: ObjectRef = pod.reference();
+        finding = unreachable::suspects(cluster, pod).into_iter().fold(finding, Finding::because);
         let mut text = exit::describe(state);
         if !state.message.is_empty() {
             text = format!("{text}: {}", words::shorten(&words::plain(&state.message), 300));

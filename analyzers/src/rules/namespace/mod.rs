@@ -1,6 +1,7 @@
 mod default_in_use;
+mod sidecar_injector;
 mod terminating;
 
 use crate::engine::BuiltIn;
 
-pub(super) const RULES: &[&BuiltIn] = &[&default_in_use::RULE, &terminating::RULE];
+pub(super) const RULES: &[&BuiltIn] = &[&default_in_use::RULE, &sidecar_injector::RULE, &terminating::RULE];

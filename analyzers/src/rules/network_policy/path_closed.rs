@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::engine::{Finding, Report, Severity, declare_rule};
 use crate::kubernetes::admission::webhooks::configurations;
-use crate::kubernetes::network::ingress::backends;
+use crate::kubernetes::network::ingress::{Backend, backends};
 use crate::kubernetes::network::netpol::connections::{
     Connection, configured_connections, ingress_controller, known_connections,
 };
 use crate::kubernetes::network::netpol::{
     Answer, Decider, Direction, Endpoint, Peer, PodEnd, Policy, PolicySet, Port, PortMatch, Ports, Protocol, Side,
-    Subject,
+    Subject, host,
 };
-use crate::snapshot::model::{Ingress, NetworkPolicy, Service, ServicePort};
+use crate::snapshot::model::{Ingress, NetworkPolicy, Pod, Service, ServicePort};
 use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef, Selector};
-use crate::text::kubectl;
+use crate::text::{kubectl, words};
 
 declare_rule! {
     /// ## What it checks
@@ -24,7 +24,8 @@ declare_rule! {
     ///
     /// - from a pod to a Service that a container's environment or command line refers to, or a ConfigMap that its
     ///   environment imports or that it alone mounts
-    /// - from the pods of a well-known ingress controller to the Services of its Ingresses
+    /// - from the pods of a well-known ingress controller to the Services of its Ingresses; if they are on the host
+    ///   network, from the addresses of their nodes, which no selector matches
     /// - from the API server to the Service of an admission webhook
     /// - between pods that a policy explicitly allows to connect, on a port that they declare
     ///
@@ -49,6 +50,8 @@ declare_rule! {
     /// - where any pod at one end can reach any pod at the other end
     /// - for rules that are not limited to specific pods and a single port each
     /// - where the pods do not declare the port
+    /// - for controllers on the host network of OpenShift, OVN-Kubernetes and the Amazon VPC CNI, whose selectors may match
+    ///   them
     /// - where an administrator's policy or another engine (Cilium, Calico, Antrea) decides
     /// - where an ingress rule admits pods that may reach only other ports of the same pods: the remaining ports are
     ///   blocked on purpose
@@ -67,7 +70,7 @@ declare_rule! {
     needs: [NetworkPolicy, Pod, Service],
     optional: [
         Ingress, IngressClass, Namespace, ConfigMap, ValidatingWebhookConfiguration, MutatingWebhookConfiguration,
-        EndpointSlice, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
+        EndpointSlice, Node, Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job, CronJob,
         AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy, CiliumNetworkPolicy,
         CiliumClusterwideNetworkPolicy, GlobalNetworkPolicy,
     ],
@@ -108,7 +111,12 @@ struct Closed {
     policy: ObjectRef,
     direction: Direction,
     known: Known,
+    /// The addresses of the nodes, if the source is on the host network.
+    hosts: Option<Vec<String>>,
 }
+
+/// How many pods are compared per end where the node matters.
+const HOSTS: usize = 20;
 
 /// The evidence for a connection: a sentence, and the object and field it was read from.
 type Known = (String, ObjectRef, String);
@@ -124,20 +132,36 @@ impl Closed {
             Direction::Ingress => format!("blocks ingress from {from_text} to {to_text} on port {port}"),
         };
         let (text, about, place) = self.known;
-        let message = format!("NetworkPolicy {name} {blocked}, although {text}");
+        let from_node = if self.hosts.is_some() { " (on the host network)" } else { "" };
+        let message = format!("NetworkPolicy {name} {blocked}{from_node}, although {text}");
         let (list, rule) = match self.direction {
             Direction::Egress => ("spec.egress", format!("an egress rule that allows {to_text}")),
             Direction::Ingress => ("spec.ingress", format!("an ingress rule that allows {from_text}")),
         };
-        Finding::new(self.severity, self.policy.clone(), message)
+        let finding = Finding::new(self.severity, self.policy.clone(), message)
             .evidence("no rule of this or any other policy allows it", &self.policy, list)
-            .evidence(text, &about, &place)
-            .fix_command(
-                format!("Add {rule} on port {port}"),
-                kubectl(["-n", namespace, "edit", "networkpolicy", name]),
-            )
-            .key(format!("{from}/{to}/{port}"))
-            .because(about)
+            .evidence(text, &about, &place);
+        let edit = kubectl(["-n", namespace, "edit", "networkpolicy", name]);
+        let finding = match &self.hosts {
+            None => finding.fix_command(format!("Add {rule} on port {port}"), edit),
+            Some(hosts) => {
+                let (are, blocks) = (words::list(hosts, 5), hosts.iter().map(|ip| format!("{ip}/{}", prefix(ip))));
+                let blocks = words::list(&blocks.collect::<Vec<_>>(), 5);
+                let text = format!(
+                    "{from_text} is on the host network: its connections come from the address of its node ({are}), which \
+                     no podSelector or namespaceSelector matches"
+                );
+                finding.evidence(text, from, "spec.hostNetwork").fix_command(
+                    format!(
+                        "Add an ingress rule on port {port} with an ipBlock for each node of the controller ({blocks}), and \
+                         for the addresses of its tunnels if the network uses some; with Cilium, a CiliumNetworkPolicy with \
+                         fromEntities: [host, remote-node] instead"
+                    ),
+                    edit,
+                )
+            }
+        };
+        finding.key(format!("{from}/{to}/{port}")).because(about)
     }
 }
 
@@ -198,9 +222,20 @@ fn by_webhook(set: &PolicySet, closed: &mut BTreeMap<Path, Closed>) {
             let known = (text, configuration.object.clone(), place);
             let severity = if webhook.fails { Severity::Error } else { Severity::Warning };
             let path = Path { from, to: target.owner.clone().into_owned(), port: *port };
-            closed.entry(path).or_insert(Closed { severity, policy, direction: Direction::Ingress, known });
+            closed.entry(path).or_insert(Closed {
+                severity,
+                policy,
+                direction: Direction::Ingress,
+                known,
+                hosts: None,
+            });
         }
     }
+}
+
+/// The length of the prefix for a single address.
+fn prefix(ip: &str) -> u8 {
+    if ip.contains(':') { 128 } else { 32 }
 }
 
 fn api_server() -> ObjectRef {
@@ -266,15 +301,18 @@ fn behind<'s, 'a>(set: &'s PolicySet<'a>, service: &Service, port: &ServicePort)
 fn by_ingress<'a>(set: &PolicySet<'a>, closed: &mut BTreeMap<Path, Closed>) {
     let cluster = set.cluster();
     let mut controllers: BTreeMap<&str, Option<Subject<'a>>> = BTreeMap::new();
+    let mut ingresses_of_host: BTreeMap<ObjectRef, Vec<&Ingress>> = BTreeMap::new();
     for ingress in cluster.all::<Ingress>() {
         let Some(class) = cluster.ingress_class(ingress) else { continue };
         let controller = controllers.entry(class.name()).or_insert_with(|| {
             let pod = ingress_controller(cluster, class)?;
             Some(Subject { owner: cluster.owner_of(pod), end: PodEnd::of(pod), pods: 1 })
         });
-        let Some(controller) = controller.as_ref().filter(|controller| !controller.end.spec.host_network) else {
+        let Some(controller) = controller.as_ref() else { continue };
+        if controller.end.spec.host_network {
+            ingresses_of_host.entry(controller.owner.clone().into_owned()).or_default().push(ingress);
             continue;
-        };
+        }
         for backend in backends(ingress) {
             let Lookup::Found(service) = cluster.get::<Service>(ingress.namespace(), backend.service) else { continue };
             let Some(port) = backend.port.find(service) else { continue };
@@ -288,6 +326,72 @@ fn by_ingress<'a>(set: &PolicySet<'a>, closed: &mut BTreeMap<Path, Closed>) {
             record_blocked(set, paths, None, Severity::Error, known, closed);
         }
     }
+    by_host_network(set, &ingresses_of_host, closed);
+}
+
+/// Connections from ingress controllers on the host network, by their owners. No selector matches them.
+fn by_host_network<'a>(
+    set: &PolicySet<'a>,
+    ingresses: &BTreeMap<ObjectRef, Vec<&'a Ingress>>,
+    closed: &mut BTreeMap<Path, Closed>,
+) {
+    let cluster = set.cluster();
+    if ingresses.is_empty() || host::may_match_host_pods(cluster) {
+        return;
+    }
+    for (owner, ingresses) in ingresses {
+        let pods = cluster.group_of_owner(owner).into_iter().flat_map(|group| cluster.pods_of(group));
+        let controllers: Vec<&Pod> = pods.filter(|pod| pod.is_active() && pod.spec.host_network).take(HOSTS).collect();
+        let isolated = ingresses.iter().filter(|ingress| !set.in_namespace(ingress.namespace()).is_empty());
+        for (ingress, backend) in isolated.flat_map(|ingress| backends(ingress).into_iter().map(move |b| (*ingress, b)))
+        {
+            let Some((target, port, policy)) = blocked_from_host(set, &controllers, ingress, &backend) else {
+                continue;
+            };
+            let text = format!("Ingress {} routes {} to Service {}", ingress.name(), backend.from(), backend.service);
+            let known = (text, ingress.reference(), backend.path());
+            let hosts = controllers.iter().filter_map(|pod| host::addresses(cluster, pod).first().copied());
+            let hosts = Some(hosts.map(|ip| ip.to_string()).collect());
+            let path = Path { from: owner.clone(), to: cluster.owner_of(target).into_owned(), port };
+            let direction = Direction::Ingress;
+            closed.entry(path).or_insert(Closed { severity: Severity::Error, policy, direction, known, hosts });
+        }
+    }
+}
+
+/// The pod behind a backend that the controllers on other nodes cannot reach, and the policy to correct. `None` if one
+/// of them can, or may.
+fn blocked_from_host<'a>(
+    set: &PolicySet<'a>,
+    controllers: &[&'a Pod],
+    ingress: &Ingress,
+    backend: &Backend,
+) -> Option<(&'a Pod, Port, ObjectRef)> {
+    let cluster = set.cluster();
+    let service = cluster.get::<Service>(ingress.namespace(), backend.service).found()?;
+    let port = backend.port.find(service)?;
+    let protocol = Protocol::parse(&port.protocol)?;
+    if service.spec.selector.is_empty() || service.is_external_name() {
+        return None;
+    }
+    let pods = cluster.pods_matching(service.namespace(), &Selector::equals(&service.spec.selector));
+    let mut blocked = None;
+    for target in pods.into_iter().filter(|pod| pod.is_active() && !pod.spec.host_network).take(HOSTS) {
+        let end = PodEnd::of(target);
+        let Some(number) = end.target(&port.target(), protocol) else { continue };
+        for controller in controllers.iter().filter(|pod| pod.spec.node_name != target.spec.node_name) {
+            let side = host::side_from_host(set, controller, &end, number, false);
+            if side.answer != Answer::No {
+                return None;
+            }
+            if blocked.is_none() {
+                let policies = set.isolating(Direction::Ingress, &end);
+                let policy = blocking_policy(&policies, &side, Direction::Ingress, number, &Endpoint::Pod(end))?;
+                blocked = Some((target, number, policy));
+            }
+        }
+    }
+    blocked
 }
 
 /// The connections that a rule explicitly allows.
@@ -401,7 +505,7 @@ fn record_blocked<'s, 'a: 's>(
         && closed.get(&path).is_none_or(|known| known.severity < severity)
     {
         let known = known(first_source, first_target);
-        closed.insert(path, Closed { severity, policy, direction, known });
+        closed.insert(path, Closed { severity, policy, direction, known, hosts: None });
     }
 }
 
@@ -626,6 +730,56 @@ metadata: {name: controller, namespace: ingress-nginx, labels: {app.kubernetes.i
             "from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}, ",
         );
         check(&RULE, &[PODS, ingress, &admitted]).finds_nothing();
+    }
+
+    const HOST: &str = "
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: nginx}
+spec: {controller: k8s.io/ingress-nginx}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: docs, namespace: shop}
+spec: {ingressClassName: nginx, rules: [{http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: back, port: {number: 80}}}}]}}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: edge}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: nginx, namespace: edge, labels: {app.kubernetes.io/name: ingress-nginx}}
+spec: {hostNetwork: true, nodeName: edge-1, containers: [{name: c}]}
+status: {phase: Running, podIP: 192.0.2.10, hostIP: 192.0.2.10}";
+
+    fn from_host(peer: &str) -> String {
+        policy("back-in", "back", &format!("ingress: [{{from: [{peer}], ports: [{{port: 9000}}]}}]"))
+    }
+
+    #[test]
+    fn fires_for_a_controller_on_the_host_network() {
+        let pods = PODS.replace("spec: {containers", "spec: {nodeName: n1, containers");
+        let selector = "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: edge}}}";
+        let said = check(&RULE, &[&pods, HOST, &from_host(selector)]);
+        assert!(
+            said.finding().message.starts_with(
+                "NetworkPolicy back-in blocks ingress from Pod nginx to Pod back on \
+            port 9000 (on the host network), although Ingress docs routes"
+            ),
+            "{}",
+            said.finding().message
+        );
+        assert!(said.finding().fix[0].text.contains("192.0.2.10/32"));
+    }
+
+    #[test]
+    fn quiet_for_a_controller_whose_node_is_admitted_or_is_that_of_the_pod() {
+        let pods = PODS.replace("spec: {containers", "spec: {nodeName: n1, containers");
+        let block = from_host("{ipBlock: {cidr: 192.0.2.0/24}}");
+        check(&RULE, &[&pods, HOST, &block]).finds_nothing();
+        let same = PODS.replace("spec: {containers", "spec: {nodeName: edge-1, containers");
+        check(&RULE, &[&same, HOST, &from_host("{podSelector: {}}")]).finds_nothing();
     }
 
     #[test]

@@ -3,6 +3,7 @@ mod cordoned;
 mod devices;
 mod not_ready;
 mod overcommitted;
+mod pod_addresses;
 mod pressure;
 mod terminating;
 mod version_skew;
@@ -15,6 +16,7 @@ pub(super) const RULES: &[&BuiltIn] = &[
     &devices::RULE,
     &not_ready::RULE,
     &overcommitted::RULE,
+    &pod_addresses::RULE,
     &pressure::RULE,
     &terminating::RULE,
     &version_skew::RULE,

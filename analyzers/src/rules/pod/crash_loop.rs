@@ -1,4 +1,6 @@
 use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::cloud::metadata_fix;
+use crate::kubernetes::network::unreachable;
 use crate::kubernetes::nodes::clock::skew;
 use crate::kubernetes::scheduling::{claim_names, claim_reference};
 use crate::kubernetes::workloads::exit::describe;
@@ -49,7 +51,7 @@ declare_rule! {
     "a container crashes and is restarted repeatedly",
     needs: [Pod],
     optional: [Event, ReplicaSet, Job, StatefulSet, ConfigMap, Secret, Node, Lease, Service, EndpointSlice, Namespace, NetworkPolicy, PersistentVolumeClaim, CustomResourceDefinition],
-    explained_by: ["pod/oom-killed", "pod/liveness-kills", "rbac/denied", "dns/corefile", "statefulset/outdated-pod", "workload/env-order", "workload/mounted-files", "pod/fs-group", "pvc/resize", "node/clock", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port", "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*", "pod/unauthorized", "configmap/tunnel-mtu"],
+    explained_by: ["pod/oom-killed", "pod/liveness-kills", "rbac/denied", "dns/corefile", "statefulset/outdated-pod", "workload/env-order", "workload/mounted-files", "pod/fs-group", "pvc/resize", "node/clock", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port", "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*", "pod/unauthorized", "configmap/tunnel-mtu", "service/silent-workload", "namespace/sidecar-injector"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -105,6 +107,10 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
     if let Some((node, line)) = wrong_time(cluster, &container) {
         let text = format!("log of {}: {line}", container.name());
         finding = finding.evidence(text, &container.pod.reference(), "").because(node.reference());
+    }
+    finding = unreachable::suspects(cluster, container.pod).into_iter().fold(finding, Finding::because);
+    if let Some(fix) = metadata_fix(cluster, &container) {
+        finding = finding.fix(fix);
     }
     match explained {
         Some(explained) => tell_cause(finding, &explained),

@@ -1,4 +1,5 @@
 use crate::engine::{Finding, Report, Severity, declare_rule};
+use crate::kubernetes::network::unreachable;
 use crate::kubernetes::nodes::kubelet::KubeletExt;
 use crate::kubernetes::time::{age, to_start};
 use crate::kubernetes::workloads::log_lines::{is_error, telling_line};
@@ -51,7 +52,7 @@ declare_rule! {
     "running pods do not become ready",
     needs: [Pod],
     optional: [Event, Node, ReplicaSet, StatefulSet, Service, EndpointSlice, Namespace, ConfigMap, Secret, NetworkPolicy, Lease, PersistentVolumeClaim, CustomResourceDefinition],
-    explained_by: ["node/*", "rbac/denied", "statefulset/outdated-pod", "workload/env-order", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port", "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*", "pod/unauthorized", "configmap/tunnel-mtu"],
+    explained_by: ["node/*", "rbac/denied", "statefulset/outdated-pod", "workload/env-order", "service/no-ready-endpoints", "service/no-endpoints", "service/target-port", "service/selector-matches-nothing", "service/peers-not-published", "network-policy/*", "dns/*", "pod/unauthorized", "configmap/tunnel-mtu", "service/silent-workload", "namespace/sidecar-injector"],
 }
 
 /// Why a pod is not ready.
@@ -215,6 +216,7 @@ fn of_probe(
     if let Some(line) = line.filter(|_| mismatch.is_none()) {
         finding.message = format!("{}: \"{line}\"", finding.message).into();
     }
+    let finding = unreachable::suspects(cluster, pod).into_iter().fold(finding, Finding::because);
     let finding = if mismatch.is_some() {
         finding.fix(format!("Point the {kind} probe at the port the container listens on ({})", kind.path(name)))
     } else {

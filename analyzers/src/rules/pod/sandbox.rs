@@ -1,4 +1,5 @@
 use crate::engine::{Finding, Report, declare_rule};
+use crate::kubernetes::network::cloud;
 use crate::kubernetes::nodes::node_agents::{network_plugin_on, reported_on};
 use crate::kubernetes::time::{PROVISION, START, age};
 use crate::snapshot::model::{Event, Pod};
@@ -25,7 +26,8 @@ declare_rule! {
     /// ## How to fix
     ///
     /// Fix the network plugin on the node (its DaemonSet, its configuration in `/etc/cni/net.d`). If IP addresses are
-    /// exhausted, enlarge the address range of the node or subnet, or run fewer pods. A RuntimeClass requires its
+    /// exhausted, enlarge the address range of the node or subnet, or run fewer pods. Where the plugin reports missing
+    /// permissions in its cloud, grant those instead. A RuntimeClass requires its
     /// handler to be configured in the node's container runtime.
     ///
     /// ## Exceptions
@@ -34,11 +36,8 @@ declare_rule! {
     "pod/sandbox": Error,
     "a node cannot create the sandbox or network of a pod",
     needs: [Pod, Event],
-    optional: [],
-    explained_by: [
-        "node/not-ready", "node/pressure", "pod/init-stuck", "pod/crash-loop", "pod/not-ready", "pod/image-pull",
-        "pod/cannot-start", "pod/missing-reference", "pod/oom-killed", "workload/unavailable",
-    ],
+    optional: [Node],
+    explained_by: ["node/not-ready", "node/pressure", "pod/init-stuck", "pod/crash-loop", "pod/not-ready", "pod/image-pull", "pod/cannot-start", "pod/missing-reference", "pod/oom-killed", "workload/unavailable", "node/pod-addresses", "workload/cloud-permissions"],
 }
 
 fn check(cluster: &Cluster, report: &mut Report) {
@@ -80,7 +79,13 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, pod: &Pod, event: &Event, pods:
         .evidence(format!("{}: {}", event.reason, shorten(&event.message, 400)), &pod.reference(), "")
         .because(ObjectRef::new(Kind::Node, "", node))
         .caused_elsewhere();
+    let denied = cloud::denied_on_node(cluster, node);
+    let finding = denied.iter().cloned().fold(finding, Finding::because);
     match trouble {
+        Trouble::Addresses | Trouble::Network if denied.is_some() => finding.fix_command(
+            "Give the network plugin the permission that its event names; it cannot get addresses without it",
+            kubectl(["get", "events", "-A", "--field-selector", "reason=MissingIAMPermissions"]),
+        ),
         Trouble::Addresses => {
             finding.fix("Enlarge the pod address range of the node or subnet, or run fewer pods on the node")
         }
@@ -146,7 +151,8 @@ impl Trouble {
 
 /// The plugin's error, without the wrapping of other layers and the sandbox id.
 fn core(message: &str) -> String {
-    const LAYERS: [&str; 5] = [
+    const LAYERS: [&str; 6] = [
+        "(combined from similar events): ",
         "Failed to create pod sandbox: ",
         "failed to create pod sandbox: ",
         "network is not ready: ",

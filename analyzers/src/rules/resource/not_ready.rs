@@ -56,8 +56,7 @@ declare_rule! {
     ],
     reads_custom: true,
     explained_by: [
-        "resource/not-ready", "workload/*", "pod/*", "statefulset/*", "deployment/*", "job/*", "webhook/*", "crd/*",
-        "clusterqueue/*", "admissionpolicy/*"
+        "resource/not-ready", "workload/*", "pod/*", "statefulset/*", "deployment/*", "job/*", "webhook/*", "crd/*", "clusterqueue/*", "admissionpolicy/*", "certificate/solver-class",
     ],
 }
 

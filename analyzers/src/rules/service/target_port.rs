@@ -2,6 +2,7 @@ use std::borrow::Cow;
 
 use crate::engine::{Finding, Report, declare_rule};
 use crate::kubernetes::nearest::nearest_name;
+use crate::kubernetes::network::listeners;
 use crate::snapshot::model::{Container, IntOrString, PodSpec, Probe, Service, ServicePort, port_text};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef, Selector};
 use crate::text::{kubectl, words};
@@ -192,9 +193,7 @@ fn declares_all(spec: &PodSpec) -> bool {
 
 /// Auxiliary ports are seldom declared: metrics, health, administration.
 fn is_auxiliary(service: &Service) -> bool {
-    const WORDS: [&str; 9] = ["metric", "prom", "monitor", "admin", "debug", "prof", "health", "status", "telemetry"];
-    let is_match = |text: &str| WORDS.iter().any(|word| text.to_ascii_lowercase().contains(word));
-    is_match(service.name()) || service.spec.ports.iter().any(|port| is_match(&port.name))
+    listeners::is_auxiliary(service.name()) || service.spec.ports.iter().any(|p| listeners::is_auxiliary(&p.name))
 }
 
 fn is_probed(spec: &PodSpec, number: i32) -> bool {

@@ -1,4 +1,5 @@
 mod cannot_create_pods;
+mod cloud_permissions;
 mod disruption_budget;
 mod env_order;
 mod host_access;
@@ -23,6 +24,7 @@ use crate::engine::BuiltIn;
 
 pub(super) const RULES: &[&BuiltIn] = &[
     &cannot_create_pods::RULE,
+    &cloud_permissions::RULE,
     &disruption_budget::RULE,
     &env_order::RULE,
     &host_access::RULE,

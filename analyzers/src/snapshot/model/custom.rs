@@ -52,6 +52,21 @@ const SPEC: &[&str] = &[
     "issuerRef",
     "secretName",
     "template",
+    // The solvers of ACME issuers (cert-manager)
+    "acme",
+    // IPAddressPools and their advertisements (MetalLB)
+    "addresses",
+    "ipAddressPools",
+    "ipAddressPoolSelectors",
+    "nodeSelectors",
+    // CiliumNodes
+    "ipam",
+    "health",
+    "ingress",
+    // PeerAuthentications (Istio)
+    "mtls",
+    "portLevelMtls",
+    "selector",
     // Argo CD
     "syncPolicy",
     "ignoreDifferences",
@@ -88,6 +103,12 @@ fn spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     if let Some(template) = spec.get_mut("template") {
         let labels = template.pointer_mut("/metadata/labels").map(Value::take).unwrap_or_default();
         *template = serde_json::json!({ "metadata": { "labels": labels } });
+    }
+    // An account's settings and the addresses of all interfaces of a node are not read.
+    for (field, kept) in [("acme", "solvers"), ("ipam", "podCIDRs")] {
+        if let Some(Value::Object(fields)) = spec.get_mut(field) {
+            fields.retain(|key, _| key == kept);
+        }
     }
     Ok(spec)
 }

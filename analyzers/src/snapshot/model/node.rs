@@ -12,6 +12,8 @@ api_types! {
         pub taints: SharedSlice<Taint>,
         #[serde(rename = "providerID")]
         pub provider_id: String,
+        #[serde(rename = "podCIDRs")]
+        pub pod_cidrs: SharedSlice<String>,
     }
 
     pub struct Taint {

@@ -13,6 +13,7 @@ pub mod connections;
 mod dns;
 mod endpoint;
 mod foreign;
+pub mod host;
 mod index;
 mod policy;
 
