@@ -13,11 +13,12 @@ use syn::{Attribute, File, Item, ItemMod, ItemUse, Macro, UseTree};
 const ANALYZERS: &[&[&str]] = &[
     &["rules", "trace", "user_rules"],
     &["engine"],
-    &["kubernetes/admission", "kubernetes/disruption", "kubernetes/network"],
-    &["kubernetes/scheduling", "kubernetes/workloads"],
+    &["kubernetes/network"],
+    &["kubernetes/admission", "kubernetes/scheduling", "kubernetes/workloads"],
     &["kubernetes/storage"],
     &["kubernetes/nodes"],
-    &["kubernetes/nearest", "kubernetes/time"],
+    &["kubernetes/certificate", "kubernetes/disruption", "kubernetes/manager", "kubernetes/nearest"],
+    &["kubernetes/time"],
     &["snapshot"],
     &["text"],
 ];

@@ -70,6 +70,13 @@ fn handwritten_installs_have_no_findings() {
     assert_no_mistakes("installs");
 }
 
+/// Situations that operators reported in public: the true cause, what follows from it, and advice that helps.
+#[test]
+fn reported_situations_are_understood() {
+    assert!(folders("reports").len() >= 60);
+    assert_no_mistakes("reports");
+}
+
 /// The output on a narrow and on a wide terminal. `INSTA_UPDATE=always cargo test` accepts an intentional change.
 #[test]
 fn tables() {

@@ -542,8 +542,7 @@ impl<'a> Walk<'a> {
             );
             let command = kubectl(["-n", proxy.namespace(), "logs", &proxy.name]);
             let fix = Fix {
-                text: "Restore the access of this kube-proxy to the API server (its kubeconfig or certificate)"
-                    .into(),
+                text: "Restore the access of this kube-proxy to the API server (its kubeconfig or certificate)".into(),
                 command: Some(command.into()),
             };
             self.hop("kube-proxy", HopVerdict::Closed, Some(proxy), text, Some(fix));
@@ -622,7 +621,7 @@ impl<'a> Walk<'a> {
 
     /// The result of the ingress policies for a source on the host network, and the addresses that it comes from. Targets
     /// on its own node are always reachable, so one on another node counts.
-    fn from_host(&self, source: &Source<'a>, targets: &[Target<'a>]) -> Option<(usize, PolicySide<'a>)> {
+    fn side_from_host(&self, source: &Source<'a>, targets: &[Target<'a>]) -> Option<(usize, PolicySide<'a>)> {
         let Endpoint::Pod(PodEnd { pod: Some(_), spec, .. }) = source.end else { return None };
         if !spec.host_network {
             return None;
@@ -680,7 +679,7 @@ impl<'a> Walk<'a> {
             if direction == Direction::Egress && !matches!(source.end, Endpoint::Pod(_)) {
                 continue;
             }
-            let host = if direction == Direction::Ingress { self.from_host(source, targets) } else { None };
+            let host = if direction == Direction::Ingress { self.side_from_host(source, targets) } else { None };
             let found = match host {
                 Some((n, side)) => targets.get(n).map(|target| (target, side)),
                 None => best(&self.set, direction),

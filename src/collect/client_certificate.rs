@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use kube::config::AuthInfo;
-use kubectl_gpt_analyzers::kubernetes::network::certificate::{self, Certificate};
+use kubectl_gpt_analyzers::kubernetes::certificate::{self, Certificate};
 
 /// The client certificate of a kubeconfig user.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use http::{HeaderValue, Request};
 use jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
 use kube::config::{AuthInfo, ExecConfig, ExecInteractiveMode};
-use kubectl_gpt_analyzers::kubernetes::network::certificate;
+use kubectl_gpt_analyzers::kubernetes::certificate;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};

@@ -4,7 +4,7 @@
 //! (except certificates, which are public) and of ConfigMaps (except the configuration of cluster DNS), plain-text
 //! values whose name suggests a credential, such as `DB_PASSWORD` or `--api-token`, and passwords in URLs.
 
-use kubectl_gpt_analyzers::kubernetes::network::certificate::{self, Unreadable};
+use kubectl_gpt_analyzers::kubernetes::certificate::{self, Unreadable};
 use kubectl_gpt_analyzers::text::address::{Address, addresses_of};
 use serde_json::{Map, Value};
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use kubectl_gpt_analyzers::Reason;
-use kubectl_gpt_analyzers::kubernetes::network::certificate::day;
+use kubectl_gpt_analyzers::kubernetes::certificate::day;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription as Alert, CertificateError, Error};
 

@@ -14,7 +14,9 @@ pub fn render(report: &Report) -> anyhow::Result<String> {
 
 /// The JSON Schema of the output. It is open: later versions may add fields.
 pub fn schema() -> schemars::Schema {
-    let mut schema = schemars::schema_for!(Report);
+    // Fields that are left out when they are empty are not required.
+    let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
+    let mut schema = settings.into_generator().into_root_schema_for::<Report>();
     schema.insert("$id".to_string(), "https://kubectl-gpt.io/schemas/findings/1".into());
     schema.insert("title".to_string(), "kubectl-gpt findings".into());
     let description = "The output of `kubectl-gpt analyze -o json`, schema version 1. Within a version, fields may be added, \

@@ -78,6 +78,12 @@ pub fn analyze(cluster: &Cluster, rules: &[&dyn Rule]) -> Analysis {
 /// Whether a rule with only optional kinds could read none of them.
 fn is_blind(cluster: &Cluster, meta: &RuleMeta) -> bool {
     let extents = || meta.optional.iter().map(|kind| cluster.coverage().extent(*kind));
+    // One that reads custom resources only.
+    let has_nothing = meta.reads_custom && meta.optional.is_empty() && cluster.objects().is_empty();
+    let is_unread = |kind: &Kind| matches!(cluster.coverage().extent(*kind), Extent::Failed(_));
+    if has_nothing && Kind::ALL.iter().any(is_unread) {
+        return true;
+    }
     meta.needs.is_empty()
         && extents().any(|extent| matches!(extent, Extent::Failed(_)))
         && extents().all(|extent| matches!(extent, Extent::Failed(_) | Extent::NotServed | Extent::NotRequested))
@@ -357,7 +363,7 @@ mod tests {
         let rules_that_fire = |namespace: &str| -> Vec<String> {
             let analysis =
                 analyze(&TestCluster::new(&[namespace, service]).build(), &crate::rules::of(Profile::Default));
-            analysis.findings.into_iter().map(|finding| finding.rule.to_string()).collect()
+            analysis.findings.into_iter().map(|finding| finding.rule.clone()).collect()
         };
         let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";
         assert_eq!(rules_that_fire(namespace), ["service/selector-matches-nothing"]);

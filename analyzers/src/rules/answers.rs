@@ -30,6 +30,7 @@ pub struct NoAnswer {
     pub because: Vec<ObjectRef>,
 }
 
+#[allow(clippy::enum_variant_names, reason = "each says what there is none of")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoAnswerKind {
     NoService,

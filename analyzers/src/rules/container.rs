@@ -93,5 +93,5 @@ impl ContainerReport for PodContainer<'_> {
 pub(crate) fn tell_cause(finding: Finding, cause: &Cause) -> Finding {
     let finding =
         cause.facts.iter().fold(finding, |finding, (text, object, path)| finding.evidence(text, object, path));
-    cause.fixes.iter().fold(finding, |finding, fix| finding.fix(fix))
+    cause.fixes.iter().fold(finding, Finding::fix)
 }

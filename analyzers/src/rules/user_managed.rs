@@ -221,7 +221,7 @@ impl<'a> UserManaged<'a> {
     }
 
     /// The path of a field of the pod's spec: `spec.template.spec.hostNetwork`.
-    pub fn path(&self, field: &str) -> String {
+    pub(super) fn path(&self, field: &str) -> String {
         let spec = template_path(&self.object);
         format!("{spec}.{field}")
     }

@@ -10,10 +10,10 @@ use crate::snapshot::model::Timestamp;
 use crate::snapshot::{Builder, Cluster, ContainerLog, Extent, Gap, GroupKind, Kind, Now, Origin, Reason};
 
 /// The time in tests, unless a test sets another one.
-pub const NOW: &str = "2026-11-21T12:00:00Z";
+pub(crate) const NOW: &str = "2026-11-21T12:00:00Z";
 
 /// A cluster for tests. Objects that are not in it do not exist.
-pub struct TestCluster {
+pub(crate) struct TestCluster {
     builder: Builder,
     now: Timestamp,
     origin: Origin,
@@ -21,7 +21,7 @@ pub struct TestCluster {
 
 impl TestCluster {
     /// Each document may hold several objects, separated by `---`.
-    pub fn new(documents: &[&str]) -> TestCluster {
+    pub(crate) fn new(documents: &[&str]) -> TestCluster {
         let mut builder = Builder::new();
         for kind in Kind::ALL {
             builder.cover(*kind, Extent::Everything);
@@ -43,77 +43,77 @@ impl TestCluster {
         TestCluster { builder, now: NOW.parse().unwrap(), origin: Origin::Cluster }
     }
 
-    pub fn now(mut self, now: &str) -> TestCluster {
+    pub(crate) fn now(mut self, now: &str) -> TestCluster {
         self.now = now.parse().unwrap();
         self
     }
 
-    pub fn origin(mut self, origin: Origin) -> TestCluster {
+    pub(crate) fn origin(mut self, origin: Origin) -> TestCluster {
         self.origin = origin;
         self
     }
 
     /// Listing a kind was forbidden.
-    pub fn forbid(mut self, kind: Kind) -> TestCluster {
+    pub(crate) fn forbid(mut self, kind: Kind) -> TestCluster {
         let gap = Gap { reason: Reason::Forbidden, message: "forbidden".to_string() };
         self.builder.cover(kind, Extent::Failed(gap));
         self
     }
 
-    pub fn cover(mut self, kind: Kind, extent: Extent) -> TestCluster {
+    pub(crate) fn cover(mut self, kind: Kind, extent: Extent) -> TestCluster {
         self.builder.cover(kind, extent);
         self
     }
 
-    pub fn cover_custom(mut self, kind: GroupKind, extent: Extent) -> TestCluster {
+    pub(crate) fn cover_custom(mut self, kind: GroupKind, extent: Extent) -> TestCluster {
         self.builder.cover_custom(kind, extent);
         self
     }
 
-    pub fn log(mut self, namespace: &str, pod: &str, container: &str, lines: &[&str]) -> TestCluster {
-        let lines = lines.iter().map(|line| line.to_string()).collect();
+    pub(crate) fn log(mut self, namespace: &str, pod: &str, container: &str, lines: &[&str]) -> TestCluster {
+        let lines = lines.iter().map(std::string::ToString::to_string).collect();
         self.builder.add_log(namespace, pod, container, ContainerLog { lines, previous: true });
         self
     }
 
     /// A Secret whose data could not be read.
-    pub fn unread_secret(mut self, namespace: &str, name: &str, gap: Gap) -> TestCluster {
+    pub(crate) fn unread_secret(mut self, namespace: &str, name: &str, gap: Gap) -> TestCluster {
         self.builder.unread_secret(namespace, name, gap);
         self
     }
 
-    pub fn server_version(mut self, version: &str) -> TestCluster {
+    pub(crate) fn server_version(mut self, version: &str) -> TestCluster {
         self.builder.server_version(version);
         self
     }
 
-    pub fn build(self) -> Cluster {
+    pub(crate) fn build(self) -> Cluster {
         self.builder.build(Now::At(self.now), self.origin)
     }
 
-    pub fn check(self, rule: &'static dyn Rule) -> Findings {
+    pub(crate) fn check(self, rule: &'static dyn Rule) -> Findings {
         Findings::new(analyze(&self.build(), &[rule]))
     }
 
     /// Runs the rules of the default profile, so that causes are linked.
-    pub fn check_all(self) -> Findings {
+    pub(crate) fn check_all(self) -> Findings {
         Findings::new(analyze(&self.build(), &crate::rules::of(Profile::Default)))
     }
 }
 
 /// Part of an object from YAML, converted to JSON: the model deserializes only from JSON.
-pub fn part<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
+pub(crate) fn part<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
     let value: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
     serde_json::from_str(&value.to_string()).unwrap()
 }
 
 /// Runs one rule over the documents at [`NOW`].
-pub fn check(rule: &'static dyn Rule, documents: &[&str]) -> Findings {
+pub(crate) fn check(rule: &'static dyn Rule, documents: &[&str]) -> Findings {
     TestCluster::new(documents).check(rule)
 }
 
 /// The result of rules.
-pub struct Findings(pub Analysis);
+pub(crate) struct Findings(pub Analysis);
 
 impl Findings {
     /// All text of all findings must follow the style guide.
@@ -130,7 +130,7 @@ impl Findings {
 
     /// Each finding as `error Service shop/cart: message`, in the order of the report.
     #[track_caller]
-    pub fn finds(&self, expected: &[&str]) -> &Findings {
+    pub(crate) fn finds(&self, expected: &[&str]) -> &Findings {
         let found: Vec<String> =
             self.0.findings.iter().map(|f| format!("{} {}: {}", f.severity, f.object, f.message)).collect();
         assert_eq!(found, expected);
@@ -138,32 +138,32 @@ impl Findings {
     }
 
     #[track_caller]
-    pub fn finds_nothing(&self) -> &Findings {
+    pub(crate) fn finds_nothing(&self) -> &Findings {
         self.finds(&[])
     }
 
     /// The only finding.
     #[track_caller]
-    pub fn finding(&self) -> &Finding {
+    pub(crate) fn finding(&self) -> &Finding {
         assert_eq!(self.0.findings.len(), 1, "{:#?}", self.0.findings);
         &self.0.findings[0]
     }
 
     /// The only finding of a rule.
     #[track_caller]
-    pub fn by(&self, rule: &str) -> &Finding {
+    pub(crate) fn by(&self, rule: &str) -> &Finding {
         let found: Vec<&Finding> = self.0.findings.iter().filter(|f| f.rule == rule).collect();
         assert_eq!(found.len(), 1, "{rule} in {:#?}", self.0.findings);
         found[0]
     }
 
     /// All text of all findings, evidence and fixes, for `contains`.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         serde_json::to_string(&self.0.findings).unwrap()
     }
 
     /// What was not evaluated, as `kind reason`.
-    pub fn gaps(&self) -> Vec<String> {
+    pub(crate) fn gaps(&self) -> Vec<String> {
         let lines = self.0.not_evaluated.iter().filter(|gap| gap.rule != "*");
         lines.map(|gap| format!("{} {}", gap.kind, gap.reason)).collect()
     }

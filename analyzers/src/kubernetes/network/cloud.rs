@@ -55,12 +55,11 @@ pub(crate) fn metadata_fix(cluster: &Cluster, container: &PodContainer) -> Optio
         return None;
     }
     let is_alb = container.spec.image.contains("aws-load-balancer-controller");
-    let instead = match is_alb {
-        true => {
-            "set --aws-vpc-id and --aws-region (values vpcId and region of the Helm chart), so that it does not need the \
-             metadata"
-        }
-        false => "configure the region, and credentials by a role of its ServiceAccount, so that it does not need them",
+    let instead = if is_alb {
+        "set --aws-vpc-id and --aws-region (values vpcId and region of the Helm chart), so that it does not need the \
+         metadata"
+    } else {
+        "configure the region, and credentials by a role of its ServiceAccount, so that it does not need them"
     };
     Some(format!(
         "The EC2 instance metadata are out of reach of pods that are not on the host network unless the instances have \

@@ -1,4 +1,3 @@
-pub mod certificate;
 pub mod cloud;
 pub mod cluster_dns;
 pub mod corefile;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
-use crate::kubernetes::network::certificate;
+use crate::kubernetes::certificate;
 use crate::snapshot::model::{CertificateSigningRequest, Node, Timestamp};
 use crate::snapshot::{Cluster, Object};
 

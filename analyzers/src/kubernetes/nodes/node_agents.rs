@@ -44,7 +44,7 @@ fn is_network_plugin(pod: &Pod) -> bool {
 
 fn has_name(pod: &Pod, is: impl Fn(&str) -> bool) -> bool {
     let labels = ["k8s-app", "component", "app.kubernetes.io/name", "app", "name"];
-    labels.iter().filter_map(|key| pod.metadata.labels.get(key)).any(|value| is(value))
+    labels.iter().filter_map(|key| pod.metadata.labels.get(key)).any(is)
 }
 
 /// The object on which findings about such a pod are reported: the static pod, or else the topmost owner.

@@ -52,7 +52,7 @@ impl PodRangeExt for Cluster {
             }
             None => (node.spec.pod_cidrs.iter().map(String::as_str).collect(), node.reference(), "spec.podCIDRs"),
         };
-        let nets: Vec<IpNet> = texts.iter().filter_map(|t| t.parse().ok()).filter(|net| is_ipv4(net)).collect();
+        let nets: Vec<IpNet> = texts.iter().filter_map(|t| t.parse().ok()).filter(is_ipv4).collect();
         let contains = |ip: &IpAddr| nets.iter().any(|net| net.contains(ip));
         let own = match cilium {
             Some(cilium) => addresses_of_agent(cilium).filter(contains).count(),

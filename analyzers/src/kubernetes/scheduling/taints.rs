@@ -29,7 +29,7 @@ pub(crate) fn check(pod: &Pod, node: &Node, why: &mut Vec<Refusal>) {
 }
 
 /// `dedicated=db:NoSchedule`.
-pub fn text(taint: &Taint) -> String {
+pub(crate) fn text(taint: &Taint) -> String {
     let value = if taint.value.is_empty() { String::new() } else { format!("={}", taint.value) };
     format!("{}{value}:{}", taint.key, taint.effect)
 }
@@ -37,7 +37,7 @@ pub fn text(taint: &Taint) -> String {
 /// What a well-known taint means: who adds it, and who removes it.
 /// Source: <https://kubernetes.io/docs/reference/labels-annotations-taints/>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
+pub(crate) enum Meaning {
     /// The cloud controller manager removes it when it has initialized the node.
     Uninitialized,
     /// The cloud controller manager found that the machine is shut down.
@@ -60,7 +60,7 @@ pub enum Meaning {
 }
 
 /// The meaning of a taint by its key and value.
-pub fn meaning(key: &str, value: &str) -> Meaning {
+pub(crate) fn meaning(key: &str, value: &str) -> Meaning {
     match key {
         "node.cloudprovider.kubernetes.io/uninitialized" => Meaning::Uninitialized,
         "node.cloudprovider.kubernetes.io/shutdown" => Meaning::ShutDown,

@@ -363,7 +363,7 @@ pub fn snapshots(cluster: &Cluster) -> impl Iterator<Item = &CustomResource> {
 pub fn unhandled_snapshots(cluster: &Cluster) -> impl Iterator<Item = &CustomResource> {
     snapshots(cluster).filter(|custom| {
         let created = custom.metadata.creation_timestamp;
-        custom.status.as_object().is_none_or(|status| status.is_empty())
+        custom.status.as_object().is_none_or(serde_json::Map::is_empty)
             && custom.metadata.deletion_timestamp.is_none()
             && created.is_some_and(|created| age(cluster.now(), created) >= PROVISION)
     })

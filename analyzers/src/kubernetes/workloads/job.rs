@@ -35,7 +35,8 @@ pub(crate) fn failed_attempt<'a>(cluster: &'a Cluster, group: &'a PodGroup) -> O
     }
     let last = cluster.pods_of(group).max_by_key(|pod| (pod.metadata.creation_timestamp, &pod.metadata.name))?;
     let job = last.controller().and_then(|job| cluster.get::<Job>(job.namespace(), &job.name).found())?;
-    let complete = condition(&job.status.conditions, "Complete").is_some_and(|c| c.is_true());
+    let complete =
+        condition(&job.status.conditions, "Complete").is_some_and(crate::snapshot::model::Condition::is_true);
     (last.status.phase == "Failed" && !complete).then_some(last)
 }
 

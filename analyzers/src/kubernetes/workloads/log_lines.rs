@@ -196,7 +196,7 @@ mod tests {
     use super::telling;
 
     fn told(lines: &[&str]) -> String {
-        let lines: Vec<String> = lines.iter().map(|line| line.to_string()).collect();
+        let lines: Vec<String> = lines.iter().map(std::string::ToString::to_string).collect();
         telling(&lines).map(|at| lines[at].clone()).unwrap_or_default()
     }
 

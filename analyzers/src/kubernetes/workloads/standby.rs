@@ -15,7 +15,7 @@ pub fn is_standby(cluster: &Cluster, pod: &Pod) -> bool {
     if pod.is_ready() || !pod.is_active() || pod.status.phase != "Running" {
         return false;
     }
-    let awaited = containers(pod).filter(|c| c.runs()).find_map(|container| {
+    let awaited = containers(pod).filter(super::restarts::PodContainer::runs).find_map(|container| {
         let lines = log_lines(cluster, &container);
         let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
         last.iter().rev().find_map(|line| awaited_lease(line, &pod.metadata.namespace))

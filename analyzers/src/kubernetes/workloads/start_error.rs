@@ -276,9 +276,10 @@ fn describe_keys(keys: &[String]) -> String {
 fn hidden(site: &Site, program: &str) -> Option<Cause> {
     let covers = |mounted: &Mounted| {
         let folder = mounted.mount.mount_path.trim_end_matches('/');
-        match program.contains('/') {
-            true => below(program, folder).is_some_and(|rest| !rest.is_empty()),
-            false => PATH.iter().any(|known| below(known, folder).is_some()),
+        if program.contains('/') {
+            below(program, folder).is_some_and(|rest| !rest.is_empty())
+        } else {
+            PATH.iter().any(|known| below(known, folder).is_some())
         }
     };
     let mounted = mounts(site.spec, site.container).find(|mounted| {
@@ -307,11 +308,12 @@ fn with_mount(site: &Site, mounted: &Mounted, which: &str) -> Cause {
     let (name, folder) = (&mounted.volume.name, mounted.mount.mount_path.trim_end_matches('/'));
     let cause =
         cause.fix(format!("Mount volume {name} at a folder that the image does not use, for example /mnt/{name}"));
-    match mounted.volume.config_map.is_some() || mounted.volume.secret.is_some() {
-        true => cause.fix(format!(
-            "Or mount single files: mountPath {folder}/FILE with subPath: FILE, which keeps the image's other files in {folder}"
-        )),
-        false => cause,
+    if mounted.volume.config_map.is_some() || mounted.volume.secret.is_some() {
+        cause.fix(format!(
+        "Or mount single files: mountPath {folder}/FILE with subPath: FILE, which keeps the image's other files in {folder}"
+    ))
+    } else {
+        cause
     }
 }
 

@@ -118,8 +118,7 @@ fn server_of(text: &str) -> String {
 fn clean_host(text: &str) -> Option<String> {
     let host = text.trim_end_matches('.').to_ascii_lowercase();
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    let is_valid =
-        (1..254).contains(&host.len()) && host.chars().all(is_name) && host.chars().any(|c| c.is_alphabetic());
+    let is_valid = (1..254).contains(&host.len()) && host.chars().all(is_name) && host.chars().any(char::is_alphabetic);
     is_valid.then_some(host)
 }
 

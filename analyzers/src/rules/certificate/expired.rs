@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use crate::engine::{Finding, Report, Severity, declare_rule};
 use crate::kubernetes::admission::webhooks::configurations;
-use crate::kubernetes::network::certificate::{self, Certificate, Validity, day};
+use crate::kubernetes::certificate::{self, Certificate, Validity, day};
 use crate::kubernetes::time::{age, human};
 use crate::snapshot::model::{APIService, CustomResourceDefinition, Gateway, Ingress, LabelSet, Secret, Timestamp};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
@@ -104,7 +104,7 @@ fn check(cluster: &Cluster, report: &mut Report) {
 fn of_secret(cluster: &Cluster, served: &Served, secret: &Secret) -> Option<Finding> {
     let chain = served::certificates(secret)?.ok()?;
     let (problem, validity) = worst_of_chain(&chain, cluster.now(), is_renewed(cluster, served, secret))?;
-    let what = match chain.first().map(crate::kubernetes::network::certificate::Certificate::names) {
+    let what = match chain.first().map(crate::kubernetes::certificate::Certificate::names) {
         Some(names) if !names.is_empty() => format!("for {}", list(&names, 2)),
         _ => format!("of {}", problem.subject),
     };
@@ -300,7 +300,7 @@ fn dates(certificate: &Certificate) -> String {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kubernetes::network::certificate::made::{Made, chain};
+    use crate::kubernetes::certificate::made::{Made, chain};
     use crate::snapshot::Kind;
     use crate::testing::{Findings, TestCluster, check};
 

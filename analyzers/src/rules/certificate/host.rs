@@ -1,5 +1,5 @@
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::network::certificate::{Certificate, Unreadable};
+use crate::kubernetes::certificate::{Certificate, Unreadable};
 use crate::snapshot::model::Secret;
 use crate::snapshot::{Cluster, Object};
 use crate::text::kubectl;
@@ -161,7 +161,7 @@ fn report_unreadable(report: &mut Report, served: &Served, secret: &Secret, unre
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kubernetes::network::certificate::made::{Made, chain};
+    use crate::kubernetes::certificate::made::{Made, chain};
     use crate::snapshot::{Gap, Kind, Reason};
     use crate::testing::{Findings, TestCluster, check};
 

@@ -1,7 +1,7 @@
 //! Which certificates Ingresses and Gateways serve, and for which hosts.
 
 use crate::engine::Report;
-use crate::kubernetes::network::certificate::{Certificate, Unreadable, from_base64};
+use crate::kubernetes::certificate::{Certificate, Unreadable, from_base64};
 use crate::snapshot::model::{Gateway, Ingress, IngressClass, Listener, Secret};
 use crate::snapshot::{Cluster, Lookup, Object, ObjectRef};
 

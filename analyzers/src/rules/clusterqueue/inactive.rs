@@ -48,10 +48,10 @@ fn check(cluster: &Cluster, report: &mut Report) {
         }
     }
     for queue in queues(cluster, "LocalQueue") {
-        if let Some(reason) = inactive(cluster, queue) {
-            if let Some(finding) = of_local_queue(cluster, queue, &reason) {
-                report.add(finding);
-            }
+        if let Some(reason) = inactive(cluster, queue)
+            && let Some(finding) = of_local_queue(cluster, queue, &reason)
+        {
+            report.add(finding);
         }
     }
 }

@@ -1,5 +1,5 @@
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::network::certificate;
+use crate::kubernetes::certificate;
 use crate::kubernetes::time;
 use crate::rules::answers::Answers;
 use crate::snapshot::model::{CustomResource, CustomResourceDefinition, condition};
@@ -197,7 +197,7 @@ fn release(finding: Finding, held: &CustomResource, plural: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::RULE;
-    use crate::kubernetes::network::certificate::made::Made;
+    use crate::kubernetes::certificate::made::Made;
     use crate::snapshot::Kind;
     use crate::testing::{TestCluster, check};
 

@@ -104,7 +104,7 @@ fn about_serving(cluster: &Cluster, serving: &[&Pending]) -> Option<Finding> {
         words::list(&nodes, 3)
     );
     let approve: Vec<&str> =
-        serving.iter().filter_map(|pending| pending.newest()).map(|request| request.name()).collect();
+        serving.iter().filter_map(|pending| pending.newest()).map(crate::snapshot::Object::name).collect();
     let command = ["certificate", "approve"].into_iter().chain(approve.iter().take(20).copied());
     Some(
         Finding::warning(object.clone(), message)

@@ -79,9 +79,10 @@ fn judge(cluster: &Cluster, set: &DaemonSet) -> Option<Finding> {
         if let Some((key, value, has)) = near_label(nodes, set) {
             return Some(near_miss(cluster, set, (key, value), &has));
         }
-        let (key, value) = match is_missed(cluster, set) {
-            true => set.spec.template.spec.node_selector.iter().find(|(key, value)| is_unmet(nodes, key, value))?,
-            false => unmet_label(nodes, set)?,
+        let (key, value) = if is_missed(cluster, set) {
+            set.spec.template.spec.node_selector.iter().find(|(key, value)| is_unmet(nodes, key, value))?
+        } else {
+            unmet_label(nodes, set)?
         };
         let has: BTreeSet<&str> = nodes.iter().filter_map(|node| node.metadata.labels.get(key)).collect();
         let has: Vec<&str> = has.into_iter().collect();
@@ -153,10 +154,8 @@ fn near_label<'a>(nodes: &[Node], set: &'a DaemonSet) -> Option<(&'a str, &'a st
     if !SET.contains(&value) {
         return None;
     }
-    let keys: Vec<&str> = match CONTROL_PLANE.contains(&key) {
-        true => std::iter::once(key).chain(CONTROL_PLANE).collect(),
-        false => vec![key],
-    };
+    let keys: Vec<&str> =
+        if CONTROL_PLANE.contains(&key) { std::iter::once(key).chain(CONTROL_PLANE).collect() } else { vec![key] };
     let found = keys.into_iter().find_map(|key| {
         let value = nodes.iter().filter_map(|node| node.metadata.labels.get(key)).find(|value| SET.contains(value))?;
         Some(format!("{key}={value}"))
@@ -166,10 +165,7 @@ fn near_label<'a>(nodes: &[Node], set: &'a DaemonSet) -> Option<(&'a str, &'a st
 
 fn near_miss(cluster: &Cluster, set: &DaemonSet, (key, value): (&str, &str), has: &str) -> Finding {
     let object = set.reference();
-    let effect = match is_missed(cluster, set) {
-        true => ", so no cloud controller manager initializes the nodes",
-        false => "",
-    };
+    let effect = if is_missed(cluster, set) { ", so no cloud controller manager initializes the nodes" } else { "" };
     let message = format!(
         "DaemonSet {} cannot be scheduled: nodeSelector is {key}={value}, nodes have {has}{effect}",
         set.name()

@@ -56,9 +56,10 @@ declare_rule! {
 fn check(cluster: &Cluster, report: &mut Report) {
     for deployment in cluster.all::<Deployment>().iter().filter(|d| d.deleted().is_none() && !d.spec.paused) {
         let Some(kept) = keeps_old_pods(deployment) else { continue };
-        let found = match cluster.origin() == Origin::Manifests {
-            true => in_manifest(cluster, deployment, &kept),
-            false => live(cluster, deployment, &kept),
+        let found = if cluster.origin() == Origin::Manifests {
+            in_manifest(cluster, deployment, &kept)
+        } else {
+            live(cluster, deployment, &kept)
         };
         found.into_iter().for_each(|finding| report.add(finding));
     }
@@ -73,9 +74,12 @@ fn keeps_old_pods(deployment: &Deployment) -> Option<String> {
     let update = strategy.rolling_update.as_ref();
     let (unavailable, _) = rolling_update(update, wanted)?;
     let value = update.and_then(|update| update.max_unavailable.as_ref()).map_or("25%".to_string(), port_text);
-    (unavailable == 0).then(|| match value.ends_with('%') {
-        true => format!("maxUnavailable {value} of {wanted} rounds down to 0"),
-        false => "maxUnavailable is 0".to_string(),
+    (unavailable == 0).then(|| {
+        if value.ends_with('%') {
+            format!("maxUnavailable {value} of {wanted} rounds down to 0")
+        } else {
+            "maxUnavailable is 0".to_string()
+        }
     })
 }
 

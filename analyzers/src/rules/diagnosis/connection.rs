@@ -44,9 +44,10 @@ pub(super) fn failed(cluster: &Cluster, pod: &Pod, targets: &[Target], failure: 
 
 /// `Service db`, with the namespace if it is another one.
 fn described(service: &Service, pod: &Pod) -> String {
-    match service.metadata.namespace == pod.metadata.namespace {
-        true => format!("Service {}", service.name()),
-        false => format!("Service {}/{}", service.namespace(), service.name()),
+    if service.metadata.namespace == pod.metadata.namespace {
+        format!("Service {}", service.name())
+    } else {
+        format!("Service {}/{}", service.namespace(), service.name())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::kubernetes::workloads::restarts::{PodContainer, containers};
 use crate::kubernetes::workloads::symptoms::Target;
 use crate::snapshot::model::{PersistentVolumeClaim, Pod, Secret, Timestamp};
 use crate::snapshot::{Cluster, Kind, Object, Selector};
-use crate::text::kubectl;
+use crate::text::{kubectl, words};
 
 /// A claim this much older than its Secret was not created together with it.
 const SAME_INSTALLATION_SECONDS: i64 = 3600;
@@ -56,6 +56,22 @@ pub(super) fn outdated(cluster: &Cluster, container: &PodContainer, to: &mut Dia
     } else {
         to.fix(format!("Recreate the pods, so that they read the current Secret {name}"));
     }
+}
+
+/// Where nothing tells which side is wrong: the Secret that holds what the server refuses.
+pub(super) fn refused(container: &PodContainer, to: &mut Diagnosis) {
+    let secrets = env_secrets(container.pod, container.name());
+    let Some(first) = secrets.first().filter(|_| to.fixes.is_empty()) else { return };
+    let names = words::list(&secrets, 3);
+    let plural = if secrets.len() == 1 { "Secret" } else { "Secrets" };
+    to.fix_command(
+        format!(
+            "Compare the credentials in {plural} {names}, which container {} has in its environment, with those that the \
+             server accepts; change one of them and restart the pods",
+            container.name()
+        ),
+        kubectl(["-n", container.pod.namespace(), "describe", "secret", first]),
+    );
 }
 
 /// The Secrets in the environment of a container.

@@ -71,7 +71,7 @@ pub(super) fn not_registered(
     match current.map(|(group, current)| format!("{group}/{current}")).filter(|current| current != version) {
         Some(current) => to.fix(format!("Change apiVersion of {kind} from {version} to {current}{place}")),
         None => {
-            to.fix(format!("Change apiVersion of {kind}{place} from {version} to a version that the image supports"))
+            to.fix(format!("Change apiVersion of {kind}{place} from {version} to a version that the image supports"));
         }
     }
 }

@@ -108,6 +108,9 @@ pub(crate) fn diagnose(cluster: &Cluster, container: &PodContainer) -> Diagnosis
             Symptom::HeaderValue => configuration::header_value(cluster, container, &mut diagnosis),
         }
     }
+    if credentials {
+        credentials::refused(container, &mut diagnosis);
+    }
     configuration::service_links(cluster, container, &line, &mut diagnosis);
     connection::awaited_by_command(cluster, container, &mut diagnosis);
     diagnosis
@@ -170,6 +173,17 @@ mod tests {
         assert!(fixes.starts_with("Change db to db.data in variable URL"), "{fixes}");
         let (clause, _) = said(spec, &[&service("dbs", "shop", "10.96.1.1")], &UNKNOWN.replace(": db", ": dbz"));
         assert_eq!(clause, "namespace shop has no Service dbz (did you mean dbs?)");
+    }
+
+    #[test]
+    fn fires_with_the_secret_whose_credentials_are_refused() {
+        let spec = "containers: [{name: app, envFrom: [{secretRef: {name: web-db}}]}]";
+        let secret = "{apiVersion: v1, kind: Secret, metadata: {name: web-db, namespace: shop}}";
+        let line = "fatal: pq: password authentication failed for user \"web\"";
+        let (_, fixes) = said(spec, &[secret], line);
+        assert!(fixes.contains("Compare the credentials in Secret web-db"), "{fixes}");
+        let (_, fixes) = said(spec, &[secret], "fatal: listen tcp :80: bind: address already in use");
+        assert!(!fixes.contains("web-db"), "{fixes}");
     }
 
     #[test]

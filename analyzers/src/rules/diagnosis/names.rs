@@ -161,9 +161,10 @@ pub(super) fn wrong_certificate(
     let [name, namespace] = host.split('.').collect::<Vec<_>>()[..] else { return };
     let Some(service) = cluster.get::<Service>(namespace, name).found() else { return };
     let policy = pod.spec.dns_policy.as_str();
-    let searches = match pod.spec.host_network {
-        true => policy == "ClusterFirstWithHostNet",
-        false => matches!(policy, "" | "ClusterFirst" | "ClusterFirstWithHostNet"),
+    let searches = if pod.spec.host_network {
+        policy == "ClusterFirstWithHostNet"
+    } else {
+        matches!(policy, "" | "ClusterFirst" | "ClusterFirstWithHostNet")
     };
     // A certificate for other names of this Service shows that the Service is meant.
     let is_meant = valid_for.iter().any(|valid| valid.starts_with(&format!("{host}.svc")) || valid == name);

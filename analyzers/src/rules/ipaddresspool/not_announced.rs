@@ -59,17 +59,19 @@ fn finding(cluster: &Cluster, found: &Unannounced) -> Finding {
         (_, true) => Severity::Info,
         (_, false) => Severity::Error,
     };
-    let users = match services.is_empty() {
-        true => String::new(),
-        false => format!(", so Service {} cannot be reached from outside the cluster", words::list(&services, 3)),
+    let users = if services.is_empty() {
+        String::new()
+    } else {
+        format!(", so Service {} cannot be reached from outside the cluster", words::list(&services, 3))
     };
     let message = format!("no advertisement announces the addresses of IPAddressPool {name}{users}");
     let mut finding = Finding::new(severity, object.clone(), message);
     for advertisement in found.advertisements.iter().take(3) {
         let pools = names(advertisement, "ipAddressPools");
-        let covers = match pools.is_empty() {
-            true => "does not select this pool on any node".to_string(),
-            false => format!("covers only {}", words::list(&pools, 5)),
+        let covers = if pools.is_empty() {
+            "does not select this pool on any node".to_string()
+        } else {
+            format!("covers only {}", words::list(&pools, 5))
         };
         let text = format!("{} {} {covers}", advertisement.kind, advertisement.metadata.name);
         finding = finding.evidence(text, &advertisement.reference(), "spec.ipAddressPools");

@@ -74,7 +74,7 @@ impl<'a> Failure<'a> {
     }
 
     /// Adds what the container's log names as the cause.
-    pub fn diagnose(&self, cluster: &Cluster, finding: Finding) -> Finding {
+    pub(crate) fn diagnose(&self, cluster: &Cluster, finding: Finding) -> Finding {
         let Some((pod, name, _)) = self.ended else { return finding };
         let container = containers(pod).find(|container| container.name() == name);
         container.map(|container| diagnosis::diagnose(cluster, &container)).unwrap_or_default().apply(finding)

@@ -68,7 +68,7 @@ fn finding(cluster: &Cluster, job: &Job, name: &str) -> Option<Finding> {
         condition(&conditions, "QuotaReserved").filter(|c| c.is_false() && c.reason == "Inadmissible").cloned()
     });
     let broken = |queue: &&CustomResource| inactive(cluster, queue).is_some();
-    let is_stopped = [queue, above].into_iter().flatten().any(|queue| is_stopped(queue));
+    let is_stopped = [queue, above].into_iter().flatten().any(is_stopped);
     if is_stopped || (refused.is_none() && queue.filter(broken).is_none() && above.filter(broken).is_none()) {
         return None;
     }

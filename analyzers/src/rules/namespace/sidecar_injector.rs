@@ -56,9 +56,10 @@ fn finding(cluster: &Cluster, namespace: &Namespace, (key, value): (&str, &str),
     let (name, object) = (namespace.name(), namespace.reference());
     let lacks = |pod: &&Pod| pod.is_active() && !mesh::has_proxy(&pod.spec) && !mesh::opts_out(pod);
     let without: Vec<&Pod> = cluster.in_namespace::<Pod>(name).iter().filter(lacks).collect();
-    let there = match revisions.is_empty() {
-        true => String::new(),
-        false => format!(" (existing revisions: {})", words::list(revisions, 5)),
+    let there = if revisions.is_empty() {
+        String::new()
+    } else {
+        format!(" (existing revisions: {})", words::list(revisions, 5))
     };
     let effect = match without.len() {
         0 => "its new pods get no sidecar".to_string(),

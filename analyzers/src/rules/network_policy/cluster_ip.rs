@@ -123,7 +123,10 @@ fn blocked<'a>(
     }
     let cluster_ip = Endpoint::Address(service.spec.cluster_ip.parse().ok()?);
     let side = set.side(Direction::Egress, &end, &cluster_ip, Port { number: port, protocol: Protocol::Tcp });
-    let decided = side.decided_by.filter(|_| side.answer == Answer::Yes).map(|by| by.reference());
+    let decided = side
+        .decided_by
+        .filter(|_| side.answer == Answer::Yes)
+        .map(crate::kubernetes::network::netpol::Decider::reference);
     let by_cluster_ip = decided.is_some();
     if !by_cluster_ip && !is_api_server(service) {
         return None;
@@ -139,18 +142,19 @@ fn finding(policy: &ObjectRef, blocked: &Blocked) -> Finding {
     let texts: Vec<String> = endpoints.iter().map(|(address, port)| format!("{address}:{port}")).collect();
     let (ip, behind) = (&service.spec.cluster_ip, list(&texts, 3));
     let name = format!("Service {}/{}", service.namespace(), service.name());
-    let message = match blocked.by_cluster_ip {
-        true => format!(
+    let message = if blocked.by_cluster_ip {
+        format!(
             "NetworkPolicy {} allows {} to reach ClusterIP {ip}:{port} of {name}, but not its endpoints {behind}, to which \
-             connections are translated before policies apply",
+         connections are translated before policies apply",
             policy.name,
             owner.title()
-        ),
-        false => format!(
+        )
+    } else {
+        format!(
             "NetworkPolicy {} blocks {} from {name}: no policy allows egress to its endpoints {behind}",
             policy.name,
             owner.title()
-        ),
+        )
     };
     let rules: Vec<serde_json::Value> = endpoints
         .iter()

@@ -92,12 +92,11 @@ fn finding(node: &Node, range: &PodRange, accepted: Option<usize>, waiting: &[(&
     if let Some((pod, event)) = waiting.first() {
         finding = finding.evidence(words::shorten(&event.message, 400), &pod.reference(), "");
     }
-    let setting = match range.is_cilium {
-        true => {
-            "cluster-pool-ipv4-mask-size of Cilium (ConfigMap cilium-config, Helm value \
-                 ipam.operator.clusterPoolIPv4MaskSize)"
-        }
-        false => "--node-cidr-mask-size of kube-controller-manager",
+    let setting = if range.is_cilium {
+        "cluster-pool-ipv4-mask-size of Cilium (ConfigMap cilium-config, Helm value \
+             ipam.operator.clusterPoolIPv4MaskSize)"
+    } else {
+        "--node-cidr-mask-size of kube-controller-manager"
     };
     finding
         .fix(format!(

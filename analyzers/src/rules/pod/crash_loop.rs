@@ -282,7 +282,7 @@ mod tests {
         let pod = pod(spec, 4, WAITING, ENDED);
         let because = |line: &str| {
             let said = TestCluster::new(&[&pod]).log("shop", "web-0", "app", &[line, "bye"]).check(&RULE);
-            said.finding().because.iter().map(|object| object.to_string()).collect::<Vec<_>>()
+            said.finding().because.iter().map(std::string::ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(because("FATAL: could not write: No space left on device"), ["PersistentVolumeClaim shop/data"]);
         assert!(because("FATAL: could not write").is_empty());

@@ -181,7 +181,7 @@ fn rewritten<'a>(cluster: &'a Cluster, pod: &Pod, container: &str, image: &str) 
                 && custom.metadata.name == policy
                 && custom.group() == "kyverno.io"
         });
-        let object = known.map_or_else(|| kyverno_policy(policy), |custom| custom.reference());
+        let object = known.map_or_else(|| kyverno_policy(policy), crate::snapshot::model::CustomResource::reference);
         let how = format!("rule {rule} of {} changes it on admission", object.title());
         return Some(Rewritten { wanted, how, by: vec![object], rule: Some(rule.to_string()) });
     }
@@ -192,9 +192,10 @@ fn rewritten<'a>(cluster: &'a Cluster, pod: &Pod, container: &str, image: &str) 
         .map(Object::reference)
         .collect();
     let names: Vec<String> = by.iter().map(ObjectRef::title).collect();
-    let how = match by.is_empty() {
-        true => "it was changed on admission, or later in the pod itself".to_string(),
-        false => format!("it was changed on admission, by {}", list(&names, 3)),
+    let how = if by.is_empty() {
+        "it was changed on admission, or later in the pod itself".to_string()
+    } else {
+        format!("it was changed on admission, by {}", list(&names, 3))
     };
     Some(Rewritten { wanted, how, by, rule: None })
 }

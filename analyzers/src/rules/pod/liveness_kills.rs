@@ -114,9 +114,10 @@ fn finding(cluster: &Cluster, owner: &ObjectRef, affected: &Affected) -> Finding
     if !is_confirmed {
         finding = finding.fix(format!("Point {path} at a port and path that the container serves"));
     }
-    match container.spec.startup_probe.is_none() && kind == ProbeKind::Liveness {
-        true => finding.fix("If the container only needs more time to start, add a startupProbe"),
-        false => finding.fix("If the container only needs more time, raise failureThreshold or timeoutSeconds"),
+    if container.spec.startup_probe.is_none() && kind == ProbeKind::Liveness {
+        finding.fix("If the container only needs more time to start, add a startupProbe")
+    } else {
+        finding.fix("If the container only needs more time, raise failureThreshold or timeoutSeconds")
     }
 }
 

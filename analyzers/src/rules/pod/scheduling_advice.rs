@@ -339,7 +339,7 @@ impl<'a> Refused<'a> {
             let text = format!("Raise spec.limits of {kind} {name}, which keeps Karpenter from creating a node");
             return finding.fix_command(text, kubectl(["describe", &kind.to_lowercase(), name]));
         }
-        let wanted: Vec<String> = shortages.iter().map(|shortage| shortage.wanted()).collect();
+        let wanted: Vec<String> = shortages.iter().map(crate::kubernetes::scheduling::Shortage::wanted).collect();
         let wanted = words::list(&wanted, 3);
         let too_big = shortages.iter().any(|shortage| shortage.requested > shortage.allocatable);
         let text = if too_big {

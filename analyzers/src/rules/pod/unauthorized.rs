@@ -75,7 +75,7 @@ fn rejected(cluster: &Cluster, container: &PodContainer) -> Option<(String, BTre
         (!kind.is_empty() && kind.chars().all(char::is_alphanumeric)).then(|| kind.to_string())
     };
     let resources = rejected.iter().filter_map(resource).collect();
-    is_rule.then(|| (rejected.last().map(|line| line.to_string()).unwrap_or_default(), resources))
+    is_rule.then(|| (rejected.last().map(|line| (*line).clone()).unwrap_or_default(), resources))
 }
 
 fn finding(object: ObjectRef, container: &PodContainer, line: &str, resources: &BTreeSet<String>) -> Finding {
@@ -83,9 +83,10 @@ fn finding(object: ObjectRef, container: &PodContainer, line: &str, resources: &
     let node = pod.spec.node_name.as_str();
     let names: Vec<&str> = resources.iter().map(String::as_str).collect();
     let what = if names.is_empty() { "objects".to_string() } else { list(&names, 3) };
-    let effect = match is_kube_proxy(pod) && !node.is_empty() {
-        true => format!(", so the Service rules of node {node} are out of date"),
-        false => String::new(),
+    let effect = if is_kube_proxy(pod) && !node.is_empty() {
+        format!(", so the Service rules of node {node} are out of date")
+    } else {
+        String::new()
     };
     let message = format!(
         "the API server rejects the credentials of Pod {} (Unauthorized): it cannot list {what}{effect}",

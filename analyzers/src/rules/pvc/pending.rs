@@ -148,7 +148,7 @@ fn source(cluster: &Cluster, claim: &PersistentVolumeClaim) -> Option<ObjectRef>
         "PersistentVolumeClaim" => Some(ObjectRef::new(Kind::PersistentVolumeClaim, namespace, name)),
         "VolumeSnapshot" => {
             let is_it = |snapshot: &ObjectRef| snapshot.name == *name && snapshot.namespace() == namespace;
-            snapshots(cluster).map(|snapshot| snapshot.reference()).find(is_it)
+            snapshots(cluster).map(crate::snapshot::model::CustomResource::reference).find(is_it)
         }
         _ => None,
     }
@@ -156,7 +156,7 @@ fn source(cluster: &Cluster, claim: &PersistentVolumeClaim) -> Option<ObjectRef>
 
 fn is_snapshot_unready(cluster: &Cluster, source: &ObjectRef) -> bool {
     let found = snapshots(cluster).find(|snapshot| snapshot.reference() == *source);
-    found.is_some_and(|snapshot| snapshot.status.get("readyToUse").and_then(|ready| ready.as_bool()) != Some(true))
+    found.is_some_and(|snapshot| snapshot.status.get("readyToUse").and_then(serde_json::Value::as_bool) != Some(true))
 }
 
 fn cause(cluster: &Cluster, claim: &PersistentVolumeClaim, users: &[&Pod]) -> Option<Cause> {

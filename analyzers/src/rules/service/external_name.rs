@@ -13,7 +13,7 @@ declare_rule! {
     ///
     /// ## Why it matters
     ///
-    /// An ExternalName Service is a CNAME record. An address such as `192.0.2.1` is treated as a DNS name made of
+    /// An ExternalName Service is a CNAME record. An address such as `192.0.2.1` is treated as a DNS name that consists of
     /// digits, which no DNS server resolves.
     ///
     /// ## How to confirm

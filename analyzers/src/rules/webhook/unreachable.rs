@@ -560,7 +560,7 @@ fn rejected_certificate(cluster: &Cluster, pod: &Pod) -> Option<Broken> {
 mod tests {
     use super::RULE;
     use crate::Origin;
-    use crate::kubernetes::network::certificate::made::Made;
+    use crate::kubernetes::certificate::made::Made;
     use crate::snapshot::Kind;
     use crate::testing::{Findings, TestCluster, check};
 

@@ -38,10 +38,10 @@ declare_rule! {
 
 fn check(cluster: &Cluster, report: &mut Report) {
     for specified in specified(cluster) {
-        let node = match specified.object.is(Kind::Pod) {
-            // A scheduled pod has the field as well, but its claims are bound before.
-            true => bound_node(cluster, &specified),
-            false => specified.spec.node_name.to_string(),
+        let node = if specified.object.is(Kind::Pod) {
+            bound_node(cluster, &specified)
+        } else {
+            specified.spec.node_name.to_string()
         };
         if !node.is_empty()
             && let Some(claim) = waiting(cluster, &specified)

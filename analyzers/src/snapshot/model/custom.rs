@@ -115,10 +115,6 @@ fn spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
 
 fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     let mut status = deserializer.deserialize_any(Only(STATUS))?;
-    // SharedResourceList in use, but in Argo CD a long list of objects.
-    if let Some(resources) = status.get_mut("resources").filter(|resources| !resources.is_object()) {
-        resources.take();
-    }
     // Argo CD stores large comparison and sync results here.
     let kept: [(&str, &[&str]); 4] = [
         ("/sync", &["status"]),
@@ -131,8 +127,12 @@ fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error>
             fields.retain(|key, _| kept.contains(&key.as_str()));
         }
     }
-    if let Some(resources) = status.get_mut("resources") {
-        keep_missing(resources);
+    match status.get_mut("resources") {
+        // Argo CD lists all objects of an Application.
+        Some(resources @ Value::Array(_)) => keep_missing(resources),
+        // Amounts in use (Karpenter).
+        Some(Value::Object(_)) | None => {}
+        Some(other) => *other = Value::Null,
     }
     Ok(status)
 }

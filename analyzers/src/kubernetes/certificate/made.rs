@@ -17,7 +17,7 @@ pub(crate) struct Made {
 impl Made {
     pub(crate) fn for_names(names: &[&str]) -> Made {
         Made {
-            names: names.iter().map(|name| name.to_string()).collect(),
+            names: names.iter().map(std::string::ToString::to_string).collect(),
             addresses: Vec::new(),
             common_name: names.first().copied().unwrap_or_default().to_string(),
             issuer: "Example CA".to_string(),
