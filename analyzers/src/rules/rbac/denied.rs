@@ -517,7 +517,7 @@ mod tests {
         let cause = said.by("rbac/denied");
         assert_eq!(cause.object.to_string(), "Deployment csi/disk");
         assert!(cause.fix[1].command.as_deref().is_some_and(|command| command.contains("--verb=list,watch")));
-        assert_eq!(said.by("pvc/pending").caused_by, [cause.id.clone()]);
+        assert_eq!(said.by("pvc/pending").caused_by, std::slice::from_ref(&cause.id));
         assert!(!world("Bound").0.findings.iter().any(|finding| finding.rule == "rbac/denied"));
     }
 
