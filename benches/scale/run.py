@@ -45,7 +45,7 @@ def main():
 
 def options():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--program", type=pathlib.Path, default=pathlib.Path("target/release/kubectl-gpt"))
+    parser.add_argument("--program", type=pathlib.Path, default=pathlib.Path("target/dist/kubectl-gpt"))
     parser.add_argument("--rounds", type=int, default=5, help="number of alternating runs of each")
     parser.add_argument("--kubeconfig", type=pathlib.Path, action="append", default=[],
                         help="kubeconfig of an existing cluster (repeatable)")
