@@ -2,6 +2,7 @@
 
 use crate::snapshot::model::{LabelSet, Namespace};
 use crate::snapshot::{Cluster, Object, ObjectRef, Selector};
+use crate::text::similar::likeness;
 use crate::text::words;
 
 /// The closest object to a selector without matches.
@@ -87,46 +88,6 @@ fn instead(asked: &str, value: Option<&str>, labels: &dyn LabelSet) -> String {
     }
 }
 
-/// The closest of some names to one that does not exist, if that may be a typo.
-pub fn nearest_name<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let mut names: Vec<&str> = names.into_iter().filter(|name| *name != wanted).collect();
-    names.sort_unstable();
-    names.into_iter().rev().map(|name| (likeness(name, wanted), name)).max().filter(|(l, _)| *l >= 600).map(|(_, n)| n)
-}
-
-/// The similarity of two words in thousandths; 0 for unrelated words.
-fn likeness(a: &str, b: &str) -> usize {
-    let longest = a.chars().count().max(b.chars().count());
-    // Labels have at most 63 characters, but files may contain longer ones.
-    if longest == 0 || longest > 256 {
-        return 0;
-    }
-    let distance = edit_distance(a, b);
-    let part = !a.is_empty() && !b.is_empty() && (a.starts_with(b) || b.starts_with(a));
-    let alike = 1000 * (longest - distance) / longest;
-    if alike >= 500 || part { alike.max(500) } else { 0 }
-}
-
-/// The number of characters to insert, delete, replace or swap with their neighbor.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let replaced = above[j] + usize::from(x != y);
-            let mut best = replaced.min(above[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                best = best.min(before[j - 1] + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut above, row);
-    }
-    above[b.len()]
-}
-
 /// The closest matches of a selector that matches nothing.
 pub trait NearestExt {
     /// The workload of a namespace, or the pod without such a workload, whose labels are closest to a selector that
@@ -159,7 +120,7 @@ impl NearestExt for Cluster {
 
 #[cfg(test)]
 mod tests {
-    use super::{edit_distance, nearest, nearest_name};
+    use super::nearest;
     use crate::snapshot::model::{LabelSet, Labels};
     use crate::snapshot::{Kind, ObjectRef, Selector};
 
@@ -206,23 +167,5 @@ mod tests {
         assert_eq!(difference(&[("app", "cart")], &[("mail", &[("app", "mail")])]), None);
         assert_eq!(difference(&[("app", "cart")], &[]), None);
         assert_eq!(difference(&[], &[("mail", &[("app", "mail")])]), None);
-    }
-
-    #[test]
-    fn names() {
-        assert_eq!(nearest_name("review", ["ratings", "reviews"]), Some("reviews"));
-        assert_eq!(nearest_name("cart", ["ratings", "reviews"]), None);
-        assert_eq!(nearest_name("app-settings", ["app-setting", "kube-root-ca.crt"]), Some("app-setting"));
-        assert_eq!(nearest_name("db", ["dc"]), None);
-        assert_eq!(nearest_name("settings", ["app-settings"]), Some("app-settings"));
-        assert_eq!(nearest_name("a", []), None);
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!(edit_distance("cart", "carts"), 1);
-        assert_eq!(edit_distance("ab", "ba"), 1);
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(edit_distance("häuser", "hauser"), 1);
     }
 }

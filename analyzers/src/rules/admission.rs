@@ -1,12 +1,12 @@
 //! Objects that must exist before the API server admits a pod.
 
 use crate::engine::{Finding, Severity};
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::time::{REPORTED, START, age};
 use crate::kubernetes::workloads::references::{Standing, references};
 use crate::snapshot::model::{CronJob, DaemonSet, Job, Namespace, Pod, PriorityClass, ServiceAccount};
 use crate::snapshot::{Cluster, Kind, Object, Workload};
 use crate::text::kubectl;
+use crate::text::similar::nearest_name;
 
 /// One finding per workload whose pods need an object of this kind that does not exist.
 pub(crate) fn missing(cluster: &Cluster, kind: Kind) -> Vec<Finding> {

@@ -1,11 +1,11 @@
 //! The causes of errors at the start of a container that its mounts, ConfigMaps and security context explain.
 
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::workloads::exit::program;
 use crate::kubernetes::workloads::mounts::{KeyFile, Mounted, PATH, below, mount_of, mounts};
 use crate::kubernetes::workloads::restarts::PodContainer;
 use crate::snapshot::model::{ConfigMap, Container, Node, Pod, PodSpec, Secret};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::similar::nearest_name;
 use crate::text::words::{list, plain};
 
 /// An explanation of an error.

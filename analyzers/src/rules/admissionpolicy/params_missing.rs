@@ -1,10 +1,10 @@
 use k8s_openapi::api::admissionregistration::v1::ParamRef;
 
 use crate::engine::{Finding, Report, Severity, declare_rule};
-use crate::kubernetes::nearest::nearest_name;
 use crate::snapshot::model::{ConfigMap, Secret, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef, Origin};
 use crate::text::kubectl;
+use crate::text::similar::nearest_name;
 use crate::text::words::list;
 
 declare_rule! {

@@ -1,11 +1,11 @@
 use serde_json::Value;
 
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::time::{PROVISION, age};
 use crate::snapshot::Cluster;
 use crate::snapshot::model::{Condition, CustomResource, condition};
 use crate::text::kubectl;
+use crate::text::similar::nearest_name;
 use crate::text::words::{list, shorten};
 
 declare_rule! {

@@ -1,7 +1,6 @@
 //! Names that do not resolve, or that resolve to something else.
 
 use super::Diagnosis;
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::network::cluster_dns::DnsExt;
 use crate::kubernetes::network::netpol::connections::service_of_host;
 use crate::kubernetes::network::zones::unread_zones;
@@ -10,6 +9,7 @@ use crate::kubernetes::workloads::restarts::PodContainer;
 use crate::snapshot::model::{ConfigMap, Namespace, Pod, PodSpec, Service};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::address::{addresses_in, addresses_of};
+use crate::text::similar::nearest_name;
 use crate::text::words::list;
 
 /// The DNS server answered that a name does not exist.

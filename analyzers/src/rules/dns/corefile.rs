@@ -3,12 +3,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::engine::{Finding, Report, Severity, declare_rule};
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::network::cluster_dns::ClusterDns;
 use crate::kubernetes::network::corefile::{self, Corefile, PLUGINS, Plugin};
 use crate::snapshot::model::{ConfigMap, Pod, PodSpec};
 use crate::snapshot::{Cluster, Object, Selector};
 use crate::text::kubectl;
+use crate::text::similar::nearest_name;
 
 declare_rule! {
     /// ## What it checks

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::network::ingress::{self, Backend};
 use crate::snapshot::model::{Ingress, Service};
 use crate::snapshot::{Cluster, Object};
 use crate::text::kubectl;
+use crate::text::similar::nearest_name;
 
 declare_rule! {
     /// ## What it checks

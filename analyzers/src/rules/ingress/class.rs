@@ -1,9 +1,9 @@
 use crate::engine::{Finding, Report, Severity, declare_rule};
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::network::ingress::{self, CLASS_ANNOTATION};
 use crate::kubernetes::nodes::platform::PlatformExt;
 use crate::snapshot::model::{CustomResource, Ingress, IngressClass};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
+use crate::text::similar::nearest_name;
 use crate::text::{kubectl, words};
 
 declare_rule! {

@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::network::ingress::IngressExt;
 use crate::snapshot::model::{CustomResource, Ingress};
 use crate::snapshot::{Cluster, Extent, Object};
+use crate::text::similar::nearest_name;
 use crate::text::{kubectl, words};
 
 declare_rule! {

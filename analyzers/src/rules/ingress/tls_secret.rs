@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::time;
 use crate::snapshot::model::{CustomResource, Ingress, Secret};
 use crate::snapshot::{Cluster, Lookup, Object, ObjectRef};
 use crate::text::kubectl;
+use crate::text::similar::nearest_name;
 
 declare_rule! {
     /// ## What it checks

@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
 use crate::engine::{Finding, Report, Severity, declare_rule};
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::network::netpol::{
     Direction, Endpoint, PodEnd, Policy, PolicySet, Port, Ports, Protocol, Rule, Subject,
 };
 use crate::snapshot::{Cluster, Object};
+use crate::text::similar::nearest_name;
 use crate::text::{kubectl, words};
 
 declare_rule! {

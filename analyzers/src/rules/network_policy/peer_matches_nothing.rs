@@ -1,11 +1,11 @@
 use crate::engine::{Finding, Report, Severity, declare_rule};
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::network::netpol::{
     Answer, Direction, NAME_LABEL, NamespaceLabels, Peer, Policy, PolicySet, Rule, withheld,
 };
 use crate::snapshot::model::{LabelSet, Namespace, Service};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef, Selector};
 use crate::text::kubectl;
+use crate::text::similar::nearest_name;
 
 declare_rule! {
     /// ## What it checks

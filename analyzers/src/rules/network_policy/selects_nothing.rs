@@ -1,10 +1,11 @@
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::nearest::{NearestExt, nearest_name};
+use crate::kubernetes::nearest::NearestExt;
 use crate::kubernetes::network::netpol::{Direction, Peer, Policy, PolicySet, withheld};
 use crate::kubernetes::time;
 use crate::snapshot::model::Pod;
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef};
 use crate::text::kubectl;
+use crate::text::similar::nearest_name;
 
 declare_rule! {
     /// ## What it checks

@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{Finding, Report, Severity, declare_rule};
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::time::{REPORTED, START, age};
 use crate::kubernetes::workloads::references::{Reference, Standing, references};
 use crate::snapshot::model::{ConfigMap, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec, Secret, Timestamp};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef, Workload, share_spec};
 use crate::text::kubectl;
+use crate::text::similar::nearest_name;
 use crate::text::words::{list, shorten};
 
 declare_rule! {

@@ -1,5 +1,4 @@
 use crate::engine::{Finding, Report, Severity, declare_rule};
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::storage::csi::{CsiExt, CsiWorkload, Sidecar, snapshots};
 use crate::kubernetes::storage::{
     NO_PROVISIONER, class_of, class_of_volume, is_default, misfits, phase, phase_of_volume, refers_to_predecessor,
@@ -9,6 +8,7 @@ use crate::kubernetes::time::{PROVISION, REPORTED, START, age, human};
 use crate::snapshot::model::{CSIDriver, Event, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, Timestamp};
 use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef};
 use crate::text::kubectl;
+use crate::text::similar::nearest_name;
 use crate::text::words::{list, shorten};
 
 declare_rule! {

@@ -1,10 +1,10 @@
 use std::borrow::Cow;
 
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::nearest::nearest_name;
 use crate::kubernetes::network::listeners;
 use crate::snapshot::model::{Container, IntOrString, PodSpec, Probe, Service, ServicePort, port_text};
 use crate::snapshot::{Cluster, Kind, Object, ObjectRef, Selector};
+use crate::text::similar::nearest_name;
 use crate::text::{kubectl, words};
 
 declare_rule! {
