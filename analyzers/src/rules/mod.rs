@@ -12,6 +12,7 @@ mod container;
 mod controlplane;
 mod crd;
 mod cronjob;
+mod csi;
 mod csidriver;
 mod csinode;
 mod csr;

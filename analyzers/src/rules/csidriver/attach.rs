@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::storage::csi::{CsiExt, CsiWorkload, Sidecar, is_unattended};
+use crate::kubernetes::storage::csi::{CsiExt, Sidecar, is_unattended};
 use crate::kubernetes::time::{age, human};
+use crate::rules::csi::idle_sidecar;
 use crate::snapshot::model::{CSIDriver, Timestamp, VolumeAttachment};
 use crate::snapshot::{Cluster, Kind, Lookup, Object, ObjectRef};
 use crate::text::kubectl;
@@ -74,7 +75,7 @@ fn finding(cluster: &Cluster, driver: &str, attachments: &[&VolumeAttachment]) -
     if let Some(workload) = cluster.csi().running(driver, Sidecar::Attacher) {
         let why =
             format!("csi-attacher of CSI driver {driver} ({}) has not handled {volumes}", workload.object.title());
-        return Some(by_attacher(describe(why), workload));
+        return Some(idle_sidecar(describe(why), workload, Sidecar::Attacher));
     }
     if !cluster.covers_all(Kind::Pod) || cluster.csi().may_run(driver, Sidecar::Attacher) {
         return Some(
@@ -91,20 +92,6 @@ fn finding(cluster: &Cluster, driver: &str, attachments: &[&VolumeAttachment]) -
              with attachRequired: false",
         ),
     })
-}
-
-/// The attacher exists, but does not work.
-fn by_attacher(finding: Finding, workload: &CsiWorkload) -> Finding {
-    let (namespace, target) = (workload.object.namespace(), workload.object.target());
-    let finding = finding.because(workload.object.clone());
-    if workload.is_scaled_to_zero {
-        return finding.fix_command(
-            format!("Scale up {}", workload.object.title()),
-            kubectl(["-n", namespace, "scale", &target, "--replicas=1"]),
-        );
-    }
-    let container = workload.container(Sidecar::Attacher).unwrap_or_default();
-    finding.fix_command("Check the log of csi-attacher", kubectl(["-n", namespace, "logs", &target, "-c", container]))
 }
 
 /// Attaching is required only by default.

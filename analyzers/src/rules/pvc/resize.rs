@@ -1,7 +1,8 @@
 use crate::engine::{Finding, Report, declare_rule};
-use crate::kubernetes::storage::csi::{CsiExt, CsiWorkload, Sidecar, waits_for_resizer};
+use crate::kubernetes::storage::csi::{CsiExt, Sidecar, waits_for_resizer};
 use crate::kubernetes::storage::{capacity_of, driver_of, requested, users, volume_of};
 use crate::kubernetes::time::{PROVISION, RECENT, age, human};
+use crate::rules::csi::idle_sidecar;
 use crate::snapshot::model::{Event, PersistentVolume, PersistentVolumeClaim, Pod, Timestamp};
 use crate::snapshot::{Cluster, Kind, Object};
 use crate::text::kubectl;
@@ -90,7 +91,8 @@ fn not_started(cluster: &Cluster, claim: &PersistentVolumeClaim, sizes: &str) ->
         // Without the event nobody knows since when.
         let waited = human(waited?);
         let title = workload.object.title();
-        return Some(by_resizer(start(&format!("csi-resizer of {title} has not started it for {waited}")), workload));
+        let finding = start(&format!("csi-resizer of {title} has not started it for {waited}"));
+        return Some(idle_sidecar(finding, workload, Sidecar::Resizer));
     }
     let controller =
         [Sidecar::Provisioner, Sidecar::Attacher].into_iter().find_map(|s| cluster.csi().running(driver, s))?;
@@ -113,20 +115,6 @@ fn not_started(cluster: &Cluster, claim: &PersistentVolumeClaim, sizes: &str) ->
                 kubectl(["-n", namespace, "get", &object.target(), "-o", "yaml"]),
             ),
     )
-}
-
-/// The resizer exists, but does not work.
-fn by_resizer(finding: Finding, workload: &CsiWorkload) -> Finding {
-    let (namespace, target) = (workload.object.namespace(), workload.object.target());
-    let finding = finding.because(workload.object.clone());
-    if workload.is_scaled_to_zero {
-        return finding.fix_command(
-            format!("Scale up {}", workload.object.title()),
-            kubectl(["-n", namespace, "scale", &target, "--replicas=1"]),
-        );
-    }
-    let container = workload.container(Sidecar::Resizer).unwrap_or_default();
-    finding.fix_command("Check the log of csi-resizer", kubectl(["-n", namespace, "logs", &target, "-c", container]))
 }
 
 fn describe(
